@@ -1,0 +1,2 @@
+//! Sends the TCP of a pod or a VM through its sidecar proxy.
+#![forbid(unsafe_code)]
