@@ -1,2 +1,5 @@
 //! Sends the TCP of a pod or a VM through its sidecar proxy.
 #![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod ruleset;

@@ -1,0 +1,85 @@
+//! How a ruleset reaches the kernel and is read back.
+//!
+//! A backend knows tables, chains and rules; it does not know any mesh, nor which rules are ours:
+//! that is settled in the [`Change`] it is handed.
+
+use crate::ruleset::{Change, Live};
+use std::fmt;
+use std::io;
+use thiserror::Error;
+
+/// Where in the kernel rules can live. Two backends may share a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// nf_tables' `ip` and `ip6` tables `nat`, `mangle`, `raw`, `filter`, as iptables-nft keeps them.
+    Xt,
+    /// nf_tables' tables that are ours alone (`prepare-proxy-nat`…), with native expressions.
+    Native,
+    /// The x_tables of iptables-legacy.
+    Legacy,
+}
+
+/// The whole effect of a backend: read everything, commit one change.
+pub trait Backend {
+    /// The name that `--backend` takes.
+    fn name(&self) -> &'static str;
+
+    /// Where its rules live.
+    fn store(&self) -> Store;
+
+    /// Every table it can see, ours and foreign, in both families. An absent table is no error.
+    fn read(&mut self) -> Result<Live, BackendError>;
+
+    /// Commits a change that was made from what [`Backend::read`] last returned, whole or not at
+    /// all. [`BackendError::Interrupted`] means that somebody else committed in between: read again.
+    fn commit(&mut self, change: &Change) -> Result<(), BackendError>;
+}
+
+/// Why a backend could not read or commit. Nothing was changed, unless it says so.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// CAP_NET_ADMIN is missing in the user namespace that owns the network namespace.
+    #[error("{doing}: not permitted")]
+    NotPermitted { doing: String },
+
+    /// The kernel has no such thing, as opposed to not permitting it.
+    #[error("{doing}: {feature}")]
+    Missing { doing: String, feature: Feature },
+
+    /// The kernel or the tool said no, in its own words.
+    #[error("{doing}: {reason}")]
+    Refused { doing: String, reason: String },
+
+    /// Somebody else committed between read and commit.
+    #[error("{doing}: somebody else changed the rules at the same time")]
+    Interrupted { doing: String },
+
+    /// A program is not there or cannot be run.
+    #[error("{program} cannot be run: {source}")]
+    Program { program: String, source: io::Error },
+
+    /// The conversation with the kernel or the program broke down.
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+}
+
+/// A part of the kernel that may be absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// nf_tables itself (CONFIG_NF_TABLES).
+    NfTables,
+    /// An x_tables match or target, by its name (`owner`, `REDIRECT`…), or nft_compat under it.
+    Xt(String),
+    /// A kind of nf_tables expression or chain, by its name.
+    Nft(String),
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Feature::NfTables => f.write_str("this kernel has no nf_tables"),
+            Feature::Xt(name) => write!(f, "this kernel has no xt extension \"{name}\""),
+            Feature::Nft(name) => write!(f, "this kernel's nf_tables has no \"{name}\""),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What a rule asks of a packet.
+
+use super::names::{Interface, Protocol};
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::net::IpAddr;
+
+/// One condition of a rule, negatable as iptables' `!` does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Match {
+    #[serde(skip_serializing_if = "is_false")]
+    pub not: bool,
+    #[serde(flatten)]
+    pub test: Test,
+}
+
+fn is_false(b: &bool) -> bool {
+    !b
+}
+
+/// What is compared. Names as in iptables-extensions(8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Test {
+    /// `-s`: the packet's source lies in the prefix (host bits are zero).
+    Source(IpNet),
+    /// `-d`: the packet's destination lies in the prefix (host bits are zero).
+    Destination(IpNet),
+    /// `-i`: the packet came in here.
+    InInterface(Interface),
+    /// `-o`: the packet leaves here.
+    OutInterface(Interface),
+    /// `-p`: the transport protocol.
+    Protocol(Protocol),
+    /// `-m tcp --dport` and friends; the rule also asks for the protocol.
+    Port { side: Side, ports: PortRange },
+    /// `-m multiport --dports` and friends; the rule also asks for the protocol.
+    Multiport { side: Side, ports: PortSet },
+    /// `-m owner`: who owns the socket that sent the packet.
+    Owner(Owner),
+    /// `-m conntrack --ctstate`: one of these states.
+    ConnState(Vec<ConnState>),
+    /// `-m mark`: the packet's mark, after `mask`, is `value`.
+    Mark { value: u32, mask: u32 },
+    /// `-m connmark`: the connection's mark, after `mask`, is `value`.
+    Connmark { value: u32, mask: u32 },
+    /// `-m socket`: an open socket is found for the packet; `transparent` asks for one with
+    /// IP_TRANSPARENT.
+    Socket { transparent: bool },
+}
+
+/// Which end of the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    /// `s` or `d`, as in `--sport` and `--dport`.
+    fn letter(self) -> char {
+        match self {
+            Side::Source => 's',
+            Side::Destination => 'd',
+        }
+    }
+}
+
+/// Who owns the sending socket, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    Uid(u32),
+    Gid(u32),
+}
+
+/// Conntrack's states, in the order in which iptables-save prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ConnState {
+    Invalid,
+    New,
+    Related,
+    Established,
+    Untracked,
+}
+
+impl ConnState {
+    pub const ALL: [ConnState; 5] = [
+        ConnState::Invalid,
+        ConnState::New,
+        ConnState::Related,
+        ConnState::Established,
+        ConnState::Untracked,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnState::Invalid => "INVALID",
+            ConnState::New => "NEW",
+            ConnState::Related => "RELATED",
+            ConnState::Established => "ESTABLISHED",
+            ConnState::Untracked => "UNTRACKED",
+        }
+    }
+}
+
+/// Ports from `first` to `last`, both included; a single port is a range of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// `None` when `first` lies behind `last`.
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first <= last).then_some(PortRange { first, last })
+    }
+
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether `port` lies in the range.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        PortRange {
+            first: port,
+            last: port,
+        }
+    }
+}
+
+/// `80` or `8000:8100`.
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}:{}", self.first, self.last)
+        }
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// The ports of one multiport match, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct PortSet(Vec<PortRange>);
+
+impl PortSet {
+    /// How many slots a multiport match has (`XT_MULTI_PORTS`); a range takes two.
+    pub const SLOTS: usize = 15;
+
+    /// `None` when there are no ports, or more than the match has room for.
+    pub fn new(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
+        let ports: Vec<PortRange> = ports.into_iter().collect();
+        let slots: usize = ports
+            .iter()
+            .map(|p| 1 + usize::from(p.first != p.last))
+            .sum();
+        (1..=Self::SLOTS).contains(&slots).then_some(PortSet(ports))
+    }
+
+    pub fn as_slice(&self) -> &[PortRange] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        join(f, &self.0)
+    }
+}
+
+fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        write!(f, "{comma}{item}")?;
+    }
+    Ok(())
+}
+
+impl Match {
+    pub fn new(test: Test) -> Self {
+        Match { not: false, test }
+    }
+
+    /// `-s NET`; host bits are cut off.
+    pub fn source(net: impl Into<IpNet>) -> Self {
+        Match::new(Test::Source(net.into().trunc()))
+    }
+
+    /// `-d NET`; host bits are cut off.
+    pub fn destination(net: impl Into<IpNet>) -> Self {
+        Match::new(Test::Destination(net.into().trunc()))
+    }
+
+    /// `-i NAME`.
+    pub fn in_interface(name: Interface) -> Self {
+        Match::new(Test::InInterface(name))
+    }
+
+    /// `-o NAME`.
+    pub fn out_interface(name: Interface) -> Self {
+        Match::new(Test::OutInterface(name))
+    }
+
+    /// `-p PROTOCOL`.
+    pub fn protocol(protocol: Protocol) -> Self {
+        Match::new(Test::Protocol(protocol))
+    }
+
+    /// `--dport PORT`; the rule must ask for a protocol that has ports.
+    pub fn dport(ports: impl Into<PortRange>) -> Self {
+        Match::new(Test::Port {
+            side: Side::Destination,
+            ports: ports.into(),
+        })
+    }
+
+    /// `--sport PORT`; the rule must ask for a protocol that has ports.
+    pub fn sport(ports: impl Into<PortRange>) -> Self {
+        Match::new(Test::Port {
+            side: Side::Source,
+            ports: ports.into(),
+        })
+    }
+
+    /// `-m multiport --dports LIST`; the rule must ask for a protocol that has ports.
+    pub fn dports(ports: PortSet) -> Self {
+        Match::new(Test::Multiport {
+            side: Side::Destination,
+            ports,
+        })
+    }
+
+    /// `-m owner --uid-owner UID` or `--gid-owner GID`.
+    pub fn owner(owner: Owner) -> Self {
+        Match::new(Test::Owner(owner))
+    }
+
+    /// `-m conntrack --ctstate STATES`; order and repetition do not matter.
+    pub fn state(states: impl IntoIterator<Item = ConnState>) -> Self {
+        let mut states: Vec<ConnState> = states.into_iter().collect();
+        states.sort();
+        states.dedup();
+        Match::new(Test::ConnState(states))
+    }
+
+    /// `-m mark --mark VALUE` on all bits.
+    pub fn mark(value: u32) -> Self {
+        Match::new(Test::Mark {
+            value,
+            mask: u32::MAX,
+        })
+    }
+
+    /// `-m connmark --mark VALUE` on all bits.
+    pub fn connmark(value: u32) -> Self {
+        Match::new(Test::Connmark {
+            value,
+            mask: u32::MAX,
+        })
+    }
+
+    /// `-m socket`.
+    pub fn socket() -> Self {
+        Match::new(Test::Socket { transparent: false })
+    }
+
+    /// iptables-save's order: addresses, interfaces, protocol, then extensions as they were given.
+    pub fn rank(&self) -> u8 {
+        match self.test {
+            Test::Source(_) => 0,
+            Test::Destination(_) => 1,
+            Test::InInterface(_) => 2,
+            Test::OutInterface(_) => 3,
+            Test::Protocol(_) => 4,
+            _ => 5,
+        }
+    }
+
+    /// Writes the match as iptables-save does; port matches need the rule's `protocol`, whose
+    /// match module they are printed with.
+    pub(super) fn write(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        protocol: Option<Protocol>,
+    ) -> fmt::Result {
+        let not = if self.not { "! " } else { "" };
+        match &self.test {
+            Test::Source(net) => write!(f, "{not}-s {}", Prefix(net)),
+            Test::Destination(net) => write!(f, "{not}-d {}", Prefix(net)),
+            Test::InInterface(name) => write!(f, "{not}-i {name}"),
+            Test::OutInterface(name) => write!(f, "{not}-o {name}"),
+            Test::Protocol(p) => write!(f, "{not}-p {p}"),
+            Test::Port { side, ports } => {
+                if let Some(p) = protocol {
+                    write!(f, "-m {p} ")?;
+                }
+                write!(f, "{not}--{}port {ports}", side.letter())
+            }
+            Test::Multiport { side, ports } => {
+                write!(f, "-m multiport {not}--{}ports {ports}", side.letter())
+            }
+            Test::Owner(Owner::Uid(id)) => write!(f, "-m owner {not}--uid-owner {id}"),
+            Test::Owner(Owner::Gid(id)) => write!(f, "-m owner {not}--gid-owner {id}"),
+            Test::ConnState(states) => {
+                write!(f, "-m conntrack {not}--ctstate ")?;
+                let names: Vec<&str> = states.iter().map(|s| s.as_str()).collect();
+                join(f, &names)
+            }
+            Test::Mark { value, mask } => {
+                write!(f, "-m mark {not}--mark {}", Marked(*value, *mask))
+            }
+            Test::Connmark { value, mask } => {
+                write!(f, "-m connmark {not}--mark {}", Marked(*value, *mask))
+            }
+            Test::Socket { transparent: false } => f.write_str("-m socket"),
+            Test::Socket { transparent: true } => f.write_str("-m socket --transparent"),
+        }
+    }
+}
+
+/// `! m`: the match with its sense turned round.
+impl std::ops::Not for Match {
+    type Output = Match;
+
+    fn not(self) -> Match {
+        Match {
+            not: !self.not,
+            ..self
+        }
+    }
+}
+
+/// A prefix with its length always written, as iptables-save does.
+struct Prefix<'a>(&'a IpNet);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address: IpAddr = self.0.network();
+        write!(f, "{address}/{}", self.0.prefix_len())
+    }
+}
+
+/// A mark, with its mask unless that is all ones.
+struct Marked(u32, u32);
+
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            u32::MAX => write!(f, "{:#x}", self.0),
+            mask => write!(f, "{:#x}/{mask:#x}", self.0),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Names and small values that netfilter fixes: families, tables, hooks, chains, interfaces.
+
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use thiserror::Error;
+
+/// A name that netfilter would not take.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum NameError {
+    #[error(
+        "\"{0}\" is not an interface name (1 to 15 bytes without spaces, \"/\" or \"!\", \"+\" only at the end)"
+    )]
+    Interface(String),
+    #[error(
+        "\"{0}\" is not a chain name (1 to 28 bytes, printable, not starting with \"-\" or \"!\")"
+    )]
+    Chain(String),
+}
+
+/// The address family of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which they are written.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+
+    /// The unspecified address: 0.0.0.0 or ::.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// How many bits an address has.
+    pub fn bits(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// `ipv4` or `ipv6`.
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(match self {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        })
+    }
+}
+
+/// The iptables tables that rules are written to, in the order in which a packet meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableName {
+    Raw,
+    Mangle,
+    Nat,
+    Filter,
+}
+
+impl TableName {
+    pub const ALL: [TableName; 4] = [
+        TableName::Raw,
+        TableName::Mangle,
+        TableName::Nat,
+        TableName::Filter,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TableName::Raw => "raw",
+            TableName::Mangle => "mangle",
+            TableName::Nat => "nat",
+            TableName::Filter => "filter",
+        }
+    }
+
+    /// The table called `name`, or `None` for one that is never written to (`security`).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.as_str() == name)
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The hooks that iptables' base chains are named after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+}
+
+impl Hook {
+    /// In the order of the kernel's `enum nf_inet_hooks`.
+    pub const ALL: [Hook; 5] = [
+        Hook::Prerouting,
+        Hook::Input,
+        Hook::Forward,
+        Hook::Output,
+        Hook::Postrouting,
+    ];
+
+    /// The base chain's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hook::Prerouting => "PREROUTING",
+            Hook::Input => "INPUT",
+            Hook::Forward => "FORWARD",
+            Hook::Output => "OUTPUT",
+            Hook::Postrouting => "POSTROUTING",
+        }
+    }
+}
+
+/// The name of a chain, base chain or not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ChainName(Cow<'static, str>);
+
+/// Every chain whose name begins like this is ours.
+const OURS: &str = "ISTIO_";
+
+impl ChainName {
+    pub const PREROUTING: ChainName = ChainName::fixed("PREROUTING");
+    pub const INPUT: ChainName = ChainName::fixed("INPUT");
+    pub const OUTPUT: ChainName = ChainName::fixed("OUTPUT");
+
+    /// A name known at compile time; it must be one that iptables accepts.
+    pub const fn fixed(name: &'static str) -> Self {
+        ChainName(Cow::Borrowed(name))
+    }
+
+    /// A name read from a kernel or a text: 1 to 28 printable bytes (`XT_EXTENSION_MAXNAMELEN`)
+    /// that do not begin like an option. nf_tables' own chains may be longer and are not ours.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let plain = name.bytes().all(|b| b.is_ascii_graphic());
+        if name.is_empty() || name.len() > 28 || !plain || name.starts_with(['-', '!']) {
+            return Err(NameError::Chain(name.to_owned()));
+        }
+        Ok(ChainName(Cow::Owned(name.to_owned())))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hook, if this is one of iptables' base chains.
+    pub fn hook(&self) -> Option<Hook> {
+        Hook::ALL.into_iter().find(|h| h.as_str() == self.0)
+    }
+
+    /// Whether the chain belongs to us (`ISTIO_*`).
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with(OURS)
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The protocols that rules ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Icmpv6,
+}
+
+impl Protocol {
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmpv6];
+
+    /// The number of the IANA registry.
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Icmpv6 => 58,
+        }
+    }
+
+    /// The name that iptables-save prints behind `-p`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmpv6 => "ipv6-icmp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An interface name as iptables' `-i` and `-o` take it: up to 15 bytes, a `+` at the end stands
+/// for any rest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Interface(Cow<'static, str>);
+
+impl Interface {
+    /// The loopback interface.
+    pub const LOOPBACK: Interface = Interface(Cow::Borrowed("lo"));
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the `+`, if the name ends in one.
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('+')
+    }
+}
+
+impl FromStr for Interface {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let stem = name.strip_suffix('+').unwrap_or(name);
+        let plain = stem
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"/!+\"'\\".contains(&b));
+        let dots = stem == "." || stem == "..";
+        if name.is_empty() || name.len() > 15 || !plain || dots || name.starts_with('-') {
+            return Err(NameError::Interface(name.to_owned()));
+        }
+        Ok(Interface(Cow::Owned(name.to_owned())))
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a rule is for: a short stable id such as `bypass-envoy`. It is data, so that the comment in
+/// the kernel, the plan and the explanation cannot say different things.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Why(Cow<'static, str>);
+
+/// What every comment of ours begins with.
+const COMMENT: &str = "istio/";
+
+impl Why {
+    /// The `why` in a rule's comment, if the comment is one of ours.
+    pub fn from_comment(comment: &str) -> Option<Self> {
+        let id = comment.strip_prefix(COMMENT)?;
+        let plain = |b: u8| b.is_ascii_graphic() && !b"\"'\\".contains(&b);
+        (!id.is_empty() && id.bytes().all(plain)).then(|| Why(Cow::Owned(id.to_owned())))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&'static str> for Why {
+    fn from(id: &'static str) -> Self {
+        Why(Cow::Borrowed(id))
+    }
+}
+
+impl From<String> for Why {
+    fn from(id: String) -> Self {
+        Why(Cow::Owned(id))
+    }
+}
+
+/// The whole comment, `istio/<why>`.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{COMMENT}{}", self.0)
+    }
+}

@@ -1,0 +1,33 @@
+//! What rules rely on outside netfilter: policy routes and addresses of the loopback interface.
+
+use super::names::Family;
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// Wanted beside the rules; each part as iproute2 shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Routing {
+    pub policy_routes: Vec<PolicyRoute>,
+    pub loopback_addresses: Vec<LoopbackAddress>,
+}
+
+impl Routing {
+    pub fn is_empty(&self) -> bool {
+        self.policy_routes.is_empty() && self.loopback_addresses.is_empty()
+    }
+}
+
+/// `ip rule add fwmark MARK lookup TABLE` and `ip route add local default dev lo table TABLE`:
+/// packets that TPROXY has marked are delivered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyRoute {
+    pub family: Family,
+    pub mark: u32,
+    /// A routing table's number, 1-4294967295.
+    pub table: u32,
+}
+
+/// `ip addr add ADDRESS dev lo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct LoopbackAddress(pub IpNet);
