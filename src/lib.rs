@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod config;
+pub mod mesh;
 pub mod ruleset;

@@ -1,0 +1,133 @@
+//! From options as typed to a configuration in which every invariant holds.
+//!
+//! A value is taken from the command line, else from the environment, else from the env files, else
+//! from the mesh's defaults, and is checked here. Nothing behind this module meets text any more.
+
+pub mod env_file;
+pub mod facts;
+mod options;
+mod resolve;
+mod values;
+
+pub use facts::Host;
+pub use options::{Given, Opt, Options, Origin, SPECS, Spec};
+pub use values::{Mode, Selection};
+
+use crate::ruleset::{Interface, PortRange};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What a mesh has: its name, its options with their defaults, and the files it reads.
+#[derive(Debug)]
+pub struct Profile {
+    pub name: &'static str,
+    /// The name of the program that it replaces; called by that name, we are that mesh.
+    pub called: &'static str,
+    /// The options it has. One that is not listed is bad input on the command line, and is not
+    /// looked for anywhere else.
+    pub options: &'static [(Opt, Default)],
+    /// Env files that are read when they exist, the weakest first: the variable that holds the
+    /// path, and the path when it is not set.
+    pub env_files: &'static [(&'static str, &'static str)],
+}
+
+impl Profile {
+    /// The default of `opt`, or `None` if the mesh has no such option.
+    pub fn default_of(&self, opt: Opt) -> Option<Default> {
+        self.options
+            .iter()
+            .find(|(o, _)| *o == opt)
+            .map(|(_, d)| *d)
+    }
+}
+
+/// What holds when an option is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// It must be given.
+    Required,
+    /// This value, read as if it had been typed.
+    Value(&'static str),
+    /// Whatever the other option is.
+    Same(Opt),
+    /// The uid of the user that $ENVOY_USER names (istio-proxy), else 1337, and these as well.
+    EnvoyUser { and: &'static [u32] },
+}
+
+/// DNS capture, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dns {
+    /// Queries to any nameserver.
+    All,
+    /// Queries to these nameservers, in resolv.conf's order.
+    Servers(Vec<IpAddr>),
+}
+
+/// Everything that decides on rules, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub proxy_port: u16,
+    pub inbound_capture_port: u16,
+    pub inbound_tunnel_port: u16,
+    /// Users and groups whose own traffic is exempt.
+    pub proxy_uids: Vec<u32>,
+    pub proxy_gids: Vec<u32>,
+    /// Both families mixed, host bits zero.
+    pub outbound_cidrs: Selection<IpNet>,
+    pub outbound_exclude_cidrs: Vec<IpNet>,
+    pub outbound_ports: Vec<PortRange>,
+    pub outbound_exclude_ports: Vec<PortRange>,
+    pub owner_groups: Selection<u32>,
+    pub owner_groups_exclude: Vec<u32>,
+    pub inbound_ports: Selection<PortRange>,
+    pub inbound_exclude_ports: Vec<PortRange>,
+    pub enable_inbound_ipv6: bool,
+    pub mode: Mode,
+    pub tproxy_mark: u32,
+    pub tproxy_route_table: u32,
+    pub exclude_interfaces: Vec<Interface>,
+    pub virtual_interfaces: Vec<Interface>,
+    pub dns: Option<Dns>,
+    pub drop_invalid: bool,
+    /// IPv6 was asked for by name.
+    pub dual_stack: bool,
+    /// The kernel has IPv6, and it is not switched off here.
+    pub has_ipv6: bool,
+    /// Some interface has an IPv6 address that others can reach.
+    pub has_global_ipv6: bool,
+    /// Within 127.0.0.0/8.
+    pub loopback_cidr: Ipv4Net,
+}
+
+/// Input that was refused before anything was touched.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("{option}: {problem}")]
+    BadValue { option: String, problem: String },
+
+    #[error("{option}: mesh {mesh} has no such option ({has})")]
+    NotInMesh {
+        option: String,
+        mesh: &'static str,
+        has: String,
+    },
+
+    #[error("--{long} (-{short}) is required by mesh {mesh}: give it, or set {env}")]
+    Required {
+        long: &'static str,
+        short: char,
+        env: &'static str,
+        mesh: &'static str,
+    },
+
+    #[error("{}: {problem}", path.display())]
+    File { path: PathBuf, problem: String },
+
+    #[error("--dual-stack: IPv6 is asked for, but this kernel or network namespace has none")]
+    NoIpv6,
+
+    #[error("cannot read the addresses of this network namespace: {0}")]
+    Addresses(std::io::Error),
+}

@@ -1,0 +1,100 @@
+//! nginmesh, and Istio 0.2–0.7: the rules of prepare_proxy.sh.
+//!
+//! One port takes everything. Inbound, every TCP connection goes to it. Outbound, the proxy's own
+//! traffic and explicit loopback are left alone, the rest goes to it if its destination is covered.
+
+use super::{Mesh, of_family};
+use crate::config::{Config, Default, Opt, Profile, Selection};
+use crate::ruleset::{
+    Chain, ChainName, Family, Interface, Match, Owner, Protocol, Routing, Ruleset, Table,
+    TableName, Target,
+};
+
+pub static MESH: Mesh = Mesh {
+    profile: Profile {
+        name: "nginmesh",
+        called: "prepare_proxy.sh",
+        options: &[
+            (Opt::ProxyPort, Default::Required),
+            (Opt::ProxyUid, Default::Required),
+            (Opt::OutboundCidrs, Default::Value("*")),
+            (Opt::DualStack, Default::Value("false")),
+        ],
+        env_files: &[],
+    },
+    ruleset,
+    writes: |_, _, _| false,
+};
+
+const REDIRECT: ChainName = ChainName::fixed("ISTIO_REDIRECT");
+const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+
+fn ruleset(config: &Config) -> Ruleset {
+    let families = match config.dual_stack {
+        true => &Family::ALL[..],
+        false => &[Family::V4],
+    };
+    Ruleset {
+        tables: families.iter().map(|f| nat(config, *f)).collect(),
+        routing: Routing::default(),
+    }
+}
+
+fn nat(config: &Config, family: Family) -> Table {
+    let tcp = Match::protocol(Protocol::Tcp);
+    let mut table = Table::new(family, TableName::Nat);
+    table.chain(REDIRECT).rule(
+        "redirect-to-envoy-port",
+        [tcp.clone()],
+        Target::Redirect {
+            to_port: config.proxy_port,
+        },
+    );
+    exemptions(table.chain(OUTPUT), config, family);
+    capture(table.chain(OUTPUT), config, family);
+    table
+        .chain(ChainName::PREROUTING)
+        .rule("install-istio-prerouting", [], Target::Jump(REDIRECT));
+    table
+        .chain(ChainName::OUTPUT)
+        .rule("install-istio-output", [tcp], Target::Jump(OUTPUT));
+    table
+}
+
+/// What is left alone, after the one case that must not be: a connection to an address of the pod's
+/// own, which leaves through lo, is meant for the proxy's inbound side.
+fn exemptions(output: &mut Chain, config: &Config, family: Family) {
+    let loopback = Match::destination(config.loopback(family));
+    output.rule(
+        "redirect-implicit-loopback",
+        [!loopback.clone(), Match::out_interface(Interface::LOOPBACK)],
+        Target::Jump(REDIRECT),
+    );
+    for uid in &config.proxy_uids {
+        output.rule(
+            "bypass-envoy",
+            [Match::owner(Owner::Uid(*uid))],
+            Target::Return,
+        );
+    }
+    output.rule("bypass-explicit-loopback", [loopback], Target::Return);
+}
+
+/// What is redirected of the rest. With a list that has nothing for this family, nothing is.
+fn capture(output: &mut Chain, config: &Config, family: Family) {
+    match &config.outbound_cidrs {
+        Selection::All => {
+            output.rule("redirect-default-outbound", [], Target::Jump(REDIRECT));
+        }
+        Selection::Only(cidrs) => {
+            for cidr in of_family(cidrs, family) {
+                output.rule(
+                    format!("redirect-ip-range-{cidr}"),
+                    [Match::destination(cidr)],
+                    Target::Jump(REDIRECT),
+                );
+            }
+            output.rule("bypass-default-outbound", [], Target::Return);
+        }
+    }
+}
