@@ -1,7 +1,67 @@
-//! Sends the TCP of a pod or a VM through its sidecar proxy.
+//! Sends the TCP of a pod or a VM through its sidecar proxy, and takes that back.
+//!
+//! Data goes one way: the command line ([`cli`]) gives raw options; [`config`] resolves them, with
+//! the environment, files and facts of the host, into a configuration in which every invariant
+//! holds; a [`mesh`] turns that into a [`ruleset`], a pure value; [`ops`] compares it with what a
+//! [`backend`] reads from the kernel and hands the difference back to it to be committed.
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod cli;
 pub mod config;
+mod error;
+mod exit;
+mod log_format;
 pub mod mesh;
+pub mod ops;
 pub mod ruleset;
+
+pub use error::Error;
+pub use exit::Exit;
+
+use config::facts::System;
+use log_format::LogFormat;
+use std::ffi::OsString;
+
+/// Runs a whole command line, the program's name first.
+pub fn run(args: Vec<OsString>) -> Exit {
+    let json = asks_for_json(&args);
+    let cli = match cli::parse(args, std::env::var_os("PREPARE_PROXY_MESH")) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, json),
+    };
+    cli.log_format.start(cli.log_level);
+    match ops::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
+        Ok(exit) => exit,
+        Err(error) => {
+            log::error!("{error}");
+            error.exit()
+        }
+    }
+}
+
+/// Help and version go to standard output and are no error; everything else is bad input, which is
+/// a line of JSON too where that was asked for.
+fn usage(error: &clap::Error, json: bool) -> Exit {
+    if error.use_stderr() && json {
+        LogFormat::Json.start(log::LevelFilter::Error);
+        let text = error.to_string();
+        let text = text.trim_start_matches("error: ");
+        log::error!("{}", text.split("\n\n").next().unwrap_or(text).trim());
+    } else {
+        // Nobody reading it is not our failure.
+        let _ = error.print();
+    }
+    match error.use_stderr() {
+        true => Exit::BadInput,
+        false => Exit::Done,
+    }
+}
+
+/// Whether messages are to be JSON, told before the command line is understood.
+fn asks_for_json(args: &[OsString]) -> bool {
+    let pair = args
+        .windows(2)
+        .any(|w| w[0] == "--log-format" && w[1] == "json");
+    pair || args.iter().any(|a| a == "--log-format=json")
+}

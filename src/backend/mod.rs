@@ -3,6 +3,8 @@
 //! A backend knows tables, chains and rules; it does not know any mesh, nor which rules are ours:
 //! that is settled in the [`Change`] it is handed.
 
+pub mod iptables;
+
 use crate::ruleset::{Change, Live};
 use std::fmt;
 use std::io;

@@ -195,6 +195,8 @@ impl Resolver<'_> {
             Some(Default::Same(other)) => return self.given(other),
             Some(Default::Required) => return Err(self.required(opt)),
             Some(Default::EnvoyUser { .. }) => "",
+            // A mesh with one port for everything.
+            None if opt == Opt::InboundCapturePort => return self.given(Opt::ProxyPort),
             None => unused(opt),
         };
         Ok(Given {
@@ -309,8 +311,7 @@ impl Resolver<'_> {
 /// A value for an option that the mesh does not have, so that a [`Config`] is always whole.
 fn unused(opt: Opt) -> &'static str {
     match opt {
-        Opt::ProxyPort | Opt::InboundCapturePort | Opt::InboundTunnelPort => "1",
-        Opt::TproxyMark | Opt::TproxyRouteTable => "1",
+        Opt::InboundTunnelPort | Opt::TproxyMark | Opt::TproxyRouteTable => "1",
         Opt::OutboundCidrs | Opt::OwnerGroups | Opt::InboundPorts => "*",
         Opt::Mode => "REDIRECT",
         Opt::LoopbackCidr => "127.0.0.1/32",

@@ -21,7 +21,7 @@ fn is_false(b: &bool) -> bool {
 
 /// What is compared. Names as in iptables-extensions(8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Test {
     /// `-s`: the packet's source lies in the prefix (host bits are zero).
     Source(IpNet),

@@ -15,6 +15,24 @@ impl Routing {
     pub fn is_empty(&self) -> bool {
         self.policy_routes.is_empty() && self.loopback_addresses.is_empty()
     }
+
+    /// The ip(8) commands that say the same, in the order in which they take effect.
+    pub fn commands(&self) -> Vec<String> {
+        let routes = self.policy_routes.iter().flat_map(|route| {
+            let PolicyRoute { mark, table, .. } = route;
+            let option = match route.family {
+                Family::V4 => "",
+                Family::V6 => " -6",
+            };
+            [
+                format!("ip{option} rule add fwmark {mark:#x} lookup {table}"),
+                format!("ip{option} route add local default dev lo table {table}"),
+            ]
+        });
+        let addresses = self.loopback_addresses.iter();
+        let addresses = addresses.map(|a| format!("ip addr add {} dev lo", a.0));
+        addresses.chain(routes).collect()
+    }
 }
 
 /// `ip rule add fwmark MARK lookup TABLE` and `ip route add local default dev lo table TABLE`:

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 /// A rule's target. Names as in iptables-extensions(8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Target {
     Accept,
     Drop,

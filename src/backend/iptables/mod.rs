@@ -1,0 +1,17 @@
+//! The iptables tools: one `…-restore --noflush` per family writes, `…-save` reads.
+//!
+//! Both variants exist as backends of their own: `iptables-nft` shares its store with netlink,
+//! `iptables-legacy` has the old x_tables. This is the only place that starts a process; without
+//! the feature `iptables` only the text is left, which dry runs print.
+
+#[cfg(feature = "iptables")]
+mod parse;
+mod render;
+#[cfg(feature = "iptables")]
+mod tool;
+
+#[cfg(feature = "iptables")]
+pub use parse::parse_save;
+pub use render::{commands, restore};
+#[cfg(feature = "iptables")]
+pub use tool::{Iptables, Variant, legacy_tables_in_use};

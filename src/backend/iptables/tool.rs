@@ -1,0 +1,302 @@
+//! Finding and running the programs of one variant.
+
+use super::super::{Backend, BackendError, Store};
+use super::{parse_save, restore};
+use crate::ruleset::{Change, Family, Live};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Which kernel interface the tools speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// nf_tables with xt extensions; "(nf_tables)" in the version.
+    Nft,
+    /// The old x_tables; "(legacy)" in the version, or nothing before 1.8.
+    Legacy,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Variant::Nft => "iptables-nft",
+            Variant::Legacy => "iptables-legacy",
+        }
+    }
+}
+
+/// How long iptables-legacy may wait for the xtables lock.
+const LOCK_WAIT_SECONDS: &str = "10";
+
+/// Where the tools are looked for besides $PATH, which an init container may not have.
+const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// One variant of the tools, found and asked for its version.
+pub struct Iptables {
+    variant: Variant,
+    /// `-nft`, `-legacy`, or nothing where only the plain names exist.
+    infix: &'static str,
+    /// Whether `…-restore` understands `-w` (since 1.6.2); only legacy has a lock to wait for.
+    waits: bool,
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        self.variant.name()
+    }
+
+    fn store(&self) -> Store {
+        match self.variant {
+            Variant::Nft => Store::Xt,
+            Variant::Legacy => Store::Legacy,
+        }
+    }
+
+    fn read(&mut self) -> Result<Live, BackendError> {
+        let mut live = Live::default();
+        for family in Family::ALL {
+            if let Some(text) = self.save(family)? {
+                live.tables.extend(parse_save(family, &text)?);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Whole per table, as iptables-restore commits; the families one after the other.
+    fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
+        for family in Family::ALL {
+            let text = restore(change, family);
+            if !text.is_empty() {
+                self.restore(family, &text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iptables {
+    /// Finds the variant under its own name, or under the plain one if that is this variant. Nothing
+    /// but `--version` is run, so the kernel stays as it is. [`BackendError::Program`] when the
+    /// programs are not there.
+    pub fn find(variant: Variant) -> Result<Self, BackendError> {
+        let own = match variant {
+            Variant::Nft => "-nft",
+            Variant::Legacy => "-legacy",
+        };
+        for infix in [own, ""] {
+            let Some(version) = version(&format!("iptables{infix}-restore"))? else {
+                continue;
+            };
+            if version.variant == variant {
+                return Ok(Iptables {
+                    variant,
+                    infix,
+                    waits: variant == Variant::Legacy && version.number >= (1, 6, 2),
+                });
+            }
+        }
+        Err(BackendError::Program {
+            program: format!("{}-restore", variant.name()),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// The output of `…-save`, or `None` where the kernel does not have the family.
+    fn save(&self, family: Family) -> Result<Option<String>, BackendError> {
+        let program = self.program(family, "save");
+        let doing = format!("reading {family} rules with {program}");
+        let output = self.run(&program, &[], "")?;
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            return Ok(Some(text));
+        }
+        if family == Family::V6 && !Path::new("/proc/net/if_inet6").exists() {
+            return Ok(None);
+        }
+        Err(refused(doing, &output, ""))
+    }
+
+    /// Feeds `text` to `…-restore --noflush`.
+    fn restore(&self, family: Family, text: &str) -> Result<(), BackendError> {
+        let program = self.program(family, "restore");
+        let doing = format!("writing {family} rules with {program}");
+        let wait = if self.waits {
+            &["-w", LOCK_WAIT_SECONDS][..]
+        } else {
+            &[]
+        };
+        let output = self.run(&program, &[&["--noflush"], wait].concat(), text)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(refused(doing, &output, text))
+    }
+
+    fn program(&self, family: Family, verb: &str) -> String {
+        let base = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        format!("{base}{}-{verb}", self.infix)
+    }
+
+    fn run(&self, program: &str, args: &[&str], input: &str) -> Result<Output, BackendError> {
+        let path = look_up(program).ok_or_else(|| not_found(program))?;
+        let mut command = Command::new(path);
+        command.args(args);
+        if self.variant == Variant::Legacy {
+            command.envs(lock_without_a_file().map(|lock| ("XTABLES_LOCKFILE", lock)));
+        }
+        feed(command, input).map_err(|source| BackendError::Program {
+            program: program.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Whether iptables-legacy holds tables of this family in this network namespace. The file lists
+/// those that were used; reading it creates none.
+pub fn legacy_tables_in_use(family: Family) -> bool {
+    let path = match family {
+        Family::V4 => "/proc/net/ip_tables_names",
+        Family::V6 => "/proc/net/ip6_tables_names",
+    };
+    std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty())
+}
+
+/// Something to lock where iptables-legacy cannot make its lock file (a read-only root): the
+/// namespace itself, which is just what the lock is to guard.
+fn lock_without_a_file() -> Option<&'static str> {
+    let writable = |path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+    let file = Path::new("/run/xtables.lock").exists() || writable("/run");
+    (!file).then_some("/proc/self/ns/net")
+}
+
+struct Version {
+    variant: Variant,
+    number: (u32, u32, u32),
+}
+
+/// What the program says of itself, or `None` if it is not there.
+fn version(program: &str) -> Result<Option<Version>, BackendError> {
+    let Some(path) = look_up(program) else {
+        return Ok(None);
+    };
+    let mut command = Command::new(path);
+    command.arg("--version");
+    let output = feed(command, "").map_err(|source| BackendError::Program {
+        program: program.to_owned(),
+        source,
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(Some(parse_version(&text)))
+}
+
+/// Reads `iptables-restore v1.8.9 (nf_tables)`.
+fn parse_version(text: &str) -> Version {
+    let digits = text.split_once(" v").map_or("", |(_, rest)| rest);
+    let end = digits.find([' ', '\n', '(']).unwrap_or(digits.len());
+    let mut parts = digits[..end].split('.').map(|p| p.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    Version {
+        variant: match text.contains("(nf_tables)") {
+            true => Variant::Nft,
+            false => Variant::Legacy,
+        },
+        number: (next(), next(), next()),
+    }
+}
+
+fn look_up(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = OsString::from(SYSTEM_PATH);
+    let dirs = std::env::split_paths(&path).chain(std::env::split_paths(&system));
+    dirs.map(|dir| dir.join(program)).find(|p| p.is_file())
+}
+
+fn not_found(program: &str) -> BackendError {
+    BackendError::Program {
+        program: program.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    }
+}
+
+fn feed(mut command: Command, input: &str) -> io::Result<Output> {
+    let mut child = command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // A tool that gives up early closes its input; its own words say why, not the broken pipe.
+    let written = child
+        .stdin
+        .take()
+        .map(|mut i| i.write_all(input.as_bytes()));
+    let output = child.wait_with_output()?;
+    match written {
+        Some(Err(e)) if output.status.success() => Err(e),
+        _ => Ok(output),
+    }
+}
+
+/// The tool's own words, with the line of our text that they are about.
+fn refused(doing: String, output: &Output, input: &str) -> BackendError {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let mut reason: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+    reason.retain(|l| !l.starts_with("Try `"));
+    let mut reason = reason.join("; ");
+    if reason.is_empty() {
+        reason = output.status.to_string();
+    }
+    if let Some(line) = line_number(&stderr).and_then(|n| input.lines().nth(n - 1)) {
+        reason = format!("{reason} (the line is: {line})");
+    }
+    if stderr.contains("Permission denied") || stderr.contains("Operation not permitted") {
+        return BackendError::NotPermitted {
+            doing: format!("{doing} ({reason})"),
+        };
+    }
+    if stderr.contains("xtables lock") {
+        reason = format!(
+            "{reason}; find who holds the lock, or use --backend netlink, which needs none"
+        );
+    }
+    BackendError::Refused { doing, reason }
+}
+
+/// The number in `line 12 failed` or `Error occurred at line: 12`.
+fn line_number(stderr: &str) -> Option<usize> {
+    let (_, rest) = stderr.split_once("line")?;
+    let digits = rest.trim_start_matches([':', ' ']);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok().filter(|n| *n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_all_ages_are_told_apart() {
+        let nft = parse_version("iptables-restore v1.8.9 (nf_tables)\n");
+        assert_eq!((nft.variant, nft.number), (Variant::Nft, (1, 8, 9)));
+        let legacy = parse_version("iptables-restore v1.8.9 (legacy)\n");
+        assert_eq!(
+            (legacy.variant, legacy.number),
+            (Variant::Legacy, (1, 8, 9))
+        );
+        let old = parse_version("iptables-restore v1.6.1\n");
+        assert_eq!((old.variant, old.number), (Variant::Legacy, (1, 6, 1)));
+    }
+
+    #[test]
+    fn errors_point_at_their_line() {
+        assert_eq!(line_number("iptables-restore: line 12 failed"), Some(12));
+        assert_eq!(line_number("Error occurred at line: 3\nTry"), Some(3));
+        assert_eq!(line_number("Another app is holding the xtables lock"), None);
+    }
+}

@@ -1,0 +1,258 @@
+//! The command line: syntax only. What a value may be, and which mesh has an option, is decided in
+//! [`crate::config`].
+
+use crate::config::{Default, Given, Options, Origin, SPECS, Spec};
+use crate::log_format::LogFormat;
+use crate::mesh::{MESHES, Mesh};
+use crate::ops::{Action, Choice, Format, Invocation};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use log::LevelFilter;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// A parsed command line, with what it says about logging.
+#[derive(Debug)]
+pub struct Cli {
+    pub invocation: Invocation,
+    pub log_level: LevelFilter,
+    pub log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  prepare-proxy -p 15001 -u 1337
+      All inbound and outbound TCP to port 15001, but for the traffic of uid 1337
+  prepare-proxy -p 15001 -u 1337 -i 10.0.0.0/8,172.16.0.0/12
+      The same, but outbound only to these destinations
+  prepare-proxy --dry-run -p 15001 -u 1337
+      Show the rules; needs no privilege
+  prepare-proxy --dry-run --format commands -p 15001 -u 1337 | less
+      The same as iptables commands
+
+Exit status:
+  0  done                      1  the kernel or a tool refused
+  2  bad input, nothing done   3  a capability is missing
+
+Options are taken from the command line, else from the environment, else from --env-file, else from
+the mesh. RUST_LOG sets log levels in detail.";
+
+/// The whole command line; also what the man page and the completions are made from.
+pub fn command() -> Command {
+    Command::new("prepare-proxy")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Sends the TCP of a pod or a VM through its sidecar proxy")
+        .after_help(EXAMPLES)
+        .max_term_width(100)
+        .args_override_self(true)
+        .arg(action())
+        .args(general())
+        .args(SPECS.iter().map(option))
+}
+
+fn action() -> Arg {
+    let names = ACTIONS.map(|(name, help, _)| clap::builder::PossibleValue::new(name).help(help));
+    Arg::new("action")
+        .value_name("ACTION")
+        .default_value("apply")
+        .value_parser(PossibleValuesParser::new(names))
+        .help("What to do")
+}
+
+const ACTIONS: [(&str, &str, Action); 1] = [(
+    "apply",
+    "Install the rules, or nothing if they are there",
+    Action::Apply,
+)];
+
+/// The options that no mesh decides on.
+fn general() -> Vec<Arg> {
+    let value = |id: &'static str, name: &'static str, help: &'static str| {
+        Arg::new(id)
+            .long(id)
+            .value_name(name)
+            .help(help)
+            .help_heading("General")
+    };
+    let switch = |id: &'static str, help: &'static str| {
+        let arg = Arg::new(id).long(id).action(ArgAction::SetTrue);
+        arg.help(help).help_heading("General")
+    };
+    vec![
+        value(
+            "mesh",
+            "MESH",
+            "Whose rules to write [env: PREPARE_PROXY_MESH] [default: nginmesh]",
+        )
+        .value_parser(PossibleValuesParser::new(MESHES.map(|m| m.profile.name))),
+        value("backend", "BACKEND", "How the rules reach the kernel")
+            .default_value("auto")
+            .value_parser(PossibleValuesParser::new(
+                Choice::ALL.iter().map(|(name, _)| *name),
+            )),
+        value(
+            "network-namespace",
+            "PATH",
+            "Enter this network namespace first",
+        )
+        .value_parser(value_parser!(PathBuf)),
+        value(
+            "env-file",
+            "PATH",
+            "Read KEY=value lines; a leading - means \"if it exists\"; may be repeated",
+        )
+        .value_parser(value_parser!(PathBuf))
+        .allow_hyphen_values(true)
+        .action(ArgAction::Append),
+        switch("dry-run", "Print the rules, touch nothing").short('n'),
+        value("format", "FORMAT", "How a dry run is printed")
+            .default_value("restore")
+            .value_parser(PossibleValuesParser::new(Format::ALL.map(|(name, _)| name))),
+        switch(
+            "allow-host-network",
+            "Work even in the network namespace of a Kubernetes node",
+        ),
+        value(
+            "log-format",
+            "FORMAT",
+            "How messages are printed on standard error",
+        )
+        .default_value("text")
+        .value_parser(["text", "json"]),
+        switch("verbose", "Say more; twice: everything")
+            .short('v')
+            .action(ArgAction::Count),
+        switch("quiet", "Print nothing but errors"),
+    ]
+}
+
+/// One row of the options table as an argument.
+fn option(spec: &'static Spec) -> Arg {
+    let help = format!("{} {}", spec.help, defaults(spec));
+    let mut arg = Arg::new(spec.long)
+        .long(spec.long)
+        .help(help)
+        .help_heading(spec.heading)
+        .action(ArgAction::Set);
+    if let Some(short) = spec.short {
+        arg = arg.short(short);
+    }
+    if let Some(alias) = spec.alias {
+        arg = arg.visible_alias(alias);
+    }
+    match spec.value {
+        Some(name) => arg.value_name(name),
+        // As the tools replaced take switches: --flag, --flag=true, --flag=false.
+        None => arg
+            .value_name("BOOL")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
+}
+
+/// `[env: NAME] [nginmesh: required, istio: 15001]`.
+fn defaults(spec: &Spec) -> String {
+    let of = |mesh: &&Mesh| {
+        let default = mesh.profile.default_of(spec.opt)?;
+        Some(format!("{}: {}", mesh.profile.name, describe(default)))
+    };
+    let meshes: Vec<String> = MESHES.iter().filter_map(of).collect();
+    format!("[env: {}] [{}]", spec.env.join(", "), meshes.join("; "))
+}
+
+fn describe(default: Default) -> String {
+    match default {
+        Default::Required => "required".to_owned(),
+        Default::Value("") => "none".to_owned(),
+        Default::Value("false") => "off".to_owned(),
+        Default::Value(value) => value.to_owned(),
+        Default::Same(other) => format!("as --{}", other.spec().long),
+        Default::EnvoyUser { and } => {
+            let more: String = and.iter().map(|id| format!(",{id}")).collect();
+            format!("that of $ENVOY_USER, else 1337{more}")
+        }
+    }
+}
+
+/// Reads a command line. `mesh_from_env` is $PREPARE_PROXY_MESH.
+pub fn parse(args: Vec<OsString>, mesh_from_env: Option<OsString>) -> Result<Cli, clap::Error> {
+    let called_as = called_as(args.first());
+    let matches = command().try_get_matches_from(args)?;
+    let mesh = mesh(&matches, called_as, mesh_from_env)?;
+    let quiet = matches.get_flag("quiet");
+    let log_level = match matches.get_count("verbose") {
+        _ if quiet => LevelFilter::Error,
+        0 => LevelFilter::Info,
+        1 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let text = |id: &str| matches.get_one::<String>(id).map_or("", String::as_str);
+    let dry_run = matches.get_flag("dry-run");
+    Ok(Cli {
+        invocation: Invocation {
+            action: action_named(text("action")),
+            mesh,
+            backend: Choice::named(text("backend")).unwrap_or_default(),
+            options: options(&matches),
+            env_files: many(&matches, "env-file"),
+            network_namespace: matches.get_one("network-namespace").cloned(),
+            allow_host_network: matches.get_flag("allow-host-network"),
+            dry_run: dry_run.then(|| Format::named(text("format")).unwrap_or_default()),
+        },
+        log_level,
+        log_format: LogFormat::named(text("log-format")),
+    })
+}
+
+/// The mesh whose tool has the name that we were called by.
+fn called_as(program: Option<&OsString>) -> Option<&'static Mesh> {
+    let name = Path::new(program?).file_name().and_then(OsStr::to_str)?;
+    Mesh::replacing(name)
+}
+
+fn action_named(name: &str) -> Action {
+    let found = ACTIONS.into_iter().find(|(n, _, _)| *n == name);
+    found.map_or(Action::Apply, |(_, _, action)| action)
+}
+
+/// The mesh: as said, else as called, else as the environment says, else the first one.
+fn mesh(
+    matches: &ArgMatches,
+    called_as: Option<&'static Mesh>,
+    from_env: Option<OsString>,
+) -> Result<&'static Mesh, clap::Error> {
+    if let Some(name) = matches.get_one::<String>("mesh") {
+        return Ok(Mesh::named(name).unwrap_or(MESHES[0]));
+    }
+    let from_env = from_env.filter(|name| !name.is_empty());
+    match (called_as, from_env) {
+        (Some(mesh), _) => Ok(mesh),
+        (None, None) => Ok(MESHES[0]),
+        (None, Some(name)) => name.to_str().and_then(Mesh::named).ok_or_else(|| {
+            let names = MESHES.map(|m| m.profile.name).join(", ");
+            let name = name.to_string_lossy();
+            let message = format!("PREPARE_PROXY_MESH: \"{name}\" is not a mesh ({names})\n");
+            clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
+        }),
+    }
+}
+
+fn options(matches: &ArgMatches) -> Options {
+    let mut options = Options::default();
+    for spec in &SPECS {
+        if let Some(value) = matches.get_one::<String>(spec.long) {
+            options.offer(Given {
+                opt: spec.opt,
+                value: value.clone(),
+                origin: Origin::Flag,
+            });
+        }
+    }
+    options
+}
+
+fn many(matches: &ArgMatches, id: &str) -> Vec<PathBuf> {
+    let values = matches.get_many::<PathBuf>(id).into_iter().flatten();
+    values.cloned().collect()
+}

@@ -1,0 +1,76 @@
+//! What can end a run early, and the exit status that it has.
+
+use crate::backend::BackendError;
+use crate::config::ConfigError;
+use crate::exit::Exit;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Everything that a run can fail with. The message names what was being done, to what, the
+/// kernel's or the tool's own words, and the remedy where there is one.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    #[error("{option}: {problem}")]
+    Usage { option: String, problem: String },
+
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+
+    #[error(
+        "CAP_NET_ADMIN is missing: rules cannot be read or changed without it. Grant it in the pod spec:\n    \
+         securityContext:\n      capabilities: {{add: [NET_ADMIN]}}\n\
+         or in the systemd unit:\n    \
+         AmbientCapabilities=CAP_NET_ADMIN"
+    )]
+    NoNetAdmin,
+
+    #[error(
+        "this is the network of a Kubernetes node (hostNetwork: true), not of a pod: rules here would cut the node off. \
+         Nothing was changed; remove the init container from such pods, or give --allow-host-network"
+    )]
+    HostNetwork,
+
+    #[error("--network-namespace: {} cannot be entered: {source}{}", path.display(), hint(source))]
+    Namespace { path: PathBuf, source: nix::Error },
+
+    #[error(
+        "somebody else keeps changing the rules: given up after {0} attempts, nothing was changed"
+    )]
+    Contended(usize),
+
+    #[error("none of the backends that this program was built with can work here")]
+    NoBackend,
+
+    #[error("cannot write the result: {0}")]
+    Output(std::io::Error),
+}
+
+/// Entering a namespace needs a capability of its own.
+fn hint(error: &nix::Error) -> &'static str {
+    match error {
+        nix::Error::EPERM => " (entering another network namespace needs CAP_SYS_ADMIN)",
+        _ => "",
+    }
+}
+
+impl Error {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Config(_) | Error::Usage { .. } | Error::HostNetwork => Exit::BadInput,
+            Error::NoNetAdmin | Error::Backend(BackendError::NotPermitted { .. }) => {
+                Exit::NotPermitted
+            }
+            Error::Namespace {
+                source: nix::Error::EPERM,
+                ..
+            } => Exit::NotPermitted,
+            Error::Namespace { .. } => Exit::BadInput,
+            Error::Backend(_) | Error::Contended(_) | Error::NoBackend | Error::Output(_) => {
+                Exit::Failed
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `--dry-run`: shows everything an apply to an empty namespace would do, and touches nothing.
+
+use super::plan::plan;
+use crate::backend::iptables;
+use crate::ruleset::{Family, Live, Ruleset};
+
+/// How a dry run is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For `iptables-restore --noflush`, and a part for `ip6tables-restore` behind it.
+    #[default]
+    Restore,
+    /// One command a line, a script for a shell.
+    Commands,
+    /// The ruleset as JSON, see docs/json.md.
+    Json,
+}
+
+impl Format {
+    /// Every name, in the order of the help.
+    pub const ALL: [(&'static str, Format); 3] = [
+        ("restore", Format::Restore),
+        ("commands", Format::Commands),
+        ("json", Format::Json),
+    ];
+
+    /// The format called `name`.
+    pub fn named(name: &str) -> Option<Format> {
+        Format::ALL
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, f)| *f)
+    }
+}
+
+/// The whole output for `wanted`, with a newline at its end.
+pub fn render(wanted: &Ruleset, format: Format) -> String {
+    match format {
+        Format::Restore => restore(wanted),
+        Format::Commands => commands(wanted),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(wanted);
+            json.expect("a ruleset has string keys only") + "\n"
+        }
+    }
+}
+
+fn restore(wanted: &Ruleset) -> String {
+    let change = plan(&Live::default(), wanted);
+    let mut text = String::new();
+    for command in wanted.routing.commands() {
+        text += &format!("# {command}\n");
+    }
+    for family in Family::ALL {
+        let part = iptables::restore(&change, family);
+        if !part.is_empty() {
+            let program = match family {
+                Family::V4 => "iptables-restore",
+                Family::V6 => "ip6tables-restore",
+            };
+            text += &format!("# {family}: {program} --noflush\n{part}");
+        }
+    }
+    text
+}
+
+fn commands(wanted: &Ruleset) -> String {
+    let change = plan(&Live::default(), wanted);
+    let mut text = String::from("#!/bin/sh\nset -e\n");
+    for command in wanted.routing.commands() {
+        text += &format!("{command}\n");
+    }
+    for family in Family::ALL {
+        text += &iptables::commands(&change, family);
+    }
+    text
+}
