@@ -59,11 +59,23 @@ fn action() -> Arg {
         .help("What to do")
 }
 
-const ACTIONS: [(&str, &str, Action); 1] = [(
-    "apply",
-    "Install the rules, or nothing if they are there",
-    Action::Apply,
-)];
+const ACTIONS: [(&str, &str, Action); 3] = [
+    (
+        "apply",
+        "Install the rules, or nothing if they are in place",
+        Action::Apply,
+    ),
+    (
+        "clean",
+        "Remove all rules of a mesh, whatever installed them",
+        Action::Clean,
+    ),
+    (
+        "diff",
+        "Show what an apply would change: 0 nothing, 1 something, 2 cannot tell",
+        Action::Diff,
+    ),
+];
 
 /// The options that no mesh decides on.
 fn general() -> Vec<Arg> {
@@ -105,7 +117,7 @@ fn general() -> Vec<Arg> {
         .allow_hyphen_values(true)
         .action(ArgAction::Append),
         switch("dry-run", "Print the rules, touch nothing").short('n'),
-        value("format", "FORMAT", "How a dry run is printed")
+        value("format", "FORMAT", "How a dry run or a diff is printed")
             .default_value("restore")
             .value_parser(PossibleValuesParser::new(Format::ALL.map(|(name, _)| name))),
         switch(
@@ -188,7 +200,6 @@ pub fn parse(args: Vec<OsString>, mesh_from_env: Option<OsString>) -> Result<Cli
         _ => LevelFilter::Trace,
     };
     let text = |id: &str| matches.get_one::<String>(id).map_or("", String::as_str);
-    let dry_run = matches.get_flag("dry-run");
     Ok(Cli {
         invocation: Invocation {
             action: action_named(text("action")),
@@ -198,7 +209,8 @@ pub fn parse(args: Vec<OsString>, mesh_from_env: Option<OsString>) -> Result<Cli
             env_files: many(&matches, "env-file"),
             network_namespace: matches.get_one("network-namespace").cloned(),
             allow_host_network: matches.get_flag("allow-host-network"),
-            dry_run: dry_run.then(|| Format::named(text("format")).unwrap_or_default()),
+            dry_run: matches.get_flag("dry-run"),
+            format: Format::named(text("format")).unwrap_or_default(),
         },
         log_level,
         log_format: LogFormat::named(text("log-format")),

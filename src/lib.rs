@@ -31,11 +31,16 @@ pub fn run(args: Vec<OsString>) -> Exit {
         Err(error) => return usage(&error, json),
     };
     cli.log_format.start(cli.log_level);
+    let diff = cli.invocation.action == ops::Action::Diff;
     match ops::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
         Ok(exit) => exit,
         Err(error) => {
             log::error!("{error}");
-            error.exit()
+            match error.exit() {
+                // For a diff, 1 means that something differs.
+                Exit::Failed if diff => Exit::BadInput,
+                exit => exit,
+            }
         }
     }
 }

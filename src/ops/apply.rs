@@ -1,8 +1,8 @@
 //! `apply`: read, compare, and commit only what differs.
 
-use super::choose::{Choice, is_absence};
+use super::choose::{Choice, every_store, is_absence};
 use super::plan::plan;
-use crate::backend::{Backend, BackendError, Feature};
+use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
 use crate::ruleset::Ruleset;
 
@@ -18,26 +18,53 @@ pub struct Applied {
     pub changed: bool,
 }
 
-/// Brings the kernel to `wanted` with the first backend that can.
+/// Brings the kernel to `wanted` with the first backend that can, then removes what is ours from
+/// every other place: never the other way round, so that no connection meets a gap.
 pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
-    let mut candidates = choice.candidates().into_iter().peekable();
-    loop {
-        let Some(candidate) = candidates.next() else {
-            return Err(Error::NoBackend);
+    let (applied, store) = write(wanted, choice)?;
+    let swept = sweep(Some(store))?;
+    Ok(Applied {
+        changed: applied.changed || swept,
+        ..applied
+    })
+}
+
+/// Removes all that is ours from every store but `keep`. Returns whether there was anything.
+pub fn sweep(keep: Option<Store>) -> Result<bool, Error> {
+    let mut changed = false;
+    for open in every_store() {
+        let mut backend = match open() {
+            Err(e) if is_absence(&e) => {
+                log::debug!("not looked into: {e}");
+                continue;
+            }
+            opened => opened?,
         };
-        let result = (candidate.open)()
+        if Some(backend.store()) != keep {
+            changed |= converge(&mut *backend, &Ruleset::default())?.changed;
+        }
+    }
+    Ok(changed)
+}
+
+fn write(wanted: &Ruleset, choice: Choice) -> Result<(Applied, Store), Error> {
+    let mut last = Error::NoBackend;
+    for candidate in choice.candidates() {
+        let installed = (candidate.open)()
             .map_err(Error::from)
             .and_then(|mut backend| {
                 log::debug!("backend {}: {}", backend.name(), candidate.reason);
-                install(&mut *backend, wanted)
+                Ok((install(&mut *backend, wanted)?, backend.store()))
             });
-        match result {
-            Err(Error::Backend(e)) if is_absence(&e) && candidates.peek().is_some() => {
+        match installed {
+            Err(Error::Backend(e)) if is_absence(&e) => {
                 log::debug!("{e}");
+                last = e.into();
             }
-            result => return result,
+            installed => return installed,
         }
     }
+    Err(last)
 }
 
 fn install(backend: &mut dyn Backend, wanted: &Ruleset) -> Result<Applied, Error> {

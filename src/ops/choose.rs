@@ -54,14 +54,17 @@ impl Choice {
     }
 }
 
+/// Opens a backend; what it needs may be absent.
+pub type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
+
 /// A backend that may be tried, and why.
 pub struct Candidate {
     pub reason: &'static str,
-    pub open: fn() -> Result<Box<dyn Backend>, BackendError>,
+    pub open: Open,
 }
 
 impl Candidate {
-    fn chosen(open: fn() -> Result<Box<dyn Backend>, BackendError>) -> Self {
+    fn chosen(open: Open) -> Self {
         Candidate {
             reason: "chosen with --backend",
             open,
@@ -82,6 +85,18 @@ fn automatic() -> Vec<Candidate> {
             open: legacy,
         },
     ]
+}
+
+/// A backend for every store in which rules of ours can be, however they came there.
+pub fn every_store() -> Vec<Open> {
+    let mut stores: Vec<Open> = Vec::new();
+    #[cfg(feature = "iptables")]
+    stores.push(nft);
+    #[cfg(feature = "iptables")]
+    if Family::ALL.into_iter().any(legacy_tables_in_use) {
+        stores.push(legacy);
+    }
+    stores
 }
 
 /// Whether an error means that the next candidate may do better: something is absent, as opposed to

@@ -38,10 +38,7 @@ pub fn render(wanted: &Ruleset, format: Format) -> String {
     match format {
         Format::Restore => restore(wanted),
         Format::Commands => commands(wanted),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(wanted);
-            json.expect("a ruleset has string keys only") + "\n"
-        }
+        Format::Json => super::json(wanted),
     }
 }
 

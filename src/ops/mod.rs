@@ -2,6 +2,7 @@
 
 mod apply;
 mod choose;
+mod diff;
 mod dry_run;
 mod plan;
 mod summary;
@@ -14,8 +15,10 @@ use crate::config::{Config, Host, Options, facts};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mesh::{MESHES, Mesh};
+use crate::ruleset::Ruleset;
 use caps::{CapSet, Capability};
 use nix::sched::{CloneFlags, setns};
+use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,12 @@ use std::time::Instant;
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Install the rules, or nothing where they are in place.
     Apply,
+    /// Remove all that is ours, whatever installed it.
+    Clean,
+    /// Show what an apply would change.
+    Diff,
 }
 
 /// A command line, understood but not yet resolved.
@@ -37,8 +45,10 @@ pub struct Invocation {
     pub env_files: Vec<PathBuf>,
     pub network_namespace: Option<PathBuf>,
     pub allow_host_network: bool,
-    /// `Some` prints the rules instead of installing them.
-    pub dry_run: Option<Format>,
+    /// Print the rules instead of installing them.
+    pub dry_run: bool,
+    /// How results are printed.
+    pub format: Format,
 }
 
 /// Does what the command line asks for. Results go to `out`, everything else to the log.
@@ -47,26 +57,51 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     if let Some(path) = &invocation.network_namespace {
         enter(path)?;
     }
+    if invocation.action == Action::Clean {
+        return clean(start);
+    }
     let config = resolve(&invocation, host)?;
     let wanted = (invocation.mesh.ruleset)(&config);
-    match invocation.action {
-        _ if invocation.dry_run.is_some() => {
-            let format = invocation.dry_run.unwrap_or_default();
-            print(out, &dry_run::render(&wanted, format))
-        }
-        Action::Apply => {
-            may_change_rules()?;
-            if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
-                return Err(Error::HostNetwork);
-            }
-            let done = apply::apply(&wanted, invocation.backend)?;
-            log::info!(
-                "{}",
-                summary::applied(&config, &wanted, &done, start.elapsed())
-            );
-            Ok(Exit::Done)
-        }
+    if invocation.dry_run {
+        return print(out, &dry_run::render(&wanted, invocation.format));
     }
+    may_change_rules()?;
+    if invocation.action == Action::Diff {
+        return diff(&invocation, &wanted, out);
+    }
+    if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
+        return Err(Error::HostNetwork);
+    }
+    let done = apply::apply(&wanted, invocation.backend)?;
+    let took = start.elapsed();
+    log::info!("{}", summary::applied(&config, &wanted, &done, took));
+    Ok(Exit::Done)
+}
+
+fn clean(start: Instant) -> Result<Exit, Error> {
+    may_change_rules()?;
+    let changed = apply::sweep(None)?;
+    log::info!("{}", summary::cleaned(changed, start.elapsed()));
+    Ok(Exit::Done)
+}
+
+fn diff(invocation: &Invocation, wanted: &Ruleset, out: &mut dyn Write) -> Result<Exit, Error> {
+    let diff = diff::diff(wanted, invocation.backend)?;
+    let text = match invocation.format {
+        Format::Json => json(&diff),
+        _ => diff.to_string(),
+    };
+    print(out, &text)?;
+    Ok(match diff.differs {
+        true => Exit::Failed,
+        false => Exit::Done,
+    })
+}
+
+/// A result as indented JSON with a newline at its end.
+fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(value);
+    text.expect("keys are strings and nothing else can fail") + "\n"
 }
 
 fn resolve(invocation: &Invocation, host: &dyn Host) -> Result<Config, Error> {

@@ -29,6 +29,15 @@ pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration
     )
 }
 
+/// Whether there was anything to remove, and how long it took.
+pub fn cleaned(changed: bool, took: Duration) -> String {
+    let done = match changed {
+        true => "removed all rules of a mesh",
+        false => "nothing of a mesh was here",
+    };
+    format!("{done}, {:.1} ms", took.as_secs_f64() * 1000.0)
+}
+
 fn inbound(config: &Config) -> String {
     let port = config.inbound_capture_port;
     let how = match config.mode {

@@ -1,0 +1,216 @@
+//! `diff`: what an apply would change, in the order of the rules. Nothing is written.
+
+use super::choose::{Choice, Open, every_store, is_absence};
+use super::plan::plan;
+use crate::backend::Backend;
+use crate::error::Error;
+use crate::ruleset::{ChainName, Family, Live, LiveRule, Rule, Ruleset, TableChange, TableName};
+use serde::Serialize;
+use similar::{Algorithm, ChangeTag, capture_diff_slices};
+use std::fmt;
+
+/// Everything that differs; empty when the kernel holds just what is wanted.
+#[derive(Debug, Default, Serialize)]
+pub struct Diff {
+    pub differs: bool,
+    /// The backend that an apply would write with.
+    pub backend: &'static str,
+    pub chains: Vec<ChainDiff>,
+}
+
+/// One chain in which something differs.
+#[derive(Debug, Serialize)]
+pub struct ChainDiff {
+    /// The backend in whose store the chain is.
+    pub backend: &'static str,
+    pub family: Family,
+    pub table: TableName,
+    pub chain: ChainName,
+    pub rules: Vec<Line>,
+}
+
+/// A rule of ours: one that stays, goes or comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    pub action: LineAction,
+    /// The rule as iptables-save prints it, without its comment.
+    pub rule: String,
+    /// What it is for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LineAction {
+    Keep,
+    Remove,
+    Add,
+}
+
+/// Compares every store with what is wanted in it: everything in the one that an apply would write
+/// to, nothing in the others.
+pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
+    let (backend, live) = target(choice)?;
+    let mut diff = Diff {
+        backend: backend.name(),
+        ..Diff::default()
+    };
+    diff.add(backend.name(), &live, wanted);
+    for open in every_store() {
+        match read(open)? {
+            Some((other, live)) if other.store() != backend.store() => {
+                diff.add(other.name(), &live, &Ruleset::default());
+            }
+            _ => {}
+        }
+    }
+    diff.differs = !diff.chains.is_empty();
+    Ok(diff)
+}
+
+type Opened = (Box<dyn Backend>, Live);
+
+/// Opens and reads a store, or `None` where this machine cannot have it.
+fn read(open: Open) -> Result<Option<Opened>, Error> {
+    let opened = open().and_then(|mut backend| {
+        let live = backend.read()?;
+        Ok((backend, live))
+    });
+    match opened {
+        Err(e) if is_absence(&e) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
+/// The backend to compare with: the first one in whose store rules of ours are, else the first one
+/// that there is.
+fn target(choice: Choice) -> Result<Opened, Error> {
+    let mut first = None;
+    for candidate in choice.candidates() {
+        let Some((backend, live)) = read(candidate.open)? else {
+            continue;
+        };
+        if !plan(&live, &Ruleset::default()).is_empty() {
+            return Ok((backend, live));
+        }
+        first.get_or_insert((backend, live));
+    }
+    first.ok_or(Error::NoBackend)
+}
+
+impl Diff {
+    /// Adds the difference between one store and what is wanted in it.
+    fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
+        let change = plan(live, wanted);
+        for table in &change.tables {
+            let before = |name: &ChainName| {
+                let chain = live.table(table.family, table.name)?.chain(name)?;
+                Some(chain.rules.as_slice())
+            };
+            for (chain, rules) in chains(table, before) {
+                self.chains.push(ChainDiff {
+                    backend,
+                    family: table.family,
+                    table: table.name,
+                    chain,
+                    rules,
+                });
+            }
+        }
+    }
+}
+
+/// The chains of one table that change, each with its rules before and after.
+fn chains<'a>(
+    table: &TableChange,
+    before: impl Fn(&ChainName) -> Option<&'a [LiveRule]>,
+) -> Vec<(ChainName, Vec<Line>)> {
+    let mut chains = Vec::new();
+    for chain in &table.base {
+        let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
+        chains.push((chain.chain.clone(), lines(&chain.delete, &wanted)));
+    }
+    for chain in &table.rewrite {
+        let wanted: Vec<&Rule> = chain.rules.iter().collect();
+        let old = before(&chain.name).unwrap_or_default();
+        chains.push((chain.name.clone(), lines(old, &wanted)));
+    }
+    for chain in &table.remove {
+        let old = before(chain).unwrap_or_default();
+        chains.push((chain.clone(), lines(old, &[])));
+    }
+    chains
+}
+
+/// The shortest way from the old rules to the new ones. What stays is shown too: the first match
+/// wins, so a rule's place is part of its meaning.
+fn lines(old: &[LiveRule], new: &[&Rule]) -> Vec<Line> {
+    let before: Vec<Line> = old.iter().map(Line::of_live).collect();
+    let after: Vec<Line> = new.iter().map(|r| Line::of_rule(r)).collect();
+    let texts = |lines: &[Line]| lines.iter().map(|l| l.rule.clone()).collect::<Vec<_>>();
+    let steps = capture_diff_slices(Algorithm::Myers, &texts(&before), &texts(&after));
+    let changes = steps.iter().flat_map(|step| {
+        step.iter_changes(&before, &after)
+            .map(|change| change.value().with(change.tag()))
+            .collect::<Vec<_>>()
+    });
+    changes.collect()
+}
+
+impl Line {
+    fn of_live(live: &LiveRule) -> Line {
+        match &live.rule {
+            Some(rule) => Line::of_rule(rule),
+            None => Line {
+                action: LineAction::Keep,
+                rule: live.text.clone(),
+                why: None,
+            },
+        }
+    }
+
+    fn of_rule(rule: &Rule) -> Line {
+        let bare = Rule::unexplained(rule.matches.clone(), rule.target.clone());
+        Line {
+            action: LineAction::Keep,
+            rule: bare.to_string(),
+            why: rule.why.as_ref().map(|w| w.as_str().to_owned()),
+        }
+    }
+
+    fn with(&self, tag: ChangeTag) -> Line {
+        Line {
+            action: match tag {
+                ChangeTag::Equal => LineAction::Keep,
+                ChangeTag::Delete => LineAction::Remove,
+                ChangeTag::Insert => LineAction::Add,
+            },
+            rule: self.rule.clone(),
+            why: self.why.clone(),
+        }
+    }
+}
+
+/// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chain in &self.chains {
+            let ChainDiff { family, table, .. } = chain;
+            writeln!(f, "{family} {table} {} ({})", chain.chain, chain.backend)?;
+            let width = chain.rules.iter().map(|l| l.rule.len()).max().unwrap_or(0);
+            for line in &chain.rules {
+                let sign = match line.action {
+                    LineAction::Keep => ' ',
+                    LineAction::Remove => '-',
+                    LineAction::Add => '+',
+                };
+                match &line.why {
+                    Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
+                    None => writeln!(f, "  {sign} {}", line.rule)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
