@@ -1,0 +1,238 @@
+//! Network namespaces, alone and joined.
+
+use super::process::must_succeed;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use tempfile::NamedTempFile;
+
+/// A network namespace with `lo` up, and perhaps a mount namespace of its own.
+pub struct Namespace {
+    net: File,
+    mounts: Option<(File, NamedTempFile)>,
+}
+
+impl Namespace {
+    /// A namespace with nothing but `lo`.
+    pub fn new() -> Self {
+        Self::build(None)
+    }
+
+    /// The same, with a /etc/resolv.conf of its own.
+    pub fn with_resolv_conf(text: &str) -> Self {
+        let mut file = NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes())
+            .expect("resolv.conf is written");
+        Self::build(Some(file))
+    }
+
+    fn build(resolv_conf: Option<NamedTempFile>) -> Self {
+        let namespace = in_own_thread(|| -> io::Result<Self> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            // IPv6 addresses are usable at once, also on links made later.
+            for knob in ["accept_dad", "dad_transmits"] {
+                fs::write(format!("/proc/sys/net/ipv6/conf/default/{knob}"), "0")?;
+            }
+            let net = File::open("/proc/thread-self/ns/net")?;
+            let mounts = resolv_conf
+                .map(|file| own_mounts(&file).map(|ns| (ns, file)))
+                .transpose()?;
+            Ok(Self { net, mounts })
+        });
+        let namespace = namespace.unwrap_or_else(|e| {
+            panic!("cannot make a network namespace ({e}): these tests need root and IPv6")
+        });
+        namespace.ip(&["link set lo up"]);
+        namespace
+    }
+
+    /// A path by which programs can open the namespace while the test lives.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd()).into()
+    }
+
+    /// Runs `work` in a thread that has entered the namespace.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        in_own_thread(|| {
+            if let Some((mounts, _)) = &self.mounts {
+                unshare(CloneFlags::CLONE_FS).expect("a thread's own root and working directory");
+                setns(mounts, CloneFlags::CLONE_NEWNS).expect("the mount namespace is there");
+            }
+            setns(&self.net, CloneFlags::CLONE_NEWNET).expect("the network namespace is there");
+            work()
+        })
+    }
+
+    pub fn spawn(&self, command: &mut Command) -> Child {
+        let child = self.enter(|| command.spawn());
+        child.unwrap_or_else(|e| panic!("cannot start {:?}: {e}", command.get_program()))
+    }
+
+    /// Runs to the end, whatever the exit status.
+    pub fn run(&self, command: &mut Command) -> Output {
+        self.run_with_input(command, "")
+    }
+
+    /// The same, with something to read. The input is written before any output
+    /// is read, so it should fit into a pipe.
+    pub fn run_with_input(&self, command: &mut Command, input: &str) -> Output {
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.spawn(command);
+        // A program that does not read closes the pipe; that is its own affair.
+        let _ = child
+            .stdin
+            .take()
+            .map(|mut stdin| stdin.write_all(input.as_bytes()));
+        child.wait_with_output().expect("a child can be waited for")
+    }
+
+    /// Runs a command that must succeed; what it wrote to stdout.
+    #[track_caller]
+    pub fn output(&self, command: &mut Command) -> String {
+        let output = self.run(command);
+        must_succeed(command, output)
+    }
+
+    /// Runs a shell script that must succeed; what it wrote to stdout.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.output(Command::new("sh").args(["-ec", script]))
+    }
+
+    /// Runs `ip` commands in one process.
+    #[track_caller]
+    pub fn ip<S: AsRef<str>>(&self, commands: &[S]) {
+        let lines: String = commands
+            .iter()
+            .map(|c| c.as_ref().to_owned() + "\n")
+            .collect();
+        let mut ip = Command::new("ip");
+        let output = self.run_with_input(ip.args(["-batch", "-"]), &lines);
+        must_succeed(&ip, output);
+    }
+
+    /// Sets a value under /proc/sys/net.
+    pub fn sysctl(&self, key: &str, value: &str) {
+        let written = self.enter(|| fs::write(format!("/proc/sys/net/{key}"), value));
+        written.unwrap_or_else(|e| panic!("cannot set net/{key}: {e}"));
+    }
+
+    /// Joins two namespaces by a veth pair: this end gets host number 2 in
+    /// 10.NET.0.0/24 and fdNET::/64, the other end number 1, and a way to send
+    /// its answers.
+    pub fn join(&self, link: &str, other: &Self, other_link: &str, net: u8) {
+        let peer = other.path();
+        self.ip(&[
+            format!(
+                "link add {link} type veth peer name {other_link} netns {}",
+                peer.display()
+            ),
+            format!("addr add 10.{net}.0.2/24 dev {link}"),
+            format!("addr add fd{net}::2/64 dev {link}"),
+            format!("link set {link} up"),
+        ]);
+        other.ip(&[
+            format!("addr add 10.{net}.0.1/24 dev {other_link}"),
+            format!("addr add fd{net}::1/64 dev {other_link}"),
+            format!("link set {other_link} up"),
+        ]);
+    }
+}
+
+/// Things that belong to a thread (its namespaces) are changed in one that ends.
+fn in_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let done = scope.spawn(work).join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Moves the thread to a mount namespace where `resolv_conf` stands in for the
+/// system's file.
+fn own_mounts(resolv_conf: &NamedTempFile) -> io::Result<File> {
+    const NONE: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    mount(
+        Some(resolv_conf.path()),
+        "/etc/resolv.conf",
+        NONE,
+        MsFlags::MS_BIND,
+        NONE,
+    )?;
+    File::open("/proc/thread-self/ns/mnt")
+}
+
+/// A pod and the world it can reach.
+///
+/// | namespace | has |
+/// |---|---|
+/// | `pod` | `eth0` with 10.66.0.2 and fd66::2, default routes to the peer |
+/// | `peer` | `eth0` with 10.66.0.1 and fd66::1; answers as well for all of 203.0.113.0/24 and 2001:db8:113::/48, and says "unreachable" for the rest of the world |
+pub struct Lab {
+    pub pod: Namespace,
+    pub peer: Namespace,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self::around(Namespace::new())
+    }
+
+    pub fn with_resolv_conf(text: &str) -> Self {
+        Self::around(Namespace::with_resolv_conf(text))
+    }
+
+    fn around(pod: Namespace) -> Self {
+        let peer = Namespace::new();
+        pod.join("eth0", &peer, "eth0", 66);
+        pod.ip(&[
+            "route add default via 10.66.0.1",
+            "route add default via fd66::1",
+        ]);
+        peer.ip(&[
+            "route add local 203.0.113.0/24 dev lo",
+            "route add local 2001:db8:113::/48 dev lo",
+            "route add unreachable 0.0.0.0/0",
+            "route add unreachable ::/0",
+        ]);
+        // Unlike IPv4's, a local IPv6 route alone lets nobody bind.
+        peer.sysctl("ipv6/ip_nonlocal_bind", "1");
+        // Only who forwards says that a place is unreachable, and every time.
+        peer.sysctl("ipv4/conf/all/forwarding", "1");
+        peer.sysctl("ipv6/conf/all/forwarding", "1");
+        peer.sysctl("ipv4/icmp_ratelimit", "0");
+        peer.sysctl("ipv6/icmp/ratelimit", "0");
+        Self { pod, peer }
+    }
+
+    /// A bridge in the pod, 10.67.0.2 and fd67::2, with a virtual machine's
+    /// namespace behind it (10.67.0.1, fd67::1), as KubeVirt makes them.
+    pub fn guest_behind(&self, bridge: &str) -> Namespace {
+        let guest = Namespace::new();
+        self.pod.ip(&[
+            format!("link add {bridge} type bridge"),
+            format!("link set {bridge} up"),
+        ]);
+        self.pod.join("tap0", &guest, "eth0", 67);
+        self.pod.ip(&[
+            "addr flush dev tap0".into(),
+            format!("link set tap0 master {bridge}"),
+            format!("addr add 10.67.0.2/24 dev {bridge}"),
+            format!("addr add fd67::2/64 dev {bridge}"),
+        ]);
+        guest.ip(&[
+            "route add default via 10.67.0.2",
+            "route add default via fd67::2",
+        ]);
+        guest
+    }
+}
