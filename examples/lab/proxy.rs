@@ -150,7 +150,7 @@ pub fn run(m: &ArgMatches) -> io::Result<ExitCode> {
 }
 
 fn pass_on(who: &str, config: &Listener, announce: bool, mut client: TcpStream) {
-    let (Ok(local), Ok(peer), Ok(mut line)) =
+    let (Ok(local), Ok(peer), Ok(line)) =
         (client.local_addr(), client.peer_addr(), hop(who, &client))
     else {
         return; // the client has gone already
@@ -169,10 +169,10 @@ fn pass_on(who: &str, config: &Listener, announce: bool, mut client: TcpStream) 
             join(client, server);
         }
         Err(e) => {
-            line = format!("to={to} error={}", net::error_word(&e.into()));
-            say(&line);
+            let failure = format!("to={to} error={}", net::error_word(&e.into()));
+            say(&format!("{line} {failure}"));
             if announce {
-                let _ = writeln!(client, "{line}");
+                let _ = writeln!(client, "{failure}");
             }
         }
     }
