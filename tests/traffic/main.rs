@@ -1,0 +1,43 @@
+//! Real connections between real users, through the rules of every mesh on every
+//! backend.
+#![forbid(unsafe_code)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod nginmesh;
+mod scenario;
+
+use scenario::Scenario;
+
+/// Tries all scenarios, and tells of all that fail.
+fn all(scenarios: &[Scenario], backend: &str) {
+    let failed: Vec<String> = scenarios
+        .iter()
+        .filter_map(|s| scenario::run(s, backend).err())
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed\n{}",
+        failed.len(),
+        scenarios.len(),
+        failed.join("\n\n")
+    );
+}
+
+/// A test for each mesh on each backend.
+macro_rules! traffic {
+    ($($module:ident: $backend:literal),+) => {$(
+        mod $module {
+            #[test]
+            fn nginmesh() {
+                super::all(crate::nginmesh::SCENARIOS, $backend);
+            }
+        }
+    )+};
+}
+
+traffic! {
+    iptables_nft: "iptables-nft",
+    iptables_legacy: "iptables-legacy"
+}
