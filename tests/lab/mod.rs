@@ -10,7 +10,7 @@
 //!
 //! All of this needs root and iproute2. Where they are missing a test fails and
 //! says so; it is never skipped.
-#![allow(dead_code)] // each test binary uses its own part
+#![allow(dead_code, unused_imports)] // each test binary uses its own part
 
 mod net;
 mod process;

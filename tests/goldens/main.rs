@@ -1,0 +1,75 @@
+//! What a dry run prints for every case, in every format: the library alone, with a host that is a
+//! table, so that no privilege and no tool is needed.
+#![forbid(unsafe_code)]
+
+#[path = "../cases/mod.rs"]
+mod cases;
+
+use cases::Case;
+use prepare_proxy::config::Host;
+use prepare_proxy::{cli, ops};
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// The host of a case, in answers.
+struct Answers<'a>(&'a Case);
+
+impl Host for Answers<'_> {
+    fn env(&self, name: &str) -> Option<OsString> {
+        let found = self.0.env.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into())
+    }
+
+    fn file(&self, path: &Path) -> io::Result<String> {
+        match path.to_str() {
+            Some("/etc/resolv.conf") => Ok(self.0.resolv_conf.clone()),
+            Some("/etc/passwd") => Ok("daemon:x:1:1:daemon:/:/bin/false\n".to_owned()),
+            Some("/proc/net/if_inet6") => Ok(String::new()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        let address = |cidr: &String| cidr.split('/').next()?.parse().ok();
+        Ok(self.0.addresses.iter().filter_map(address).collect())
+    }
+}
+
+/// Runs the case as a dry run; the exit status would be `Err`'s.
+fn dry_run(case: &Case, format: &str) -> Result<String, String> {
+    let program = ["prepare-proxy".to_owned()].into_iter();
+    let args = program
+        .chain(case.command_line())
+        .chain(["--dry-run", "--format", format].map(str::to_owned));
+    let cli = cli::parse(args.map(OsString::from).collect(), None).map_err(|e| e.to_string())?;
+    let mut out = Vec::new();
+    ops::run(cli.invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
+    Ok(String::from_utf8(out).expect("a dry run prints UTF-8"))
+}
+
+#[test]
+fn every_case_prints_its_golden() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for case in cases::all().iter().filter(|c| !c.is_refused()) {
+            let mut golden = String::new();
+            for format in ["restore", "commands", "json"] {
+                let text = dry_run(case, format).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+                golden += &format!("==> {format}\n{text}\n");
+            }
+            insta::assert_snapshot!(case.name.as_str(), golden);
+        }
+    });
+}
+
+#[test]
+fn refused_cases_are_refused() {
+    for case in cases::all().iter().filter(|c| c.is_refused()) {
+        assert!(dry_run(case, "restore").is_err(), "{}", case.name);
+    }
+}
