@@ -298,6 +298,14 @@ impl Match {
         }
     }
 
+    /// Whether every packet passes: a prefix of length 0, which no tool keeps.
+    pub(super) fn is_always(&self) -> bool {
+        match self.test {
+            Test::Source(net) | Test::Destination(net) => !self.not && net.prefix_len() == 0,
+            _ => false,
+        }
+    }
+
     /// Writes the match as iptables-save does; port matches need the rule's `protocol`, whose
     /// match module they are printed with.
     pub(super) fn write(

@@ -10,6 +10,8 @@ mod live;
 mod matches;
 mod names;
 mod routing;
+#[cfg(test)]
+pub(crate) mod strategy;
 mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
@@ -149,7 +151,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule for the end of its chain; the matches are put into iptables-save's order.
+    /// A rule for the end of its chain. The matches are put into iptables-save's normal form: in
+    /// its order, and without those that hold for every packet.
     pub fn new(
         why: impl Into<Why>,
         matches: impl IntoIterator<Item = Match>,
@@ -160,7 +163,7 @@ impl Rule {
 
     /// A rule without a `why`, as read from a kernel.
     pub fn unexplained(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
-        let mut matches: Vec<Match> = matches.into_iter().collect();
+        let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
         matches.sort_by_key(Match::rank);
         Rule {
             matches,

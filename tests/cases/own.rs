@@ -27,6 +27,7 @@ const ROWS: &[Row] = &[
     Row { name: "dual-stack-mixed-cidrs", args: "-p 15001 -u 1337 --dual-stack=true -i 10.0.0.0/8,fd00::/8", ..ROW },
     Row { name: "cidrs-of-the-other-family", args: "-p 15001 -u 1337 -i fd00::/8", ..ROW },
     Row { name: "host-bits", args: "-p 15001 -u 1337 -i 10.1.2.3/8", ..ROW },
+    Row { name: "every-address", args: "-p 15001 -u 1337 --dual-stack -i 0.0.0.0/0,::/0", ..ROW },
     Row { name: "empty-items", args: "-p 15001 -u 1337 -i ,10.0.0.0/8,,172.16.0.0/12,", ..ROW },
     Row { name: "empty-list-means-all", args: "-p 15001 -u 1337 -i ''", ..ROW },
     Row { name: "several-uids", args: "-p 15001 -u 1337,0,4294967294", ..ROW },

@@ -305,6 +305,7 @@ fn hex(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::strategy;
 
     fn rule(spec: &str) -> LiveRule {
         parse_rule(spec)
@@ -327,6 +328,23 @@ mod tests {
         ] {
             let read = rule(spec).rule.unwrap_or_else(|| panic!("opaque: {spec}"));
             assert_eq!(read.to_string(), spec);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_rule_comes_back_from_its_text(
+            v4 in strategy::rule(Family::V4),
+            v6 in strategy::rule(Family::V6),
+        ) {
+            for wanted in [v4, v6] {
+                proptest::prop_assert_eq!(rule(&wanted.to_string()).rule, Some(wanted));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_left_alone(text in "(-A [A-Z]+|[*:!\"\\\\a-z0-9 /-]|\n)*") {
+            let _ = parse_save(Family::V4, &text);
         }
     }
 
