@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 /// The system as the configuration sees it: three questions, no side effects.
@@ -60,11 +60,17 @@ pub fn has_ipv6(host: &dyn Host) -> bool {
     read("/proc/net/if_inet6").is_some() && !off
 }
 
+/// What Istio's meshes put on lo, so that the proxy can bind to it (::6).
+pub const OWN_LOOPBACK: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+
 /// Whether some interface has an IPv6 address that others can reach: neither loopback nor
-/// link-local.
+/// link-local, nor the one we put on lo ourselves.
 pub fn has_global_ipv6(host: &dyn Host) -> io::Result<bool> {
     let global = |a: &IpAddr| match a {
-        IpAddr::V6(a) => !a.is_loopback() && !a.is_unicast_link_local() && !a.is_multicast(),
+        IpAddr::V6(a) => {
+            let local = a.is_loopback() || a.is_unicast_link_local() || a.is_multicast();
+            !local && *a != OWN_LOOPBACK
+        }
         IpAddr::V4(_) => false,
     };
     Ok(host.addresses()?.iter().any(global))

@@ -6,10 +6,12 @@
 pub mod env_file;
 pub mod facts;
 mod options;
+pub mod resolv_conf;
 mod resolve;
+mod sources;
 mod values;
 
-pub use facts::Host;
+pub use facts::{Host, OWN_LOOPBACK};
 pub use options::{Given, Opt, Options, Origin, SPECS, Spec};
 pub use values::{Mode, Selection};
 
@@ -28,6 +30,9 @@ pub struct Profile {
     /// The options it has. One that is not listed is bad input on the command line, and is not
     /// looked for anywhere else.
     pub options: &'static [(Opt, Default)],
+    /// Whether an address without a prefix length may stand for a CIDR: iptables takes it, Istio's
+    /// program does not.
+    pub bare_addresses: bool,
     /// Env files that are read when they exist, the weakest first: the variable that holds the
     /// path, and the path when it is not set.
     pub env_files: &'static [(&'static str, &'static str)],
@@ -61,7 +66,7 @@ pub enum Default {
 pub enum Dns {
     /// Queries to any nameserver.
     All,
-    /// Queries to these nameservers, in resolv.conf's order.
+    /// Queries to these nameservers, at least one, in resolv.conf's order.
     Servers(Vec<IpAddr>),
 }
 

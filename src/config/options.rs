@@ -45,7 +45,8 @@ pub struct Spec {
     pub long: &'static str,
     /// Istio's long name.
     pub alias: Option<&'static str>,
-    /// Environment variables, the first one set wins.
+    /// Environment variables, the first one set wins (istio-iptables reads the other one first and
+    /// lets this one replace it).
     pub env: &'static [&'static str],
     /// The value's name in the help; `None` for a switch.
     pub value: Option<&'static str>,
@@ -121,13 +122,13 @@ pub static SPECS: [Spec; 24] = [
         "Interfaces whose traffic is left alone"),
     row(Opt::VirtualInterfaces, (Some('k'), "virtual-interfaces", Some("kube-virt-interfaces")), &["KUBE_VIRT_INTERFACES"], Some("NAMES"), BOTH,
         "Interfaces of virtual machines in the pod: what comes in there is treated as outbound"),
-    row(Opt::RedirectDns, (None, "redirect-dns", None), &["REDIRECT_DNS", "ISTIO_META_DNS_CAPTURE"], None, BOTH,
+    row(Opt::RedirectDns, (None, "redirect-dns", None), &["ISTIO_META_DNS_CAPTURE", "REDIRECT_DNS"], None, BOTH,
         "Redirect DNS queries to /etc/resolv.conf's nameservers to the proxy's agent on port 15053"),
     row(Opt::CaptureAllDns, (None, "capture-all-dns", None), &["CAPTURE_ALL_DNS"], None, BOTH,
         "With --redirect-dns: redirect queries to any nameserver"),
-    row(Opt::DropInvalid, (None, "drop-invalid", None), &["DROP_INVALID", "INVALID_DROP"], None, BOTH,
+    row(Opt::DropInvalid, (None, "drop-invalid", None), &["INVALID_DROP", "DROP_INVALID"], None, BOTH,
         "Drop inbound packets that conntrack finds invalid, instead of answering with a reset"),
-    row(Opt::DualStack, (None, "dual-stack", None), &["DUAL_STACK", "ISTIO_DUAL_STACK"], None, BOTH,
+    row(Opt::DualStack, (None, "dual-stack", None), &["ISTIO_DUAL_STACK", "DUAL_STACK"], None, BOTH,
         "IPv6 is asked for: an error where the kernel has none"),
     row(Opt::LoopbackCidr, (None, "loopback-cidr", None), &["ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR"], Some("CIDR"), BOTH,
         "What counts as explicit IPv4 loopback"),

@@ -2,16 +2,18 @@
 
 use super::facts::{self, Host};
 use super::values::{self, BadItem};
-use super::{Config, ConfigError, Default, Dns, Given, Opt, Options, Origin, Profile, SPECS};
-use super::{Selection, env_file};
+use super::{Config, ConfigError, Default, Dns, Given, Opt, Options, Origin, Profile, Selection};
+use super::{resolv_conf, sources};
 use ipnet::{IpNet, Ipv4Net};
-use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
+
+/// How many groups `--owner-groups` takes: one rule asks for all of them, and a rule has room for
+/// so many matches. The limit is istio-iptables'.
+const MAX_OWNER_GROUPS: usize = 64;
 
 /// The uid of Istio's proxy where no user of its name exists.
 const ISTIO_PROXY_UID: u32 = 1337;
@@ -32,11 +34,13 @@ impl Config {
                 return Err(not_in_mesh(given, profile, meshes));
             }
         }
+        let files = sources::read_files(env_files, profile, host)?;
         let mut options = flags;
-        offer_environment(&mut options, profile, host)?;
-        offer_files(&mut options, env_files, profile, host)?;
+        sources::offer_environment(&mut options, profile, host)?;
+        sources::offer_files(&mut options, &files, profile);
         Resolver {
             options: &options,
+            envoy_user: sources::envoy_user(&files, host),
             profile,
             host,
         }
@@ -57,83 +61,6 @@ fn not_in_mesh(given: &Given, profile: &Profile, meshes: &[&Profile]) -> ConfigE
     }
 }
 
-/// Adds what the environment says; an empty variable counts as unset, as it does for the tools
-/// replaced.
-fn offer_environment(
-    options: &mut Options,
-    profile: &Profile,
-    host: &dyn Host,
-) -> Result<(), ConfigError> {
-    for (opt, name) in variables(profile) {
-        let Some(value) = host.env(name).filter(|v| !v.is_empty()) else {
-            continue;
-        };
-        let value = value.into_string().map_err(|_| ConfigError::BadValue {
-            option: name.to_owned(),
-            problem: "the value is not UTF-8".to_owned(),
-        })?;
-        let origin = Origin::Env(name);
-        options.offer(Given { opt, value, origin });
-    }
-    Ok(())
-}
-
-/// Every variable that means something to this mesh.
-fn variables(profile: &Profile) -> impl Iterator<Item = (Opt, &'static str)> {
-    SPECS
-        .iter()
-        .filter(|s| profile.default_of(s.opt).is_some())
-        .flat_map(|s| s.env.iter().map(|name| (s.opt, *name)))
-}
-
-/// Adds what the env files say: those of the command line are stronger than the mesh's own.
-fn offer_files(
-    options: &mut Options,
-    env_files: &[PathBuf],
-    profile: &Profile,
-    host: &dyn Host,
-) -> Result<(), ConfigError> {
-    let own = profile.env_files.iter().map(|(variable, path)| {
-        let path = host
-            .env(variable)
-            .map_or(PathBuf::from(path), PathBuf::from);
-        (path, true)
-    });
-    let named = env_files.iter().map(|path| optional(path));
-    let files: Vec<(PathBuf, bool)> = own.chain(named).collect();
-    for (path, optional) in files.into_iter().rev() {
-        let text = match host.file(&path) {
-            Ok(text) => text,
-            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(file_error(&path, e)),
-        };
-        let assignments = env_file::parse(&text).map_err(|e| file_error(&path, e))?;
-        for (name, value) in assignments.into_iter().rev() {
-            let found = variables(profile).find(|(_, variable)| *variable == name);
-            if let Some((opt, name)) = found.filter(|_| !value.is_empty()) {
-                let origin = Origin::File(name, path.clone());
-                options.offer(Given { opt, value, origin });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A path of `--env-file`, and whether the file may be absent (a leading `-`, as in systemd).
-fn optional(path: &Path) -> (PathBuf, bool) {
-    match path.to_str().and_then(|p| p.strip_prefix('-')) {
-        Some(rest) => (PathBuf::from(rest), true),
-        None => (path.to_owned(), false),
-    }
-}
-
-fn file_error(path: &Path, problem: impl ToString) -> ConfigError {
-    ConfigError::File {
-        path: path.to_owned(),
-        problem: problem.to_string(),
-    }
-}
-
 fn bad_value(given: &Given, problem: impl ToString) -> ConfigError {
     ConfigError::BadValue {
         option: given.to_string(),
@@ -144,6 +71,7 @@ fn bad_value(given: &Given, problem: impl ToString) -> ConfigError {
 /// Turns text into values, one option at a time.
 struct Resolver<'a> {
     options: &'a Options,
+    envoy_user: String,
     profile: &'a Profile,
     host: &'a dyn Host,
 }
@@ -158,10 +86,10 @@ impl Resolver<'_> {
             proxy_gids: self.proxy_gids(&uids)?,
             proxy_uids: uids,
             outbound_cidrs: self.outbound_cidrs()?,
-            outbound_exclude_cidrs: self.list(Opt::OutboundExcludeCidrs, values::cidr)?,
+            outbound_exclude_cidrs: self.list(Opt::OutboundExcludeCidrs, self.cidr())?,
             outbound_ports: self.list(Opt::OutboundPorts, values::port_range)?,
             outbound_exclude_ports: self.list(Opt::OutboundExcludePorts, values::port_range)?,
-            owner_groups: self.selection(Opt::OwnerGroups, |t| self.gid(t))?,
+            owner_groups: self.owner_groups()?,
             owner_groups_exclude: self.list(Opt::OwnerGroupsExclude, |t| self.gid(t))?,
             inbound_ports: self.selection(Opt::InboundPorts, values::port_range)?,
             inbound_exclude_ports: self.list(Opt::InboundExcludePorts, values::port_range)?,
@@ -180,6 +108,9 @@ impl Resolver<'_> {
         };
         if config.dual_stack && !config.has_ipv6 {
             return Err(ConfigError::NoIpv6);
+        }
+        if config.dual_stack && !config.has_global_ipv6 {
+            log::info!("--dual-stack: no interface has a global IPv6 address");
         }
         Ok(config)
     }
@@ -255,22 +186,13 @@ impl Resolver<'_> {
         match self.profile.default_of(Opt::ProxyUid) {
             _ if !uids.is_empty() => Ok(uids),
             Some(Default::EnvoyUser { and }) => {
-                let mut uids = vec![self.envoy_user()];
+                let user = facts::look_up(self.host, PASSWD, &self.envoy_user);
+                let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
                 uids.extend(and);
                 Ok(uids)
             }
             _ => Err(self.required(Opt::ProxyUid)),
         }
-    }
-
-    fn envoy_user(&self) -> u32 {
-        let name = self
-            .host
-            .env("ENVOY_USER")
-            .and_then(|n| n.into_string().ok());
-        let name = name.filter(|n| !n.is_empty());
-        let name = name.as_deref().unwrap_or("istio-proxy");
-        facts::look_up(self.host, PASSWD, name).unwrap_or(ISTIO_PROXY_UID)
     }
 
     /// The list given, or the numbers of the users where it is absent or empty.
@@ -282,9 +204,31 @@ impl Resolver<'_> {
         Ok(if gids.is_empty() { uids.to_vec() } else { gids })
     }
 
+    fn owner_groups(&self) -> Result<Selection<u32>, ConfigError> {
+        let groups = self.selection(Opt::OwnerGroups, |t| self.gid(t))?;
+        match &groups {
+            Selection::Only(list) if list.len() > MAX_OWNER_GROUPS => {
+                let problem = format!(
+                    "{} groups are more than one rule can ask for ({MAX_OWNER_GROUPS})",
+                    list.len()
+                );
+                Err(bad_value(&self.given(Opt::OwnerGroups)?, problem))
+            }
+            _ => Ok(groups),
+        }
+    }
+
+    /// How a CIDR may be written for this mesh.
+    fn cidr(&self) -> fn(&str) -> Result<IpNet, BadItem> {
+        match self.profile.bare_addresses {
+            true => values::cidr_or_address,
+            false => values::cidr,
+        }
+    }
+
     /// An empty list means the default where that is "all", as in prepare_proxy.sh.
     fn outbound_cidrs(&self) -> Result<Selection<IpNet>, ConfigError> {
-        let cidrs = self.selection(Opt::OutboundCidrs, values::cidr)?;
+        let cidrs = self.selection(Opt::OutboundCidrs, self.cidr())?;
         let all = self.profile.default_of(Opt::OutboundCidrs) == Some(Default::Value("*"));
         Ok(if all && cidrs.is_none() {
             Selection::All
@@ -301,8 +245,16 @@ impl Resolver<'_> {
             (true, true) => Ok(Some(Dns::All)),
             (true, false) => {
                 let path = Path::new(RESOLV_CONF);
-                let text = self.host.file(path).map_err(|e| file_error(path, e))?;
-                Ok(Some(Dns::Servers(nameservers(&text))))
+                let text = self
+                    .host
+                    .file(path)
+                    .map_err(|e| sources::file_error(path, e))?;
+                let servers = resolv_conf::nameservers(&text);
+                if servers.is_empty() {
+                    log::warn!("{RESOLV_CONF} names no nameserver: DNS is not redirected");
+                    return Ok(None);
+                }
+                Ok(Some(Dns::Servers(servers)))
             }
         }
     }
@@ -331,26 +283,4 @@ fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
         Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net),
         _ => Err(BadItem::new(text, "a CIDR within 127.0.0.0/8")),
     }
-}
-
-/// The nameservers of a resolv.conf(5), each once, without scopes; what is no address is skipped
-/// with a warning.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    let mut servers = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if words.next() != Some("nameserver") {
-            continue;
-        }
-        let word = words.next().unwrap_or_default();
-        let address = word.split('%').next().unwrap_or_default();
-        match address.parse::<IpAddr>() {
-            Ok(address) if !servers.contains(&address) => servers.push(address),
-            Ok(_) => {}
-            Err(_) => {
-                log::warn!("{RESOLV_CONF}: \"{word}\" is not an address, the line is skipped")
-            }
-        }
-    }
-    servers
 }

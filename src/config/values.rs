@@ -111,13 +111,19 @@ pub fn port_range(text: &str) -> Result<PortRange, BadItem> {
     PortRange::new(first, last).ok_or_else(bad)
 }
 
-/// An address or a prefix of either family. Host bits are cut off, with a note in the log.
+/// A prefix of either family, or an address, which stands for itself alone.
+pub fn cidr_or_address(text: &str) -> Result<IpNet, BadItem> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => cidr(text),
+    }
+}
+
+/// A prefix of either family. Host bits are cut off, with a note in the log.
 pub fn cidr(text: &str) -> Result<IpNet, BadItem> {
-    let bad = || BadItem::new(text, "a CIDR (10.0.0.0/8, fd00::/8) or an address");
-    let net: IpNet = match text.contains('/') {
-        true => text.parse().map_err(|_| bad())?,
-        false => text.parse::<IpAddr>().map_err(|_| bad())?.into(),
-    };
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
     if net != net.trunc() {
         log::warn!("{net}: host bits are ignored, {} is used", net.trunc());
     }
@@ -163,10 +169,10 @@ pub fn route_table(text: &str) -> Result<u32, BadItem> {
     }
 }
 
-/// `REDIRECT` or `TPROXY`.
+/// `REDIRECT`, which an empty value means too, or `TPROXY`.
 pub fn mode(text: &str) -> Result<Mode, BadItem> {
     match text {
-        "REDIRECT" => Ok(Mode::Redirect),
+        "REDIRECT" | "" => Ok(Mode::Redirect),
         "TPROXY" => Ok(Mode::Tproxy),
         _ => Err(BadItem::new(text, "a mode (REDIRECT or TPROXY)")),
     }
@@ -231,7 +237,8 @@ mod tests {
     #[test]
     fn host_bits_are_cut_off() {
         assert_eq!(cidr("10.1.2.3/8").unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!(cidr("::1").unwrap().to_string(), "::1/128");
+        assert_eq!(cidr_or_address("::1").unwrap().to_string(), "::1/128");
+        assert!(cidr("10.0.0.1").is_err());
         for bad in [
             "10.0.0.0/33",
             "example.com",
@@ -240,7 +247,7 @@ mod tests {
             "/8",
             "10.0.0.0/",
         ] {
-            assert!(cidr(bad).is_err(), "{bad}");
+            assert!(cidr_or_address(bad).is_err(), "{bad}");
         }
     }
 

@@ -20,6 +20,7 @@ pub static MESH: Mesh = Mesh {
             (Opt::OutboundCidrs, Default::Value("*")),
             (Opt::DualStack, Default::Value("false")),
         ],
+        bare_addresses: true,
         env_files: &[],
     },
     ruleset,

@@ -1,0 +1,46 @@
+//! The nameservers of /etc/resolv.conf, see resolv.conf(5).
+
+use std::net::IpAddr;
+
+/// The addresses behind `nameserver`, each once, in their order and without scopes (`%eth0`), which
+/// rules cannot ask for. What is no address is skipped with a warning.
+pub fn nameservers(text: &str) -> Vec<IpAddr> {
+    let mut servers = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let word = words.next().unwrap_or_default();
+        let address = word.split('%').next().unwrap_or_default();
+        match address.parse::<IpAddr>() {
+            Ok(address) if !servers.contains(&address) => servers.push(address),
+            Ok(_) => {}
+            Err(_) => log::warn!("/etc/resolv.conf: nameserver \"{word}\" is not an address"),
+        }
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nameservers_are_read_as_the_resolver_reads_them() {
+        let text = "# nameserver 1.1.1.1\n;nameserver 2.2.2.2\nsearch a b\noptions ndots:5\n\
+                    nameserver 10.96.0.10\nnameserver\t fe80::1%eth0 # local\nnameserver\n\
+                    nameserver dns.example\nnameserver 10.96.0.10\nnameservers 3.3.3.3\n";
+        let expected: Vec<IpAddr> = ["10.96.0.10", "fe80::1"].map(|a| a.parse().unwrap()).into();
+        assert_eq!(nameservers(text), expected);
+        assert_eq!(nameservers(""), Vec::<IpAddr>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "(nameserver|[a-z0-9.:% \\n#;])*") {
+            let _ = nameservers(&text);
+        }
+    }
+}
