@@ -2,14 +2,17 @@
 //!
 //! A new mesh is a new file here and a line in [`MESHES`].
 
+mod istio;
+mod istio_1_0;
 mod nginmesh;
+mod shared;
 
 use crate::config::{Config, Opt, Profile};
 use crate::ruleset::{ChainName, Family, Rule, Ruleset, TableName};
 use ipnet::IpNet;
 
 /// All meshes; the first one is the default.
-pub static MESHES: [&Mesh; 1] = [&nginmesh::MESH];
+pub static MESHES: [&Mesh; 3] = [&nginmesh::MESH, &istio_1_0::MESH, &istio::MESH];
 
 /// A data plane, and the rules that it wants.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //! One port takes everything. Inbound, every TCP connection goes to it. Outbound, the proxy's own
 //! traffic and explicit loopback are left alone, the rest goes to it if its destination is covered.
 
-use super::{Mesh, of_family};
+use super::Mesh;
+use super::shared::{OUTPUT, REDIRECT, redirect_cidrs};
 use crate::config::{Config, Default, Opt, Profile, Selection};
 use crate::ruleset::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, Routing, Ruleset, Table,
@@ -26,9 +27,6 @@ pub static MESH: Mesh = Mesh {
     ruleset,
     writes: |_, _, _| false,
 };
-
-const REDIRECT: ChainName = ChainName::fixed("ISTIO_REDIRECT");
-const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
 
 fn ruleset(config: &Config) -> Ruleset {
     let families = match config.dual_stack {
@@ -83,19 +81,8 @@ fn exemptions(output: &mut Chain, config: &Config, family: Family) {
 
 /// What is redirected of the rest. With a list that has nothing for this family, nothing is.
 fn capture(output: &mut Chain, config: &Config, family: Family) {
-    match &config.outbound_cidrs {
-        Selection::All => {
-            output.rule("redirect-default-outbound", [], Target::Jump(REDIRECT));
-        }
-        Selection::Only(cidrs) => {
-            for cidr in of_family(cidrs, family) {
-                output.rule(
-                    format!("redirect-ip-range-{cidr}"),
-                    [Match::destination(cidr)],
-                    Target::Jump(REDIRECT),
-                );
-            }
-            output.rule("bypass-default-outbound", [], Target::Return);
-        }
+    redirect_cidrs(output, &config.outbound_cidrs, family);
+    if matches!(config.outbound_cidrs, Selection::Only(_)) {
+        output.rule("bypass-default-outbound", [], Target::Return);
     }
 }

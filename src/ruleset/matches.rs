@@ -184,6 +184,13 @@ impl PortSet {
     }
 }
 
+/// Two ports, which always have room.
+impl From<[u16; 2]> for PortSet {
+    fn from(ports: [u16; 2]) -> Self {
+        PortSet(ports.map(PortRange::from).to_vec())
+    }
+}
+
 impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         join(f, &self.0)

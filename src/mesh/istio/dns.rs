@@ -1,0 +1,104 @@
+//! DNS capture: queries go to the proxy's agent on port 15053.
+//!
+//! App and agent may ask the same nameserver from the same port, so the two conversations are kept
+//! apart by conntrack zones: agent and nameserver talk in zone 1, app and agent in zone 2.
+
+use super::owners;
+use crate::config::{Config, Dns};
+use crate::mesh::shared::INBOUND;
+use crate::ruleset::{ChainName, Family, Match, Protocol, Table, TableName, Target};
+use ipnet::IpNet;
+
+/// What decides on outgoing DNS.
+pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT_DNS");
+
+pub const PORT: u16 = 53;
+pub const AGENT_PORT: u16 = 15053;
+
+const AGENT_AND_SERVER: Target = Target::CtZone(1);
+const APP_AND_AGENT: Target = Target::CtZone(2);
+
+/// The nameservers of one family whose queries are captured; `None` stands for any.
+fn servers(config: &Config, family: Family) -> Vec<Option<IpNet>> {
+    match &config.dns {
+        None => Vec::new(),
+        Some(Dns::All) => vec![None],
+        Some(Dns::Servers(servers)) => servers
+            .iter()
+            .filter(|server| Family::of(**server) == family)
+            .map(|server| Some(IpNet::from(*server)))
+            .collect(),
+    }
+}
+
+/// Whether any query is captured in this family.
+pub fn captures(config: &Config, family: Family) -> bool {
+    !servers(config, family).is_empty()
+}
+
+/// Redirects the queries, TCP and UDP. The proxy's own have left the path before.
+pub fn redirect(nat: &mut Table, config: &Config) {
+    let servers = servers(config, nat.family);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for server in &servers {
+            let query = [Match::protocol(protocol), Match::dport(PORT)];
+            let to = server.map(Match::destination);
+            nat.chain(OUTPUT).rule(
+                format!("redirect-dns-{protocol}"),
+                query.into_iter().chain(to),
+                Target::Redirect {
+                    to_port: AGENT_PORT,
+                },
+            );
+        }
+    }
+}
+
+/// The zones of UDP. They are needed in both families even if the nameservers are of one.
+pub fn raw(config: &Config, family: Family) -> Table {
+    let mut table = Table::new(family, TableName::Raw);
+    if config.dns.is_none() {
+        return table;
+    }
+    let udp = || Match::protocol(Protocol::Udp);
+    for owner in owners(config) {
+        let owner = Match::owner(owner);
+        table
+            .chain(OUTPUT)
+            .rule(
+                "zone-agent-query",
+                [udp(), Match::dport(PORT), owner.clone()],
+                AGENT_AND_SERVER,
+            )
+            .rule(
+                "zone-agent-answer",
+                [udp(), Match::sport(AGENT_PORT), owner],
+                APP_AND_AGENT,
+            );
+    }
+    for server in servers(config, family) {
+        let query = [udp(), Match::dport(PORT)];
+        let to = server.map(Match::destination);
+        table
+            .chain(OUTPUT)
+            .rule("zone-app-query", query.into_iter().chain(to), APP_AND_AGENT);
+        let answer = [udp(), Match::sport(PORT)];
+        let from = server.map(Match::source);
+        table.chain(INBOUND).rule(
+            "zone-server-answer",
+            answer.into_iter().chain(from),
+            AGENT_AND_SERVER,
+        );
+    }
+    if captures(config, family) {
+        table.chain(ChainName::PREROUTING).rule(
+            "install-istio-prerouting",
+            [],
+            Target::Jump(INBOUND),
+        );
+    }
+    table
+        .chain(ChainName::OUTPUT)
+        .rule("install-istio-output-dns", [], Target::Jump(OUTPUT));
+    table
+}

@@ -1,0 +1,179 @@
+//! Rules that several meshes write in the same way, under the same names.
+
+use super::of_family;
+use crate::config::{Config, Mode, Selection};
+use crate::ruleset::{
+    Chain, ChainName, ConnState, Family, Match, PolicyRoute, PortRange, Protocol, Rule, Table,
+    Target,
+};
+use ipnet::IpNet;
+
+/// To the proxy's outbound port.
+pub const REDIRECT: ChainName = ChainName::fixed("ISTIO_REDIRECT");
+/// To the proxy's inbound capture port.
+pub const IN_REDIRECT: ChainName = ChainName::fixed("ISTIO_IN_REDIRECT");
+pub const INBOUND: ChainName = ChainName::fixed("ISTIO_INBOUND");
+pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+/// TPROXY: to the proxy's transparent socket.
+pub const TPROXY: ChainName = ChainName::fixed("ISTIO_TPROXY");
+/// TPROXY: to a socket that is there already.
+pub const DIVERT: ChainName = ChainName::fixed("ISTIO_DIVERT");
+
+pub fn tcp() -> Match {
+    Match::protocol(Protocol::Tcp)
+}
+
+/// The two chains that redirect, which everything else jumps to.
+pub fn redirects(nat: &mut Table, config: &Config) {
+    nat.chain(REDIRECT).rule(
+        "redirect-to-envoy-port",
+        [tcp()],
+        Target::Redirect {
+            to_port: config.proxy_port,
+        },
+    );
+    nat.chain(IN_REDIRECT).rule(
+        "redirect-to-inbound-port",
+        [tcp()],
+        Target::Redirect {
+            to_port: config.inbound_capture_port,
+        },
+    );
+}
+
+/// One step of what happens to inbound TCP that is captured.
+pub struct Capture {
+    why: &'static str,
+    /// What the step asks for besides TCP and the port.
+    also: Option<Match>,
+    to: ChainName,
+}
+
+impl Capture {
+    /// REDIRECT mode: to the proxy's port.
+    pub fn redirect() -> Vec<Capture> {
+        vec![Capture {
+            why: "redirect-inbound",
+            also: None,
+            to: IN_REDIRECT,
+        }]
+    }
+
+    /// TPROXY mode: what `established` finds goes to its socket, everything else is new and goes
+    /// to the proxy.
+    pub fn tproxy(established: Match) -> Vec<Capture> {
+        vec![
+            Capture {
+                why: "divert-established-inbound",
+                also: Some(established),
+                to: DIVERT,
+            },
+            Capture {
+                why: "redirect-inbound",
+                also: None,
+                to: TPROXY,
+            },
+        ]
+    }
+
+    fn rule(&self, port: Option<PortRange>) -> Rule {
+        let why = match port {
+            Some(port) => format!("{}-port-{port}", self.why),
+            None => self.why.to_owned(),
+        };
+        let mut matches = vec![tcp()];
+        matches.extend(port.map(Match::dport));
+        matches.extend(self.also.clone());
+        Rule::new(why, matches, Target::Jump(self.to.clone()))
+    }
+}
+
+/// Which inbound TCP is captured: the ports listed, or all but the excluded ones.
+pub fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
+    let ports: Vec<Option<PortRange>> = match &config.inbound_ports {
+        Selection::All => {
+            for port in &config.inbound_exclude_ports {
+                let matches = [tcp(), Match::dport(*port)];
+                let why = format!("bypass-inbound-port-{port}");
+                chain.rule(why, matches, Target::Return);
+            }
+            vec![None]
+        }
+        Selection::Only(ports) => ports.iter().copied().map(Some).collect(),
+    };
+    for port in ports {
+        chain.rules.extend(steps.iter().map(|step| step.rule(port)));
+    }
+}
+
+/// The chains of TPROXY mode that the inbound chain jumps to.
+pub fn tproxy_targets(mangle: &mut Table, config: &Config) {
+    let family = mangle.family;
+    mangle
+        .chain(DIVERT)
+        .rule("mark-for-tproxy", [], Target::mark(config.tproxy_mark))
+        .rule("accept-marked", [], Target::Accept);
+    let loopback = Match::destination(config.loopback(family));
+    mangle.chain(TPROXY).rule(
+        "tproxy-to-inbound-port",
+        [tcp(), !loopback],
+        Target::Tproxy {
+            on_port: config.inbound_capture_port,
+            on_ip: family.unspecified(),
+            value: config.tproxy_mark,
+            mask: u32::MAX,
+        },
+    );
+}
+
+/// Whether TPROXY captures anything: in that mode, with some inbound port.
+pub fn tproxy_captures(config: &Config) -> bool {
+    config.mode == Mode::Tproxy && !config.inbound_ports.is_none()
+}
+
+/// What delivers TPROXY's marked packets here.
+pub fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyRoute> {
+    let route = |family: &Family| PolicyRoute {
+        family: *family,
+        mark: config.tproxy_mark,
+        table: config.tproxy_route_table,
+    };
+    match tproxy_captures(config) {
+        true => families.iter().map(route).collect(),
+        false => Vec::new(),
+    }
+}
+
+/// Leaves these destinations alone, as far as they are of this family.
+pub fn bypass_cidrs(chain: &mut Chain, cidrs: &[IpNet], family: Family) {
+    for cidr in of_family(cidrs, family) {
+        chain.rule(
+            format!("bypass-ip-range-{cidr}"),
+            [Match::destination(cidr)],
+            Target::Return,
+        );
+    }
+}
+
+/// Redirects what is left, or these destinations of it.
+pub fn redirect_cidrs(chain: &mut Chain, cidrs: &Selection<IpNet>, family: Family) {
+    match cidrs {
+        Selection::All => {
+            chain.rule("redirect-default-outbound", [], Target::Jump(REDIRECT));
+        }
+        Selection::Only(cidrs) => {
+            for cidr in of_family(cidrs, family) {
+                chain.rule(
+                    format!("redirect-ip-range-{cidr}"),
+                    [Match::destination(cidr)],
+                    Target::Jump(REDIRECT),
+                );
+            }
+        }
+    }
+}
+
+/// Connections that conntrack knows.
+pub fn established() -> Match {
+    Match::state([ConnState::Related, ConnState::Established])
+}
