@@ -4,6 +4,7 @@
 //! that is settled in the [`Change`] it is handed.
 
 pub mod iptables;
+pub mod netlink;
 
 use crate::ruleset::{Change, Live};
 use std::fmt;

@@ -1,0 +1,114 @@
+//! nf_tables over netlink: no program is started.
+//!
+//! A change goes as one batch, in which the kernel takes all or nothing, and only if nobody else
+//! committed since it was read. Rules are written as iptables-nft writes them, so that iptables
+//! shows and edits them.
+//!
+//! From the bottom up: `wire` (bytes), `socket`, `batch` and `kernel` (a conversation), `expr`
+//! (nf_tables' steps as values), `header` and `xt` (rules to steps and back), `seen` and `live`
+//! (dumps), `plan` (changes).
+
+mod batch;
+mod expr;
+mod header;
+mod kernel;
+mod live;
+mod plan;
+mod refusal;
+mod seen;
+mod socket;
+mod store;
+mod verdict;
+mod wire;
+mod xt;
+
+use super::{Backend, BackendError, Feature, Store};
+use crate::ruleset::{Change, Live};
+use kernel::{Fault, Kernel};
+use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+use seen::Seen;
+use socket::{Socket, Transport};
+use std::io;
+
+/// A rule has no form in the encoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwritable;
+
+/// A backend that speaks to nf_tables through a netlink socket.
+#[derive(Debug)]
+pub struct Netlink<T = Socket> {
+    kernel: Kernel<T>,
+    store: Store,
+    /// What the next change is made from.
+    seen: Option<Seen>,
+}
+
+/// Opens a socket in the network namespace of this thread, for the tables that iptables-nft keeps
+/// too. Nothing is asked of the kernel yet.
+///
+/// # Errors
+/// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
+pub fn open_xt() -> Result<Netlink, BackendError> {
+    open(Store::Xt)
+}
+
+fn open(store: Store) -> Result<Netlink, BackendError> {
+    let doing = "opening a netfilter netlink socket".to_owned();
+    match Socket::open(SockProtocol::NetlinkNetFilter) {
+        Ok(socket) => Ok(Netlink::new(socket, store)),
+        Err(e) if unsupported(&e) => Err(BackendError::Missing {
+            doing,
+            feature: Feature::NfTables,
+        }),
+        Err(source) => Err(BackendError::Io { doing, source }),
+    }
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT))
+}
+
+impl<T: Transport> Netlink<T> {
+    fn new(transport: T, store: Store) -> Self {
+        Netlink {
+            kernel: Kernel::new(transport),
+            store,
+            seen: None,
+        }
+    }
+}
+
+impl<T: Transport> Backend for Netlink<T> {
+    fn name(&self) -> &'static str {
+        match self.store {
+            Store::Native => "nftables",
+            _ => "netlink",
+        }
+    }
+
+    fn store(&self) -> Store {
+        self.store
+    }
+
+    fn read(&mut self) -> Result<Live, BackendError> {
+        let seen = Seen::read(&mut self.kernel, self.store).map_err(refusal::of_read)?;
+        let live = live::xt(&seen);
+        self.seen = Some(seen);
+        Ok(live)
+    }
+
+    fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
+        let Some(seen) = self.seen.take() else {
+            return Err(refusal::of_read(Fault::Interrupted));
+        };
+        let mut batch = plan::plan(change, &seen, self.store).map_err(refusal::of_plan)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.kernel
+            .commit(&mut batch, seen.generation)
+            .map_err(|fault| refusal::of_commit(fault, &batch))
+    }
+}

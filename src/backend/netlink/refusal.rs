@@ -1,0 +1,107 @@
+//! From the kernel's errors to ours: which rule, which extension, which feature.
+
+use super::batch::Batch;
+use super::expr::Expr;
+use super::kernel::{Fault, Refusal};
+use super::plan::{Origin, Unsayable, What};
+use super::wire::Attributes;
+use crate::backend::{BackendError, Feature};
+use nix::errno::Errno;
+
+/// A dump, or the question for the generation, failed.
+pub fn of_read(fault: Fault) -> BackendError {
+    let doing = "reading nf_tables".to_owned();
+    match fault {
+        // What nfnetlink says when it has no nf_tables.
+        Fault::Refused(r) if matches!(r.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            BackendError::Missing {
+                doing,
+                feature: Feature::NfTables,
+            }
+        }
+        fault => plain(doing, fault),
+    }
+}
+
+/// The change holds something that the encoding cannot say.
+pub fn of_plan(Unsayable(origin): Unsayable) -> BackendError {
+    BackendError::Refused {
+        doing: origin.to_string(),
+        reason: "the rule has no such form".to_owned(),
+    }
+}
+
+/// A commit failed.
+pub fn of_commit(fault: Fault, batch: &Batch<Origin>) -> BackendError {
+    let Fault::Refused(refusal) = &fault else {
+        return plain("committing to nf_tables".to_owned(), fault);
+    };
+    let Some((origin, message)) = batch.find(refusal.sequence) else {
+        return of_whole_commit(fault);
+    };
+    let doing = origin.to_string();
+    match missing(refusal, origin, message) {
+        Some(feature) => BackendError::Missing { doing, feature },
+        None => BackendError::Refused {
+            doing,
+            reason: reason(refusal),
+        },
+    }
+}
+
+/// No single message is to blame.
+fn of_whole_commit(fault: Fault) -> BackendError {
+    let doing = "committing to nf_tables".to_owned();
+    match fault {
+        Fault::Refused(r) if r.errno == Errno::EOPNOTSUPP => BackendError::Missing {
+            doing,
+            feature: Feature::NfTables,
+        },
+        fault => plain(doing, fault),
+    }
+}
+
+fn plain(doing: String, fault: Fault) -> BackendError {
+    match fault {
+        Fault::Refused(r) if r.errno == Errno::EPERM => BackendError::NotPermitted { doing },
+        Fault::Refused(r) => BackendError::Refused {
+            doing,
+            reason: reason(&r),
+        },
+        Fault::Interrupted => BackendError::Interrupted { doing },
+        Fault::Io(source) => BackendError::Io { doing, source },
+    }
+}
+
+/// The kernel's words behind the error's own.
+fn reason(refusal: &Refusal) -> String {
+    let errno = refusal.errno.desc();
+    match &refusal.words {
+        Some(words) => format!("{errno} ({words})"),
+        None => errno.to_owned(),
+    }
+}
+
+/// What the kernel lacks, if that is why it said no: it points at the expression that it does not
+/// know.
+fn missing(refusal: &Refusal, origin: &Origin, message: &[u8]) -> Option<Feature> {
+    if !matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
+        return None;
+    }
+    match origin.what {
+        What::Rule(..) => match expression_at(message, refusal.offset?)? {
+            Expr::Match(e) | Expr::Target(e) => Some(Feature::Xt(e.name.into_owned())),
+            // A chain or a set that is not there.
+            Expr::Verdict(_) | Expr::Lookup { .. } => None,
+            other => Some(Feature::Nft(other.name().to_owned())),
+        },
+        What::BaseChain(_) => Some(Feature::Nft(format!("chain of table {}", origin.table))),
+        _ => None,
+    }
+}
+
+/// The expression that stands at this offset of a message.
+fn expression_at(message: &[u8], offset: usize) -> Option<Expr> {
+    let (_, element) = Attributes::new(message.get(offset..)?).next()?.ok()?;
+    Expr::read(element).ok()
+}

@@ -1,0 +1,120 @@
+//! A netlink socket, behind a trait so that tests can play a kernel that misbehaves.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, setsockopt,
+    sockopt,
+};
+use nix::{setsockopt_impl, sockopt_impl};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// What one datagram may hold at most when it is received: the kernel fills dumps up to this.
+const DATAGRAM: usize = 32 * 1024;
+
+/// The two ways that datagrams go. The kernel answers before `send` returns, so that `receive`
+/// never waits.
+pub trait Transport {
+    /// Sends the parts as one datagram.
+    fn send(&mut self, parts: &[&[u8]]) -> io::Result<()>;
+
+    /// Puts the next datagram into `buffer`. [`io::ErrorKind::WouldBlock`] when there is none,
+    /// ENOBUFS when some were lost, EMSGSIZE when it was cut off.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+
+    /// The largest datagram that can be sent, after trying to make it `wanted` bytes.
+    fn capacity(&mut self, wanted: usize) -> io::Result<usize>;
+}
+
+sockopt_impl!(
+    /// Replies carry the kernel's words and the offending attribute.
+    ExtAck,
+    SetOnly,
+    libc::SOL_NETLINK,
+    libc::NETLINK_EXT_ACK,
+    bool
+);
+sockopt_impl!(
+    /// Replies do not repeat the request.
+    CapAck,
+    SetOnly,
+    libc::SOL_NETLINK,
+    libc::NETLINK_CAP_ACK,
+    bool
+);
+
+/// A netlink socket of the network namespace that the thread is in.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// Opens a socket of one netlink protocol, such as `NetlinkNetFilter`. EPROTONOSUPPORT when
+    /// the kernel has no such protocol.
+    pub fn open(protocol: SockProtocol) -> io::Result<Self> {
+        let socket = socket::socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )?;
+        // Kernels without these (before 4.12, gVisor) say less, but say no when they should.
+        for result in [
+            setsockopt(&socket, ExtAck, &true),
+            setsockopt(&socket, CapAck, &true),
+        ] {
+            match result {
+                Ok(()) | Err(Errno::ENOPROTOOPT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Socket(socket))
+    }
+}
+
+impl Transport for Socket {
+    fn send(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let parts: Vec<IoSlice> = parts.iter().map(|p| IoSlice::new(p)).collect();
+        let fd = self.0.as_raw_fd();
+        retried(|| socket::sendmsg::<()>(fd, &parts, &[], MsgFlags::empty(), None))?;
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        buffer.resize(DATAGRAM, 0);
+        // With MSG_TRUNC the length is the datagram's, also where the buffer is shorter.
+        let length = retried(|| socket::recv(self.0.as_raw_fd(), buffer, flags))?;
+        if length > buffer.len() {
+            return Err(Errno::EMSGSIZE.into());
+        }
+        buffer.truncate(length);
+        Ok(())
+    }
+
+    fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
+        // The kernel doubles what it is given and wants 32 bytes of it for itself.
+        const RESERVED: usize = 32;
+        let room = |socket| getsockopt(socket, sockopt::SndBuf).map(|s| s - RESERVED.min(s));
+        let now = room(&self.0)?;
+        if now >= wanted {
+            return Ok(now);
+        }
+        let ask = wanted + RESERVED;
+        match setsockopt(&self.0, sockopt::SndBufForce, &ask) {
+            // User namespaces do not allow more than net.core.wmem_max.
+            Err(Errno::EPERM) => setsockopt(&self.0, sockopt::SndBuf, &ask)?,
+            result => result?,
+        }
+        Ok(room(&self.0)?)
+    }
+}
+
+fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => continue,
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Netlink's bytes: messages and attributes, written and read.
+//!
+//! Lengths and types are in the host's order, nf_tables' numbers in the network's (netlink(7),
+//! linux/netlink.h, linux/netfilter/nfnetlink.h). Reading checks every length and never panics,
+//! whatever the bytes.
+
+use thiserror::Error;
+
+/// The bytes are not what netlink says they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("malformed netlink message")]
+pub struct Malformed;
+
+/// The length of a message's header (`struct nlmsghdr`).
+pub const HEADER: usize = 16;
+const ATTRIBUTE: usize = 4;
+/// The type's upper bits say "nested" and "network byte order".
+const TYPE_MASK: u16 = 0x3fff;
+const NESTED: u16 = 0x8000;
+
+/// Where netlink puts what follows `length` bytes.
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+/// Messages, one behind the other.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+    /// An attribute did not fit into the 64 KiB that its length can say.
+    overflow: bool,
+}
+
+impl Writer {
+    /// Appends one message whose family-specific header and attributes `fill` writes.
+    pub fn message(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        sequence: u32,
+        fill: impl FnOnce(&mut Writer),
+    ) {
+        let start = self.bytes.len();
+        self.raw(&0u32.to_ne_bytes());
+        self.raw(&kind.to_ne_bytes());
+        self.raw(&flags.to_ne_bytes());
+        self.raw(&sequence.to_ne_bytes());
+        self.raw(&0u32.to_ne_bytes());
+        fill(self);
+        match u32::try_from(self.bytes.len() - start) {
+            Ok(length) => self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes()),
+            Err(_) => self.overflow = true,
+        }
+    }
+
+    /// Bytes as they are: a fixed header.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
+        self.attribute(kind, |w| w.raw(value));
+    }
+
+    pub fn u32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    pub fn u64(&mut self, kind: u16, value: u64) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    /// A string with its closing NUL.
+    pub fn string(&mut self, kind: u16, value: &str) {
+        self.attribute(kind, |w| {
+            w.raw(value.as_bytes());
+            w.raw(&[0]);
+        });
+    }
+
+    /// An attribute made of the attributes that `fill` writes.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
+        self.attribute(kind | NESTED, fill);
+    }
+
+    fn attribute(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
+        let start = self.bytes.len();
+        self.raw(&[0, 0]);
+        self.raw(&kind.to_ne_bytes());
+        fill(self);
+        match u16::try_from(self.bytes.len() - start) {
+            Ok(length) => self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
+            Err(_) => self.overflow = true,
+        }
+        self.bytes.resize(aligned(self.bytes.len()), 0);
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Sets flags of the message that begins at `start`.
+    pub fn set_flags(&mut self, start: usize, flags: u16) {
+        let at = start + 6..start + 8;
+        let old = u16::from_ne_bytes([self.bytes[at.start], self.bytes[at.start + 1]]);
+        self.bytes[at].copy_from_slice(&(old | flags).to_ne_bytes());
+    }
+
+    /// Whether everything written could be said in netlink's lengths.
+    pub fn overflowed(&self) -> bool {
+        self.overflow
+    }
+}
+
+/// One message of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    pub sequence: u32,
+    /// Behind the netlink header.
+    pub payload: &'a [u8],
+}
+
+/// The messages of one datagram; ends after the first that is malformed.
+#[derive(Clone, Debug)]
+pub struct Messages<'a>(&'a [u8]);
+
+impl<'a> Messages<'a> {
+    pub fn new(datagram: &'a [u8]) -> Self {
+        Messages(datagram)
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.0;
+        if bytes.is_empty() {
+            return None;
+        }
+        self.0 = &[];
+        let length = u32_ne(bytes, 0).map_or(0, |l| l as usize);
+        if length < HEADER || length > bytes.len() {
+            return Some(Err(Malformed));
+        }
+        self.0 = bytes.get(aligned(length)..).unwrap_or_default();
+        Some(Ok(Message {
+            kind: u16::from_ne_bytes([bytes[4], bytes[5]]),
+            flags: u16::from_ne_bytes([bytes[6], bytes[7]]),
+            sequence: u32::from_ne_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]),
+            payload: &bytes[HEADER..length],
+        }))
+    }
+}
+
+/// The attributes in some bytes, with their types; ends after the first that is malformed.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Attributes<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Attributes(bytes)
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.0;
+        if bytes.is_empty() {
+            return None;
+        }
+        self.0 = &[];
+        let length = u16_ne(bytes, 0).map_or(0, usize::from);
+        if length < ATTRIBUTE || length > bytes.len() {
+            return Some(Err(Malformed));
+        }
+        self.0 = bytes.get(aligned(length)..).unwrap_or_default();
+        let kind = u16::from_ne_bytes([bytes[2], bytes[3]]) & TYPE_MASK;
+        Some(Ok((kind, &bytes[ATTRIBUTE..length])))
+    }
+}
+
+/// The attributes of some bytes by their type, as far as `N` goes; others are passed over.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a, const N: usize> {
+    slots: [Option<&'a [u8]>; N],
+    /// All attributes had a slot, and none came twice.
+    complete: bool,
+}
+
+impl<'a, const N: usize> Table<'a, N> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut table = Table {
+            slots: [None; N],
+            complete: true,
+        };
+        for attribute in Attributes::new(bytes) {
+            let (kind, value) = attribute?;
+            match table.slots.get_mut(usize::from(kind)) {
+                Some(slot) => table.complete &= slot.replace(value).is_none(),
+                None => table.complete = false,
+            }
+        }
+        Ok(table)
+    }
+
+    /// Like [`Table::parse`], but an attribute without a slot, or one that comes twice, is an error:
+    /// what is not known may change the meaning.
+    pub fn exact(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse(bytes).and_then(|t| if t.complete { Ok(t) } else { Err(Malformed) })
+    }
+
+    pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        self.slots.get(usize::from(kind)).copied().flatten()
+    }
+
+    pub fn bytes(&self, kind: u16) -> Result<&'a [u8], Malformed> {
+        self.get(kind).ok_or(Malformed)
+    }
+
+    pub fn u32(&self, kind: u16) -> Result<u32, Malformed> {
+        self.array(kind).map(u32::from_be_bytes)
+    }
+
+    pub fn u64(&self, kind: u16) -> Result<u64, Malformed> {
+        self.array(kind).map(u64::from_be_bytes)
+    }
+
+    /// A UTF-8 string, with or without its closing NUL.
+    pub fn string(&self, kind: u16) -> Result<&'a str, Malformed> {
+        let bytes = self.bytes(kind)?;
+        let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        std::str::from_utf8(bytes).map_err(|_| Malformed)
+    }
+
+    fn array<const L: usize>(&self, kind: u16) -> Result<[u8; L], Malformed> {
+        self.bytes(kind)?.try_into().map_err(|_| Malformed)
+    }
+}
+
+/// A number in the host's order at an offset, if the bytes reach that far.
+pub fn u32_ne(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(four.try_into().ok()?))
+}
+
+/// See [`u32_ne`].
+pub fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
+    let two = bytes.get(at..at.checked_add(2)?)?;
+    Some(u16::from_ne_bytes(two.try_into().ok()?))
+}

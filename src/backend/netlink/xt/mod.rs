@@ -1,0 +1,94 @@
+//! Rules as iptables-nft writes them: what the packet itself says as native expressions, the rest
+//! as x_tables' matches and targets, then a counter, then the verdict or the target.
+
+mod info;
+mod matches;
+mod target;
+
+use super::Unwritable;
+use super::expr::Expr;
+use super::header;
+use super::verdict;
+use crate::ruleset::{Family, Match, Rule, Test, Why};
+
+/// The expressions of a rule, in iptables-nft's order.
+pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, Unwritable> {
+    let mut matches: Vec<&Match> = rule.matches.iter().collect();
+    matches.sort_by_key(|m| rank(m));
+    let mut exprs = Vec::with_capacity(3 * matches.len() + 4);
+    for m in matches {
+        if !header::write(m, &mut exprs) {
+            exprs.push(Expr::Match(matches::write(m).ok_or(Unwritable)?));
+        }
+    }
+    if let Some(why) = &rule.why {
+        let comment = matches::write_comment(&why.to_string()).ok_or(Unwritable)?;
+        exprs.push(Expr::Match(comment));
+    }
+    exprs.push(Expr::Counter);
+    exprs.push(match verdict::write(&rule.target) {
+        Some(verdict) => Expr::Verdict(verdict),
+        None => Expr::Target(target::write(&rule.target, family).ok_or(Unwritable)?),
+    });
+    Ok(exprs)
+}
+
+/// A rule that was understood, and its comment, whoever wrote it.
+pub struct Understood {
+    pub rule: Rule,
+    pub comment: Option<String>,
+}
+
+/// Reads a rule; `None` if the model cannot say exactly what it does.
+pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
+    let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
+    let (mut tests, target) = (&exprs[..counter], &exprs[counter + 1..]);
+    let mut matches = Vec::new();
+    let mut comment = None;
+    while let Some(expr) = tests.first() {
+        let used = match expr {
+            Expr::Match(extension) if extension.name == "comment" && comment.is_none() => {
+                comment = Some(matches::read_comment(extension)?);
+                1
+            }
+            Expr::Match(extension) => {
+                matches.push(matches::read(extension)?);
+                1
+            }
+            _ => {
+                let (m, used) = header::read(tests, family)?;
+                matches.push(m);
+                used
+            }
+        };
+        tests = tests.get(used..)?;
+    }
+    let target = match target {
+        [Expr::Verdict(verdict)] => verdict::read(verdict)?,
+        [Expr::Target(extension)] => target::read(extension, family)?,
+        _ => return None,
+    };
+    let mut rule = Rule::unexplained(matches, target);
+    rule.why = comment.as_deref().and_then(Why::from_comment);
+    Some(Understood { rule, comment })
+}
+
+/// The comment of a rule that is otherwise not understood.
+pub fn comment(exprs: &[Expr]) -> Option<String> {
+    exprs.iter().find_map(|e| match e {
+        Expr::Match(extension) if extension.name == "comment" => matches::read_comment(extension),
+        _ => None,
+    })
+}
+
+/// The order of iptables-nft, which is not that of iptables-save.
+fn rank(m: &Match) -> u8 {
+    match m.test {
+        Test::InInterface(_) => 0,
+        Test::OutInterface(_) => 1,
+        Test::Protocol(_) => 2,
+        Test::Source(_) => 3,
+        Test::Destination(_) => 4,
+        _ => 5,
+    }
+}
