@@ -1,7 +1,9 @@
 //! The command line: syntax only. What a value may be, and which mesh has an option, is decided in
 //! [`crate::config`].
 
-use crate::config::{Default, Given, Options, Origin, SPECS, Spec};
+mod istio;
+
+use crate::config::{Default, Given, Host, Options, Origin, SPECS, Spec};
 use crate::log_format::LogFormat;
 use crate::mesh::{MESHES, Mesh};
 use crate::ops::{Action, Choice, Format, Invocation};
@@ -33,6 +35,7 @@ Examples:
 Exit status:
   0  done                      1  the kernel or a tool refused
   2  bad input, nothing done   3  a capability is missing
+  126  the rules are not there (istio-iptables --run-validation)
 
 Options are taken from the command line, else from the environment, else from --env-file, else from
 the mesh. RUST_LOG sets log levels in detail.";
@@ -47,7 +50,15 @@ pub fn command() -> Command {
         .args_override_self(true)
         .arg(action())
         .args(general())
-        .args(SPECS.iter().map(option))
+        .args(SPECS.iter().map(|spec| {
+            let arg = option(spec, spec.long, &MESHES.map(|m| m.profile.name));
+            match spec.alias {
+                Some(alias) => arg.visible_alias(alias),
+                None => arg,
+            }
+        }))
+        .subcommand(istio::command())
+        .disable_help_subcommand(true)
 }
 
 fn action() -> Arg {
@@ -86,7 +97,7 @@ fn general() -> Vec<Arg> {
             .help(help)
             .help_heading("General")
     };
-    let switch = |id: &'static str, help: &'static str| {
+    let plain = |id: &'static str, help: &'static str| {
         let arg = Arg::new(id).long(id).action(ArgAction::SetTrue);
         arg.help(help).help_heading("General")
     };
@@ -116,11 +127,11 @@ fn general() -> Vec<Arg> {
         .value_parser(value_parser!(PathBuf))
         .allow_hyphen_values(true)
         .action(ArgAction::Append),
-        switch("dry-run", "Print the rules, touch nothing").short('n'),
+        plain("dry-run", "Print the rules, touch nothing").short('n'),
         value("format", "FORMAT", "How a dry run or a diff is printed")
             .default_value("restore")
             .value_parser(PossibleValuesParser::new(Format::ALL.map(|(name, _)| name))),
-        switch(
+        plain(
             "allow-host-network",
             "Work even in the network namespace of a Kubernetes node",
         ),
@@ -131,41 +142,47 @@ fn general() -> Vec<Arg> {
         )
         .default_value("text")
         .value_parser(["text", "json"]),
-        switch("verbose", "Say more; twice: everything")
+        plain("verbose", "Say more; twice: everything")
             .short('v')
             .action(ArgAction::Count),
-        switch("quiet", "Print nothing but errors"),
+        plain("quiet", "Print nothing but errors"),
     ]
 }
 
-/// One row of the options table as an argument.
-fn option(spec: &'static Spec) -> Arg {
-    let help = format!("{} {}", spec.help, defaults(spec));
+/// One row of the options table as an argument called `long`, with what holds in these meshes.
+fn option(spec: &'static Spec, long: &'static str, meshes: &[&str]) -> Arg {
+    let help = format!("{} {}", spec.help, defaults(spec, meshes));
     let mut arg = Arg::new(spec.long)
-        .long(spec.long)
+        .long(long)
         .help(help)
         .help_heading(spec.heading)
         .action(ArgAction::Set);
     if let Some(short) = spec.short {
         arg = arg.short(short);
     }
-    if let Some(alias) = spec.alias {
-        arg = arg.visible_alias(alias);
-    }
     match spec.value {
         Some(name) => arg.value_name(name),
-        // As the tools replaced take switches: --flag, --flag=true, --flag=false.
-        None => arg
-            .value_name("BOOL")
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
+        None => switch(arg),
     }
 }
 
+/// A switch as the tools replaced take it: --flag, --flag=true, --flag=false.
+fn switch(arg: Arg) -> Arg {
+    arg.value_name("BOOL")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+}
+
+/// Istio's long name of an option.
+fn istio_name(spec: &Spec) -> &'static str {
+    spec.alias.unwrap_or(spec.long)
+}
+
 /// `[env: NAME] [nginmesh: required, istio: 15001]`.
-fn defaults(spec: &Spec) -> String {
+fn defaults(spec: &Spec, meshes: &[&str]) -> String {
     let of = |mesh: &&Mesh| {
+        meshes.contains(&mesh.profile.name).then_some(())?;
         let default = mesh.profile.default_of(spec.opt)?;
         Some(format!("{}: {}", mesh.profile.name, describe(default)))
     };
@@ -187,11 +204,36 @@ fn describe(default: Default) -> String {
     }
 }
 
-/// Reads a command line. `mesh_from_env` is $PREPARE_PROXY_MESH.
-pub fn parse(args: Vec<OsString>, mesh_from_env: Option<OsString>) -> Result<Cli, clap::Error> {
+/// Reads a command line, the program's name first, and what the environment says for it.
+pub fn parse(args: Vec<OsString>, host: &dyn Host) -> Result<Cli, clap::Error> {
     let called_as = called_as(args.first());
+    let istio = Mesh::replacing(istio::NAME);
+    let args = match called_as {
+        Some(mesh) if mesh.profile.called == istio::NAME => with_subcommand(args),
+        _ => args,
+    };
     let matches = command().try_get_matches_from(args)?;
-    let mesh = mesh(&matches, called_as, mesh_from_env)?;
+    let mesh = match (matches.subcommand(), istio) {
+        (Some(_), Some(istio)) => istio,
+        _ => mesh(&matches, called_as, host.env("PREPARE_PROXY_MESH"))?,
+    };
+    let cli = general_part(&matches, mesh);
+    match matches.subcommand() {
+        Some((_, line)) => istio::read(cli, line, host),
+        None => Ok(cli),
+    }
+}
+
+/// Called by the subcommand's name, the program takes its flags without naming it.
+fn with_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_none_or(|arg| arg != istio::NAME) {
+        args.insert(1, istio::NAME.into());
+    }
+    args
+}
+
+/// Everything but a subcommand's own line.
+fn general_part(matches: &ArgMatches, mesh: &'static Mesh) -> Cli {
     let quiet = matches.get_flag("quiet");
     let log_level = match matches.get_count("verbose") {
         _ if quiet => LevelFilter::Error,
@@ -200,21 +242,22 @@ pub fn parse(args: Vec<OsString>, mesh_from_env: Option<OsString>) -> Result<Cli
         _ => LevelFilter::Trace,
     };
     let text = |id: &str| matches.get_one::<String>(id).map_or("", String::as_str);
-    Ok(Cli {
+    Cli {
         invocation: Invocation {
             action: action_named(text("action")),
             mesh,
             backend: Choice::named(text("backend")).unwrap_or_default(),
-            options: options(&matches),
-            env_files: many(&matches, "env-file"),
+            options: options(matches, SPECS.iter()),
+            env_files: many(matches, "env-file"),
             network_namespace: matches.get_one("network-namespace").cloned(),
             allow_host_network: matches.get_flag("allow-host-network"),
             dry_run: matches.get_flag("dry-run"),
             format: Format::named(text("format")).unwrap_or_default(),
+            validate: false,
         },
         log_level,
         log_format: LogFormat::named(text("log-format")),
-    })
+    }
 }
 
 /// The mesh whose tool has the name that we were called by.
@@ -244,15 +287,21 @@ fn mesh(
         (None, Some(name)) => name.to_str().and_then(Mesh::named).ok_or_else(|| {
             let names = MESHES.map(|m| m.profile.name).join(", ");
             let name = name.to_string_lossy();
-            let message = format!("PREPARE_PROXY_MESH: \"{name}\" is not a mesh ({names})\n");
-            clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
+            let problem = format!("\"{name}\" is not a mesh ({names})");
+            invalid("PREPARE_PROXY_MESH", problem)
         }),
     }
 }
 
-fn options(matches: &ArgMatches) -> Options {
+/// A value that is refused.
+fn invalid(option: &str, problem: impl std::fmt::Display) -> clap::Error {
+    let message = format!("{option}: {problem}\n");
+    clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
+}
+
+fn options(matches: &ArgMatches, specs: impl Iterator<Item = &'static Spec>) -> Options {
     let mut options = Options::default();
-    for spec in &SPECS {
+    for spec in specs {
         if let Some(value) = matches.get_one::<String>(spec.long) {
             options.offer(Given {
                 opt: spec.opt,

@@ -13,6 +13,8 @@ pub enum Exit {
     BadInput = 2,
     /// A capability is missing.
     NotPermitted = 3,
+    /// The rules are not what they should be. The number is istio-iptables'.
+    NotVerified = 126,
 }
 
 impl From<Exit> for ExitCode {

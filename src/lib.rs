@@ -26,7 +26,7 @@ use std::ffi::OsString;
 /// Runs a whole command line, the program's name first.
 pub fn run(args: Vec<OsString>) -> Exit {
     let json = asks_for_json(&args);
-    let cli = match cli::parse(args, std::env::var_os("PREPARE_PROXY_MESH")) {
+    let cli = match cli::parse(args, &System) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, json),
     };
@@ -68,5 +68,6 @@ fn asks_for_json(args: &[OsString]) -> bool {
     let pair = args
         .windows(2)
         .any(|w| w[0] == "--log-format" && w[1] == "json");
-    pair || args.iter().any(|a| a == "--log-format=json")
+    let whole = ["--log-format=json", "--log_as_json", "--log_as_json=true"];
+    pair || args.iter().any(|a| whole.iter().any(|w| a == w))
 }

@@ -13,7 +13,7 @@ mod values;
 
 pub use facts::{Host, OWN_LOOPBACK};
 pub use options::{Given, Opt, Options, Origin, SPECS, Spec};
-pub use values::{Mode, Selection};
+pub use values::{Mode, Selection, port as parse_port, switch as parse_switch};
 
 use crate::ruleset::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};

@@ -33,6 +33,8 @@ pub enum Action {
     Clean,
     /// Show what an apply would change.
     Diff,
+    /// Check the options and leave the rules as they are.
+    Check,
 }
 
 /// A command line, understood but not yet resolved.
@@ -49,6 +51,8 @@ pub struct Invocation {
     pub dry_run: bool,
     /// How results are printed.
     pub format: Format,
+    /// Afterwards compare the kernel with what is wanted: [`Exit::NotVerified`] if it differs.
+    pub validate: bool,
 }
 
 /// Does what the command line asks for. Results go to `out`, everything else to the log.
@@ -58,23 +62,59 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         enter(path)?;
     }
     if invocation.action == Action::Clean {
-        return clean(start);
+        return match invocation.dry_run {
+            true => Err(Error::Usage {
+                option: "--dry-run".to_owned(),
+                problem: "clean removes what it finds, there is nothing to print".to_owned(),
+            }),
+            false => clean(start),
+        };
     }
     let config = resolve(&invocation, host)?;
     let wanted = (invocation.mesh.ruleset)(&config);
     if invocation.dry_run {
         return print(out, &dry_run::render(&wanted, invocation.format));
     }
-    may_change_rules()?;
-    if invocation.action == Action::Diff {
-        return diff(&invocation, &wanted, out);
+    match invocation.action {
+        Action::Check => log::info!("the options are right; no rule is written"),
+        Action::Diff => {
+            may_change_rules()?;
+            return diff(&invocation, &wanted, out);
+        }
+        Action::Clean | Action::Apply => apply(&invocation, &config, &wanted, start, host)?,
     }
+    match invocation.validate {
+        true => validate(&invocation, &wanted),
+        false => Ok(Exit::Done),
+    }
+}
+
+fn apply(
+    invocation: &Invocation,
+    config: &Config,
+    wanted: &Ruleset,
+    start: Instant,
+    host: &dyn Host,
+) -> Result<(), Error> {
+    may_change_rules()?;
     if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
         return Err(Error::HostNetwork);
     }
-    let done = apply::apply(&wanted, invocation.backend)?;
+    let done = apply::apply(wanted, invocation.backend)?;
     let took = start.elapsed();
-    log::info!("{}", summary::applied(&config, &wanted, &done, took));
+    log::info!("{}", summary::applied(config, wanted, &done, took));
+    Ok(())
+}
+
+/// Compares the kernel with what is wanted.
+fn validate(invocation: &Invocation, wanted: &Ruleset) -> Result<Exit, Error> {
+    may_change_rules()?;
+    let diff = diff::diff(wanted, invocation.backend)?;
+    if diff.differs {
+        log::error!("the rules in the kernel are not those that the options ask for:\n{diff}");
+        return Ok(Exit::NotVerified);
+    }
+    log::info!("the rules in the kernel are those that the options ask for");
     Ok(Exit::Done)
 }
 

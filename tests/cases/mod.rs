@@ -46,13 +46,22 @@ impl Case {
     pub fn is_refused(&self) -> bool {
         matches!(self.expect, Expect::Refused)
     }
+
+    /// Whether the command line is accepted and installs rules.
+    pub fn writes(&self) -> bool {
+        let idle = ["clean", "--cleanup-only", "--skip-rule-apply"];
+        !self.is_refused() && !self.args.iter().any(|a| idle.contains(&a.as_str()))
+    }
 }
 
 /// Every recording: the file, what comes before its command lines, and whether the comments in it
 /// are compared (only prepare_proxy.sh wrote any) and IPv6 is (the script of Istio 1.0 differs on
 /// purpose, see docs/differences.md).
-const RECORDINGS: [(&str, &[&str], bool, bool); 1] =
-    [("nginmesh", &["--mesh", "nginmesh"], true, true)];
+const RECORDINGS: [(&str, &[&str], bool, bool); 3] = [
+    ("nginmesh", &["--mesh", "nginmesh"], true, true),
+    ("istio-1.0", &["--mesh", "istio-1.0"], false, false),
+    ("istio", &["istio-iptables"], false, true),
+];
 
 /// All cases.
 pub fn all() -> Vec<Case> {

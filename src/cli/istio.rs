@@ -1,0 +1,238 @@
+//! Istio's own command line: `prepare-proxy istio-iptables …`, also under that program's name.
+//!
+//! Every flag has istio-iptables' name, and every flag but those of the log has its environment
+//! variable too (`--skip-rule-apply`, `SKIP_RULE_APPLY`). Flags about things that `apply` does
+//! anyway are taken and change nothing.
+
+use super::{Cli, invalid, istio_name, option, options, switch};
+use crate::config::{Host, Opt, SPECS, Spec, parse_port, parse_switch};
+use crate::log_format::LogFormat;
+use crate::ops::{Action, Choice};
+use clap::{Arg, ArgMatches, Command, Error};
+use log::LevelFilter;
+use std::path::PathBuf;
+
+/// The subcommand, and the program that it replaces.
+pub const NAME: &str = "istio-iptables";
+
+const HEADING: &str = "istio-iptables";
+
+/// Options for which istio-iptables has a variable but no flag.
+const VARIABLE_ONLY: [Opt; 3] = [Opt::OwnerGroups, Opt::OwnerGroupsExclude, Opt::LoopbackCidr];
+
+#[rustfmt::skip]
+const SWITCHES: [(&str, &str); 8] = [
+    ("cleanup-only", "Remove the rules and write none"),
+    ("skip-rule-apply", "Check the options and leave the rules as they are"),
+    ("run-validation", "Compare the rules in the kernel with the options; status 126 if they differ"),
+    ("native-nftables", "As --backend nftables"),
+    ("dry-run", "Print the rules, touch nothing"),
+    ("reconcile", "Replace other rules of ours; always done"),
+    ("force-apply", "Write the rules whatever is there; always done"),
+    ("cni-mode", "Taken for Istio's sake; changes nothing"),
+];
+
+#[rustfmt::skip]
+const VALUES: [(&str, &str, &str); 4] = [
+    ("force-iptables-binary", "VARIANT", "legacy or nft: as --backend iptables-legacy or iptables-nft"),
+    ("network-namespace", "PATH", "Enter this network namespace first"),
+    ("iptables-probe-port", "PORT", "For Istio's live probe, which this program does not make"),
+    ("probe-timeout", "DURATION", "For Istio's live probe, which this program does not make"),
+];
+
+/// The log's flags, which have no variables. Those without effect are the last three.
+const LOG: [&str; 4] = [
+    "log_output_level",
+    "log_target",
+    "log_caller",
+    "log_stacktrace_level",
+];
+
+pub fn command() -> Command {
+    let value = |name: &'static str, value: &'static str, help: &'static str| {
+        let arg = Arg::new(name).long(name).value_name(value).help(help);
+        arg.help_heading(HEADING)
+    };
+    let log = |name: &'static str| match name {
+        "log_output_level" => value(name, "LEVELS", "Such as info or default:debug"),
+        _ => value(name, "TEXT", "Taken for Istio's sake; changes nothing").hide(true),
+    };
+    let switches = SWITCHES.iter().map(|(name, help)| {
+        let arg = switch(Arg::new(*name).long(*name).help(*help));
+        match *name {
+            "dry-run" => arg.short('n').help_heading(HEADING),
+            _ => arg.help_heading(HEADING),
+        }
+    });
+    let as_json = Arg::new("log_as_json").long("log_as_json");
+    let as_json = switch(as_json.help("As --log-format json")).help_heading(HEADING);
+    Command::new(NAME)
+        .about("The same as Istio's program of that name: apply --mesh istio, with its flags")
+        .max_term_width(100)
+        .args_override_self(true)
+        .args(specs().map(|spec| option(spec, istio_name(spec), &["istio"])))
+        .args(switches)
+        .args(VALUES.map(|(name, shown, help)| value(name, shown, help)))
+        .args(LOG.map(log))
+        .arg(as_json)
+}
+
+fn specs() -> impl Iterator<Item = &'static Spec> {
+    SPECS.iter().filter(|spec| {
+        let has = crate::mesh::Mesh::having(spec.opt).any(|mesh| mesh == "istio");
+        has && !VARIABLE_ONLY.contains(&spec.opt)
+    })
+}
+
+/// What the subcommand's line says, on top of what was said before it.
+pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, Error> {
+    let line = Line { matches, host };
+    let mut cli = before;
+    let invocation = &mut cli.invocation;
+    invocation.options = options(matches, specs());
+    if line.on("cleanup-only")? {
+        invocation.action = Action::Clean;
+    } else if line.on("skip-rule-apply")? {
+        invocation.action = Action::Check;
+    }
+    invocation.validate = line.on("run-validation")?;
+    invocation.dry_run |= line.on("dry-run")?;
+    if let Some(backend) = line.backend()? {
+        invocation.backend = backend;
+    }
+    if let Some(path) = line.value("network-namespace")? {
+        invocation.network_namespace = Some(PathBuf::from(path));
+    }
+    for idle in ["reconcile", "force-apply", "cni-mode"] {
+        line.on(idle)?;
+    }
+    line.probe()?;
+    if let Some(level) = line.log_level()? {
+        cli.log_level = level;
+    }
+    if line.on("log_as_json")? {
+        cli.log_format = LogFormat::Json;
+    }
+    Ok(cli)
+}
+
+/// The subcommand's flags and their variables.
+struct Line<'a> {
+    matches: &'a ArgMatches,
+    host: &'a dyn Host,
+}
+
+impl Line<'_> {
+    /// The flag's value, else that of its variable; an empty one counts as unset.
+    fn value(&self, name: &str) -> Result<Option<String>, Error> {
+        let flag = self.matches.get_one::<String>(name).cloned();
+        let variable = name.to_ascii_uppercase().replace('-', "_");
+        let value = match flag {
+            None if !name.starts_with("log_") => self.host.env(&variable),
+            flag => return Ok(flag.filter(|v| !v.is_empty())),
+        };
+        let value = value.filter(|v| !v.is_empty()).map(|v| v.into_string());
+        value
+            .transpose()
+            .map_err(|_| invalid(&variable, "the value is not UTF-8"))
+    }
+
+    /// Whether a switch is on.
+    fn on(&self, name: &str) -> Result<bool, Error> {
+        match self.value(name)? {
+            None => Ok(false),
+            Some(value) => parse_switch(&value).map_err(|e| invalid(&format!("--{name}"), e)),
+        }
+    }
+
+    fn backend(&self) -> Result<Option<Choice>, Error> {
+        let flag = "--force-iptables-binary";
+        let variant = self.value("force-iptables-binary")?;
+        let name = match (variant.as_deref(), self.on("native-nftables")?) {
+            (None, false) => return Ok(None),
+            (None, true) => "nftables",
+            (Some(_), true) => return Err(invalid(flag, "excludes --native-nftables")),
+            (Some("nft"), _) => "iptables-nft",
+            (Some("legacy"), _) => "iptables-legacy",
+            (Some(other), _) => {
+                return Err(invalid(flag, format!("\"{other}\" is not legacy or nft")));
+            }
+        };
+        let missing = format!("this program was built without the backend {name}");
+        let choice = Choice::named(name).ok_or_else(|| invalid("--backend", missing))?;
+        Ok(Some(choice))
+    }
+
+    /// Checks what the live probe would have used.
+    fn probe(&self) -> Result<(), Error> {
+        if let Some(port) = self.value("iptables-probe-port")? {
+            parse_port(&port).map_err(|e| invalid("--iptables-probe-port", e))?;
+        }
+        match self.value("probe-timeout")? {
+            Some(text) if !is_duration(&text) => {
+                let problem = format!("\"{text}\" is not a duration (5s, 1m30s, 500ms)");
+                Err(invalid("--probe-timeout", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The level of the scope `default`, from `info` or `default:info,…`; other scopes are those of
+    /// Istio's other programs.
+    fn log_level(&self) -> Result<Option<LevelFilter>, Error> {
+        let text = self.value("log_output_level")?.unwrap_or_default();
+        let mut found = None;
+        for item in text.split(',').filter(|item| !item.is_empty()) {
+            let (scope, level) = item.split_once(':').unwrap_or(("default", item));
+            let level = match level {
+                "debug" => LevelFilter::Debug,
+                "info" => LevelFilter::Info,
+                "warn" => LevelFilter::Warn,
+                "error" | "fatal" => LevelFilter::Error,
+                "none" => LevelFilter::Off,
+                _ => {
+                    let problem = format!(
+                        "\"{item}\" is not a level (debug, info, warn, error, fatal, none), \
+                         nor a scope with one (default:info)"
+                    );
+                    return Err(invalid("--log_output_level", problem));
+                }
+            };
+            if ["default", "all"].contains(&scope) {
+                found = Some(level);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether Go's time.ParseDuration takes the text: numbers with units.
+fn is_duration(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = &rest[..rest.len() - unit.len()];
+        let units = ["ns", "us", "µs", "ms", "s", "m", "h"];
+        let after = units.iter().find_map(|u| unit.strip_prefix(u));
+        match after.filter(|_| number.parse::<f64>().is_ok()) {
+            Some(after) => rest = after,
+            None => return text == "0",
+        }
+    }
+    !text.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for good in ["5s", "1m30s", "500ms", "1.5h", "0", "10us"] {
+            assert!(is_duration(good), "{good}");
+        }
+        for bad in ["", "5", "s", "5 s", "1d", "-5s", "1.2.3s", "5sx"] {
+            assert!(!is_duration(bad), "{bad}");
+        }
+    }
+}
