@@ -37,7 +37,7 @@ pub enum Error {
     Namespace { path: PathBuf, source: nix::Error },
 
     #[error(
-        "somebody else keeps changing the rules: given up after {0} attempts, nothing was changed"
+        "somebody else keeps changing the rules: given up after {0} attempts; run this again when nobody else is at work"
     )]
     Contended(usize),
 

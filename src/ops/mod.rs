@@ -6,6 +6,7 @@ mod diff;
 mod dry_run;
 mod plan;
 mod summary;
+mod turn;
 
 pub use choose::Choice;
 pub use dry_run::Format;
@@ -120,7 +121,7 @@ fn validate(invocation: &Invocation, wanted: &Ruleset) -> Result<Exit, Error> {
 
 fn clean(start: Instant) -> Result<Exit, Error> {
     may_change_rules()?;
-    let changed = apply::sweep(None)?;
+    let changed = apply::clean()?;
     log::info!("{}", summary::cleaned(changed, start.elapsed()));
     Ok(Exit::Done)
 }

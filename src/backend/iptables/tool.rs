@@ -3,6 +3,7 @@
 use super::super::{Backend, BackendError, Store};
 use super::{parse_save, restore};
 use crate::ruleset::{Change, Family, Live};
+use nix::unistd::AccessFlags;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ impl Variant {
 /// How long iptables-legacy may wait for the xtables lock.
 const LOCK_WAIT_SECONDS: &str = "10";
 
+/// What iptables-legacy says when it has waited in vain.
+const LOCKED: &str = "xtables lock";
+
 /// Where the tools are looked for besides $PATH, which an init container may not have.
 const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
@@ -39,6 +43,8 @@ pub struct Iptables {
     infix: &'static str,
     /// Whether `…-restore` understands `-w` (since 1.6.2); only legacy has a lock to wait for.
     waits: bool,
+    /// What changes are made from.
+    last: Live,
 }
 
 impl Backend for Iptables {
@@ -60,15 +66,18 @@ impl Backend for Iptables {
                 live.tables.extend(parse_save(family, &text)?);
             }
         }
+        self.last = live.clone();
         Ok(live)
     }
 
-    /// Whole per table, as iptables-restore commits; the families one after the other.
+    /// Whole per table, as iptables-restore commits; the families one after the other. What
+    /// somebody else did since the read is only noticed when it gets in the way.
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
         for family in Family::ALL {
             let text = restore(change, family);
             if !text.is_empty() {
-                self.restore(family, &text)?;
+                self.restore(family, &text)
+                    .or_else(|refused| self.blame(refused))?;
             }
         }
         Ok(())
@@ -93,6 +102,7 @@ impl Iptables {
                     variant,
                     infix,
                     waits: variant == Variant::Legacy && version.number >= (1, 6, 2),
+                    last: Live::default(),
                 });
             }
         }
@@ -115,6 +125,20 @@ impl Iptables {
             return Ok(None);
         }
         Err(refused(doing, &output, ""))
+    }
+
+    /// A refusal, unless the rules are not those that the change was made from: then it says nothing
+    /// about the change (a rule to be deleted had gone already).
+    fn blame(&mut self, refusal: BackendError) -> Result<(), BackendError> {
+        let BackendError::Refused { doing, reason } = refusal else {
+            return Err(refusal);
+        };
+        let before = std::mem::take(&mut self.last);
+        if reason.contains(LOCKED) || self.read()? == before {
+            return Err(BackendError::Refused { doing, reason });
+        }
+        log::debug!("{doing}: {reason}");
+        Err(BackendError::Interrupted { doing })
     }
 
     /// Feeds `text` to `…-restore --noflush`.
@@ -168,9 +192,14 @@ pub fn legacy_tables_in_use(family: Family) -> bool {
 /// Something to lock where iptables-legacy cannot make its lock file (a read-only root): the
 /// namespace itself, which is just what the lock is to guard.
 fn lock_without_a_file() -> Option<&'static str> {
-    let writable = |path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
-    let file = Path::new("/run/xtables.lock").exists() || writable("/run");
-    (!file).then_some("/proc/self/ns/net")
+    let may = |path, flags| nix::unistd::access(path, flags).is_ok();
+    let file = "/run/xtables.lock";
+    let usable = match Path::new(file).exists() {
+        true => may(file, AccessFlags::R_OK),
+        false => may("/run", AccessFlags::W_OK),
+    };
+    let chosen = std::env::var_os("XTABLES_LOCKFILE").is_some();
+    (!usable && !chosen).then_some("/proc/self/ns/net")
 }
 
 struct Version {
@@ -258,7 +287,7 @@ fn refused(doing: String, output: &Output, input: &str) -> BackendError {
             doing: format!("{doing} ({reason})"),
         };
     }
-    if stderr.contains("xtables lock") {
+    if stderr.contains(LOCKED) {
         reason = format!(
             "{reason}; find who holds the lock, or use --backend netlink, which needs none"
         );
