@@ -62,6 +62,10 @@ fn sweep(keep: Option<Store>) -> Result<bool, Error> {
     let mut anything = false;
     for open in every_store() {
         let mut backend = match open() {
+            Err(e @ BackendError::Program { .. }) => {
+                log::warn!("rules there may be left: {e}");
+                continue;
+            }
             Err(e) if is_absence(&e) => {
                 log::debug!("not looked into: {e}");
                 continue;

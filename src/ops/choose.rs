@@ -1,6 +1,6 @@
 //! Which backend writes.
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, netlink};
 
 #[cfg(feature = "iptables")]
 use crate::backend::iptables::{Iptables, Variant, legacy_tables_in_use};
@@ -12,16 +12,27 @@ use crate::ruleset::{Family, TableName};
 pub enum Choice {
     #[default]
     Auto,
+    Netlink,
     #[cfg(feature = "iptables")]
     IptablesNft,
     #[cfg(feature = "iptables")]
     IptablesLegacy,
 }
 
+/// Opens a backend; what it needs may be absent.
+pub type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
+
+/// A backend that may be tried, and why.
+pub struct Candidate {
+    pub reason: &'static str,
+    pub open: Open,
+}
+
 impl Choice {
     /// Every name, in the order of the help.
     pub const ALL: &[(&'static str, Choice)] = &[
         ("auto", Choice::Auto),
+        ("netlink", Choice::Netlink),
         #[cfg(feature = "iptables")]
         ("iptables-nft", Choice::IptablesNft),
         #[cfg(feature = "iptables")]
@@ -39,64 +50,50 @@ impl Choice {
     /// The backends to try, the best first; the next one only counts if the kernel or the machine
     /// lacks what the one before it needs.
     pub fn candidates(self) -> Vec<Candidate> {
+        let chosen = |open| {
+            let reason = "chosen with --backend";
+            vec![Candidate { reason, open }]
+        };
         match self {
-            #[cfg(feature = "iptables")]
-            Choice::Auto if legacy_nat_has_rules() => vec![Candidate {
-                reason: "this namespace has iptables-legacy NAT rules",
-                open: legacy,
-            }],
             Choice::Auto => automatic(),
+            Choice::Netlink => chosen(xt),
             #[cfg(feature = "iptables")]
-            Choice::IptablesNft => vec![Candidate::chosen(nft)],
+            Choice::IptablesNft => chosen(iptables_nft),
             #[cfg(feature = "iptables")]
-            Choice::IptablesLegacy => vec![Candidate::chosen(legacy)],
-        }
-    }
-}
-
-/// Opens a backend; what it needs may be absent.
-pub type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
-
-/// A backend that may be tried, and why.
-pub struct Candidate {
-    pub reason: &'static str,
-    pub open: Open,
-}
-
-impl Candidate {
-    fn chosen(open: Open) -> Self {
-        Candidate {
-            reason: "chosen with --backend",
-            open,
+            Choice::IptablesLegacy => chosen(iptables_legacy),
         }
     }
 }
 
 fn automatic() -> Vec<Candidate> {
+    #[cfg(feature = "iptables")]
+    if legacy_nat_has_rules() {
+        return vec![Candidate {
+            reason: "this namespace has iptables-legacy NAT rules",
+            open: iptables_legacy,
+        }];
+    }
     vec![
-        #[cfg(feature = "iptables")]
         Candidate {
-            reason: "nothing here speaks against it",
-            open: nft,
+            reason: "one transaction, and no other program",
+            open: xt,
         },
         #[cfg(feature = "iptables")]
         Candidate {
-            reason: "this machine has no iptables-nft",
-            open: legacy,
+            reason: "this kernel has no nf_tables",
+            open: iptables_legacy,
         },
     ]
 }
 
 /// A backend for every store in which rules of ours can be, however they came there.
 pub fn every_store() -> Vec<Open> {
-    let mut stores: Vec<Open> = Vec::new();
+    let stores: [Open; 1] = [xt];
     #[cfg(feature = "iptables")]
-    stores.push(nft);
-    #[cfg(feature = "iptables")]
-    if Family::ALL.into_iter().any(legacy_tables_in_use) {
-        stores.push(legacy);
-    }
-    stores
+    let legacy = legacy_in_use().then_some(iptables_legacy as Open);
+    #[cfg(not(feature = "iptables"))]
+    let legacy = None;
+    stores.into_iter().chain(legacy).collect()
 }
 
 /// Whether an error means that the next candidate may do better: something is absent, as opposed to
@@ -108,23 +105,31 @@ pub fn is_absence(error: &BackendError) -> bool {
     )
 }
 
+fn xt() -> Result<Box<dyn Backend>, BackendError> {
+    Ok(Box::new(netlink::open_xt()?))
+}
+
 #[cfg(feature = "iptables")]
-fn nft() -> Result<Box<dyn Backend>, BackendError> {
+fn iptables_nft() -> Result<Box<dyn Backend>, BackendError> {
     Ok(Box::new(Iptables::find(Variant::Nft)?))
 }
 
 #[cfg(feature = "iptables")]
-fn legacy() -> Result<Box<dyn Backend>, BackendError> {
+fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
     Ok(Box::new(Iptables::find(Variant::Legacy)?))
+}
+
+#[cfg(feature = "iptables")]
+fn legacy_in_use() -> bool {
+    Family::ALL.into_iter().any(legacy_tables_in_use)
 }
 
 /// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones
 /// are, ours go beside them, if the tools are at hand.
 #[cfg(feature = "iptables")]
 fn legacy_nat_has_rules() -> bool {
-    let in_use = Family::ALL.into_iter().any(legacy_tables_in_use);
     let live = || Iptables::find(Variant::Legacy)?.read();
-    in_use
+    legacy_in_use()
         && live().is_ok_and(|live| {
             let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
             nat.flat_map(|t| &t.chains).any(|c| !c.rules.is_empty())

@@ -136,6 +136,11 @@ fn replay(backend: &'static str) {
 }
 
 #[test]
+fn netlink() {
+    replay("netlink");
+}
+
+#[test]
 fn iptables_nft() {
     replay("iptables-nft");
 }

@@ -38,6 +38,7 @@ macro_rules! traffic {
 }
 
 traffic! {
+    netlink: "netlink",
     iptables_nft: "iptables-nft",
     iptables_legacy: "iptables-legacy"
 }
