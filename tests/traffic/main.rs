@@ -5,6 +5,8 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod istio;
+mod istio_1_0;
 mod nginmesh;
 mod scenario;
 
@@ -32,6 +34,16 @@ macro_rules! traffic {
             #[test]
             fn nginmesh() {
                 super::all(crate::nginmesh::SCENARIOS, $backend);
+            }
+
+            #[test]
+            fn istio_1_0() {
+                super::all(crate::istio_1_0::SCENARIOS, $backend);
+            }
+
+            #[test]
+            fn istio() {
+                super::all(crate::istio::SCENARIOS, $backend);
             }
         }
     )+};

@@ -102,6 +102,11 @@ impl Stage {
             start(&lab.pod, APP, "serve --name=app 8080 9080 15020"),
             start(&lab.pod, ROOT, "serve --name=sshd 22"),
             start(
+                &lab.pod,
+                ROOT,
+                "serve --name=stub 127.0.0.53:53 udp:127.0.0.53:53",
+            ),
+            start(
                 &lab.peer,
                 ROOT,
                 "serve --name=peer 22 53 80 443 udp:10.66.0.1:53 udp:[fd66::1]:53",
