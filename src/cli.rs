@@ -45,6 +45,9 @@ pub fn command() -> Command {
     Command::new("prepare-proxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Sends the TCP of a pod or a VM through its sidecar proxy")
+        .override_usage(
+            "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]",
+        )
         .after_help(EXAMPLES)
         .max_term_width(100)
         .args_override_self(true)
@@ -151,10 +154,12 @@ fn general() -> Vec<Arg> {
 
 /// One row of the options table as an argument called `long`, with what holds in these meshes.
 fn option(spec: &'static Spec, long: &'static str, meshes: &[&str]) -> Arg {
-    let help = format!("{} {}", spec.help, defaults(spec, meshes));
+    let env = spec.env.join(", ");
+    let details = format!("{}\n[env: {env}]\n[{}]", spec.help, defaults(spec, meshes));
     let mut arg = Arg::new(spec.long)
         .long(long)
-        .help(help)
+        .help(spec.help)
+        .long_help(details)
         .help_heading(spec.heading)
         .action(ArgAction::Set);
     if let Some(short) = spec.short {
@@ -179,15 +184,21 @@ fn istio_name(spec: &Spec) -> &'static str {
     spec.alias.unwrap_or(spec.long)
 }
 
-/// `[env: NAME] [nginmesh: required, istio: 15001]`.
+/// `nginmesh: required; istio-1.0, istio: 15001`.
 fn defaults(spec: &Spec, meshes: &[&str]) -> String {
-    let of = |mesh: &&Mesh| {
-        meshes.contains(&mesh.profile.name).then_some(())?;
-        let default = mesh.profile.default_of(spec.opt)?;
-        Some(format!("{}: {}", mesh.profile.name, describe(default)))
-    };
-    let meshes: Vec<String> = MESHES.iter().filter_map(of).collect();
-    format!("[env: {}] [{}]", spec.env.join(", "), meshes.join("; "))
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for mesh in MESHES.iter().filter(|m| meshes.contains(&m.profile.name)) {
+        let Some(default) = mesh.profile.default_of(spec.opt).map(describe) else {
+            continue;
+        };
+        match groups.iter_mut().find(|(text, _)| *text == default) {
+            Some((_, names)) => names.push(mesh.profile.name),
+            None => groups.push((default, vec![mesh.profile.name])),
+        }
+    }
+    let groups = groups.iter();
+    let texts = groups.map(|(default, names)| format!("{}: {default}", names.join(", ")));
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 fn describe(default: Default) -> String {
