@@ -13,6 +13,7 @@ mod error;
 mod exit;
 mod log_format;
 pub mod mesh;
+pub mod netlink;
 pub mod ops;
 pub mod ruleset;
 

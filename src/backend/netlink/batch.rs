@@ -1,11 +1,9 @@
 //! Messages that are committed together.
 
-use super::wire::Writer;
+use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Writer};
 use std::ops::Range;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const GENERATION: u16 = 1;
@@ -59,7 +57,7 @@ impl<O> Batch<O> {
         origin: O,
         fill: impl FnOnce(&mut Writer),
     ) {
-        let start = self.writer.len();
+        let start = self.writer.as_slice().len();
         let sequence = self.entries.len() as u32 + 1;
         let kind = message_type(number);
         self.writer
@@ -85,7 +83,7 @@ impl<O> Batch<O> {
     }
 
     pub fn len(&self) -> usize {
-        self.writer.len()
+        self.writer.as_slice().len()
     }
 
     /// What the message with this sequence number is about, and its bytes.
@@ -99,7 +97,7 @@ impl<O> Batch<O> {
     pub fn parts(&self, room: usize) -> Vec<Range<usize>> {
         let count = self.entries.len();
         let mut parts = Vec::new();
-        if self.writer.len() <= room {
+        if self.writer.as_slice().len() <= room {
             parts.push(0..count);
             return parts;
         }
@@ -137,7 +135,7 @@ impl<O> Batch<O> {
     /// Where a message begins; behind the last one, where that ends.
     fn start(&self, index: usize) -> usize {
         let entry = self.entries.get(index);
-        entry.map_or(self.writer.len(), |e| e.start)
+        entry.map_or(self.writer.as_slice().len(), |e| e.start)
     }
 }
 

@@ -4,7 +4,7 @@
 //! committed since it was read. Rules are written as iptables-nft writes them, so that iptables
 //! shows and edits them.
 //!
-//! From the bottom up: `wire` (bytes), `socket`, `batch` and `kernel` (a conversation), `expr`
+//! From the bottom up: `batch` and `kernel` (what is said to nf_tables), `expr`
 //! (nf_tables' steps as values), `header` and `xt` (rules to steps and back), `seen` and `live`
 //! (dumps), `plan` (changes).
 
@@ -16,19 +16,17 @@ mod live;
 mod plan;
 mod refusal;
 mod seen;
-mod socket;
 mod store;
 mod verdict;
-mod wire;
 mod xt;
 
 use super::{Backend, BackendError, Feature, Store};
+use crate::netlink::{Fault, Socket, Transport};
 use crate::ruleset::{Change, Live};
-use kernel::{Fault, Kernel};
+use kernel::Kernel;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use seen::Seen;
-use socket::{Socket, Transport};
 use std::io;
 
 /// A rule has no form in the encoding.

@@ -6,9 +6,9 @@
 use super::batch::Batch;
 use super::seen::{self, Seen};
 use super::store::{self, Base};
-use super::wire::Writer;
 use super::xt;
 use crate::backend::Store;
+use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::ruleset::{
     BaseChange, ChainName, Change, Family, LiveRule, Rule, TableChange, TableName,
 };
@@ -20,10 +20,6 @@ const NEW_CHAIN: u16 = 3;
 const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
-/// A deletion that must not take what is inside with it.
-const NLM_F_NONREC: u16 = 0x100;
 
 /// What a message is about.
 #[derive(Clone, Copy, Debug)]

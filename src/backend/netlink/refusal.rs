@@ -2,10 +2,9 @@
 
 use super::batch::Batch;
 use super::expr::Expr;
-use super::kernel::{Fault, Refusal};
 use super::plan::{Origin, Unsayable, What};
-use super::wire::Attributes;
 use crate::backend::{BackendError, Feature};
+use crate::netlink::{Attributes, Fault, Refusal};
 use nix::errno::Errno;
 
 /// A dump, or the question for the generation, failed.
@@ -44,7 +43,7 @@ pub fn of_commit(fault: Fault, batch: &Batch<Origin>) -> BackendError {
         Some(feature) => BackendError::Missing { doing, feature },
         None => BackendError::Refused {
             doing,
-            reason: reason(refusal),
+            reason: refusal.reason(),
         },
     }
 }
@@ -66,19 +65,10 @@ fn plain(doing: String, fault: Fault) -> BackendError {
         Fault::Refused(r) if r.errno == Errno::EPERM => BackendError::NotPermitted { doing },
         Fault::Refused(r) => BackendError::Refused {
             doing,
-            reason: reason(&r),
+            reason: r.reason(),
         },
         Fault::Interrupted => BackendError::Interrupted { doing },
         Fault::Io(source) => BackendError::Io { doing, source },
-    }
-}
-
-/// The kernel's words behind the error's own.
-fn reason(refusal: &Refusal) -> String {
-    let errno = refusal.errno.desc();
-    match &refusal.words {
-        Some(words) => format!("{errno} ({words})"),
-        None => errno.to_owned(),
     }
 }
 

@@ -1,11 +1,10 @@
 //! What a dump of nf_tables shows of the tables of one store.
 
 use super::expr::Expr;
-use super::kernel::{Fault, Kernel};
-use super::socket::Transport;
+use super::kernel::Kernel;
 use super::store::{self, Base};
-use super::wire::{Malformed, Table as Attributes, Writer};
 use crate::backend::Store;
+use crate::netlink::{Fault, Malformed, Table as Attributes, Transport, Writer};
 use crate::ruleset::{Family, TableName};
 use std::borrow::Cow;
 

@@ -6,7 +6,7 @@
 
 mod read;
 
-use super::wire::Writer;
+use crate::netlink::Writer;
 use std::borrow::Cow;
 
 /// The register that values pass through, and the one beside it for a second operand.

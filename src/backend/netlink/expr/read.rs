@@ -1,7 +1,7 @@
 //! Expressions from a dump.
 
 use super::{DATA, Expr, Extension, NAME, REGISTER, SECOND, VERDICT_REGISTER, Verdict};
-use crate::backend::netlink::wire::{Attributes, Malformed, Table};
+use crate::netlink::{Attributes, Malformed, Table};
 use std::borrow::Cow;
 
 type Data<'a> = Table<'a, 8>;

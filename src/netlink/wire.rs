@@ -99,10 +99,6 @@ impl Writer {
         &self.bytes
     }
 
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Sets flags of the message that begins at `start`.
     pub fn set_flags(&mut self, start: usize, flags: u16) {
         let at = start + 6..start + 8;
@@ -192,7 +188,6 @@ impl<'a> Iterator for Attributes<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a, const N: usize> {
     slots: [Option<&'a [u8]>; N],
-    /// All attributes had a slot, and none came twice.
     complete: bool,
 }
 
@@ -216,6 +211,18 @@ impl<'a, const N: usize> Table<'a, N> {
     /// what is not known may change the meaning.
     pub fn exact(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(bytes).and_then(|t| if t.complete { Ok(t) } else { Err(Malformed) })
+    }
+
+    /// Whether every attribute had a slot, and none came twice.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The types of the attributes that are there.
+    pub fn kinds(&self) -> impl Iterator<Item = u16> {
+        (0u16..)
+            .zip(self.slots)
+            .filter_map(|(kind, slot)| slot.map(|_| kind))
     }
 
     pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
