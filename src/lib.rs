@@ -15,6 +15,7 @@ mod log_format;
 pub mod mesh;
 pub mod netlink;
 pub mod ops;
+pub mod routing;
 pub mod ruleset;
 
 pub use error::Error;

@@ -1,0 +1,284 @@
+//! rtnetlink's messages, as far as they are needed (rtnetlink(7), linux/fib_rules.h,
+//! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
+
+use crate::netlink::{
+    Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Table, Writer, u32_ne,
+};
+use crate::ruleset::{Family, PolicyRoute};
+use ipnet::IpNet;
+use std::fmt;
+use std::net::IpAddr;
+
+pub const GET_ADDRESS: u16 = 22;
+
+/// lo has this index in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// Something that can be made or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The `fwmark` rule, with its priority.
+    Rule(PolicyRoute, u32),
+    /// The route in the rule's table.
+    Route(PolicyRoute),
+    /// An address of lo.
+    Address(IpNet),
+}
+
+impl Item {
+    pub fn family(&self) -> Family {
+        match self {
+            Item::Rule(policy, _) | Item::Route(policy) => policy.family,
+            Item::Address(address) => Family::of(address.addr()),
+        }
+    }
+
+    /// The message that makes it.
+    pub fn write_new(&self, w: &mut Writer, sequence: u32) {
+        self.write(w, sequence, 0, NLM_F_CREATE | NLM_F_EXCL);
+    }
+
+    /// The message that removes it.
+    pub fn write_delete(&self, w: &mut Writer, sequence: u32) {
+        self.write(w, sequence, 1, 0);
+    }
+
+    /// Types come in fours: new, delete, get, set.
+    fn write(&self, w: &mut Writer, sequence: u32, action: u16, flags: u16) {
+        let flags = flags | NLM_F_REQUEST | NLM_F_ACK;
+        let get = match self {
+            Item::Rule(..) => Rule::GET,
+            Item::Route(_) => Route::GET,
+            Item::Address(_) => GET_ADDRESS,
+        };
+        w.message(get - 2 + action, flags, sequence, |w| match self {
+            Item::Rule(policy, priority) => write_rule(w, policy, *priority),
+            Item::Route(policy) => write_route(w, policy),
+            Item::Address(address) => write_address(w, *address),
+        });
+    }
+}
+
+/// As iproute2 shows it.
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Rule(PolicyRoute { mark, table, .. }, _) => {
+                write!(
+                    f,
+                    "the {} rule \"fwmark {mark:#x} lookup {table}\"",
+                    self.family()
+                )
+            }
+            Item::Route(PolicyRoute { table, .. }) => {
+                let family = self.family();
+                write!(
+                    f,
+                    "the {family} route \"local default dev lo table {table}\""
+                )
+            }
+            Item::Address(address) => write!(f, "the address {address} of lo"),
+        }
+    }
+}
+
+/// Asks for everything of one family; the header of routes is the longest.
+pub fn write_dump(w: &mut Writer, family: Family) {
+    w.raw(&[number_of(family)]);
+    w.raw(&[0; HEADER - 1]);
+}
+
+/// The fixed part of rules and routes.
+const HEADER: usize = 12;
+
+/// `FRA_*`.
+mod fra {
+    pub const PRIORITY: u16 = 6;
+    pub const MARK: u16 = 10;
+    pub const SUPPRESS_PREFIX: u16 = 14;
+    pub const TABLE: u16 = 15;
+    pub const MASK: u16 = 16;
+    pub const PAD: u16 = 18;
+    pub const PROTOCOL: u16 = 21;
+
+    /// What does not narrow a rule down.
+    pub const PLAIN: [u16; 7] = [PRIORITY, MARK, SUPPRESS_PREFIX, TABLE, MASK, PAD, PROTOCOL];
+}
+
+/// `RTA_*`.
+mod rta {
+    pub const OUT: u16 = 4;
+    pub const GATEWAY: u16 = 5;
+    pub const MULTIPATH: u16 = 9;
+    pub const TABLE: u16 = 15;
+    pub const VIA: u16 = 18;
+    pub const NEXT_HOP: u16 = 30;
+}
+
+/// `IFA_*`.
+mod ifa {
+    pub const ADDRESS: u16 = 1;
+    pub const LOCAL: u16 = 2;
+}
+
+/// A policy rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub priority: u32,
+    /// What it does, if all it asks for is a mark, and all it does is to look into a table.
+    pub marked: Option<PolicyRoute>,
+}
+
+impl Rule {
+    pub const GET: u16 = 34;
+    /// `FR_ACT_TO_TBL`.
+    const TO_TABLE: u8 = 1;
+
+    /// Reads a rule; `None` if it is of another family.
+    pub fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+        /// `FIB_RULE_INVERT`.
+        const INVERTED: u8 = 2;
+        let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+        let a = Table::<32>::parse(attributes)?;
+        if header[0] != number_of(family) {
+            return Ok(None);
+        }
+        let narrowed =
+            header[1..4] != [0; 3] || u32_ne(header, 8).ok_or(Malformed)? as u8 & INVERTED != 0;
+        let plain = a.is_complete()
+            && a.kinds().all(|kind| fra::PLAIN.contains(&kind))
+            && read_number(&a, fra::SUPPRESS_PREFIX).is_none_or(|n| n == u32::MAX)
+            && read_number(&a, fra::MASK) == Some(u32::MAX)
+            && header[7] == Self::TO_TABLE
+            && !narrowed;
+        let table = read_number(&a, fra::TABLE).unwrap_or(u32::from(header[4]));
+        let mark = read_number(&a, fra::MARK).filter(|_| plain);
+        Ok(Some(Rule {
+            priority: read_number(&a, fra::PRIORITY).unwrap_or(0),
+            marked: mark.map(|mark| PolicyRoute {
+                family,
+                mark,
+                table,
+            }),
+        }))
+    }
+}
+
+fn write_rule(w: &mut Writer, policy: &PolicyRoute, priority: u32) {
+    w.raw(&[number_of(policy.family), 0, 0, 0, 0, 0, 0, Rule::TO_TABLE]);
+    w.raw(&[0; 4]);
+    write_number(w, fra::PRIORITY, priority);
+    write_number(w, fra::MARK, policy.mark);
+    write_number(w, fra::TABLE, policy.table);
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub table: u32,
+    /// It is `local default dev lo`.
+    pub to_loopback: bool,
+}
+
+impl Route {
+    pub const GET: u16 = 26;
+    /// `RTN_LOCAL`.
+    const LOCAL: u8 = 2;
+
+    /// `local default dev lo` in a table.
+    pub fn to_loopback(table: u32) -> Self {
+        Route {
+            table,
+            to_loopback: true,
+        }
+    }
+
+    /// Reads a route; `None` if it is of another family, or a cached copy.
+    pub fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+        /// `RTM_F_CLONED`.
+        const CLONED: u32 = 0x200;
+        const ELSEWHERE: [u16; 4] = [rta::GATEWAY, rta::MULTIPATH, rta::VIA, rta::NEXT_HOP];
+        let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+        let a = Table::<32>::parse(attributes)?;
+        let cloned = u32_ne(header, 8).ok_or(Malformed)? & CLONED != 0;
+        if header[0] != number_of(family) || cloned {
+            return Ok(None);
+        }
+        let default = header[1..4] == [0; 3];
+        Ok(Some(Route {
+            table: read_number(&a, rta::TABLE).unwrap_or(u32::from(header[4])),
+            to_loopback: default
+                && header[7] == Self::LOCAL
+                && read_number(&a, rta::OUT) == Some(LOOPBACK)
+                && a.kinds().all(|kind| !ELSEWHERE.contains(&kind)),
+        }))
+    }
+}
+
+fn write_route(w: &mut Writer, policy: &PolicyRoute) {
+    /// `RTPROT_BOOT` and `RT_SCOPE_HOST`, as iproute2 has them for local routes.
+    const BOOT: u8 = 3;
+    const HOST: u8 = 254;
+    w.raw(&[
+        number_of(policy.family),
+        0,
+        0,
+        0,
+        0,
+        BOOT,
+        HOST,
+        Route::LOCAL,
+    ]);
+    w.raw(&[0; 4]);
+    write_number(w, rta::OUT, LOOPBACK);
+    write_number(w, rta::TABLE, policy.table);
+}
+
+/// Reads an address of lo; `None` if it is one of another interface or family.
+pub fn read_loopback_address(payload: &[u8], family: Family) -> Result<Option<IpNet>, Malformed> {
+    let (header, attributes) = payload.split_at_checked(8).ok_or(Malformed)?;
+    if header[0] != number_of(family) || u32_ne(header, 4) != Some(LOOPBACK) {
+        return Ok(None);
+    }
+    let a = Table::<16>::parse(attributes)?;
+    let bytes = a.get(ifa::LOCAL).or(a.get(ifa::ADDRESS)).ok_or(Malformed)?;
+    let address = match family {
+        Family::V4 => <[u8; 4]>::try_from(bytes).map(IpAddr::from),
+        Family::V6 => <[u8; 16]>::try_from(bytes).map(IpAddr::from),
+    };
+    let address = address.map_err(|_| Malformed)?;
+    let net = IpNet::new(address, header[1]).map_err(|_| Malformed)?;
+    Ok(Some(net))
+}
+
+fn write_address(w: &mut Writer, address: IpNet) {
+    w.raw(&[
+        number_of(Family::of(address.addr())),
+        address.prefix_len(),
+        0,
+        0,
+    ]);
+    w.raw(&LOOPBACK.to_ne_bytes());
+    for kind in [ifa::LOCAL, ifa::ADDRESS] {
+        match address.addr() {
+            IpAddr::V4(a) => w.bytes(kind, &a.octets()),
+            IpAddr::V6(a) => w.bytes(kind, &a.octets()),
+        }
+    }
+}
+
+/// `AF_INET` or `AF_INET6`.
+fn number_of(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+fn write_number(w: &mut Writer, kind: u16, value: u32) {
+    w.bytes(kind, &value.to_ne_bytes());
+}
+
+fn read_number<const N: usize>(a: &Table<N>, kind: u16) -> Option<u32> {
+    a.get(kind).and_then(|bytes| u32_ne(bytes, 0))
+}
