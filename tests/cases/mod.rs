@@ -10,6 +10,7 @@ pub mod state;
 
 use serde_json::Value;
 use state::State;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// One command line and the host it meets.
@@ -63,10 +64,19 @@ const RECORDINGS: [(&str, &[&str], bool, bool); 3] = [
     ("istio", &["istio-iptables"], false, true),
 ];
 
-/// All cases.
+/// All cases. Each has a name of its own, which its golden bears.
 pub fn all() -> Vec<Case> {
     let recorded = RECORDINGS.into_iter().flat_map(recorded);
-    recorded.chain(own::cases()).collect()
+    let cases: Vec<Case> = recorded.chain(own::cases()).collect();
+    let mut names = HashSet::new();
+    for case in &cases {
+        assert!(
+            names.insert(&case.name),
+            "two cases are called {}",
+            case.name
+        );
+    }
+    cases
 }
 
 fn recorded((file, prefix, comments, v6): (&str, &[&str], bool, bool)) -> Vec<Case> {
