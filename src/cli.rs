@@ -179,11 +179,6 @@ fn switch(arg: Arg) -> Arg {
         .default_missing_value("true")
 }
 
-/// Istio's long name of an option.
-fn istio_name(spec: &Spec) -> &'static str {
-    spec.alias.unwrap_or(spec.long)
-}
-
 /// `nginmesh: required; istio-1.0, istio: 15001`.
 fn defaults(spec: &Spec, meshes: &[&str]) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
@@ -258,7 +253,7 @@ fn general_part(matches: &ArgMatches, mesh: &'static Mesh) -> Cli {
             action: action_named(text("action")),
             mesh,
             backend: Choice::named(text("backend")).unwrap_or_default(),
-            options: options(matches, SPECS.iter()),
+            options: options(matches, SPECS.iter().map(|spec| (spec, spec.long))),
             env_files: many(matches, "env-file"),
             network_namespace: matches.get_one("network-namespace").cloned(),
             allow_host_network: matches.get_flag("allow-host-network"),
@@ -310,14 +305,18 @@ fn invalid(option: &str, problem: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(clap::error::ErrorKind::InvalidValue, message)
 }
 
-fn options(matches: &ArgMatches, specs: impl Iterator<Item = &'static Spec>) -> Options {
+/// What was given for these options, each under the long name that it has on this command line.
+fn options(
+    matches: &ArgMatches,
+    specs: impl Iterator<Item = (&'static Spec, &'static str)>,
+) -> Options {
     let mut options = Options::default();
-    for spec in specs {
+    for (spec, name) in specs {
         if let Some(value) = matches.get_one::<String>(spec.long) {
             options.offer(Given {
                 opt: spec.opt,
                 value: value.clone(),
-                origin: Origin::Flag,
+                origin: Origin::Flag(name),
             });
         }
     }

@@ -4,9 +4,10 @@
 //! variable too (`--skip-rule-apply`, `SKIP_RULE_APPLY`). Flags about things that `apply` does
 //! anyway are taken and change nothing.
 
-use super::{Cli, invalid, istio_name, option, options, switch};
+use super::{Cli, invalid, option, options, switch};
 use crate::config::{Host, Opt, SPECS, Spec, parse_port, parse_switch};
 use crate::log_format::LogFormat;
+use crate::mesh::Mesh;
 use crate::ops::{Action, Choice};
 use clap::{Arg, ArgMatches, Command, Error};
 use log::LevelFilter;
@@ -70,18 +71,20 @@ pub fn command() -> Command {
         .about("The same as Istio's program of that name: apply --mesh istio, with its flags")
         .max_term_width(100)
         .args_override_self(true)
-        .args(specs().map(|spec| option(spec, istio_name(spec), &["istio"])))
+        .args(specs().map(|(spec, name)| option(spec, name, &["istio"])))
         .args(switches)
         .args(VALUES.map(|(name, shown, help)| value(name, shown, help)))
         .args(LOG.map(log))
         .arg(as_json)
 }
 
-fn specs() -> impl Iterator<Item = &'static Spec> {
-    SPECS.iter().filter(|spec| {
-        let has = crate::mesh::Mesh::having(spec.opt).any(|mesh| mesh == "istio");
+/// The options that istio-iptables has flags for, with its names.
+fn specs() -> impl Iterator<Item = (&'static Spec, &'static str)> {
+    let flags = SPECS.iter().filter(|spec| {
+        let has = Mesh::having(spec.opt).any(|mesh| mesh == "istio");
         has && !VARIABLE_ONLY.contains(&spec.opt)
-    })
+    });
+    flags.map(|spec| (spec, spec.alias.unwrap_or(spec.long)))
 }
 
 /// What the subcommand's line says, on top of what was said before it.

@@ -143,7 +143,8 @@ impl Opt {
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    Flag,
+    /// The option's long name on that command line.
+    Flag(&'static str),
     Env(&'static str),
     File(&'static str, PathBuf),
     Default,
@@ -161,7 +162,8 @@ pub struct Given {
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Flag | Origin::Default => write!(f, "--{}", self.opt.spec().long),
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Default => write!(f, "--{}", self.opt.spec().long),
             Origin::Env(name) => f.write_str(name),
             Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
         }
