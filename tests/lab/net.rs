@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// A network namespace with `lo` up, and perhaps a mount namespace of its own.
@@ -126,14 +127,17 @@ impl Namespace {
     }
 
     /// Joins two namespaces by a veth pair: this end gets host number 2 in
-    /// 10.NET.0.0/24 and fdNET::/64, the other end number 1, and a way to send
-    /// its answers.
+    /// 10.NET.0.0/24 and fdNET::/64, the other end number 1. Returns when both
+    /// ends speak IPv6.
     pub fn join(&self, link: &str, other: &Self, other_link: &str, net: u8) {
-        let peer = other.path();
+        let there = other.path();
+        // With the same index on both sides, the kernel takes its time (a second)
+        // to notice that the link is up.
+        let (index, other_index) = (u32::from(net) * 2, u32::from(net) * 2 + 1);
         self.ip(&[
             format!(
-                "link add {link} type veth peer name {other_link} netns {}",
-                peer.display()
+                "link add {link} index {index} type veth peer name {other_link} index {other_index} netns {}",
+                there.display()
             ),
             format!("addr add 10.{net}.0.2/24 dev {link}"),
             format!("addr add fd{net}::2/64 dev {link}"),
@@ -144,6 +148,24 @@ impl Namespace {
             format!("addr add fd{net}::1/64 dev {other_link}"),
             format!("link set {other_link} up"),
         ]);
+        self.wait_for_ipv6(link);
+        other.wait_for_ipv6(other_link);
+    }
+
+    /// Waits until the kernel has given a link its link-local address, its last
+    /// step on the way to IPv6.
+    fn wait_for_ipv6(&self, link: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let link_local =
+            |line: &str| line.starts_with("fe80") && line.split_whitespace().last() == Some(link);
+        self.enter(|| {
+            while !fs::read_to_string("/proc/thread-self/net/if_inet6")
+                .is_ok_and(|t| t.lines().any(link_local))
+            {
+                assert!(Instant::now() < deadline, "{link} does not come up");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
     }
 }
 

@@ -25,7 +25,6 @@ pub const SCENARIOS: &[Scenario] = &[
             app   tcp 10.66.0.2:8080                  -> proxy:15001 orig=10.66.0.2:8080 > app:8080 peer=127.0.0.1
             app   tcp 127.0.0.1:8080                  -> app:8080 peer=127.0.0.1
             proxy tcp 203.0.113.9:443                 -> peer:443 peer=10.66.0.2
-            proxy tcp 198.51.100.9:443                -> error=unreachable
             proxy tcp 127.0.0.1:8080                  -> app:8080
             # The proxy's own address is the one thing that is captured from it.
             proxy tcp 10.66.0.2:8080                  -> proxy:15001 orig=10.66.0.2:8080 > app:8080
@@ -45,7 +44,6 @@ pub const SCENARIOS: &[Scenario] = &[
             app   tcp 203.0.113.127:443 -> proxy:15001 orig=203.0.113.127:443 > peer:443
             app   tcp 10.66.0.1:80      -> proxy:15001 orig=10.66.0.1:80 > peer:80
             app   tcp 203.0.113.128:443 -> peer:443 peer=10.66.0.2
-            app   tcp 198.51.100.9:443  -> error=unreachable
             app   tcp 127.0.0.1:8080    -> app:8080
             proxy tcp 203.0.113.9:443   -> peer:443
             peer  tcp 10.66.0.2:8080    -> proxy:15001 orig=10.66.0.2:8080 peer=10.66.0.1 > app:8080
@@ -69,7 +67,6 @@ pub const SCENARIOS: &[Scenario] = &[
         flows: "
             app   tcp 203.0.113.9:443       -> proxy:15001 orig=203.0.113.9:443 > peer:443
             app   tcp [2001:db8:113::9]:443 -> proxy:15001 orig=[2001:db8:113::9]:443 peer=fd66::2 > peer:443
-            app   tcp [2001:db8::9]:443     -> proxy:15001 orig=[2001:db8::9]:443 > error=unreachable
             app   tcp [fd66::2]:8080        -> proxy:15001 orig=[fd66::2]:8080 > app:8080 peer=::1
             app   tcp [::1]:8080            -> app:8080
             proxy tcp [2001:db8:113::9]:443 -> peer:443
