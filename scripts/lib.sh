@@ -22,12 +22,12 @@ need_root() {
     ((EUID == 0)) || die 'needs root, for network namespaces of its own (nothing outside them is changed)'
 }
 
-# install_missing PROGRAM=PACKAGE...
-# Installs the Debian packages of those programs that are not there yet.
+# install_missing PROGRAM=PACKAGE... | /PATH=PACKAGE...
+# Installs the Debian packages of those programs and files that are not there yet.
 install_missing() {
     local pair missing=()
     for pair; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+        command -v "${pair%%=*}" >/dev/null || [[ -f ${pair%%=*} ]] || missing+=("${pair#*=}")
     done
     ((${#missing[@]})) || return 0
     command -v apt-get >/dev/null || die "please install: ${missing[*]}"
@@ -41,7 +41,7 @@ install_missing() {
 # build CARGO-ARGUMENT...
 # Compiles, quietly when there is little to do.
 build() {
-    install_missing cc=gcc
+    install_missing cc=gcc /usr/include/stdlib.h=libc6-dev
     command -v cargo >/dev/null || die 'needs Rust: https://rustup.rs'
     cargo build --quiet "$@"
 }
