@@ -19,6 +19,11 @@ const OPTIONS: &[&str] = &[
 ];
 
 #[test]
+fn netlink() {
+    nobody_escapes("netlink");
+}
+
+#[test]
 fn iptables_nft() {
     nobody_escapes("iptables-nft");
 }
