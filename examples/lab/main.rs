@@ -51,9 +51,7 @@ fn command() -> Command {
                 .long("lifeline")
                 .global(true)
                 .action(ArgAction::SetTrue)
-                .help(
-                    "End when stdin closes, that is when the program that started this one is gone",
-                ),
+                .help("End when stdin closes: when whoever started this program is gone"),
         )
         .arg(
             Arg::new("user")
@@ -63,59 +61,66 @@ fn command() -> Command {
                 .value_parser(parse_user)
                 .help("Become this user before anything else"),
         )
-        .subcommand(
-            Command::new("proxy")
-                .about("Accept redirected connections and pass them on")
-                .arg(name_arg("proxy"))
-                .arg(
-                    Arg::new("announce")
-                        .long("announce")
-                        .action(ArgAction::SetTrue)
-                        .help("Send the client one line about this hop first"),
-                )
-                .arg(
-                    Arg::new("listener")
-                        .num_args(1..)
-                        .required(true)
-                        .value_parser(proxy::Listener::parse)
-                        .help(proxy::Listener::HELP),
-                ),
-        )
-        .subcommand(
-            Command::new("serve")
-                .about("Answer each connection or datagram with one line that says who was reached")
-                .arg(name_arg("app"))
-                .arg(
-                    Arg::new("endpoint")
-                        .num_args(1..)
-                        .required(true)
-                        .value_parser(serve::Endpoint::parse)
-                        .help("[tcp:|udp:][ADDRESS:]PORT; without an address, both families"),
-                ),
-        )
+        .subcommand(proxy_command())
+        .subcommand(serve_command())
         .subcommand(
             client_command("connect")
                 .about("Connect and print what was answered (exit 1 when a target did not answer)"),
         )
-        .subcommand(client_command("query").about(
-            "Send a datagram, print the reply and where it came from (exit 1 without a reply)",
-        ))
         .subcommand(
-            client_command("storm")
-                .about("Connect all the time and count who answered, until SIGTERM or -n")
-                .arg(
-                    Arg::new("number")
-                        .short('n')
-                        .value_parser(value_parser!(u64))
-                        .help("Stop after so many connections"),
-                )
-                .arg(
-                    Arg::new("threads")
-                        .short('j')
-                        .default_value("2")
-                        .value_parser(value_parser!(usize))
-                        .help("How many connect at once"),
-                ),
+            client_command("query")
+                .about("Send a datagram, print the reply and who sent it (exit 1 without a reply)"),
+        )
+        .subcommand(storm_command())
+}
+
+fn proxy_command() -> Command {
+    Command::new("proxy")
+        .about("Accept redirected connections and pass them on")
+        .arg(name_arg("proxy"))
+        .arg(
+            Arg::new("announce")
+                .long("announce")
+                .action(ArgAction::SetTrue)
+                .help("Send the client one line about this hop first"),
+        )
+        .arg(
+            Arg::new("listener")
+                .num_args(1..)
+                .required(true)
+                .value_parser(proxy::Listener::parse)
+                .help(proxy::Listener::HELP),
+        )
+}
+
+fn serve_command() -> Command {
+    Command::new("serve")
+        .about("Answer each connection or datagram with one line that says who was reached")
+        .arg(name_arg("app"))
+        .arg(
+            Arg::new("endpoint")
+                .num_args(1..)
+                .required(true)
+                .value_parser(serve::Endpoint::parse)
+                .help("[tcp:|udp:][ADDRESS:]PORT; without an address, both families"),
+        )
+}
+
+fn storm_command() -> Command {
+    client_command("storm")
+        .about("Connect all the time and count who answered, until SIGTERM or -n")
+        .arg(
+            Arg::new("number")
+                .short('n')
+                .value_parser(value_parser!(u64))
+                .help("Stop after so many connections"),
+        )
+        .arg(
+            Arg::new("threads")
+                .short('j')
+                .default_value("2")
+                .value_parser(value_parser!(usize))
+                .help("How many connect at once"),
         )
 }
 

@@ -79,20 +79,16 @@ impl Namespace {
         self.run_with_input(command, "")
     }
 
-    /// The same, with something to read. The input is written before any output
-    /// is read, so it should fit into a pipe.
+    /// The same, with something to read.
     pub fn run_with_input(&self, command: &mut Command, input: &str) -> Output {
-        let command = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = self.spawn(command);
-        // A program that does not read closes the pipe; that is its own affair.
-        let _ = child
-            .stdin
-            .take()
-            .map(|mut stdin| stdin.write_all(input.as_bytes()));
-        child.wait_with_output().expect("a child can be waited for")
+        let command = command.stdin(Stdio::piped());
+        let mut child = self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let stdin = child.stdin.take();
+        thread::scope(|scope| {
+            // A program that does not read closes the pipe; that is its own affair.
+            scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+            child.wait_with_output().expect("a child can be waited for")
+        })
     }
 
     /// Runs a command that must succeed; what it wrote to stdout.
