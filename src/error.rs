@@ -3,6 +3,7 @@
 use crate::backend::BackendError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::routing::RoutingError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ pub enum Error {
 
     #[error(transparent)]
     Backend(#[from] BackendError),
+
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
 
     #[error(
         "CAP_NET_ADMIN is missing: rules cannot be read or changed without it. Grant it in the pod spec:\n    \
@@ -60,17 +64,19 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Config(_) | Error::Usage { .. } | Error::HostNetwork => Exit::BadInput,
-            Error::NoNetAdmin | Error::Backend(BackendError::NotPermitted { .. }) => {
-                Exit::NotPermitted
-            }
+            Error::NoNetAdmin
+            | Error::Backend(BackendError::NotPermitted { .. })
+            | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,
             Error::Namespace {
                 source: nix::Error::EPERM,
                 ..
             } => Exit::NotPermitted,
             Error::Namespace { .. } => Exit::BadInput,
-            Error::Backend(_) | Error::Contended(_) | Error::NoBackend | Error::Output(_) => {
-                Exit::Failed
-            }
+            Error::Backend(_)
+            | Error::Routing(_)
+            | Error::Contended(_)
+            | Error::NoBackend
+            | Error::Output(_) => Exit::Failed,
         }
     }
 }

@@ -30,6 +30,10 @@ pub trait Backend {
     /// Where its rules live.
     fn store(&self) -> Store;
 
+    /// Whether a commit is refused ([`BackendError::Interrupted`]) when somebody else has committed
+    /// since the read. Otherwise it pays to look again afterwards.
+    fn notices_others(&self) -> bool;
+
     /// Every table it can see, ours and foreign, in both families. An absent table is no error.
     fn read(&mut self) -> Result<Live, BackendError>;
 

@@ -14,6 +14,9 @@ use ipnet::IpNet;
 /// All meshes; the first one is the default.
 pub static MESHES: [&Mesh; 3] = [&nginmesh::MESH, &istio_1_0::MESH, &istio::MESH];
 
+/// The mark and the routing table of TPROXY where no other ones were asked for.
+pub const TPROXY_MARK_AND_TABLE: (u32, u32) = (1337, 133);
+
 /// A data plane, and the rules that it wants.
 #[derive(Debug)]
 pub struct Mesh {

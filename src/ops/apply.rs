@@ -5,7 +5,10 @@ use super::plan::plan;
 use super::turn::{Turn, pauses};
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
-use crate::ruleset::Ruleset;
+use crate::mesh;
+use crate::routing;
+use crate::ruleset::{PolicyRoute, Routing, Ruleset};
+use std::collections::BTreeSet;
 
 /// How often a commit is tried again because somebody else was faster.
 const ATTEMPTS: usize = 100;
@@ -23,60 +26,168 @@ pub struct Applied {
 }
 
 /// Brings the kernel to `wanted` with the first backend that can, then removes what is ours from
-/// every other place: never the other way round, so that no connection meets a gap.
-///
-/// Whoever writes looks again, until there is nothing left to write: not every backend notices
-/// that somebody else was at work between its read and its commit, and none of them for another's
-/// store. So the last of several runs finds what it wants in the end, whole.
+/// every other place: never the other way round, so that no connection meets a gap. Routes are
+/// there before the rules that need them, and go after those that did.
 pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     let _turn = Turn::take();
-    let mut written = write(wanted, choice)?;
-    let mut changed = false;
-    for _ in 0..ROUNDS {
-        written.anything |= sweep(Some(written.backend.store()))?;
-        if !written.anything {
-            return Ok(Applied {
-                backend: written.backend.name(),
-                changed,
-            });
+    let found = routing::find()?;
+    let mut run = Run {
+        changed: routing::apply(&wanted.routing)?,
+        ..Run::default()
+    };
+    let backend = match run.rules(wanted, choice) {
+        Ok(backend) => backend,
+        Err(e) => {
+            // No rule needs what we made for them.
+            routing::remove(&wanted.routing.without(&found))?;
+            return Err(e);
         }
-        changed = true;
-        written.anything = converge(&mut *written.backend, &written.wanted)?;
-    }
-    Err(Error::Contended(ROUNDS))
+    };
+    let leftovers = leftovers(&found, &run.marks).without(&wanted.routing);
+    Ok(Applied {
+        backend,
+        changed: routing::remove(&leftovers)? || run.changed,
+    })
 }
 
 /// Removes all that is ours from every store. Returns whether there was anything.
 pub fn clean() -> Result<bool, Error> {
     let _turn = Turn::take();
-    for round in 0..ROUNDS {
-        if !sweep(None)? {
-            return Ok(round > 0);
+    let found = routing::find()?;
+    let mut run = Run::default();
+    for _ in 0..ROUNDS {
+        if !run.sweep(None)? {
+            let leftovers = leftovers(&found, &run.marks);
+            return Ok(routing::remove(&leftovers)? || run.changed);
         }
     }
     Err(Error::Contended(ROUNDS))
 }
 
-/// Removes all that is ours from every store but `keep`. Returns whether there was anything.
-fn sweep(keep: Option<Store>) -> Result<bool, Error> {
-    let mut anything = false;
-    for open in every_store() {
-        let mut backend = match open() {
-            Err(e @ BackendError::Program { .. }) => {
-                log::warn!("rules there may be left: {e}");
-                continue;
+/// What of the routing found is ours: policy routes for a mark that rules of ours used, or that
+/// every mesh uses unless told otherwise; and the address.
+pub fn leftovers(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
+    let mut ours = found.clone();
+    let usual = |p: &PolicyRoute| (p.mark, p.table) == mesh::TPROXY_MARK_AND_TABLE;
+    ours.policy_routes
+        .retain(|p| marks.contains(&p.mark) || usual(p));
+    ours
+}
+
+/// What one run has met and done so far.
+#[derive(Default)]
+struct Run {
+    /// Whether anything had to be written.
+    changed: bool,
+    /// TPROXY's marks in the rules that were there.
+    marks: BTreeSet<u32>,
+}
+
+impl Run {
+    /// Writes the rules, and removes them from all other stores. Returns the backend's name.
+    ///
+    /// Whoever writes looks again, until there is nothing left to write: not every backend notices
+    /// that somebody else was at work between its read and its commit, and none of them for
+    /// another's store. So the last of several runs finds what it wants in the end, whole.
+    fn rules(&mut self, wanted: &Ruleset, choice: Choice) -> Result<&'static str, Error> {
+        let mut written = self.write(wanted, choice)?;
+        for _ in 0..ROUNDS {
+            let settled = !written.anything || written.backend.notices_others();
+            let swept = self.sweep(Some(written.backend.store()))?;
+            if settled && !swept {
+                return Ok(written.backend.name());
             }
-            Err(e) if is_absence(&e) => {
-                log::debug!("not looked into: {e}");
-                continue;
-            }
-            opened => opened?,
-        };
-        if Some(backend.store()) != keep {
-            anything |= converge(&mut *backend, &Ruleset::default())?;
+            written.anything = self.converge(&mut *written.backend, &written.wanted)?;
         }
+        Err(Error::Contended(ROUNDS))
     }
-    Ok(anything)
+
+    /// Removes all that is ours from every store but `keep`. Returns whether there was anything.
+    fn sweep(&mut self, keep: Option<Store>) -> Result<bool, Error> {
+        let mut anything = false;
+        for open in every_store() {
+            let mut backend = match open() {
+                Err(e @ BackendError::Program { .. }) => {
+                    log::warn!("rules there may be left: {e}");
+                    continue;
+                }
+                Err(e) if is_absence(&e) => {
+                    log::debug!("not looked into: {e}");
+                    continue;
+                }
+                opened => opened?,
+            };
+            if Some(backend.store()) != keep {
+                anything |= self.converge(&mut *backend, &Ruleset::default())?;
+            }
+        }
+        Ok(anything)
+    }
+
+    fn write(&mut self, wanted: &Ruleset, choice: Choice) -> Result<Written, Error> {
+        let mut last = Error::NoBackend;
+        for candidate in choice.candidates() {
+            let installed = (candidate.open)().map_err(Error::from).and_then(|backend| {
+                log::debug!("backend {}: {}", backend.name(), candidate.reason);
+                self.install(backend, wanted.clone())
+            });
+            match installed {
+                Err(Error::Backend(e)) if is_absence(&e) => {
+                    log::debug!("{e}");
+                    last = e.into();
+                }
+                installed => return installed,
+            }
+        }
+        Err(last)
+    }
+
+    fn install(
+        &mut self,
+        mut backend: Box<dyn Backend>,
+        mut wanted: Ruleset,
+    ) -> Result<Written, Error> {
+        let anything = match self.converge(&mut *backend, &wanted) {
+            Err(Error::Backend(BackendError::Missing {
+                feature: Feature::Xt(name),
+                ..
+            })) if name == "comment" => {
+                log::warn!("this kernel has no xt comment match: the rules go in without comments");
+                wanted = wanted.without_comments();
+                self.converge(&mut *backend, &wanted)?
+            }
+            result => result?,
+        };
+        Ok(Written {
+            backend,
+            wanted,
+            anything,
+        })
+    }
+
+    /// Reads and commits until what is there is what is wanted, as far as the backend can tell.
+    /// Returns whether anything had to be committed.
+    fn converge(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, Error> {
+        let mut pauses = pauses();
+        for _ in 0..ATTEMPTS {
+            let live = backend.read()?;
+            self.marks.extend(live.tproxy_marks());
+            let change = plan(&live, wanted);
+            if change.is_empty() {
+                return Ok(false);
+            }
+            match backend.commit(&change) {
+                Err(BackendError::Interrupted { doing }) => log::debug!("{doing}: once more"),
+                result => {
+                    result?;
+                    self.changed = true;
+                    return Ok(true);
+                }
+            }
+            pauses.pause();
+        }
+        Err(Error::Contended(ATTEMPTS))
+    }
 }
 
 /// The backend that can, what is wanted as far as the kernel can have it, and whether there was
@@ -85,62 +196,4 @@ struct Written {
     backend: Box<dyn Backend>,
     wanted: Ruleset,
     anything: bool,
-}
-
-fn write(wanted: &Ruleset, choice: Choice) -> Result<Written, Error> {
-    let mut last = Error::NoBackend;
-    for candidate in choice.candidates() {
-        let installed = (candidate.open)().map_err(Error::from).and_then(|backend| {
-            log::debug!("backend {}: {}", backend.name(), candidate.reason);
-            install(backend, wanted.clone())
-        });
-        match installed {
-            Err(Error::Backend(e)) if is_absence(&e) => {
-                log::debug!("{e}");
-                last = e.into();
-            }
-            installed => return installed,
-        }
-    }
-    Err(last)
-}
-
-fn install(mut backend: Box<dyn Backend>, mut wanted: Ruleset) -> Result<Written, Error> {
-    let anything = match converge(&mut *backend, &wanted) {
-        Err(Error::Backend(BackendError::Missing {
-            feature: Feature::Xt(name),
-            ..
-        })) if name == "comment" => {
-            log::warn!("this kernel has no xt comment match: the rules go in without comments");
-            wanted = wanted.without_comments();
-            converge(&mut *backend, &wanted)?
-        }
-        result => result?,
-    };
-    Ok(Written {
-        backend,
-        wanted,
-        anything,
-    })
-}
-
-/// Reads and commits until what is there is what is wanted, as far as the backend can tell.
-/// Returns whether anything had to be committed.
-fn converge(backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, Error> {
-    let mut pauses = pauses();
-    for _ in 0..ATTEMPTS {
-        let change = plan(&backend.read()?, wanted);
-        if change.is_empty() {
-            return Ok(false);
-        }
-        match backend.commit(&change) {
-            Err(BackendError::Interrupted { doing }) => log::debug!("{doing}: once more"),
-            result => {
-                result?;
-                return Ok(true);
-            }
-        }
-        pauses.pause();
-    }
-    Err(Error::Contended(ATTEMPTS))
 }

@@ -1,10 +1,14 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
+use super::apply::leftovers;
 use super::choose::{Choice, Open, every_store, is_absence};
 use super::plan::plan;
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::ruleset::{ChainName, Family, Live, LiveRule, Rule, Ruleset, TableChange, TableName};
+use crate::routing;
+use crate::ruleset::{
+    ChainName, Family, Live, LiveRule, Routing, Rule, Ruleset, TableChange, TableName,
+};
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
 use std::fmt;
@@ -16,6 +20,8 @@ pub struct Diff {
     /// The backend that an apply would write with.
     pub backend: &'static str,
     pub chains: Vec<ChainDiff>,
+    /// Policy routes and addresses that come or go, as ip(8) commands that make them.
+    pub routing: Vec<Line>,
 }
 
 /// One chain in which something differs.
@@ -57,15 +63,23 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         ..Diff::default()
     };
     diff.add(backend.name(), &live, wanted);
+    let mut marks = live.tproxy_marks();
     for open in every_store() {
         match read(open)? {
             Some((other, live)) if other.store() != backend.store() => {
                 diff.add(other.name(), &live, &Ruleset::default());
+                marks.extend(live.tproxy_marks());
             }
             _ => {}
         }
     }
-    diff.differs = !diff.chains.is_empty();
+    let found = routing::find()?;
+    diff.add_routing(
+        &leftovers(&found, &marks).without(&wanted.routing),
+        LineAction::Remove,
+    );
+    diff.add_routing(&wanted.routing.without(&found), LineAction::Add);
+    diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
     Ok(diff)
 }
 
@@ -118,6 +132,18 @@ impl Diff {
                 });
             }
         }
+    }
+}
+
+impl Diff {
+    fn add_routing(&mut self, routing: &Routing, action: LineAction) {
+        let line = |rule| Line {
+            action,
+            rule,
+            why: None,
+        };
+        self.routing
+            .extend(routing.commands().into_iter().map(line));
     }
 }
 
@@ -198,19 +224,27 @@ impl fmt::Display for Diff {
         for chain in &self.chains {
             let ChainDiff { family, table, .. } = chain;
             writeln!(f, "{family} {table} {} ({})", chain.chain, chain.backend)?;
-            let width = chain.rules.iter().map(|l| l.rule.len()).max().unwrap_or(0);
-            for line in &chain.rules {
-                let sign = match line.action {
-                    LineAction::Keep => ' ',
-                    LineAction::Remove => '-',
-                    LineAction::Add => '+',
-                };
-                match &line.why {
-                    Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
-                    None => writeln!(f, "  {sign} {}", line.rule)?,
-                }
-            }
+            write_lines(f, &chain.rules)?;
         }
-        Ok(())
+        if !self.routing.is_empty() {
+            writeln!(f, "routing")?;
+        }
+        write_lines(f, &self.routing)
     }
+}
+
+fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
+    let width = lines.iter().map(|l| l.rule.len()).max().unwrap_or(0);
+    for line in lines {
+        let sign = match line.action {
+            LineAction::Keep => ' ',
+            LineAction::Remove => '-',
+            LineAction::Add => '+',
+        };
+        match &line.why {
+            Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
+            None => writeln!(f, "  {sign} {}", line.rule)?,
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::names::{ChainName, Family, TableName};
 use super::{Rule, Target};
+use std::collections::BTreeSet;
 
 /// Everything one backend can see in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,19 @@ impl Live {
         self.tables
             .iter()
             .find(|t| t.family == family && t.name == name)
+    }
+}
+
+impl Live {
+    /// The marks that chains of ours put on packets for TPROXY: the policy routes for them are ours.
+    pub fn tproxy_marks(&self) -> BTreeSet<u32> {
+        let chains = self.tables.iter().flat_map(|t| &t.chains);
+        let rules = chains.filter(|c| c.name.is_ours()).flat_map(|c| &c.rules);
+        let mark = |live: &LiveRule| match live.rule.as_ref()?.target {
+            Target::Tproxy { value, .. } => Some(value),
+            _ => None,
+        };
+        rules.filter_map(mark).collect()
     }
 }
 

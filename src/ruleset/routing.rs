@@ -16,6 +16,18 @@ impl Routing {
         self.policy_routes.is_empty() && self.loopback_addresses.is_empty()
     }
 
+    /// What is here and not in `other`.
+    pub fn without(&self, other: &Routing) -> Routing {
+        let (mut policies, mut addresses) =
+            (self.policy_routes.clone(), self.loopback_addresses.clone());
+        policies.retain(|p| !other.policy_routes.contains(p));
+        addresses.retain(|a| !other.loopback_addresses.contains(a));
+        Routing {
+            policy_routes: policies,
+            loopback_addresses: addresses,
+        }
+    }
+
     /// The ip(8) commands that say the same, in the order in which they take effect.
     pub fn commands(&self) -> Vec<String> {
         let routes = self.policy_routes.iter().flat_map(|route| {

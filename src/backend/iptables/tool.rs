@@ -59,6 +59,10 @@ impl Backend for Iptables {
         }
     }
 
+    fn notices_others(&self) -> bool {
+        false
+    }
+
     fn read(&mut self) -> Result<Live, BackendError> {
         let mut live = Live::default();
         for family in Family::ALL {

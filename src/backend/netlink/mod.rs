@@ -90,6 +90,10 @@ impl<T: Transport> Backend for Netlink<T> {
         self.store
     }
 
+    fn notices_others(&self) -> bool {
+        true
+    }
+
     fn read(&mut self) -> Result<Live, BackendError> {
         let seen = Seen::read(&mut self.kernel, self.store).map_err(refusal::of_read)?;
         let live = live::xt(&seen);
