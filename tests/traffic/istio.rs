@@ -14,6 +14,8 @@ const BASE: Scenario = Scenario {
     args: "-p 15001 -z 15006 -u 1337 -i * -b * -d 15090,15021,15020",
     env: "",
     resolv_conf: "nameserver 10.66.0.1\nnameserver fd66::1\n",
+    before: "",
+    after: "",
     proxy: (PROXY, SIDECAR),
     flows: "",
 };

@@ -10,6 +10,8 @@ const BASE: Scenario = Scenario {
     args: "-p 15001 -u 1337 -m REDIRECT -i * -x '' -b 8080 -d ''",
     env: "",
     resolv_conf: "",
+    before: "",
+    after: "",
     proxy: (PROXY, "15001,to=loopback"),
     flows: "",
 };

@@ -8,6 +8,7 @@ mod lab;
 mod istio;
 mod istio_1_0;
 mod nginmesh;
+mod others;
 mod scenario;
 
 use scenario::Scenario;
@@ -39,6 +40,11 @@ macro_rules! traffic {
             #[test]
             fn istio_1_0() {
                 super::all(crate::istio_1_0::SCENARIOS, $backend);
+            }
+
+            #[test]
+            fn beside_others() {
+                super::all(crate::others::SCENARIOS, $backend);
             }
 
             #[test]

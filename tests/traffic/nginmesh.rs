@@ -4,12 +4,14 @@ use crate::lab::{APP, PROXY};
 use crate::scenario::Scenario;
 
 /// Own addresses are served over loopback, everything else where it was going.
-const BASE: Scenario = Scenario {
+pub const BASE: Scenario = Scenario {
     name: "",
     mesh: "nginmesh",
     args: "-p 15001 -u 1337",
     env: "",
     resolv_conf: "",
+    before: "",
+    after: "",
     proxy: (PROXY, "15001,to=loopback"),
     flows: "",
 };

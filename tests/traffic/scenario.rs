@@ -13,6 +13,10 @@ pub struct Scenario {
     pub env: &'static str,
     /// The pod's /etc/resolv.conf.
     pub resolv_conf: &'static str,
+    /// What somebody else does in the pod, as shell scripts: before the rules are
+    /// applied, and after.
+    pub before: &'static str,
+    pub after: &'static str,
     /// As whom the proxy runs, and its listeners as `lab proxy` takes them.
     pub proxy: (User, &'static str),
     /// One connection or query a line: `WHO tcp|udp TO [from SOURCE] -> ANSWER`.
@@ -174,6 +178,7 @@ pub fn run(scenario: &Scenario, backend: &str) -> Result<(), String> {
     if flows.iter().all(|flow| stage.try_flow(flow).is_none()) {
         return Err(format!("{name}: goes the same way without any rule"));
     }
+    stage.lab.pod.sh(scenario.before);
     let mut apply = product();
     apply
         .args(["--mesh", scenario.mesh, "--backend", backend])
@@ -184,6 +189,7 @@ pub fn run(scenario: &Scenario, backend: &str) -> Result<(), String> {
     if !applied.status.success() {
         return Err(format!("{name}: {apply:?}: {}\n{said}", applied.status));
     }
+    stage.lab.pod.sh(scenario.after);
     let wrong: Vec<String> = flows
         .iter()
         .filter_map(|flow| stage.try_flow(flow))
