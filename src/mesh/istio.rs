@@ -54,6 +54,7 @@ pub static MESH: Mesh = Mesh {
     },
     ruleset,
     writes: leftovers::writes,
+    begins: |_, _, _| Vec::new(),
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");

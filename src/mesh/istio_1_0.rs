@@ -10,8 +10,8 @@ use super::shared::{
 };
 use crate::config::{Config, Default, Opt, Profile, Selection};
 use crate::ruleset::{
-    Chain, ChainName, Family, Interface, Match, Owner, Protocol, RejectWith, Routing, Rule,
-    Ruleset, Table, TableName, Target,
+    Chain, ChainName, ConnState, Family, Interface, Match, Owner, Protocol, RejectWith, Routing,
+    Rule, Ruleset, Table, TableName, Target,
 };
 
 pub static MESH: Mesh = Mesh {
@@ -39,10 +39,22 @@ pub static MESH: Mesh = Mesh {
         ],
     },
     ruleset,
-    // Nothing that could be told from a rule of somebody else's: the script's two rules in ip6tables
-    // INPUT are those of many a hand-written firewall.
+    // Alone, the script's rules in ip6tables INPUT are those of many a hand-written firewall.
     writes: |_, _, _| false,
+    begins,
 };
+
+/// The script flushes ip6tables INPUT, and refuses all IPv6 that is not an answer.
+fn begins(family: Family, table: TableName, chain: &ChainName) -> Vec<Rule> {
+    if (family, table) != (Family::V6, TableName::Filter) || *chain != ChainName::INPUT {
+        return Vec::new();
+    }
+    let reject = Target::Reject(RejectWith::Icmp6PortUnreachable);
+    vec![
+        Rule::unexplained([Match::state([ConnState::Established])], Target::Accept),
+        Rule::unexplained([], reject),
+    ]
+}
 
 /// What comes in over IPv6.
 const INPUT: ChainName = ChainName::fixed("ISTIO_INPUT");

@@ -26,6 +26,8 @@ pub struct Mesh {
     /// Whether this mesh, or the tool it replaces, writes such a rule into a base chain: for rules
     /// that neither carry one of our comments nor jump to one of our chains.
     pub writes: fn(TableName, &ChainName, &Rule) -> bool,
+    /// What the tool replaced makes of a base chain that it flushes first, or nothing.
+    pub begins: fn(Family, TableName, &ChainName) -> Vec<Rule>,
 }
 
 impl Mesh {
@@ -51,6 +53,12 @@ impl Mesh {
 /// Whether some mesh writes such a rule into a base chain, see [`Mesh::writes`].
 pub fn any_writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
     MESHES.iter().any(|m| (m.writes)(table, chain, rule))
+}
+
+/// What the tools replaced leave in a base chain that they have flushed, see [`Mesh::begins`].
+pub fn beginnings(family: Family, table: TableName, chain: &ChainName) -> Vec<Vec<Rule>> {
+    let begins = MESHES.iter().map(|m| (m.begins)(family, table, chain));
+    begins.filter(|rules| !rules.is_empty()).collect()
 }
 
 impl Config {

@@ -26,6 +26,7 @@ pub static MESH: Mesh = Mesh {
     },
     ruleset,
     writes: |_, _, _| false,
+    begins: |_, _, _| Vec::new(),
 };
 
 fn ruleset(config: &Config) -> Ruleset {

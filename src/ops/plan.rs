@@ -2,24 +2,26 @@
 
 use crate::mesh;
 use crate::ruleset::{
-    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveRule, LiveTable, Place,
-    Rule, Ruleset, Table, TableChange, TableName,
+    BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Live, LiveChain, LiveRule,
+    LiveTable, Place, Rule, Ruleset, Table, TableChange, TableName,
 };
 
 /// The change that turns all that is ours in `live` into `wanted`, and leaves the rest alone. Empty
 /// when they agree; comments are not compared. With an empty ruleset it removes all that is ours.
 pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
     let mut change = Change::default();
+    let foreign_hands = Family::ALL.map(|f| somebody_else_wrote_our_chains(live, f));
     for family in Family::ALL {
-        let trust = somebody_else_wrote_our_chains(live, family);
         for name in TableName::ALL {
             let table = TablePlan {
                 live: live.table(family, name),
                 wanted: wanted.table(family, name),
+                family,
                 name,
-                trust,
+                trust: foreign_hands[family as usize],
+                trust_beginnings: foreign_hands.contains(&true),
             };
-            change.tables.extend(table.change(family));
+            change.tables.extend(table.change());
         }
     }
     change
@@ -43,15 +45,18 @@ fn has_our_comment(live: &LiveRule) -> bool {
 struct TablePlan<'a> {
     live: Option<&'a LiveTable>,
     wanted: Option<&'a Table>,
+    family: Family,
     name: TableName,
     /// Whether rules without a comment may be ours by their looks.
     trust: bool,
+    /// The same, in whatever family, of rules that are the first ones in their chain.
+    trust_beginnings: bool,
 }
 
 impl<'a> TablePlan<'a> {
-    fn change(&self, family: Family) -> Option<TableChange> {
+    fn change(&self) -> Option<TableChange> {
         let change = TableChange {
-            family,
+            family: self.family,
             name: self.name,
             rewrite: self.rewrites(),
             remove: self.leftovers().map(|c| c.name.clone()).collect(),
@@ -115,8 +120,10 @@ impl<'a> TablePlan<'a> {
 
     fn base_change(&self, live: Option<&LiveChain>, wanted: Option<&Chain>) -> Option<BaseChange> {
         let name = live.map(|c| &c.name).or(wanted.map(|c| &c.name))?;
-        let rules = live.into_iter().flat_map(|c| &c.rules);
-        let ours: Vec<&LiveRule> = rules.filter(|r| self.is_ours(name, r)).collect();
+        let rules = live.map_or(&[][..], |c| &c.rules);
+        let (first, rest) = rules.split_at(self.beginning(name, rules));
+        let rest = rest.iter().filter(|r| self.is_ours(name, r));
+        let ours: Vec<&LiveRule> = first.iter().chain(rest).collect();
         let at = |place: Place| {
             let rules = wanted.into_iter().flat_map(|c| &c.rules);
             rules.filter(move |r| r.place == place)
@@ -132,8 +139,21 @@ impl<'a> TablePlan<'a> {
         })
     }
 
+    /// How many rules at the start of a base chain a tool replaced has left, after it flushed what
+    /// was there.
+    fn beginning(&self, chain: &ChainName, rules: &[LiveRule]) -> usize {
+        let left = |begin: &Vec<Rule>| {
+            rules.len() >= begin.len() && same(rules.iter().take(begin.len()), begin.iter())
+        };
+        let begins = mesh::beginnings(self.family, self.name, chain);
+        match self.trust_beginnings {
+            true => begins.iter().find(|b| left(b)).map_or(0, Vec::len),
+            false => 0,
+        }
+    }
+
     /// Whether a rule in a chain that is not ours is.
-    fn is_ours(&self, chain: &crate::ruleset::ChainName, live: &LiveRule) -> bool {
+    fn is_ours(&self, chain: &ChainName, live: &LiveRule) -> bool {
         let jumps = live.jump.as_ref().is_some_and(|c| c.is_ours());
         let looks = |rule: &Rule| mesh::any_writes(self.name, chain, rule);
         jumps || has_our_comment(live) || self.trust && live.rule.as_ref().is_some_and(looks)

@@ -1,0 +1,124 @@
+//! A network namespace, what the product does in it, and what can be seen in it.
+
+use crate::lab::{Family, Namespace, Variant, product};
+use std::process::{Command, Output};
+
+/// Some options, and quite other ones: every chain and jump differs in something.
+pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
+pub const OTHER: &str = "-p 15999 -u 2000,3000 -i 10.0.0.0/8,192.168.0.0/16";
+
+/// How a run of the product ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Done {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Done {
+    /// Fails with everything there is to know unless the exit status is `code`.
+    pub fn expect(self, code: i32, what: &str) -> Result<Self, String> {
+        match self.code {
+            Some(c) if c == code => Ok(self),
+            other => Err(format!(
+                "{what}: exit {other:?}, not {code}\n{}{}",
+                self.out, self.err
+            )),
+        }
+    }
+}
+
+/// Runs the product with a line of arguments.
+pub fn run(namespace: &Namespace, line: &str) -> Done {
+    namespace
+        .run(product().args(line.split_whitespace()))
+        .into()
+}
+
+/// Applies, and fails unless that works.
+pub fn apply(namespace: &Namespace, backend: &str, options: &str) -> Result<Done, String> {
+    run(namespace, &format!("--backend {backend} {options}")).expect(0, options)
+}
+
+/// All rules, in whatever implementation: one paragraph a chain, without what is neither a rule
+/// nor a chain that somebody made, so that namespaces with another past can be compared.
+pub fn rules(namespace: &Namespace) -> String {
+    let mut chains = Vec::new();
+    for family in Family::BOTH {
+        for variant in [Variant::Nft, Variant::Legacy] {
+            let text = namespace.iptables_save(family, variant);
+            chains.extend(saved(&family.tool(variant, ""), &text));
+        }
+    }
+    chains.sort();
+    let native = native_tables(&namespace.sh("nft list ruleset"));
+    chains.join("") + &native + &routing(namespace)
+}
+
+/// The chains in the output of iptables-save that hold a rule or are no base chain.
+fn saved(tool: &str, text: &str) -> Vec<String> {
+    let mut chains = Vec::new();
+    for table in text.split('*').skip(1) {
+        let (table, body) = table.split_once('\n').unwrap_or((table, ""));
+        for chain in body.lines().filter_map(|l| l.strip_prefix(':')) {
+            let (chain, policy) = chain.split_once(' ').unwrap_or((chain, ""));
+            let head = format!("-A {chain} ");
+            let rules: String = body
+                .lines()
+                .filter(|l| l.starts_with(&head))
+                .map(|l| format!("    {l}\n"))
+                .collect();
+            if !rules.is_empty() || policy.starts_with('-') {
+                chains.push(format!("{tool} {table} {chain}\n{rules}"));
+            }
+        }
+    }
+    chains
+}
+
+/// The tables that only the product makes.
+fn native_tables(ruleset: &str) -> String {
+    let tables = ruleset.split_inclusive("\n}\n");
+    tables.filter(|t| t.contains(" prepare-proxy-")).collect()
+}
+
+/// What is wanted beside rules: policy routes, and addresses of lo.
+fn routing(namespace: &Namespace) -> String {
+    namespace.sh("for f in -4 -6; do \
+        ip $f rule | grep fwmark || :; \
+        ip $f route show table all | grep -E 'local (default|::/0)' || :; \
+        ip $f addr show dev lo | grep '::6/' || :; \
+    done")
+}
+
+/// Everything that can be seen of netfilter and routing, handles included: where this stays the
+/// same, nothing was written.
+pub fn everything(namespace: &Namespace) -> String {
+    let saves = Family::BOTH.map(|f| namespace.iptables_save(f, Variant::Legacy));
+    saves.concat()
+        + &namespace.sh("nft -a list ruleset; ip rule; ip -6 rule; ip addr show dev lo")
+        + &namespace.sh("ip route show table all; ip -6 route show table all")
+}
+
+/// Fails unless both texts are the same.
+pub fn same(wanted: &str, found: &str, what: &str) -> Result<(), String> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
+    }
+}
+
+/// A shell command that need not succeed, such as one that a user broke off.
+pub fn try_sh(namespace: &Namespace, script: &str) -> Output {
+    namespace.run(Command::new("sh").args(["-c", script]))
+}
