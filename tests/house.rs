@@ -12,8 +12,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ruleset", &[]),
     ("config", &["ruleset"]),
     ("mesh", &["config", "ruleset"]),
-    ("backend", &["ruleset"]),
-    ("routing", &["ruleset"]),
+    ("netlink", &[]),
+    ("backend", &["netlink", "ruleset"]),
+    ("routing", &["netlink", "ruleset"]),
     (
         "ops",
         &[
