@@ -31,7 +31,7 @@ pub fn write(m: &Match) -> Option<Extension> {
     Some(info.finish(name, revision))
 }
 
-/// Reads what [`write`] writes.
+/// Reads what [`write`] writes, and what iptables writes for `-m state`.
 pub fn read(extension: &Extension) -> Option<Match> {
     let info = Fields(&extension.info);
     let (not, test) = match extension.name.as_ref() {
@@ -53,7 +53,21 @@ pub fn read(extension: &Extension) -> Option<Match> {
         _ => return None,
     };
     let m = Match { not, test };
-    (write(&m)? == *extension).then_some(m)
+    (write(&m)? == under_its_new_name(extension)).then_some(m)
+}
+
+/// `-m state` is the match `conntrack` with a flag that only its printing minds.
+fn under_its_new_name(extension: &Extension) -> Extension {
+    /// `XT_CONNTRACK_STATE_ALIAS`.
+    const ALIAS: u16 = 1 << 13;
+    let mut plain = extension.clone();
+    if extension.name == "conntrack"
+        && let Some(compared) = plain.info.get_mut(COMPARED..COMPARED + 2)
+    {
+        let bits = u16::from_ne_bytes([compared[0], compared[1]]);
+        compared.copy_from_slice(&(bits & !ALIAS).to_ne_bytes());
+    }
+    plain
 }
 
 /// The `comment` match; `None` if the comment is too long for it or holds a NUL.
