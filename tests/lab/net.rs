@@ -4,7 +4,7 @@ use super::process::must_succeed;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,38 +12,69 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
-/// A network namespace with `lo` up, and perhaps a mount namespace of its own.
+/// A network namespace with `lo` up, and perhaps a mount namespace of its own, and
+/// a user namespace to which it belongs.
 pub struct Namespace {
     net: File,
     mounts: Option<(File, NamedTempFile)>,
+    users: Option<File>,
 }
 
 impl Namespace {
     /// A namespace with nothing but `lo`.
     pub fn new() -> Self {
-        Self::build(None)
+        Self::build(None, None)
     }
 
     /// The same, with a /etc/resolv.conf of its own.
     pub fn with_resolv_conf(text: &str) -> Self {
-        let mut file = NamedTempFile::new().expect("a temporary file");
-        file.write_all(text.as_bytes())
-            .expect("resolv.conf is written");
-        Self::build(Some(file))
+        Self::build(None, Some(text))
     }
 
-    fn build(resolv_conf: Option<NamedTempFile>) -> Self {
+    /// The same, of a user namespace where every user has its usual number, but
+    /// root is not the system's: such is a pod with `hostUsers: false`.
+    pub fn with_users_and_resolv_conf(text: &str) -> Self {
+        // A process with threads cannot make one.
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--net", "sh", "-c", "echo; cat"]);
+        let mut holder = unshare
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        let mut line = [0];
+        let stdout = holder.stdout.as_mut().expect("stdout is a pipe");
+        stdout.read_exact(&mut line).expect("a user namespace");
+        let proc = PathBuf::from(format!("/proc/{}", holder.id()));
+        for map in ["uid_map", "gid_map"] {
+            fs::write(proc.join(map), "0 0 65536").expect("users are mapped");
+        }
+        let open = |ns| File::open(proc.join("ns").join(ns)).expect("a namespace can be opened");
+        let files = (open("net"), open("user"));
+        // The open files hold the namespaces.
+        holder.kill().expect("a child can be killed");
+        holder.wait().expect("a child can be waited for");
+        Self::build(Some(files), Some(text))
+    }
+
+    fn build(given: Option<(File, File)>, resolv_conf: Option<&str>) -> Self {
         let namespace = in_own_thread(|| -> io::Result<Self> {
-            unshare(CloneFlags::CLONE_NEWNET)?;
+            let (net, users) = match given {
+                Some((net, users)) => {
+                    setns(&net, CloneFlags::CLONE_NEWNET)?;
+                    (net, Some(users))
+                }
+                None => {
+                    unshare(CloneFlags::CLONE_NEWNET)?;
+                    (File::open("/proc/thread-self/ns/net")?, None)
+                }
+            };
             // IPv6 addresses are usable at once, also on links made later.
             for knob in ["accept_dad", "dad_transmits"] {
                 fs::write(format!("/proc/sys/net/ipv6/conf/default/{knob}"), "0")?;
             }
-            let net = File::open("/proc/thread-self/ns/net")?;
-            let mounts = resolv_conf
-                .map(|file| own_mounts(&file).map(|ns| (ns, file)))
-                .transpose()?;
-            Ok(Self { net, mounts })
+            let mounts = resolv_conf.map(own_mounts).transpose()?;
+            Ok(Self { net, mounts, users })
         });
         let namespace = namespace.unwrap_or_else(|e| {
             panic!("cannot make a network namespace ({e}): these tests need root and IPv6")
@@ -52,9 +83,29 @@ impl Namespace {
         namespace
     }
 
+    /// The command as the namespace's own root runs it, with the given
+    /// capabilities (`+net_admin,+net_raw`) and no other.
+    pub fn own_root(&self, capabilities: &str, command: &Command) -> Command {
+        let mut wrapped = Command::new("nsenter");
+        if let Some(users) = &self.users {
+            wrapped.arg(format!("--user={}", file_path(users).display()));
+            wrapped.args(["--setuid=0", "--setgid=0"]);
+        }
+        wrapped.args(["--", "setpriv", "--inh-caps=-all"]);
+        wrapped.arg(format!("--bounding-set=-all,{capabilities}"));
+        wrapped.arg(command.get_program()).args(command.get_args());
+        wrapped.env_clear();
+        wrapped.envs(
+            command
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
+        wrapped
+    }
+
     /// A path by which programs can open the namespace while the test lives.
     pub fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd()).into()
+        file_path(&self.net)
     }
 
     /// Runs `work` in a thread that has entered the namespace.
@@ -173,20 +224,21 @@ fn in_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Moves the thread to a mount namespace where `resolv_conf` stands in for the
-/// system's file.
-fn own_mounts(resolv_conf: &NamedTempFile) -> io::Result<File> {
+/// A path by which other processes can open what this one has open.
+fn file_path(file: &File) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
+}
+
+/// Moves the thread to a mount namespace with another /etc/resolv.conf.
+fn own_mounts(resolv_conf: &str) -> io::Result<(File, NamedTempFile)> {
     const NONE: Option<&str> = None;
+    let mut file = NamedTempFile::new()?;
+    file.write_all(resolv_conf.as_bytes())?;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    mount(
-        Some(resolv_conf.path()),
-        "/etc/resolv.conf",
-        NONE,
-        MsFlags::MS_BIND,
-        NONE,
-    )?;
-    File::open("/proc/thread-self/ns/mnt")
+    let (source, target) = (Some(file.path()), "/etc/resolv.conf");
+    mount(source, target, NONE, MsFlags::MS_BIND, NONE)?;
+    Ok((File::open("/proc/thread-self/ns/mnt")?, file))
 }
 
 /// A pod and the world it can reach.
@@ -205,11 +257,7 @@ impl Lab {
         Self::around(Namespace::new())
     }
 
-    pub fn with_resolv_conf(text: &str) -> Self {
-        Self::around(Namespace::with_resolv_conf(text))
-    }
-
-    fn around(pod: Namespace) -> Self {
+    pub fn around(pod: Namespace) -> Self {
         let peer = Namespace::new();
         pod.join("eth0", &peer, "eth0", 66);
         pod.ip(&[

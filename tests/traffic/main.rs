@@ -11,13 +11,13 @@ mod nginmesh;
 mod others;
 mod scenario;
 
-use scenario::Scenario;
+use scenario::{Scenario, Way};
 
 /// Tries all scenarios, and tells of all that fail.
-fn all(scenarios: &[Scenario], backend: &str) {
+fn all(scenarios: &[Scenario], way: Way) {
     let failed: Vec<String> = scenarios
         .iter()
-        .filter_map(|s| scenario::run(s, backend).err())
+        .filter_map(|s| scenario::run(s, way).err())
         .collect();
     assert!(
         failed.is_empty(),
@@ -28,35 +28,45 @@ fn all(scenarios: &[Scenario], backend: &str) {
     );
 }
 
-/// A test for each mesh on each backend.
+/// All that netlink and nf_tables ask for.
+const ADMIN: &str = "+net_admin";
+/// What iptables-legacy needs, also for a look at its tables.
+const ADMIN_AND_RAW: &str = "+net_admin,+net_raw";
+
+/// A test for each mesh, in each way.
 macro_rules! traffic {
-    ($($module:ident: $backend:literal),+) => {$(
+    ($($module:ident: $backend:literal, $capabilities:ident, own users: $own_users:literal;)+) => {$(
         mod $module {
+            use crate::*;
+
+            const WAY: Way = Way { backend: $backend, capabilities: $capabilities, own_users: $own_users };
+
             #[test]
             fn nginmesh() {
-                super::all(crate::nginmesh::SCENARIOS, $backend);
+                all(crate::nginmesh::SCENARIOS, WAY);
             }
 
             #[test]
             fn istio_1_0() {
-                super::all(crate::istio_1_0::SCENARIOS, $backend);
-            }
-
-            #[test]
-            fn beside_others() {
-                super::all(crate::others::SCENARIOS, $backend);
+                all(crate::istio_1_0::SCENARIOS, WAY);
             }
 
             #[test]
             fn istio() {
-                super::all(crate::istio::SCENARIOS, $backend);
+                all(crate::istio::SCENARIOS, WAY);
+            }
+
+            #[test]
+            fn beside_others() {
+                all(others::SCENARIOS, Way { capabilities: ADMIN_AND_RAW, ..WAY });
             }
         }
     )+};
 }
 
 traffic! {
-    netlink: "netlink",
-    iptables_nft: "iptables-nft",
-    iptables_legacy: "iptables-legacy"
+    netlink: "netlink", ADMIN, own users: false;
+    netlink_own_users: "netlink", ADMIN, own users: true;
+    iptables_nft: "iptables-nft", ADMIN, own users: false;
+    iptables_legacy: "iptables-legacy", ADMIN_AND_RAW, own users: false;
 }

@@ -75,6 +75,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .map(|word| if word == "''" { "" } else { word })
 }
 
+/// How the rules of a scenario get into the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub backend: &'static str,
+    /// With what it is done: `+net_admin,+net_raw`.
+    pub capabilities: &'static str,
+    /// Whether the pod has a user namespace of its own.
+    pub own_users: bool,
+}
+
 /// The pod, its neighbours, and the servers everywhere.
 struct Stage {
     lab: Lab,
@@ -83,8 +93,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(scenario: &Scenario) -> Self {
-        let lab = Lab::with_resolv_conf(scenario.resolv_conf);
+    fn set(scenario: &Scenario, way: Way) -> Self {
+        let pod = match way.own_users {
+            true => Namespace::with_users_and_resolv_conf(scenario.resolv_conf),
+            false => Namespace::with_resolv_conf(scenario.resolv_conf),
+        };
+        let lab = Lab::around(pod);
         let guest = lab.guest_behind("br0");
         lab.pod.join("net1", &lab.peer, "net1", 68);
         let start = |namespace, user, text: &str| {
@@ -167,23 +181,24 @@ impl Stage {
     }
 }
 
-/// Applies the scenario with one backend and tries all its flows.
+/// Applies the scenario in one way and tries all its flows.
 ///
 /// They are tried before that, too: if all went as they should without a single
 /// rule, the scenario would prove nothing.
-pub fn run(scenario: &Scenario, backend: &str) -> Result<(), String> {
+pub fn run(scenario: &Scenario, way: Way) -> Result<(), String> {
     let name = scenario.name;
     let flows = scenario.flows();
-    let stage = Stage::set(scenario);
+    let stage = Stage::set(scenario, way);
     if flows.iter().all(|flow| stage.try_flow(flow).is_none()) {
         return Err(format!("{name}: goes the same way without any rule"));
     }
     stage.lab.pod.sh(scenario.before);
     let mut apply = product();
     apply
-        .args(["--mesh", scenario.mesh, "--backend", backend])
+        .args(["--mesh", scenario.mesh, "--backend", way.backend])
         .args(words(scenario.args));
     apply.envs(words(scenario.env).filter_map(|word| word.split_once('=')));
+    let mut apply = stage.lab.pod.own_root(way.capabilities, &apply);
     let applied = stage.lab.pod.run(&mut apply);
     let said = String::from_utf8_lossy(&applied.stderr);
     if !applied.status.success() {
@@ -198,7 +213,7 @@ pub fn run(scenario: &Scenario, backend: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{name}, {backend}:\n{}\n{said}\n{}",
+        "{name}, {way:?}:\n{}\n{said}\n{}",
         wrong.join("\n"),
         stage.rules()
     ))
