@@ -1,11 +1,16 @@
 //! Today's Istio: outbound to 15001, inbound to 15006, the tunnel on 15008.
 
-use crate::lab::PROXY;
+use crate::lab::{PROXY, User};
 use crate::scenario::Scenario;
+
+/// In TPROXY mode the proxy needs capabilities, and is known by its group.
+const ROOT_PROXY: User = User(0, 1337);
 
 /// Envoy passes inbound connections on to where they were going, from an
 /// address that the rules know.
 const SIDECAR: &str = "15001 15006,from=127.0.0.6,from=::6 15008,to=nowhere";
+/// The same under TPROXY, where the application sees the client's address.
+const TPROXY: &str = "15001 15006,transparent,from=peer,mark=1337 15008,to=nowhere";
 
 /// What the injector asks for.
 const BASE: Scenario = Scenario {
@@ -51,6 +56,8 @@ pub const SCENARIOS: &[Scenario] = &[
             app   tcp [fd66::2]:8080        -> app:8080 peer=fd66::2
             app   tcp [::1]:8080            -> app:8080
             proxy tcp [2001:db8:113::9]:443 -> peer:443 peer=fd66::2
+            proxy tcp [fd66::2]:8080        -> proxy:15006 orig=[fd66::2]:8080 > app:8080 peer=::6
+            peer  tcp [fd66::2]:8080        -> proxy:15006 orig=[fd66::2]:8080 peer=fd66::1 > app:8080 peer=::6
             peer  tcp [fd66::2]:15020       -> app:15020 peer=fd66::1
             peer  tcp [fd66::2]:15008       -> proxy:15008 peer=fd66::1
         ",
@@ -61,6 +68,7 @@ pub const SCENARIOS: &[Scenario] = &[
         proxy: (PROXY, "15001,to=10.66.0.2:8080,to=[fd66::2]:8080 15006,from=127.0.0.6,from=::6"),
         flows: "
             app tcp 203.0.113.96:8080       -> proxy:15001 orig=203.0.113.96:8080 > proxy:15006 orig=10.66.0.2:8080 > app:8080 peer=127.0.0.6
+            app tcp [2001:db8:113::96]:8080 -> proxy:15001 orig=[2001:db8:113::96]:8080 > proxy:15006 orig=[fd66::2]:8080 > app:8080 peer=::6
         ",
         ..BASE
     },
@@ -125,6 +133,7 @@ pub const SCENARIOS: &[Scenario] = &[
         args: "-u 1337 -b 8080",
         flows: "
             peer tcp 10.66.0.2:8080  -> proxy:15006 orig=10.66.0.2:8080 peer=10.66.0.1 > app:8080
+            peer tcp [fd66::2]:8080  -> proxy:15006 orig=[fd66::2]:8080 peer=fd66::1 > app:8080
             peer tcp 10.66.0.2:9080  -> app:9080 peer=10.66.0.1
             peer tcp [fd66::2]:9080  -> app:9080 peer=fd66::1
             app  tcp 203.0.113.9:443 -> peer:443
@@ -141,6 +150,7 @@ pub const SCENARIOS: &[Scenario] = &[
             peer tcp [fd68::2]:8080 -> app:8080 peer=fd68::1
             app  tcp 10.66.0.1:80   -> proxy:15001 orig=10.66.0.1:80 > peer:80
             peer tcp 10.66.0.2:8080 -> proxy:15006 orig=10.66.0.2:8080 > app:8080
+            peer tcp [fd66::2]:8080 -> proxy:15006 orig=[fd66::2]:8080 > app:8080
         ",
         ..BASE
     },
@@ -203,6 +213,33 @@ pub const SCENARIOS: &[Scenario] = &[
         flows: "
             app  tcp 203.0.113.9:443 -> proxy:15001 orig=203.0.113.9:443 > peer:443
             peer tcp 10.66.0.2:8080  -> proxy:15006 orig=10.66.0.2:8080 > app:8080
+        ",
+        ..BASE
+    },
+    Scenario {
+        name: "TPROXY keeps the client's address, up to the application",
+        args: "-u 1337 -m TPROXY -i * -b * -d 15090,15021,15020",
+        proxy: (ROOT_PROXY, TPROXY),
+        flows: TPROXY_FLOWS,
+        ..BASE
+    },
+    Scenario {
+        name: "TPROXY with another mark and table",
+        args: "-u 1337 -m TPROXY -i * -b * -d 15020 -t 77 -r 100",
+        proxy: (ROOT_PROXY, "15001 15006,transparent,from=peer,mark=77"),
+        flows: TPROXY_FLOWS,
+        ..BASE
+    },
+    Scenario {
+        name: "TPROXY for some ports, an interface left alone",
+        args: "-u 1337 -m TPROXY -i * -b 8080 -c net1",
+        proxy: (ROOT_PROXY, TPROXY),
+        flows: "
+            peer tcp 10.66.0.2:8080 -> proxy:15006 peer=10.66.0.1 local=10.66.0.2:8080 > app:8080 peer=10.66.0.1
+            peer tcp [fd66::2]:8080 -> proxy:15006 peer=fd66::1 local=[fd66::2]:8080 > app:8080 peer=fd66::1
+            peer tcp 10.66.0.2:9080 -> app:9080 peer=10.66.0.1
+            peer tcp 10.68.0.2:8080 -> app:8080 peer=10.68.0.1
+            peer tcp [fd68::2]:8080 -> app:8080 peer=fd68::1
         ",
         ..BASE
     },
@@ -270,3 +307,18 @@ pub const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
 ];
+
+const TPROXY_FLOWS: &str = "
+    peer   tcp 10.66.0.2:8080                  -> proxy:15006 peer=10.66.0.1 local=10.66.0.2:8080 > app:8080 peer=10.66.0.1
+    peer   tcp [fd66::2]:8080                  -> proxy:15006 peer=fd66::1 local=[fd66::2]:8080 > app:8080 peer=fd66::1
+    peer   tcp 10.66.0.2:8080 from 203.0.113.7 -> proxy:15006 peer=203.0.113.7 > app:8080 peer=203.0.113.7
+    peer   tcp 10.66.0.2:15020                 -> app:15020 peer=10.66.0.1
+    app    tcp 203.0.113.9:443                 -> proxy:15001 orig=203.0.113.9:443 > peer:443 peer=10.66.0.2
+    app    tcp [2001:db8:113::9]:443           -> proxy:15001 orig=[2001:db8:113::9]:443 > peer:443 peer=fd66::2
+    app    tcp 10.66.0.2:8080                  -> app:8080 peer=10.66.0.2
+    0:1337 tcp 203.0.113.9:443                 -> peer:443 peer=10.66.0.2
+    # The proxy to itself: in, once.
+    0:1337 tcp 10.66.0.2:8080                  -> proxy:15006 peer=10.66.0.2 > app:8080 peer=10.66.0.2
+    0:1337 tcp 10.66.0.2:8080 from 127.0.0.6   -> app:8080 peer=127.0.0.6
+    0:1337 tcp 127.0.0.1:8080                  -> app:8080 peer=127.0.0.1
+";
