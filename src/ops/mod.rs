@@ -63,26 +63,20 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         enter(path)?;
     }
     if invocation.action == Action::Clean {
-        return match invocation.dry_run {
-            true => Err(Error::Usage {
-                option: "--dry-run".to_owned(),
-                problem: "clean removes what it finds, there is nothing to print".to_owned(),
-            }),
-            false => clean(start),
-        };
+        return clean(&invocation, start);
     }
     let config = resolve(&invocation, host)?;
     let wanted = (invocation.mesh.ruleset)(&config);
     if invocation.dry_run {
         return print(out, &dry_run::render(&wanted, invocation.format));
     }
-    match invocation.action {
-        Action::Check => log::info!("the options are right; no rule is written"),
-        Action::Diff => {
-            may_change_rules()?;
-            return diff(&invocation, &wanted, out);
-        }
-        Action::Clean | Action::Apply => apply(&invocation, &config, &wanted, start, host)?,
+    if invocation.action == Action::Diff {
+        may_change_rules()?;
+        return diff(&invocation, &wanted, out);
+    }
+    match invocation.action == Action::Apply {
+        true => apply(&invocation, &config, &wanted, start, host)?,
+        false => log::info!("the options are right; no rule is written"),
     }
     match invocation.validate {
         true => validate(&invocation, &wanted),
@@ -119,7 +113,13 @@ fn validate(invocation: &Invocation, wanted: &Ruleset) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn clean(start: Instant) -> Result<Exit, Error> {
+fn clean(invocation: &Invocation, start: Instant) -> Result<Exit, Error> {
+    if invocation.dry_run {
+        return Err(Error::Usage {
+            option: "--dry-run".to_owned(),
+            problem: "clean removes what it finds, there is nothing to print".to_owned(),
+        });
+    }
     may_change_rules()?;
     let changed = apply::clean()?;
     log::info!("{}", summary::cleaned(changed, start.elapsed()));

@@ -1,7 +1,7 @@
 //! The one line that a successful run logs.
 
 use super::apply::Applied;
-use crate::config::{Config, Mode, Selection};
+use crate::config::{Config, Dns, Mode, Selection};
 use crate::ruleset::Ruleset;
 use std::fmt::Display;
 use std::time::Duration;
@@ -18,9 +18,10 @@ pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration
         .map(|f| f.to_string())
         .collect();
     format!(
-        "{verb}: inbound {}, outbound {}; exempt {}; {} rules ({}), {}, {:.1} ms",
+        "{verb}: inbound {}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
         inbound(config),
         outbound(config),
+        dns(config),
         exempt(config),
         wanted.rule_count(),
         families.join(" and "),
@@ -61,9 +62,22 @@ fn outbound(config: &Config) -> String {
     if !config.outbound_ports.is_empty() {
         parts.push(some(&config.outbound_ports, "TCP port"));
     }
+    let whose = match &config.owner_groups {
+        Selection::All => String::new(),
+        Selection::Only(groups) if groups.is_empty() => " of nobody".to_owned(),
+        Selection::Only(groups) => format!(" of {}", some(groups, "group")),
+    };
     match parts.is_empty() {
         true => "nothing".to_owned(),
-        false => format!("{} to port {port}", parts.join(" and ")),
+        false => format!("{}{whose} to port {port}", parts.join(" and ")),
+    }
+}
+
+fn dns(config: &Config) -> String {
+    match &config.dns {
+        None => String::new(),
+        Some(Dns::All) => ", DNS to any nameserver".to_owned(),
+        Some(Dns::Servers(servers)) => format!(", DNS to {}", some(servers, "nameserver")),
     }
 }
 
@@ -72,12 +86,20 @@ fn exempt(config: &Config) -> String {
     if config.proxy_gids != config.proxy_uids {
         parts.push(some(&config.proxy_gids, "gid"));
     }
+    let inbound_ports = match &config.inbound_ports {
+        Selection::All => config.inbound_exclude_ports.as_slice(),
+        Selection::Only(_) => &[],
+    };
+    let groups = match &config.owner_groups {
+        Selection::All => config.owner_groups_exclude.as_slice(),
+        Selection::Only(_) => &[],
+    };
     let lists = [
         (strings(&config.outbound_exclude_cidrs), "CIDR"),
         (strings(&config.outbound_exclude_ports), "outbound port"),
-        (strings(&config.inbound_exclude_ports), "inbound port"),
+        (strings(inbound_ports), "inbound port"),
         (strings(&config.exclude_interfaces), "interface"),
-        (strings(&config.owner_groups_exclude), "group"),
+        (strings(groups), "group"),
     ];
     for (items, noun) in lists.iter().filter(|(items, _)| !items.is_empty()) {
         parts.push(some(items, noun));
