@@ -14,9 +14,6 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    #[error("{option}: {problem}")]
-    Usage { option: String, problem: String },
-
     #[error(transparent)]
     Backend(#[from] BackendError),
 
@@ -63,7 +60,7 @@ fn hint(error: &nix::Error) -> &'static str {
 impl Error {
     pub fn exit(&self) -> Exit {
         match self {
-            Error::Config(_) | Error::Usage { .. } | Error::HostNetwork => Exit::BadInput,
+            Error::Config(_) | Error::HostNetwork => Exit::BadInput,
             Error::NoNetAdmin
             | Error::Backend(BackendError::NotPermitted { .. })
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,

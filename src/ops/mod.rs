@@ -12,6 +12,8 @@ pub use choose::Choice;
 pub use dry_run::Format;
 pub use plan::plan;
 
+use diff::Diff;
+
 use crate::config::{Config, Host, Options, facts};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -63,20 +65,17 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         enter(path)?;
     }
     if invocation.action == Action::Clean {
-        return clean(&invocation, start);
+        return clean(&invocation, start, out);
     }
     let config = resolve(&invocation, host)?;
     let wanted = (invocation.mesh.ruleset)(&config);
-    if invocation.dry_run {
-        return print(out, &dry_run::render(&wanted, invocation.format));
-    }
-    if invocation.action == Action::Diff {
-        may_change_rules()?;
-        return diff(&invocation, &wanted, out);
-    }
-    match invocation.action == Action::Apply {
-        true => apply(&invocation, &config, &wanted, start, host)?,
-        false => log::info!("the options are right; no rule is written"),
+    match invocation.action {
+        Action::Diff => return diff(&invocation, &wanted, out),
+        _ if invocation.dry_run => {
+            return print(out, &dry_run::render(&wanted, invocation.format));
+        }
+        Action::Check => log::info!("the options are right; no rule is written"),
+        Action::Apply | Action::Clean => apply(&invocation, &config, &wanted, start, host)?,
     }
     match invocation.validate {
         true => validate(&invocation, &wanted),
@@ -113,30 +112,34 @@ fn validate(invocation: &Invocation, wanted: &Ruleset) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn clean(invocation: &Invocation, start: Instant) -> Result<Exit, Error> {
-    if invocation.dry_run {
-        return Err(Error::Usage {
-            option: "--dry-run".to_owned(),
-            problem: "clean removes what it finds, there is nothing to print".to_owned(),
-        });
-    }
+/// Removes all that is ours; a dry run shows what that would be.
+fn clean(invocation: &Invocation, start: Instant, out: &mut dyn Write) -> Result<Exit, Error> {
     may_change_rules()?;
+    if invocation.dry_run {
+        let found = diff::diff(&Ruleset::default(), invocation.backend)?;
+        return print(out, &show(&found, invocation.format));
+    }
     let changed = apply::clean()?;
     log::info!("{}", summary::cleaned(changed, start.elapsed()));
     Ok(Exit::Done)
 }
 
 fn diff(invocation: &Invocation, wanted: &Ruleset, out: &mut dyn Write) -> Result<Exit, Error> {
+    may_change_rules()?;
     let diff = diff::diff(wanted, invocation.backend)?;
-    let text = match invocation.format {
-        Format::Json => json(&diff),
-        _ => diff.to_string(),
-    };
-    print(out, &text)?;
+    print(out, &show(&diff, invocation.format))?;
     Ok(match diff.differs {
         true => Exit::Failed,
         false => Exit::Done,
     })
+}
+
+/// A diff for a program, or else for a person.
+fn show(diff: &Diff, format: Format) -> String {
+    match format {
+        Format::Json => json(diff),
+        _ => diff.to_string(),
+    }
 }
 
 /// A result as indented JSON with a newline at its end.

@@ -105,7 +105,6 @@ const TABLE: &[Bad] = &[
     bad("--mesh istio-1.0 --redirect-dns", &["--redirect-dns", "mesh istio-1.0 has no such option", "--mesh istio has it"]),
     bad("--mesh istio --enable-inbound-ipv6", &["--enable-inbound-ipv6", "mesh istio has no such option", "--mesh istio-1.0 has it"]),
     bad("--mesh istio-1.0 -c eth0", &["--exclude-interfaces", "--mesh istio has it"]),
-    bad("clean --dry-run", &["--dry-run"]),
     // Files.
     bad("--mesh istio --env-file /nonexistent/cluster.env", &["/nonexistent/cluster.env"]),
     bad("--mesh istio --env-file /proc/self/mounts", &["/proc/self/mounts", "line 1"]),
