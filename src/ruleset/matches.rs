@@ -1,6 +1,7 @@
 //! What a rule asks of a packet.
 
 use super::names::{Interface, Protocol};
+use super::set::AddressSet;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -27,6 +28,9 @@ pub enum Test {
     Source(IpNet),
     /// `-d`: the packet's destination lies in the prefix (host bits are zero).
     Destination(IpNet),
+    /// `-d` with a list: the packet's destination is one of these addresses. Only where a whole
+    /// list is one test; iptables makes a rule of each prefix.
+    DestinationSet(AddressSet),
     /// `-i`: the packet came in here.
     InInterface(Interface),
     /// `-o`: the packet leaves here.
@@ -160,7 +164,7 @@ impl Serialize for PortRange {
     }
 }
 
-/// The ports of one multiport match, in the order given.
+/// The ports of one multiport match.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct PortSet(Vec<PortRange>);
@@ -169,7 +173,7 @@ impl PortSet {
     /// How many slots a multiport match has (`XT_MULTI_PORTS`); a range takes two.
     pub const SLOTS: usize = 15;
 
-    /// `None` when there are no ports, or more than the match has room for.
+    /// Ports in the order given. `None` when there are none, or more than the match has room for.
     pub fn new(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
         let ports: Vec<PortRange> = ports.into_iter().collect();
         let slots: usize = ports
@@ -177,6 +181,21 @@ impl PortSet {
             .map(|p| 1 + usize::from(p.first != p.last))
             .sum();
         (1..=Self::SLOTS).contains(&slots).then_some(PortSet(ports))
+    }
+
+    /// All ports of some ranges as the fewest ranges, in order, however many: for backends that
+    /// look a port up in a set. `None` when there are no ports.
+    pub fn merged(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
+        let mut ports: Vec<PortRange> = ports.into_iter().collect();
+        ports.sort();
+        ports.dedup_by(|next, before| {
+            let touches = u32::from(next.first) <= u32::from(before.last) + 1;
+            if touches {
+                before.last = before.last.max(next.last);
+            }
+            touches
+        });
+        (!ports.is_empty()).then_some(PortSet(ports))
     }
 
     pub fn as_slice(&self) -> &[PortRange] {
@@ -297,7 +316,7 @@ impl Match {
     pub fn rank(&self) -> u8 {
         match self.test {
             Test::Source(_) => 0,
-            Test::Destination(_) => 1,
+            Test::Destination(_) | Test::DestinationSet(_) => 1,
             Test::InInterface(_) => 2,
             Test::OutInterface(_) => 3,
             Test::Protocol(_) => 4,
@@ -324,6 +343,7 @@ impl Match {
         match &self.test {
             Test::Source(net) => write!(f, "{not}-s {}", Prefix(net)),
             Test::Destination(net) => write!(f, "{not}-d {}", Prefix(net)),
+            Test::DestinationSet(set) => write!(f, "{not}-d {set}"),
             Test::InInterface(name) => write!(f, "{not}-i {name}"),
             Test::OutInterface(name) => write!(f, "{not}-o {name}"),
             Test::Protocol(p) => write!(f, "{not}-p {p}"),

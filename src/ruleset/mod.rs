@@ -6,10 +6,12 @@
 //! field, never a second copy.
 
 mod change;
+mod fold;
 mod live;
 mod matches;
 mod names;
 mod routing;
+mod set;
 #[cfg(test)]
 pub(crate) mod strategy;
 mod target;
@@ -19,6 +21,7 @@ pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use live::{Live, LiveChain, LiveRule, LiveTable};
 pub use matches::{ConnState, Match, Owner, PortRange, PortSet, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
+pub use set::AddressSet;
 pub use target::{RejectWith, Target};
 
 use serde::Serialize;
