@@ -6,7 +6,8 @@
 pub mod iptables;
 pub mod netlink;
 
-use crate::ruleset::{Change, Live};
+use crate::ruleset::{Change, Live, Ruleset};
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use thiserror::Error;
@@ -33,6 +34,12 @@ pub trait Backend {
     /// Whether a commit is refused ([`BackendError::Interrupted`]) when somebody else has committed
     /// since the read. Otherwise it pays to look again afterwards.
     fn notices_others(&self) -> bool;
+
+    /// The ruleset in the form in which this backend keeps it, to be compared with what
+    /// [`Backend::read`] says: the same, or with runs of rules made one with a set.
+    fn shape<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
+        Cow::Borrowed(wanted)
+    }
 
     /// Every table it can see, ours and foreign, in both families. An absent table is no error.
     fn read(&mut self) -> Result<Live, BackendError>;

@@ -3,26 +3,32 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod native;
 mod xt;
 mod zoo;
 
 use lab::Namespace;
-use prepare_proxy::backend::netlink::open_xt;
+use prepare_proxy::backend::netlink::Netlink;
 use prepare_proxy::backend::{Backend, BackendError};
 use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::{Change, Live, Ruleset};
+use prepare_proxy::ruleset::{Change, Ruleset};
 
-/// Reads what `netlink` sees.
-fn read(namespace: &Namespace) -> Live {
-    namespace.enter(|| open_xt().unwrap().read().unwrap())
+/// Opens one of the two backends.
+type Open = fn() -> Result<Netlink, BackendError>;
+
+/// What an apply would do.
+fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
+    namespace.enter(|| {
+        let mut backend = open().unwrap();
+        plan(&backend.read().unwrap(), &backend.shape(wanted))
+    })
 }
 
-/// Commits what is needed to get to a ruleset, once; returns what that was.
-fn apply(namespace: &Namespace, wanted: &Ruleset) -> Result<Change, BackendError> {
+/// Does it, once.
+fn apply(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Result<(), BackendError> {
     namespace.enter(|| {
-        let mut backend = open_xt()?;
-        let change = plan(&backend.read()?, wanted);
-        backend.commit(&change)?;
-        Ok(change)
+        let mut backend = open()?;
+        let change = plan(&backend.read()?, &backend.shape(wanted));
+        backend.commit(&change)
     })
 }

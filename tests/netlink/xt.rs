@@ -2,8 +2,9 @@
 //! tell no difference.
 
 use crate::lab::{Family as Tool, Namespace, Variant};
-use crate::{apply, read, zoo};
+use crate::{apply, difference, zoo};
 use prepare_proxy::backend::iptables::restore;
+use prepare_proxy::backend::netlink::open_xt;
 use prepare_proxy::ops::plan;
 use prepare_proxy::ruleset::{Change, Family, Live, Ruleset};
 
@@ -19,7 +20,7 @@ fn by_iptables(wanted: &Ruleset) -> Namespace {
 
 fn by_netlink(wanted: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
-    apply(&namespace, wanted).unwrap();
+    apply(&namespace, open_xt, wanted).unwrap();
     namespace
 }
 
@@ -40,8 +41,7 @@ fn iptables_save_shows_the_same_as_after_iptables_restore() {
 fn what_either_wrote_reads_the_same_and_is_in_sync() {
     let wanted = zoo::everything();
     for namespace in [by_netlink(&wanted), by_iptables(&wanted)] {
-        let live = read(&namespace);
-        assert_eq!(plan(&live, &wanted), Change::default());
+        assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
     }
 }
 
@@ -64,6 +64,6 @@ fn iptables_checks_and_deletes_every_rule() {
 #[test]
 fn taking_all_away_leaves_an_empty_namespace() {
     let namespace = by_netlink(&zoo::everything());
-    apply(&namespace, &Ruleset::default()).unwrap();
+    apply(&namespace, open_xt, &Ruleset::default()).unwrap();
     assert_eq!(namespace.sh("nft list ruleset"), "");
 }

@@ -1,8 +1,9 @@
 //! One ruleset with every match and target that the model has, and every way to say it.
 
+use ipnet::IpNet;
 use prepare_proxy::ruleset::{
-    ChainName, ConnState, Family, Match, Owner, PortRange, PortSet, Protocol, RejectWith, Rule,
-    Ruleset, Side, Table, TableName, Target, Test,
+    Chain, ChainName, ConnState, Family, Match, Owner, PortRange, PortSet, Protocol, RejectWith,
+    Rule, Ruleset, Side, Table, TableName, Target, Test,
 };
 use std::net::IpAddr;
 
@@ -35,7 +36,7 @@ fn net(family: Family, prefix: u8) -> Match {
         Family::V4 => "10.171.205.239".parse().unwrap(),
         Family::V6 => "2001:db8:aaaa:bbbb:cccc:dddd:abcd:ef01".parse().unwrap(),
     };
-    Match::destination(ipnet::IpNet::new(address, prefix).unwrap())
+    Match::destination(IpNet::new(address, prefix).unwrap())
 }
 
 /// What a packet's own headers say.
@@ -87,10 +88,7 @@ fn nat(family: Family) -> Table {
         [tcp(), !ports(Side::Source, &[(443, 443); 15])],
         Target::Redirect { to_port: 65535 },
     );
-    table
-        .chain(CALLED)
-        .rules
-        .push(Rule::unexplained([], Target::Return));
+    runs(family, table.chain(CALLED));
     let base = table.chain(ChainName::OUTPUT);
     base.rule("output", [tcp()], Target::Jump(ISTIO));
     base.rules
@@ -100,6 +98,23 @@ fn nat(family: Family) -> Table {
     let prerouting = table.chain(ChainName::PREROUTING);
     prerouting.rule("prerouting", [], Target::Jump(CALLED));
     table
+}
+
+/// Runs of rules that differ in one value.
+fn runs(family: Family, chain: &mut Chain) {
+    for i in 0..10u8 {
+        let net = match family {
+            Family::V4 => format!("10.{}.0.0/15", 2 * i),
+            Family::V6 => format!("2001:db8:{:x}::/47", 2 * i),
+        };
+        let net: IpNet = net.parse().unwrap();
+        let matches = [Match::destination(net)];
+        chain.rule(format!("bypass-ip-range-{net}"), matches, Target::Return);
+    }
+    for port in [1u16, 22, 80, 443] {
+        let matches = [tcp(), Match::sport(port)];
+        chain.rule(format!("bypass-port-{port}"), matches, Target::Return);
+    }
 }
 
 /// Marks, sockets, owners and states.
@@ -160,6 +175,10 @@ fn mangle(family: Family) -> Table {
     let neither = [Owner::Gid(202), Owner::Gid(203)].map(|o| !Match::owner(o));
     owned.rule("neither", neither, Target::Return);
     owned.rule("rest", [tcp()], Target::mark(7));
+    for port in [1u16, 2, 3, 80, 65535] {
+        let matches = [tcp(), Match::dport(port), !Match::owner(Owner::Uid(7))];
+        owned.rule(format!("bypass-port-{port}"), matches, Target::Return);
+    }
     table
         .chain(ChainName::OUTPUT)
         .rule("output", [], Target::Jump(CALLED));

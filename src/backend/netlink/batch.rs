@@ -36,6 +36,8 @@ pub struct Batch<O> {
 #[derive(Debug)]
 struct Entry<O> {
     start: usize,
+    /// Must be in the same transaction as the message before it.
+    joined: bool,
     origin: O,
 }
 
@@ -65,7 +67,18 @@ impl<O> Batch<O> {
                 family_header(w, family, 0);
                 fill(w);
             });
-        self.entries.push(Entry { start, origin });
+        self.entries.push(Entry {
+            start,
+            joined: false,
+            origin,
+        });
+    }
+
+    /// Keeps the last message together with the one before it.
+    pub fn join(&mut self) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.joined = true;
+        }
     }
 
     /// From here on messages hook something in or take it away.
@@ -106,7 +119,7 @@ impl<O> Batch<O> {
             let mut part = section.start..section.start;
             for index in section.clone() {
                 let fits = self.start(index + 1) - self.start(part.start) <= room;
-                if !fits && !part.is_empty() {
+                if !fits && !self.entries[index].joined && !part.is_empty() {
                     parts.push(part.clone());
                     part.start = index;
                 }
@@ -186,5 +199,17 @@ mod tests {
         batch.hooks();
         batch.message(3, 0, 2, 4, |_| {});
         assert_eq!(batch.parts(80), vec![0..2, 2..4, 4..5]);
+    }
+
+    #[test]
+    fn joined_messages_are_not_cut() {
+        let mut batch = Batch::new();
+        for i in 0..4 {
+            batch.message(6, 0, 2, i, |w| w.bytes(1, &[0; 12]));
+            if i == 2 {
+                batch.join();
+            }
+        }
+        assert_eq!(batch.parts(80), vec![0..3, 3..4]);
     }
 }

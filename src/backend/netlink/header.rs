@@ -1,20 +1,32 @@
 //! Matches on what the packet itself says: addresses, interfaces, protocol, ports, mark.
 //!
-//! iptables-nft writes these with nf_tables' own expressions.
+//! iptables-nft and nft write these with the same expressions, but for small things ([`Style`]).
 
 use super::expr::{Expr, base, meta};
 use crate::ruleset::{Family, Interface, Match, PortRange, Protocol, Side, Test};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
+/// The length of the kernel's interface names, with their NUL (`IFNAMSIZ`).
+const INTERFACE_NAME: usize = 16;
+
+/// Whose habits are followed. What either wrote is read alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// An interface's name ends with one NUL, ports from and to are one expression.
+    Iptables,
+    /// An interface's name fills all 16 bytes, ports are compared with both ends of their range.
+    Nft,
+}
+
 /// Appends the expressions of a match of this kind; `false` if it is of another.
-pub fn write(m: &Match, exprs: &mut Vec<Expr>) -> bool {
+pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
     let not = m.not;
     match &m.test {
         Test::Source(net) => write_address(*net, Side::Source, not, exprs),
         Test::Destination(net) => write_address(*net, Side::Destination, not, exprs),
-        Test::InInterface(name) => write_interface(meta::IIFNAME, name, not, exprs),
-        Test::OutInterface(name) => write_interface(meta::OIFNAME, name, not, exprs),
+        Test::InInterface(name) => write_interface(meta::IIFNAME, name, style, not, exprs),
+        Test::OutInterface(name) => write_interface(meta::OIFNAME, name, style, not, exprs),
         Test::Protocol(protocol) => exprs.extend([
             Expr::Meta(meta::L4PROTO),
             Expr::Cmp {
@@ -24,7 +36,7 @@ pub fn write(m: &Match, exprs: &mut Vec<Expr>) -> bool {
         ]),
         Test::Port { side, ports } => {
             exprs.push(port(*side));
-            exprs.push(compare_ports(*ports, not));
+            compare_ports(*ports, style, not, exprs);
         }
         Test::Mark { value, mask } => {
             exprs.push(Expr::Meta(meta::MARK));
@@ -159,12 +171,16 @@ pub fn address_of(family: Family, head: &[u8]) -> Option<IpAddr> {
     })
 }
 
-fn write_interface(key: u32, name: &Interface, not: bool, exprs: &mut Vec<Expr>) {
+fn write_interface(key: u32, name: &Interface, style: Style, not: bool, exprs: &mut Vec<Expr>) {
     let value = match name.prefix() {
         Some(prefix) => prefix.as_bytes().to_vec(),
         None => {
             let mut value = name.as_str().as_bytes().to_vec();
-            value.push(0);
+            let length = match style {
+                Style::Iptables => value.len() + 1,
+                Style::Nft => INTERFACE_NAME,
+            };
+            value.resize(length, 0);
             value
         }
     };
@@ -211,28 +227,30 @@ pub fn port(side: Side) -> Expr {
     }
 }
 
-fn compare_ports(ports: PortRange, not: bool) -> Expr {
+fn compare_ports(ports: PortRange, style: Style, not: bool, exprs: &mut Vec<Expr>) {
     let from = ports.first().to_be_bytes().to_vec();
     let to = ports.last().to_be_bytes().to_vec();
     if from == to {
-        Expr::Cmp { not, value: from }
+        exprs.push(Expr::Cmp { not, value: from });
+    } else if style == Style::Nft && !not {
+        exprs.extend([Expr::AtLeast(from), Expr::AtMost(to)]);
     } else {
-        Expr::Range { not, from, to }
+        exprs.push(Expr::Range { not, from, to });
     }
 }
 
 fn read_port(offset: u32, len: u32, rest: &[Expr]) -> Option<(Match, usize)> {
     let side = port_side(offset, len)?;
     let number = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
-    let (not, ports) = match rest.first()? {
-        Expr::Cmp { not, value } => (*not, PortRange::from(number(value)?)),
-        Expr::Range { not, from, to } if from != to => {
-            (*not, PortRange::new(number(from)?, number(to)?)?)
-        }
+    let range = |from: &[u8], to: &[u8]| PortRange::new(number(from)?, number(to)?);
+    let (not, ports, used) = match rest {
+        [Expr::Cmp { not, value }, ..] => (*not, range(value, value)?, 2),
+        [Expr::Range { not, from, to }, ..] if from != to => (*not, range(from, to)?, 2),
+        [Expr::AtLeast(from), Expr::AtMost(to), ..] if from != to => (false, range(from, to)?, 3),
         _ => return None,
     };
     let test = Test::Port { side, ports };
-    Some((Match { not, test }, 2))
+    Some((Match { not, test }, used))
 }
 
 /// Which port a load of the transport header is about.

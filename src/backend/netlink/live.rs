@@ -1,33 +1,119 @@
 //! From what was seen to the model.
 
 use super::expr::Expr;
-use super::seen::{self, Seen};
+use super::native::{self, Line};
+use super::seen::{self, Chain, Seen, Table};
 use super::verdict;
 use super::xt::{self, Understood};
+use crate::backend::Store;
 use crate::ruleset::{ChainName, Family, Live, LiveChain, LiveRule, LiveTable, Rule};
 
-/// The tables that iptables-nft keeps, as far as the model can say what is in them.
-pub fn xt(seen: &Seen) -> Live {
-    let tables = seen.tables.iter().map(|table| LiveTable {
-        family: table.family,
-        name: table.name,
-        chains: table
-            .chains
-            .iter()
-            .filter_map(|chain| xt_chain(chain, table.family))
-            .collect(),
+/// Says in the model what was seen, as far as the model can; of the rules only their number is kept.
+pub fn take(seen: &mut Seen, store: Store) -> Live {
+    let tables = seen.tables.iter_mut().map(|table| {
+        let chains = match store {
+            Store::Native => native_chains(table),
+            _ => xt_chains(table),
+        };
+        LiveTable {
+            family: table.family,
+            name: table.name,
+            chains,
+        }
     });
     Live {
         tables: tables.collect(),
     }
 }
 
-/// A chain whose name iptables would not take is foreign, and nothing there concerns us.
-fn xt_chain(chain: &seen::Chain, family: Family) -> Option<LiveChain> {
-    Some(LiveChain {
-        name: ChainName::new(&chain.name).ok()?,
-        rules: chain.rules.iter().map(|r| xt_rule(r, family)).collect(),
-    })
+/// The chains as iptables-nft keeps them. One whose name iptables would not take is foreign, and
+/// nothing there concerns us.
+fn xt_chains(table: &mut Table) -> Vec<LiveChain> {
+    let family = table.family;
+    let chains = table.chains.iter_mut().filter_map(|chain| {
+        let rules = std::mem::take(&mut chain.rules);
+        chain.count = rules.len();
+        Some(LiveChain {
+            name: ChainName::new(&chain.name).ok()?,
+            rules: rules.iter().map(|r| xt_rule(r, family)).collect(),
+        })
+    });
+    chains.collect()
+}
+
+/// The chains of a table that is ours alone, each with its parts in one piece.
+fn native_chains(table: &mut Table) -> Vec<LiveChain> {
+    let names: Vec<String> = table.chains.iter().map(|c| c.name.clone()).collect();
+    let is_later = |c: &Chain| names.iter().any(|name| native::is_part(&c.name, name));
+    let (later, mut chains): (Vec<Chain>, Vec<Chain>) = std::mem::take(&mut table.chains)
+        .into_iter()
+        .partition(is_later);
+    let mut live = Vec::new();
+    for chain in &mut chains {
+        let parts = later
+            .iter()
+            .filter(|c| native::is_part(&c.name, &chain.name));
+        chain.parts = parts.map(|c| c.name.clone()).collect();
+        let rules = native_rules(table, chain, &later);
+        chain.count = rules.len();
+        live.extend(
+            ChainName::new(&chain.name)
+                .ok()
+                .map(|name| LiveChain { name, rules }),
+        );
+    }
+    for chain in &mut chains {
+        chain.rules.clear();
+    }
+    table.chains = chains;
+    live
+}
+
+/// The rules of a chain, from all its parts.
+fn native_rules(table: &Table, chain: &mut Chain, later: &[Chain]) -> Vec<LiveRule> {
+    let mut live = Vec::new();
+    let mut companions = Vec::new();
+    let mut rules = chain.rules.as_slice();
+    let mut index = 0;
+    loop {
+        let lines: Vec<Option<Line>> = rules.iter().map(|r| native_line(r, table)).collect();
+        let mut at = 0;
+        while at < lines.len() {
+            let next = native::part_name(&chain.name, index + 1);
+            let rule = &rules[at];
+            match native::raise(&lines[at..], &next) {
+                Some((known, used)) => {
+                    let comment = known.why.as_ref().map(ToString::to_string);
+                    live.push(LiveRule::known(known, comment, rule.handle));
+                    let others = rules[at + 1..at + used].iter().map(|r| r.handle);
+                    companions.push((rule.handle, others.collect()));
+                    at += used;
+                }
+                None => {
+                    live.push(opaque(rule, None));
+                    at += 1;
+                }
+            }
+        }
+        index += 1;
+        let next = native::part_name(&chain.name, index);
+        match later.iter().find(|c| c.name == next) {
+            Some(part) => rules = &part.rules,
+            None => break,
+        }
+    }
+    companions.retain(|(_, others): &(u64, Vec<u64>)| !others.is_empty());
+    chain.companions = companions;
+    live
+}
+
+fn native_line(rule: &seen::Rule, table: &Table) -> Option<Line> {
+    native::read(
+        &rule.exprs,
+        rule.comment.as_deref(),
+        table.family,
+        &table.sets,
+    )
 }
 
 fn xt_rule(rule: &seen::Rule, family: Family) -> LiveRule {

@@ -13,6 +13,7 @@ mod expr;
 mod header;
 mod kernel;
 mod live;
+mod native;
 mod plan;
 mod refusal;
 mod seen;
@@ -22,11 +23,13 @@ mod xt;
 
 use super::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Fault, Socket, Transport};
-use crate::ruleset::{Change, Live};
+use crate::ruleset::{Change, Live, Ruleset};
 use kernel::Kernel;
+pub use native::render;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use seen::Seen;
+use std::borrow::Cow;
 use std::io;
 
 /// A rule has no form in the encoding.
@@ -49,6 +52,11 @@ pub struct Netlink<T = Socket> {
 /// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
 pub fn open_xt() -> Result<Netlink, BackendError> {
     open(Store::Xt)
+}
+
+/// The same, for tables of our own with native expressions.
+pub fn open_native() -> Result<Netlink, BackendError> {
+    open(Store::Native)
 }
 
 fn open(store: Store) -> Result<Netlink, BackendError> {
@@ -94,9 +102,16 @@ impl<T: Transport> Backend for Netlink<T> {
         true
     }
 
+    fn shape<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
+        match self.store {
+            Store::Native => Cow::Owned(wanted.folded()),
+            _ => Cow::Borrowed(wanted),
+        }
+    }
+
     fn read(&mut self) -> Result<Live, BackendError> {
-        let seen = Seen::read(&mut self.kernel, self.store).map_err(refusal::of_read)?;
-        let live = live::xt(&seen);
+        let mut seen = Seen::read(&mut self.kernel, self.store).map_err(refusal::of_read)?;
+        let live = live::take(&mut seen, self.store);
         self.seen = Some(seen);
         Ok(live)
     }

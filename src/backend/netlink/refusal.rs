@@ -22,11 +22,11 @@ pub fn of_read(fault: Fault) -> BackendError {
     }
 }
 
-/// The change holds something that the encoding cannot say.
-pub fn of_plan(Unsayable(origin): Unsayable) -> BackendError {
+/// The change holds something that cannot be written.
+pub fn of_plan(unsayable: Unsayable) -> BackendError {
     BackendError::Refused {
-        doing: origin.to_string(),
-        reason: "the rule has no such form".to_owned(),
+        doing: unsayable.origin.to_string(),
+        reason: unsayable.reason.to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::expr::Expr;
 use super::kernel::Kernel;
+use super::native::{self, Found};
 use super::store::{self, Base};
 use crate::backend::Store;
 use crate::netlink::{Fault, Malformed, Table as Attributes, Transport, Writer};
@@ -11,6 +12,8 @@ use std::borrow::Cow;
 const GET_TABLE: u16 = 1;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
+const GET_SET: u16 = 10;
+const GET_ELEMENTS: u16 = 13;
 
 /// Everything of one store, as the kernel has it.
 #[derive(Debug)]
@@ -24,16 +27,34 @@ pub struct Seen {
 pub struct Table {
     pub family: Family,
     pub name: TableName,
-    /// How many chains, sets and other things it holds.
-    pub uses: u32,
     pub chains: Vec<Chain>,
+    pub sets: Found,
+    /// There is something in it beside chains, and lists of ours.
+    pub holds_more: bool,
+    /// How many chains, sets and other things it holds.
+    uses: usize,
 }
 
 #[derive(Debug)]
 pub struct Chain {
     pub name: String,
     pub base: Option<Base>,
+    /// Until they are in the model.
     pub rules: Vec<Rule>,
+    /// How many rules of the model they are.
+    pub count: usize,
+    /// The chains that are later parts of this one.
+    pub parts: Vec<String>,
+    /// For a rule that needs several in the kernel: the handle of the first, and the others'.
+    pub companions: Vec<(u64, Vec<u64>)>,
+}
+
+impl Chain {
+    /// The handles of the rules that belong to the one with this handle.
+    pub fn companions(&self, handle: u64) -> &[u64] {
+        let found = self.companions.iter().find(|(first, _)| *first == handle);
+        found.map_or(&[], |(_, others)| others)
+    }
 }
 
 #[derive(Debug)]
@@ -68,10 +89,15 @@ impl Seen {
         }
         for table in &mut tables {
             let name = store::table_name(store, table.name);
+            if store == Store::Native {
+                read_sets(kernel, table, name)?;
+            }
             let filter = |w: &mut Writer| w.string(1, name);
             kernel.dump(GET_RULE, store::number(table.family), filter, |_, a| {
                 add_rule(table, name, a)
             })?;
+            let ours = table.chains.len() + table.sets.named().count();
+            table.holds_more = table.uses != ours || !table.only_our_sets();
         }
         if kernel.generation()? != generation {
             return Err(Fault::Interrupted);
@@ -87,6 +113,12 @@ impl Seen {
 }
 
 impl Table {
+    /// Every set belongs to a rule or is a list of one of the chains.
+    fn only_our_sets(&self) -> bool {
+        let list = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
+        self.sets.named().all(list)
+    }
+
     pub fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|c| c.name == name)
     }
@@ -101,9 +133,31 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
     Ok(Some(Table {
         family,
         name,
-        uses: a.u32(3)?,
+        uses: a.u32(3)? as usize,
         chains: Vec::new(),
+        sets: Found::default(),
+        holds_more: false,
     }))
+}
+
+/// Reads the sets of a table, and what is in them.
+fn read_sets<T: Transport>(
+    kernel: &mut Kernel<T>,
+    table: &mut Table,
+    name: &str,
+) -> Result<(), Fault> {
+    let family = store::number(table.family);
+    let filter = |w: &mut Writer| w.string(1, name);
+    kernel.dump(GET_SET, family, filter, |_, a| table.sets.add(a))?;
+    let sets: Vec<String> = table.sets.names().map(str::to_owned).collect();
+    for set in &sets {
+        let filter = |w: &mut Writer| {
+            w.string(1, name);
+            w.string(2, set);
+        };
+        kernel.dump(GET_ELEMENTS, family, filter, |_, a| table.sets.fill(set, a))?;
+    }
+    Ok(())
 }
 
 fn add_chain(
@@ -125,6 +179,9 @@ fn add_chain(
                 None => None,
             },
             rules: Vec::new(),
+            count: 0,
+            parts: Vec::new(),
+            companions: Vec::new(),
         });
     }
     Ok(())

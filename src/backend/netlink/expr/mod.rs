@@ -13,6 +13,9 @@ use std::borrow::Cow;
 pub const REGISTER: u32 = 1;
 pub const SECOND: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
+/// `NFT_CMP_LTE` and `NFT_CMP_GTE`.
+const AT_MOST: u32 = 3;
+const AT_LEAST: u32 = 5;
 
 const NAME: u16 = 1;
 const DATA: u16 = 2;
@@ -23,7 +26,22 @@ pub mod meta {
     pub const MARK: u32 = 3;
     pub const IIFNAME: u32 = 6;
     pub const OIFNAME: u32 = 7;
+    pub const SKUID: u32 = 10;
+    pub const SKGID: u32 = 11;
     pub const L4PROTO: u32 = 16;
+}
+
+/// `NFT_CT_*`.
+pub mod ct {
+    pub const STATE: u32 = 0;
+    pub const MARK: u32 = 3;
+    pub const ZONE: u32 = 17;
+}
+
+/// `NFT_SOCKET_*`.
+pub mod socket {
+    pub const TRANSPARENT: u32 = 0;
+    pub const WILDCARD: u32 = 2;
 }
 
 /// `NFT_PAYLOAD_*`.
@@ -77,6 +95,10 @@ pub enum Expr {
         not: bool,
         value: Vec<u8>,
     },
+    /// Holds if the value is not greater than this, in the network's order.
+    AtMost(Vec<u8>),
+    /// Holds if the value is not less than this.
+    AtLeast(Vec<u8>),
     /// Holds if the value lies (`not`: does not lie) between these, both included.
     Range {
         not: bool,
@@ -100,7 +122,8 @@ pub enum Expr {
     Target(Extension),
     /// Redirects to the port in the register.
     Redirect,
-    /// Hands to a transparent socket: the port's register, and the address's if one is given.
+    /// Hands to a transparent socket on the port in the register; with an address, that is in the
+    /// register and the port in the second one.
     Tproxy {
         family: u32,
         address: bool,
@@ -124,7 +147,7 @@ impl Expr {
             Expr::Ct(_) | Expr::CtSet(_) => "ct",
             Expr::Payload { .. } => "payload",
             Expr::Bitwise { .. } => "bitwise",
-            Expr::Cmp { .. } => "cmp",
+            Expr::Cmp { .. } | Expr::AtMost(_) | Expr::AtLeast(_) => "cmp",
             Expr::Range { .. } => "range",
             Expr::Lookup { .. } => "lookup",
             Expr::Counter => "counter",
@@ -165,6 +188,14 @@ impl Expr {
                 numbers(w, &[(1, REGISTER), (2, u32::from(*not))]);
                 value(w, 3, v);
             }
+            Expr::AtMost(v) | Expr::AtLeast(v) => {
+                let operation = match self {
+                    Expr::AtMost(_) => AT_MOST,
+                    _ => AT_LEAST,
+                };
+                numbers(w, &[(1, REGISTER), (2, operation)]);
+                value(w, 3, v);
+            }
             Expr::Range { not, from, to } => {
                 numbers(w, &[(1, REGISTER), (2, u32::from(*not))]);
                 value(w, 3, from);
@@ -191,13 +222,14 @@ impl Expr {
             }
             Expr::Match(extension) | Expr::Target(extension) => extension.write(w),
             Expr::Redirect => w.u32(1, REGISTER),
-            Expr::Tproxy { family, address } => {
-                w.u32(1, *family);
-                if *address {
-                    w.u32(2, SECOND);
-                }
-                w.u32(3, REGISTER);
-            }
+            Expr::Tproxy {
+                family,
+                address: true,
+            } => numbers(w, &[(1, *family), (2, REGISTER), (3, SECOND)]),
+            Expr::Tproxy {
+                family,
+                address: false,
+            } => numbers(w, &[(1, *family), (3, REGISTER)]),
             Expr::Reject { kind, code } => {
                 w.u32(1, *kind);
                 w.bytes(2, &[*code]);

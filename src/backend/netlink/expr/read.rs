@@ -1,6 +1,8 @@
 //! Expressions from a dump.
 
-use super::{DATA, Expr, Extension, NAME, REGISTER, SECOND, VERDICT_REGISTER, Verdict};
+use super::{
+    AT_LEAST, AT_MOST, DATA, Expr, Extension, NAME, REGISTER, SECOND, VERDICT_REGISTER, Verdict,
+};
 use crate::netlink::{Attributes, Malformed, Table};
 use std::borrow::Cow;
 
@@ -30,6 +32,14 @@ fn read_data(name: &str, data: &[u8]) -> Result<Expr, Malformed> {
         "ct" => read_keyed(&a, 4, Expr::Ct, Expr::CtSet),
         "payload" => read_payload(&a),
         "bitwise" => read_bitwise(&a),
+        "cmp" if a.u32(2)? == AT_MOST => {
+            register(&a, 1, REGISTER)?;
+            read_value(a.bytes(3)?).map(Expr::AtMost)
+        }
+        "cmp" if a.u32(2)? == AT_LEAST => {
+            register(&a, 1, REGISTER)?;
+            read_value(a.bytes(3)?).map(Expr::AtLeast)
+        }
         "cmp" => Ok(Expr::Cmp {
             not: read_comparison(&a)?,
             value: read_value(a.bytes(3)?)?,
@@ -149,11 +159,11 @@ fn read_redirect(a: &Data) -> Result<Expr, Malformed> {
 }
 
 fn read_tproxy(a: &Data) -> Result<Expr, Malformed> {
-    register(a, 3, REGISTER)?;
     let address = a.get(2).is_some();
     if address {
-        register(a, 2, SECOND)?;
+        register(a, 2, REGISTER)?;
     }
+    register(a, 3, if address { SECOND } else { REGISTER })?;
     Ok(Expr::Tproxy {
         family: a.u32(1)?,
         address,

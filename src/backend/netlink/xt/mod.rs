@@ -7,7 +7,7 @@ mod target;
 
 use super::Unwritable;
 use super::expr::Expr;
-use super::header;
+use super::header::{self, Style};
 use super::verdict;
 use crate::ruleset::{Family, Match, Rule, Test, Why};
 
@@ -17,7 +17,7 @@ pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, Unwritable> {
     matches.sort_by_key(|m| rank(m));
     let mut exprs = Vec::with_capacity(3 * matches.len() + 4);
     for m in matches {
-        if !header::write(m, &mut exprs) {
+        if !header::write(m, Style::Iptables, &mut exprs) {
             exprs.push(Expr::Match(matches::write(m).ok_or(Unwritable)?));
         }
     }

@@ -1,0 +1,273 @@
+//! Rules in nf_tables' own expressions, with lists in sets.
+
+mod action;
+mod line;
+mod render;
+mod sets;
+
+use super::Unwritable;
+use super::expr::{Expr, Verdict, base, ct, meta, socket};
+use super::header::{self, Style};
+use crate::netlink::Writer;
+use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
+pub use line::Line;
+use line::{Action, Condition};
+pub use line::{Part, is_part, later_parts, lower, part_name, raise};
+pub use render::render;
+pub use sets::{Found, Lists, Set, is_list};
+
+/// The expressions of a line, and the sets without a name that must be there before it.
+#[derive(Default)]
+pub struct Encoded {
+    pub exprs: Vec<Expr>,
+    pub sets: Vec<Set>,
+}
+
+/// The expressions of a line. `lists` names the chain's address lists, `id` is the last number that a
+/// set of this batch was given.
+pub fn write(
+    line: &Line,
+    family: Family,
+    lists: &Lists,
+    id: &mut u32,
+) -> Result<Encoded, Unwritable> {
+    let mut encoded = Encoded::default();
+    for condition in &line.conditions {
+        match condition {
+            Condition::Match(m) => write_match(m, family, lists, id, &mut encoded)?,
+            Condition::Socket { transparent: true } => {
+                encoded
+                    .exprs
+                    .extend([Expr::Socket(socket::TRANSPARENT), equal(&[1])]);
+            }
+            // The key says yes or no where there is a socket, and nothing where there is none.
+            Condition::Socket { transparent: false } => {
+                let any = Expr::AtMost(vec![1]);
+                encoded
+                    .exprs
+                    .extend([Expr::Socket(socket::TRANSPARENT), any]);
+            }
+            Condition::Wildcard => {
+                encoded
+                    .exprs
+                    .extend([Expr::Socket(socket::WILDCARD), equal(&[1])]);
+            }
+        }
+    }
+    encoded.exprs.push(Expr::Counter);
+    match &line.action {
+        Action::Take(target) => action::write(target, family, &mut encoded.exprs)?,
+        Action::Goto(part) => encoded
+            .exprs
+            .push(Expr::Verdict(Verdict::Goto(part.clone()))),
+    }
+    Ok(encoded)
+}
+
+fn write_match(
+    m: &Match,
+    family: Family,
+    lists: &Lists,
+    id: &mut u32,
+    encoded: &mut Encoded,
+) -> Result<(), Unwritable> {
+    let exprs = &mut encoded.exprs;
+    if header::write(m, Style::Nft, exprs) {
+        return Ok(());
+    }
+    match &m.test {
+        Test::DestinationSet(set) if set.family() == family => exprs.extend([
+            header::address(family, Side::Destination, u32::from(family.bits() / 8)),
+            Expr::Lookup {
+                set: lists.name(set).ok_or(Unwritable)?,
+                id: None,
+                not: m.not,
+            },
+        ]),
+        Test::Multiport { side, ports } => {
+            *id += 1;
+            let lookup = Expr::Lookup {
+                set: sets::NAMELESS.to_owned(),
+                id: Some(*id),
+                not: m.not,
+            };
+            exprs.extend([header::port(*side), lookup]);
+            encoded.sets.push(Set::of_ports(*id, ports));
+        }
+        Test::Owner(owner) if !m.not => {
+            let (key, id) = match owner {
+                Owner::Uid(id) => (meta::SKUID, id),
+                Owner::Gid(id) => (meta::SKGID, id),
+            };
+            exprs.extend([Expr::Meta(key), equal(&id.to_ne_bytes())]);
+        }
+        Test::ConnState(states) => {
+            let bits = states.iter().fold(0, |bits, s| bits | state_bit(*s));
+            exprs.push(Expr::Ct(ct::STATE));
+            exprs.push(Expr::Bitwise {
+                mask: bits.to_ne_bytes().to_vec(),
+                xor: vec![0; 4],
+            });
+            exprs.push(Expr::Cmp {
+                not: !m.not,
+                value: vec![0; 4],
+            });
+        }
+        Test::Connmark { value, mask } => {
+            exprs.push(Expr::Ct(ct::MARK));
+            header::compare_mark(*value, *mask, m.not, exprs);
+        }
+        _ => return Err(Unwritable),
+    }
+    Ok(())
+}
+
+/// The attribute of a rule in which nft keeps its comment: type, length and value of a byte each
+/// (libnftnl). At most 128 bytes with the NUL (`NFTNL_UDATA_COMMENT_MAXLEN`); what is longer is cut.
+pub fn write_comment(w: &mut Writer, comment: &str) {
+    const COMMENT: u8 = 0;
+    const LONGEST: usize = 127;
+    let mut ends = (0..=comment.len().min(LONGEST)).rev();
+    let end = ends.find(|i| comment.is_char_boundary(*i)).unwrap_or(0);
+    let mut data = vec![COMMENT, end as u8 + 1];
+    data.extend_from_slice(&comment.as_bytes()[..end]);
+    data.push(0);
+    w.bytes(7, &data);
+}
+
+/// Reads a line; `None` if it is none that [`write`] writes.
+pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Found) -> Option<Line> {
+    let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
+    let (mut tests, action) = (&exprs[..counter], &exprs[counter + 1..]);
+    let mut conditions = Vec::new();
+    while !tests.is_empty() {
+        let (condition, used) = read_condition(tests, family, found)?;
+        conditions.push(condition);
+        tests = tests.get(used..)?;
+    }
+    let action = match action {
+        [Expr::Verdict(Verdict::Goto(part))] => Action::Goto(part.clone()),
+        exprs => Action::Take(action::read(exprs, family)?),
+    };
+    let why = match comment {
+        Some(comment) => Some(Why::from_comment(comment)?),
+        None => None,
+    };
+    Some(Line {
+        conditions,
+        action,
+        why,
+    })
+}
+
+/// Reads one condition off the front, and says how many expressions it took.
+fn read_condition(exprs: &[Expr], family: Family, found: &Found) -> Option<(Condition, usize)> {
+    match exprs {
+        [Expr::Socket(key), compare, ..] => Some((read_socket(*key, compare)?, 2)),
+        _ => {
+            let (m, used) = match read_extension(exprs, family, found) {
+                None => header::read(exprs, family)?,
+                Some(read) => read,
+            };
+            Some((Condition::Match(m), used))
+        }
+    }
+}
+
+fn read_socket(key: u32, compare: &Expr) -> Option<Condition> {
+    let any = Expr::AtMost(vec![1]);
+    match key {
+        socket::WILDCARD if *compare == equal(&[1]) => Some(Condition::Wildcard),
+        socket::TRANSPARENT if *compare == equal(&[1]) => {
+            Some(Condition::Socket { transparent: true })
+        }
+        socket::TRANSPARENT if *compare == any => Some(Condition::Socket { transparent: false }),
+        _ => None,
+    }
+}
+
+/// A match on more than what the packet itself says, or with a set.
+fn read_extension(exprs: &[Expr], family: Family, found: &Found) -> Option<(Match, usize)> {
+    match exprs {
+        [load, Expr::Lookup { set, not, .. }, ..] => {
+            let test = read_lookup(load, set, family, found)?;
+            Some((Match { not: *not, test }, 2))
+        }
+        [
+            Expr::Meta(key @ (meta::SKUID | meta::SKGID)),
+            Expr::Cmp { not: false, value },
+            ..,
+        ] => {
+            let id = header::word(value)?;
+            let owner = match *key {
+                meta::SKUID => Owner::Uid(id),
+                _ => Owner::Gid(id),
+            };
+            Some((Match::owner(owner), 2))
+        }
+        [
+            Expr::Ct(ct::STATE),
+            Expr::Bitwise { mask, xor },
+            Expr::Cmp { not, value },
+            ..,
+        ] => {
+            let bits = header::word(mask)?;
+            let states: Vec<ConnState> = ConnState::ALL
+                .into_iter()
+                .filter(|s| bits & state_bit(*s) != 0)
+                .collect();
+            let all = states.iter().fold(0, |bits, s| bits | state_bit(*s));
+            let plain = header::word(xor)? == 0 && header::word(value)? == 0 && all == bits;
+            let m = Match {
+                not: !not,
+                ..Match::state(states)
+            };
+            plain.then_some((m, 3))
+        }
+        [Expr::Ct(ct::MARK), rest @ ..] => {
+            let (value, mask, not, used) = header::read_mark(rest)?;
+            let test = Test::Connmark { value, mask };
+            Some((Match { not, test }, 1 + used))
+        }
+        _ => None,
+    }
+}
+
+fn read_lookup(load: &Expr, set: &str, family: Family, found: &Found) -> Option<Test> {
+    match load {
+        Expr::Payload {
+            base: base::TRANSPORT,
+            offset,
+            len,
+        } => Some(Test::Multiport {
+            side: header::port_side(*offset, *len)?,
+            ports: found.ports(set)?,
+        }),
+        load => {
+            let whole = u32::from(family.bits() / 8);
+            let destination = header::address(family, Side::Destination, whole);
+            let set = found
+                .addresses(set, family)
+                .filter(|_| *load == destination)?;
+            Some(Test::DestinationSet(set))
+        }
+    }
+}
+
+fn equal(value: &[u8]) -> Expr {
+    Expr::Cmp {
+        not: false,
+        value: value.to_vec(),
+    }
+}
+
+/// `NF_CT_STATE_BIT`.
+fn state_bit(state: ConnState) -> u32 {
+    match state {
+        ConnState::Invalid => 1,
+        ConnState::Established => 1 << 1,
+        ConnState::Related => 1 << 2,
+        ConnState::New => 1 << 3,
+        ConnState::Untracked => 1 << 6,
+    }
+}

@@ -1,0 +1,270 @@
+//! The same lines as nft(8) reads and prints them.
+
+use super::line::{Action, Condition, Line, Part, lower};
+use super::sets::Lists;
+use crate::backend::Store;
+use crate::backend::netlink::store::{Base, base, table_name};
+use crate::ruleset::{
+    AddressSet, Chain, Family, Hook, Interface, Match, Owner, Place, PortRange, Protocol,
+    RejectWith, Rule, Ruleset, Side, Table, TableName, Target, Test,
+};
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+
+/// What `nft -f` is to read to leave what the backend `nftables` leaves of a ruleset in a namespace
+/// where there is nothing of ours.
+pub fn render(ruleset: &Ruleset) -> String {
+    let folded = ruleset.folded();
+    let mut text = String::new();
+    for family in Family::ALL {
+        for table in TableName::ALL
+            .iter()
+            .filter_map(|n| folded.table(family, *n))
+        {
+            // Writing to a string does not fail.
+            let _ = write_table(&mut text, table);
+        }
+    }
+    text
+}
+
+fn write_table(text: &mut String, table: &Table) -> fmt::Result {
+    let family = match table.family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    let name = table_name(Store::Native, table.name);
+    writeln!(text, "table {family} {name} {{")?;
+    for chain in &table.chains {
+        let rules = in_place(chain);
+        for (name, list) in Lists::of(chain.name.as_str(), &rules).all() {
+            write_list(text, &name, list)?;
+        }
+    }
+    // As the backend makes them: what nothing is hooked to first.
+    let (hooked, called): (Vec<&Chain>, _) =
+        table.chains.iter().partition(|c| c.name.hook().is_some());
+    for chain in called.into_iter().chain(hooked) {
+        write_chain(text, table, chain)?;
+    }
+    writeln!(text, "}}")
+}
+
+/// The rules of a chain in the order in which they come to stand.
+fn in_place(chain: &Chain) -> Vec<&Rule> {
+    let mut rules: Vec<&Rule> = chain.rules.iter().collect();
+    rules.sort_by_key(|r| r.place == Place::Tail);
+    rules
+}
+
+fn write_list(text: &mut String, name: &str, list: &AddressSet) -> fmt::Result {
+    let kind = match list.family() {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    };
+    let ranges = list.ranges();
+    let elements: Vec<String> = ranges.iter().map(|(a, z)| range(*a, *z)).collect();
+    writeln!(text, "\tset {name} {{")?;
+    writeln!(text, "\t\ttype {kind}")?;
+    writeln!(text, "\t\tflags interval")?;
+    writeln!(text, "\t\telements = {{ {} }}", elements.join(", "))?;
+    writeln!(text, "\t}}\n")
+}
+
+fn write_chain(text: &mut String, table: &Table, chain: &Chain) -> fmt::Result {
+    let hook = chain.name.hook();
+    let rules = in_place(chain);
+    let lists = Lists::of(chain.name.as_str(), &rules);
+    for part in lower(chain.name.as_str(), &rules) {
+        writeln!(text, "\tchain {} {{", part.name)?;
+        if let Some(hook) = hook.filter(|_| part.name == chain.name.as_str()) {
+            write_hook(text, table.name, hook)?;
+        }
+        write_lines(text, table.family, &lists, &part)?;
+        writeln!(text, "\t}}\n")?;
+    }
+    Ok(())
+}
+
+fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
+    let Base { priority, kind, .. } = base(Store::Native, table, hook);
+    let hook = hook.as_str().to_lowercase();
+    writeln!(
+        text,
+        "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
+    )
+}
+
+fn write_lines(text: &mut String, family: Family, lists: &Lists, part: &Part) -> fmt::Result {
+    for (rule, line) in &part.lines {
+        let printer = Printer {
+            family,
+            protocol: rule.protocol(),
+            lists,
+        };
+        text.write_str("\t\t")?;
+        printer.line(text, line)?;
+    }
+    Ok(())
+}
+
+/// Prints the lines of one rule.
+struct Printer<'a> {
+    family: Family,
+    protocol: Option<Protocol>,
+    lists: &'a Lists<'a>,
+}
+
+impl Printer<'_> {
+    fn line(&self, text: &mut String, line: &Line) -> fmt::Result {
+        for condition in &line.conditions {
+            match condition {
+                Condition::Match(m) => self.test(text, m)?,
+                Condition::Socket { transparent: true } => {
+                    text.write_str("socket transparent 1 ")?
+                }
+                Condition::Socket { transparent: false } => {
+                    text.write_str("socket transparent <= 1 ")?;
+                }
+                Condition::Wildcard => text.write_str("socket wildcard 1 ")?,
+            }
+        }
+        text.write_str("counter ")?;
+        match &line.action {
+            Action::Take(target) => self.target(text, target)?,
+            Action::Goto(part) => write!(text, "goto {part}")?,
+        }
+        match &line.why {
+            Some(why) => writeln!(text, " comment \"{why}\""),
+            None => writeln!(text),
+        }
+    }
+
+    /// A test, and a space behind it.
+    fn test(&self, text: &mut String, m: &Match) -> fmt::Result {
+        let not = if m.not { "!= " } else { "" };
+        let ip = match self.family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        };
+        match &m.test {
+            Test::Source(net) => write!(text, "{ip} saddr {not}{net} "),
+            Test::Destination(net) => write!(text, "{ip} daddr {not}{net} "),
+            Test::DestinationSet(set) => {
+                let name = self.lists.name(set).unwrap_or_default();
+                write!(text, "{ip} daddr {not}@{name} ")
+            }
+            Test::InInterface(name) => write!(text, "iifname {not}\"{}\" ", wildcard(name)),
+            Test::OutInterface(name) => write!(text, "oifname {not}\"{}\" ", wildcard(name)),
+            Test::Protocol(p) => write!(text, "meta l4proto {not}{p} "),
+            Test::Port { side, ports } => {
+                let field = self.port(*side);
+                write!(text, "{field} {not}{} ", port_range(*ports))
+            }
+            Test::Multiport { side, ports } => {
+                let ports: Vec<String> = ports.as_slice().iter().copied().map(port_range).collect();
+                let field = self.port(*side);
+                write!(text, "{field} {not}{{ {} }} ", ports.join(", "))
+            }
+            Test::Owner(Owner::Uid(id)) => write!(text, "meta skuid {not}{id} "),
+            Test::Owner(Owner::Gid(id)) => write!(text, "meta skgid {not}{id} "),
+            Test::ConnState(states) => {
+                let states: Vec<String> =
+                    states.iter().map(|s| s.as_str().to_lowercase()).collect();
+                let not = if m.not { "! " } else { "" };
+                write!(text, "ct state {not}{} ", states.join(","))
+            }
+            Test::Mark { value, mask } => mark(text, "meta mark", *value, *mask, m.not),
+            Test::Connmark { value, mask } => mark(text, "ct mark", *value, *mask, m.not),
+            Test::Socket { .. } => Ok(()),
+        }
+    }
+
+    fn port(&self, side: Side) -> String {
+        let protocol = self.protocol.map_or("th", Protocol::as_str);
+        match side {
+            Side::Source => format!("{protocol} sport"),
+            Side::Destination => format!("{protocol} dport"),
+        }
+    }
+
+    fn target(&self, text: &mut String, target: &Target) -> fmt::Result {
+        match target {
+            Target::Accept => text.write_str("accept"),
+            Target::Drop => text.write_str("drop"),
+            Target::Return => text.write_str("return"),
+            Target::Jump(chain) => write!(text, "jump {chain}"),
+            Target::Redirect { to_port } => write!(text, "redirect to :{to_port}"),
+            Target::Reject(RejectWith::TcpReset) => text.write_str("reject with tcp reset"),
+            Target::Reject(RejectWith::IcmpPortUnreachable) => {
+                text.write_str("reject with icmp port-unreachable")
+            }
+            Target::Reject(RejectWith::Icmp6PortUnreachable) => {
+                text.write_str("reject with icmpv6 port-unreachable")
+            }
+            Target::Mark { value, mask } => set_mark(text, *value, *mask),
+            Target::SaveMark { nfmask, .. } => {
+                write!(text, "ct mark set {}", masked("meta mark", *nfmask))
+            }
+            Target::RestoreMark { ctmask, .. } => {
+                write!(text, "meta mark set {}", masked("ct mark", *ctmask))
+            }
+            Target::Tproxy {
+                on_port,
+                on_ip,
+                value,
+                mask,
+            } => {
+                match on_ip {
+                    ip if *ip == self.family.unspecified() => {
+                        write!(text, "tproxy to :{on_port} ")?
+                    }
+                    IpAddr::V4(ip) => write!(text, "tproxy to {ip}:{on_port} ")?,
+                    IpAddr::V6(ip) => write!(text, "tproxy to [{ip}]:{on_port} ")?,
+                }
+                set_mark(text, *value, *mask)?;
+                text.write_str(" accept")
+            }
+            Target::CtZone(zone) => write!(text, "ct zone set {zone}"),
+        }
+    }
+}
+
+fn range(first: IpAddr, last: IpAddr) -> String {
+    match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    }
+}
+
+fn port_range(ports: PortRange) -> String {
+    match ports.first() == ports.last() {
+        true => ports.first().to_string(),
+        false => format!("{}-{}", ports.first(), ports.last()),
+    }
+}
+
+fn wildcard(name: &Interface) -> String {
+    name.prefix()
+        .map_or_else(|| name.to_string(), |p| format!("{p}*"))
+}
+
+fn mark(text: &mut String, field: &str, value: u32, mask: u32, not: bool) -> fmt::Result {
+    let compare = if not { "!=" } else { "==" };
+    write!(text, "{} {compare} {value:#x} ", masked(field, mask))
+}
+
+fn masked(field: &str, mask: u32) -> String {
+    match mask {
+        u32::MAX => field.to_owned(),
+        mask => format!("{field} & {mask:#x}"),
+    }
+}
+
+/// mark = (mark & !mask) ^ value.
+fn set_mark(text: &mut String, value: u32, mask: u32) -> fmt::Result {
+    match mask {
+        u32::MAX => write!(text, "meta mark set {value:#x}"),
+        mask => write!(text, "meta mark set meta mark & {:#x} ^ {value:#x}", !mask),
+    }
+}

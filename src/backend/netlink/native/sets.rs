@@ -1,0 +1,272 @@
+//! Sets: address lists, which have names, and ports, which belong to one rule and have none.
+
+use crate::netlink::{Attributes, Malformed, Table, Writer};
+use crate::ruleset::{AddressSet, Family, PortRange, PortSet, Rule, Test};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The name of which the kernel makes one for a set that belongs to one rule.
+pub const NAMELESS: &str = "__set%d";
+
+/// How many ranges go into one message: an attribute ends at 64 KiB.
+const CHUNK: usize = 900;
+
+/// `NFT_SET_*`.
+const ANONYMOUS: u32 = 1;
+const CONSTANT: u32 = 2;
+const INTERVAL: u32 = 4;
+/// `NFT_SET_ELEM_INTERVAL_END`.
+const INTERVAL_END: u32 = 1;
+
+/// The address lists of one chain, in the order in which its rules need them.
+///
+/// They are named after the chain: a name that is one of nft's keywords could not be loaded again.
+pub struct Lists<'a> {
+    chain: &'a str,
+    sets: Vec<&'a AddressSet>,
+}
+
+impl<'a> Lists<'a> {
+    pub fn of(chain: &'a str, rules: &[&'a Rule]) -> Self {
+        let mut sets = Vec::new();
+        for m in rules.iter().flat_map(|r| &r.matches) {
+            match &m.test {
+                Test::DestinationSet(set) if !sets.contains(&set) => sets.push(set),
+                _ => {}
+            }
+        }
+        Lists { chain, sets }
+    }
+
+    /// The name of a list; lists of the same addresses share one.
+    pub fn name(&self, set: &AddressSet) -> Option<String> {
+        let index = self.sets.iter().position(|s| *s == set)?;
+        Some(list_name(self.chain, index))
+    }
+
+    /// All lists with their names.
+    pub fn all(&self) -> impl Iterator<Item = (String, &'a AddressSet)> {
+        let named = |(i, set): (usize, &&'a AddressSet)| (list_name(self.chain, i), *set);
+        self.sets.iter().enumerate().map(named)
+    }
+}
+
+fn list_name(chain: &str, index: usize) -> String {
+    format!("{chain}-cidrs-{}", index + 1)
+}
+
+/// Whether a set's name says that it is a list of `chain`.
+pub fn is_list(name: &str, chain: &str) -> bool {
+    let rest = name.strip_prefix(chain);
+    rest.is_some_and(|r| r.starts_with("-cidrs-"))
+}
+
+/// A set on its way to the kernel.
+pub struct Set {
+    name: String,
+    /// What rules of the same batch may call it by.
+    id: u32,
+    flags: u32,
+    /// nft's number for the kind of keys, so that it can print them.
+    kind: u32,
+    /// The length of a key in bytes.
+    length: usize,
+    ranges: Vec<(u128, u128)>,
+}
+
+impl Set {
+    pub fn of_addresses(name: String, id: u32, addresses: &AddressSet) -> Self {
+        let family = addresses.family();
+        let ranges = addresses.ranges();
+        Set {
+            name,
+            id,
+            flags: INTERVAL,
+            kind: match family {
+                Family::V4 => 7,
+                Family::V6 => 8,
+            },
+            length: usize::from(family.bits() / 8),
+            ranges: ranges
+                .iter()
+                .map(|(a, z)| (key_of(*a), key_of(*z)))
+                .collect(),
+        }
+    }
+
+    pub fn of_ports(id: u32, ports: &PortSet) -> Self {
+        let key = |range: &PortRange| (range.first().into(), range.last().into());
+        let ranges: Vec<(u128, u128)> = ports.as_slice().iter().map(key).collect();
+        let interval = ranges.iter().any(|(a, z)| a != z);
+        Set {
+            name: NAMELESS.to_owned(),
+            id,
+            flags: ANONYMOUS | CONSTANT | if interval { INTERVAL } else { 0 },
+            kind: 13,
+            length: 2,
+            ranges,
+        }
+    }
+
+    /// The attributes that make the set, behind the table's name.
+    pub fn write(&self, w: &mut Writer) {
+        w.string(2, &self.name);
+        w.u32(3, self.flags);
+        w.u32(4, self.kind);
+        w.u32(5, self.length as u32);
+        w.u32(10, self.id);
+    }
+
+    /// It belongs to one rule.
+    pub fn is_nameless(&self) -> bool {
+        self.flags & ANONYMOUS != 0
+    }
+
+    /// The ranges, as many as fit into a message.
+    pub fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
+        self.ranges.chunks(CHUNK)
+    }
+
+    /// The attributes that fill some ranges in, behind the table's name.
+    pub fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
+        let last = u128::MAX >> (128 - 8 * self.length);
+        w.string(2, &self.name);
+        w.u32(4, self.id);
+        w.nest(3, |w| {
+            for (first, end) in chunk {
+                self.write_element(*first, false, w);
+                if self.flags & INTERVAL != 0 && *end < last {
+                    self.write_element(end + 1, true, w);
+                }
+            }
+        });
+    }
+
+    fn write_element(&self, key: u128, end: bool, w: &mut Writer) {
+        w.nest(1, |w| {
+            let bytes = key.to_be_bytes();
+            w.nest(1, |w| w.bytes(1, &bytes[bytes.len() - self.length..]));
+            if end {
+                w.u32(3, INTERVAL_END);
+            }
+        });
+    }
+}
+
+fn key_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => a.to_bits().into(),
+        IpAddr::V6(a) => a.to_bits(),
+    }
+}
+
+/// The sets of a table as they were found, by name.
+#[derive(Debug, Default)]
+pub struct Found(BTreeMap<String, FoundSet>);
+
+#[derive(Debug)]
+struct FoundSet {
+    nameless: bool,
+    interval: bool,
+    length: usize,
+    /// Keys, and whether they are the end of a range instead of its beginning.
+    elements: Vec<(u128, bool)>,
+}
+
+impl Found {
+    /// Reads a set's own attributes.
+    pub fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
+        let a = Table::<6>::parse(attributes)?;
+        let flags = a.get(3).map_or(Ok(0), |_| a.u32(3))?;
+        let set = FoundSet {
+            nameless: flags & ANONYMOUS != 0,
+            interval: flags & INTERVAL != 0,
+            length: a.u32(5)? as usize,
+            elements: Vec::new(),
+        };
+        // A name that is no text is no name of ours.
+        if let Ok(name) = a.string(2) {
+            self.0.insert(name.to_owned(), set);
+        }
+        Ok(())
+    }
+
+    /// The names of all sets, also those that the kernel made up.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The names that somebody gave.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(|(_, set)| !set.nameless);
+        named.map(|(name, _)| name.as_str())
+    }
+
+    /// Reads some elements of a set.
+    pub fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
+        let a = Table::<4>::parse(attributes)?;
+        let set = self.0.get_mut(name).ok_or(Malformed)?;
+        for element in Attributes::new(a.get(3).unwrap_or_default()) {
+            let element = Table::<4>::parse(element?.1)?;
+            let key = Table::<2>::parse(element.bytes(1)?)?.bytes(1)?;
+            if key.len() != set.length || key.len() > 16 {
+                return Err(Malformed);
+            }
+            let flags = element.get(3).map_or(Ok(0), |_| element.u32(3))?;
+            let key = key
+                .iter()
+                .fold(0, |key, byte| (key << 8) | u128::from(*byte));
+            set.elements.push((key, flags & INTERVAL_END != 0));
+        }
+        Ok(())
+    }
+
+    /// The addresses of a set, if that is what it holds.
+    pub fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
+        let set = self.0.get(name)?;
+        let address = |key: u128| match family {
+            Family::V4 => u32::try_from(key).ok().map(|k| Ipv4Addr::from(k).into()),
+            Family::V6 => Some(Ipv6Addr::from(key).into()),
+        };
+        let ranges: Option<Vec<(IpAddr, IpAddr)>> = set
+            .ranges()
+            .into_iter()
+            .map(|(a, z)| Some((address(a)?, address(z)?)))
+            .collect();
+        AddressSet::from_ranges(ranges?).filter(|_| set.length == usize::from(family.bits() / 8))
+    }
+
+    /// The ports of a set, if that is what it holds.
+    pub fn ports(&self, name: &str) -> Option<PortSet> {
+        let set = self.0.get(name)?;
+        let ranges: Option<Vec<PortRange>> = set
+            .ranges()
+            .into_iter()
+            .map(|(a, z)| PortRange::new(a.try_into().ok()?, z.try_into().ok()?))
+            .collect();
+        PortSet::merged(ranges?)
+    }
+}
+
+impl FoundSet {
+    fn ranges(&self) -> Vec<(u128, u128)> {
+        let mut elements = self.elements.clone();
+        if !self.interval {
+            return elements.into_iter().map(|(key, _)| (key, key)).collect();
+        }
+        // Where a range ends and the next begins, the end comes first.
+        elements.sort_by_key(|(key, end)| (*key, !end));
+        let mut ranges = Vec::new();
+        let mut open = None;
+        for (key, end) in elements {
+            if end {
+                ranges.extend(open.take().map(|first| (first, key.saturating_sub(1))));
+            } else {
+                open = open.or(Some(key));
+            }
+        }
+        let last = u128::MAX >> (128 - 8 * self.length.clamp(1, 16));
+        ranges.extend(open.map(|first| (first, last)));
+        ranges
+    }
+}
