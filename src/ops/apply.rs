@@ -169,10 +169,11 @@ impl Run {
     /// Returns whether anything had to be committed.
     fn converge(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, Error> {
         let mut pauses = pauses();
+        let wanted = backend.shape(wanted);
         for _ in 0..ATTEMPTS {
             let live = backend.read()?;
             self.marks.extend(live.tproxy_marks());
-            let change = plan(&live, wanted);
+            let change = plan(&live, &wanted);
             if change.is_empty() {
                 return Ok(false);
             }

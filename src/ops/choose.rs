@@ -13,6 +13,7 @@ pub enum Choice {
     #[default]
     Auto,
     Netlink,
+    Nftables,
     #[cfg(feature = "iptables")]
     IptablesNft,
     #[cfg(feature = "iptables")]
@@ -33,6 +34,7 @@ impl Choice {
     pub const ALL: &[(&'static str, Choice)] = &[
         ("auto", Choice::Auto),
         ("netlink", Choice::Netlink),
+        ("nftables", Choice::Nftables),
         #[cfg(feature = "iptables")]
         ("iptables-nft", Choice::IptablesNft),
         #[cfg(feature = "iptables")]
@@ -57,6 +59,7 @@ impl Choice {
         match self {
             Choice::Auto => automatic(),
             Choice::Netlink => chosen(xt),
+            Choice::Nftables => chosen(native),
             #[cfg(feature = "iptables")]
             Choice::IptablesNft => chosen(iptables_nft),
             #[cfg(feature = "iptables")]
@@ -78,6 +81,10 @@ fn automatic() -> Vec<Candidate> {
             reason: "one transaction, and no other program",
             open: xt,
         },
+        Candidate {
+            reason: "this kernel's nf_tables has no x_tables extensions",
+            open: native,
+        },
         #[cfg(feature = "iptables")]
         Candidate {
             reason: "this kernel has no nf_tables",
@@ -88,7 +95,7 @@ fn automatic() -> Vec<Candidate> {
 
 /// A backend for every store in which rules of ours can be, however they came there.
 pub fn every_store() -> Vec<Open> {
-    let stores: [Open; 1] = [xt];
+    let stores: [Open; 2] = [xt, native];
     #[cfg(feature = "iptables")]
     let legacy = legacy_in_use().then_some(iptables_legacy as Open);
     #[cfg(not(feature = "iptables"))]
@@ -107,6 +114,10 @@ pub fn is_absence(error: &BackendError) -> bool {
 
 fn xt() -> Result<Box<dyn Backend>, BackendError> {
     Ok(Box::new(netlink::open_xt()?))
+}
+
+fn native() -> Result<Box<dyn Backend>, BackendError> {
+    Ok(Box::new(netlink::open_native()?))
 }
 
 #[cfg(feature = "iptables")]

@@ -62,7 +62,7 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         backend: backend.name(),
         ..Diff::default()
     };
-    diff.add(backend.name(), &live, wanted);
+    diff.add(backend.name(), &live, &backend.shape(wanted));
     let mut marks = live.tproxy_marks();
     for open in every_store() {
         match read(open)? {

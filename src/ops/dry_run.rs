@@ -1,7 +1,7 @@
 //! `--dry-run`: shows everything an apply to an empty namespace would do, and touches nothing.
 
 use super::plan::plan;
-use crate::backend::iptables;
+use crate::backend::{iptables, netlink};
 use crate::ruleset::{Family, Live, Ruleset};
 
 /// How a dry run is printed.
@@ -12,15 +12,18 @@ pub enum Format {
     Restore,
     /// One command a line, a script for a shell.
     Commands,
+    /// For `nft -f`: what the backend `nftables` leaves.
+    Nft,
     /// The ruleset as JSON, see docs/json.md.
     Json,
 }
 
 impl Format {
     /// Every name, in the order of the help.
-    pub const ALL: [(&'static str, Format); 3] = [
+    pub const ALL: [(&'static str, Format); 4] = [
         ("restore", Format::Restore),
         ("commands", Format::Commands),
+        ("nft", Format::Nft),
         ("json", Format::Json),
     ];
 
@@ -38,16 +41,14 @@ pub fn render(wanted: &Ruleset, format: Format) -> String {
     match format {
         Format::Restore => restore(wanted),
         Format::Commands => commands(wanted),
+        Format::Nft => nft(wanted),
         Format::Json => super::json(wanted),
     }
 }
 
 fn restore(wanted: &Ruleset) -> String {
     let change = plan(&Live::default(), wanted);
-    let mut text = String::new();
-    for command in wanted.routing.commands() {
-        text += &format!("# {command}\n");
-    }
+    let mut text = comments(wanted);
     for family in Family::ALL {
         let part = iptables::restore(&change, family);
         if !part.is_empty() {
@@ -59,6 +60,16 @@ fn restore(wanted: &Ruleset) -> String {
         }
     }
     text
+}
+
+fn nft(wanted: &Ruleset) -> String {
+    comments(wanted) + &netlink::render(wanted)
+}
+
+/// The routes, for a tool that reads rules only.
+fn comments(wanted: &Ruleset) -> String {
+    let commands = wanted.routing.commands();
+    commands.iter().map(|c| format!("# {c}\n")).collect()
 }
 
 fn commands(wanted: &Ruleset) -> String {
