@@ -72,6 +72,7 @@ macro_rules! escape {
 
 escape! {
     netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
+    nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
     iptables_nft: "iptables-nft", 50 times, nginmesh NGINMESH, istio ISTIO;
     iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO;
 }

@@ -11,9 +11,9 @@ impl Ruleset {
     /// The ruleset with every run of rules that differ only in their destination, or only in a
     /// port, made one rule with a set. What happens to a packet stays the same.
     ///
-    /// So that equal sets are equal values, ports are in order and no set is of one range; and matches that say something about
-    /// the packet's socket stand last, because what has no socket needs a rule of its own where
-    /// there is no x_tables.
+    /// So that equal sets are equal values, ports are in order and no set is of one range; and matches
+    /// that say something about the packet's socket stand last, because what has no socket needs a
+    /// rule of its own where there is no x_tables.
     pub fn folded(&self) -> Ruleset {
         let tables = self.tables.iter().map(|table| Table {
             chains: table.chains.iter().map(|c| fold_chain(c, table)).collect(),

@@ -20,6 +20,8 @@ pub struct State {
     pub routes: [String; 2],
     /// Whether ::6 is on lo.
     pub lo6: bool,
+    /// nft's listing, where rules are kept in tables of our own.
+    pub native: String,
     /// Whether comments count.
     pub comments: bool,
 }
@@ -43,6 +45,7 @@ impl State {
             rules: ["rule4", "rule6"].map(|key| fwmarks(&strings(&expect[key]).join("\n"))),
             routes: [text("route4"), text("route6")],
             lo6: expect["lo6"].as_bool().unwrap_or_default(),
+            native: String::new(),
             comments,
         }
     }
@@ -155,6 +158,7 @@ impl fmt::Display for State {
             writeln!(rest, "{text}")?;
         }
         f.write_str(rest.trim_start())?;
+        f.write_str(&self.native)?;
         writeln!(f, "::6 on lo: {}", self.lo6)
     }
 }

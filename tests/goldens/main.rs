@@ -61,7 +61,7 @@ fn every_case_prints_its_golden() {
     settings.bind(|| {
         for case in cases::all().iter().filter(|c| c.writes()) {
             let mut golden = String::new();
-            for format in ["restore", "commands", "json"] {
+            for format in ["restore", "commands", "nft", "json"] {
                 let text = dry_run(case, format).unwrap_or_else(|e| panic!("{}: {e}", case.name));
                 golden += &format!("==> {format}\n{text}\n");
             }
