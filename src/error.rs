@@ -38,9 +38,9 @@ pub enum Error {
     Namespace { path: PathBuf, source: nix::Error },
 
     #[error(
-        "somebody else keeps changing the rules: given up after {0} attempts; run this again when nobody else is at work"
+        "somebody else keeps changing the rules: given up after {0} s; run this again when nobody else is at work"
     )]
-    Contended(usize),
+    Contended(u64),
 
     #[error("none of the backends that this program was built with can work here")]
     NoBackend,

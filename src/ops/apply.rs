@@ -2,19 +2,17 @@
 
 use super::choose::{Choice, every_store, is_absence};
 use super::plan::plan;
-use super::turn::{Turn, pauses};
+use super::turn::{self, Patience, Turn};
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
 use crate::mesh;
 use crate::routing;
 use crate::ruleset::{PolicyRoute, Routing, Ruleset};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-/// How often a commit is tried again because somebody else was faster.
-const ATTEMPTS: usize = 100;
-
-/// How often everything is looked at again because something had to be written.
-const ROUNDS: usize = 20;
+/// How long a run tries again because others change the rules at the same time.
+const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// How an apply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +29,8 @@ pub struct Applied {
 pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     let _turn = Turn::take();
     let found = routing::find()?;
-    let mut run = Run {
-        changed: routing::apply(&wanted.routing)?,
-        ..Run::default()
-    };
+    let mut run = Run::new();
+    run.changed = routing::apply(&wanted.routing)?;
     let backend = match run.rules(wanted, choice) {
         Ok(backend) => backend,
         Err(e) => {
@@ -54,14 +50,12 @@ pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
 pub fn clean() -> Result<bool, Error> {
     let _turn = Turn::take();
     let found = routing::find()?;
-    let mut run = Run::default();
-    for _ in 0..ROUNDS {
-        if !run.sweep(None)? {
-            let leftovers = leftovers(&found, &run.marks);
-            return Ok(routing::remove(&leftovers)? || run.changed);
-        }
+    let mut run = Run::new();
+    while run.sweep(None)? {
+        run.wait()?;
     }
-    Err(Error::Contended(ROUNDS))
+    let leftovers = leftovers(&found, &run.marks);
+    Ok(routing::remove(&leftovers)? || run.changed)
 }
 
 /// What of the routing found is ours: policy routes for a mark that rules of ours used, or that
@@ -75,15 +69,32 @@ pub fn leftovers(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
 }
 
 /// What one run has met and done so far.
-#[derive(Default)]
 struct Run {
     /// Whether anything had to be written.
     changed: bool,
     /// TPROXY's marks in the rules that were there.
     marks: BTreeSet<u32>,
+    /// With others who are at work too.
+    patience: Patience,
 }
 
 impl Run {
+    fn new() -> Self {
+        Run {
+            changed: false,
+            marks: BTreeSet::new(),
+            patience: Patience::of(LONGEST_CONTEST),
+        }
+    }
+
+    /// Lets others go on for a moment.
+    fn wait(&mut self) -> Result<(), Error> {
+        match self.patience.wait() {
+            true => Ok(()),
+            false => Err(Error::Contended(LONGEST_CONTEST.as_secs())),
+        }
+    }
+
     /// Writes the rules, and removes them from all other stores. Returns the backend's name.
     ///
     /// Whoever writes looks again, until there is nothing left to write: not every backend notices
@@ -91,15 +102,24 @@ impl Run {
     /// another's store. So the last of several runs finds what it wants in the end, whole.
     fn rules(&mut self, wanted: &Ruleset, choice: Choice) -> Result<&'static str, Error> {
         let mut written = self.write(wanted, choice)?;
-        for _ in 0..ROUNDS {
-            let settled = !written.anything || written.backend.notices_others();
+        loop {
             let swept = self.sweep(Some(written.backend.store()))?;
-            if settled && !swept {
+            if !swept && self.holds(&mut written)? {
                 return Ok(written.backend.name());
             }
+            self.wait()?;
             written.anything = self.converge(&mut *written.backend, &written.wanted)?;
         }
-        Err(Error::Contended(ROUNDS))
+    }
+
+    /// Whether what was written is still there: looked at without delay, so that of several who are
+    /// at work one finds it so.
+    fn holds(&mut self, written: &mut Written) -> Result<bool, Error> {
+        if !written.anything || written.backend.notices_others() {
+            return Ok(true);
+        }
+        let live = turn::read(&mut *written.backend)?;
+        Ok(plan(&live, &written.wanted).is_empty())
     }
 
     /// Removes all that is ours from every store but `keep`. Returns whether there was anything.
@@ -168,26 +188,30 @@ impl Run {
     /// Reads and commits until what is there is what is wanted, as far as the backend can tell.
     /// Returns whether anything had to be committed.
     fn converge(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, Error> {
-        let mut pauses = pauses();
         let wanted = backend.shape(wanted);
-        for _ in 0..ATTEMPTS {
-            let live = backend.read()?;
-            self.marks.extend(live.tproxy_marks());
-            let change = plan(&live, &wanted);
-            if change.is_empty() {
-                return Ok(false);
-            }
-            match backend.commit(&change) {
+        loop {
+            match self.attempt(backend, &wanted) {
                 Err(BackendError::Interrupted { doing }) => log::debug!("{doing}: once more"),
-                result => {
-                    result?;
-                    self.changed = true;
-                    return Ok(true);
-                }
+                result => return Ok(result?),
             }
-            pauses.pause();
+            self.wait()?;
         }
-        Err(Error::Contended(ATTEMPTS))
+    }
+
+    fn attempt(
+        &mut self,
+        backend: &mut dyn Backend,
+        wanted: &Ruleset,
+    ) -> Result<bool, BackendError> {
+        let live = backend.read()?;
+        self.marks.extend(live.tproxy_marks());
+        let change = plan(&live, wanted);
+        if change.is_empty() {
+            return Ok(false);
+        }
+        backend.commit(&change)?;
+        self.changed = true;
+        Ok(true)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::apply::leftovers;
 use super::choose::{Choice, Open, every_store, is_absence};
 use super::plan::plan;
+use super::turn;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::routing;
@@ -88,7 +89,7 @@ type Opened = (Box<dyn Backend>, Live);
 /// Opens and reads a store, or `None` where this machine cannot have it.
 fn read(open: Open) -> Result<Option<Opened>, Error> {
     let opened = open().and_then(|mut backend| {
-        let live = backend.read()?;
+        let live = turn::read(&mut *backend)?;
         Ok((backend, live))
     });
     match opened {

@@ -3,6 +3,8 @@
 //! Order among our own runs is a courtesy that keeps a state which two runs have mixed from ever
 //! being in the kernel. Nothing relies on it: whoever writes looks again afterwards.
 
+use crate::backend::{Backend, BackendError};
+use crate::ruleset::Live;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 const NAME: &str = "prepare-proxy";
 
 /// Anybody in the namespace can hold the name, so that it must not hold us up for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// As long as this lives, other runs in this network namespace wait.
 pub struct Turn(#[expect(dead_code, reason = "held, not used")] Option<UnixDatagram>);
@@ -24,8 +26,7 @@ pub struct Turn(#[expect(dead_code, reason = "held, not used")] Option<UnixDatag
 impl Turn {
     /// Waits until it is our turn, at most ten seconds; then goes on without.
     pub fn take() -> Self {
-        let start = Instant::now();
-        let mut pauses = pauses();
+        let mut patience = Patience::of(LONGEST_WAIT);
         loop {
             let bound =
                 SocketAddr::from_abstract_name(NAME).and_then(|a| UnixDatagram::bind_addr(&a));
@@ -38,12 +39,12 @@ impl Turn {
                     log::debug!("other runs cannot be told to wait: {e}");
                     return Turn(None);
                 }
-                Err(_) if start.elapsed() < PATIENCE => pauses.pause(),
+                Err(_) if patience.wait() => {}
                 Err(_) => {
                     log::warn!(
                         "another run has been at work for {} s in this network namespace (or somebody holds the \
                          abstract socket @{NAME}): going on beside it",
-                        PATIENCE.as_secs()
+                        LONGEST_WAIT.as_secs()
                     );
                     return Turn(None);
                 }
@@ -60,22 +61,42 @@ fn outlive_us(socket: &UnixDatagram) {
     }
 }
 
-/// Pauses that grow from a millisecond to fifty, each a random part longer, so that those who met
-/// once do not keep meeting.
-pub struct Pauses(Duration);
-
-/// Pauses, beginning with the shortest.
-pub fn pauses() -> Pauses {
-    Pauses(Duration::from_millis(1))
+/// Pauses that grow from a millisecond to a second, each a random part longer, so that those who met
+/// once do not keep meeting; and an end to them.
+pub struct Patience {
+    pause: Duration,
+    until: Instant,
 }
 
-impl Pauses {
-    const LONGEST: Duration = Duration::from_millis(50);
+impl Patience {
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-    /// Sleeps, each time longer.
-    pub fn pause(&mut self) {
-        sleep(self.0.mul_f64(1.0 + fraction()));
-        self.0 = (self.0 * 2).min(Self::LONGEST);
+    /// That lasts so long, counted from now.
+    pub fn of(limit: Duration) -> Self {
+        Patience {
+            pause: Duration::from_millis(1),
+            until: Instant::now() + limit,
+        }
+    }
+
+    /// Sleeps, each time longer. Returns whether there is any patience left; without, it does not
+    /// sleep.
+    pub fn wait(&mut self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        sleep(self.pause.mul_f64(1.0 + fraction()).min(left));
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        !left.is_zero()
+    }
+}
+
+/// Reads what a backend sees, again where somebody else committed in between.
+pub fn read(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+    let mut patience = Patience::of(LONGEST_WAIT);
+    loop {
+        match backend.read() {
+            Err(BackendError::Interrupted { .. }) if patience.wait() => {}
+            result => return result,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A network namespace, what the product does in it, and what can be seen in it.
 
 use crate::lab::{Family, Namespace, Variant, product};
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// Some options, and quite other ones: every chain and jump differs in something.
 pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
@@ -116,9 +116,4 @@ pub fn same(wanted: &str, found: &str, what: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
     }
-}
-
-/// A shell command that need not succeed, such as one that a user broke off.
-pub fn try_sh(namespace: &Namespace, script: &str) -> Output {
-    namespace.run(Command::new("sh").args(["-c", script]))
 }

@@ -1,0 +1,147 @@
+//! Killed at any instant: the old state or the new one, never anything between.
+
+use crate::lab::{Namespace, product};
+use crate::on_every_backend;
+use crate::world::{OTHER, SOME, apply, rules, run, same};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How many times each backend is killed.
+const KILLS: u32 = 200;
+
+/// What the kernel may hold, by what was wanted.
+struct States(Vec<String>);
+
+impl States {
+    fn of(backend: &str, options: &[&str]) -> Result<Self, String> {
+        let state = |options: &&str| {
+            let fresh = Namespace::new();
+            apply(&fresh, backend, options)?;
+            Ok(rules(&fresh))
+        };
+        Ok(States(
+            options.iter().map(state).collect::<Result<_, String>>()?,
+        ))
+    }
+
+    /// Netlink changes everything at once, the iptables tools one table after the other.
+    fn allow(&self, found: &str, whole: bool) -> Result<(), String> {
+        let parts = |state: &str| match whole {
+            true => HashMap::from([(String::new(), state.to_owned())]),
+            false => tables(state),
+        };
+        let allowed: Vec<_> = self.0.iter().map(|s| parts(s)).collect();
+        let mut mixed = parts(found);
+        mixed.retain(|table, chains| !allowed.iter().any(|a| a.get(table) == Some(chains)));
+        match mixed.is_empty() {
+            true => Ok(()),
+            false => Err(format!("a mixture:\n{found}")),
+        }
+    }
+}
+
+/// The chains of each table, by tool and table.
+fn tables(rules: &str) -> HashMap<String, String> {
+    let mut tables: HashMap<String, String> = HashMap::new();
+    let mut table = String::new();
+    for line in rules.lines() {
+        if !line.starts_with(' ') {
+            table = line
+                .rsplit_once(' ')
+                .map_or(line, |(table, _)| table)
+                .to_owned();
+        }
+        *tables.entry(table.clone()).or_default() += &format!("{line}\n");
+    }
+    tables
+}
+
+/// A random part of `whole`.
+fn part_of(whole: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+    whole.mul_f64(random)
+}
+
+/// Starts an apply and kills it after `delay`: it alone, or its tools with it, as a container's
+/// end does. Returns when all of them are gone.
+fn apply_and_kill(namespace: &Namespace, line: &str, delay: Duration, all: bool) {
+    let mut command = product();
+    command.args(line.split_whitespace()).process_group(0);
+    let mut child = namespace.spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let pid = Pid::from_raw(child.id() as i32);
+    sleep(delay);
+    let killed = match all {
+        true => killpg(pid, Signal::SIGKILL),
+        false => kill(pid, Signal::SIGKILL),
+    };
+    killed.expect("it is not waited for yet");
+    child.wait().expect("a child can be waited for");
+    while any_lives(pid) {
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a process of the group still runs; dead ones that nobody has waited for do not count.
+fn any_lives(group: Pid) -> bool {
+    let processes = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let stats = processes.filter_map(|p| fs::read_to_string(p.path().join("stat")).ok());
+    let mut fields = stats.filter_map(|stat| {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+    });
+    fields.any(|(state, of): (String, i32)| of == group.as_raw() && state != "Z" && state != "X")
+}
+
+#[test]
+fn a_kill_leaves_the_old_state_or_the_new_one() {
+    on_every_backend(|backend| {
+        let states = States::of(backend, &[SOME, OTHER])?;
+        let whole = !backend.starts_with("iptables");
+        let namespace = Namespace::new();
+        apply(&namespace, backend, OTHER)?;
+        let start = Instant::now();
+        apply(&namespace, backend, SOME)?;
+        let takes = start.elapsed();
+        for i in 0..KILLS {
+            let options = if i % 2 == 0 { OTHER } else { SOME };
+            let line = format!("--backend {backend} {options}");
+            apply_and_kill(&namespace, &line, part_of(takes), i % 3 == 0);
+            states.allow(&rules(&namespace), whole)?;
+        }
+        apply(&namespace, backend, SOME)?;
+        same(&states.0[0], &rules(&namespace), "the next apply")
+    });
+}
+
+#[test]
+fn a_killed_clean_is_repaired_by_the_next_one() {
+    on_every_backend(|backend| {
+        let states = States::of(backend, &[SOME])?;
+        let states = States([states.0, vec![String::new()]].concat());
+        let whole = !backend.starts_with("iptables");
+        let namespace = Namespace::new();
+        for i in 0..KILLS / 4 {
+            apply(&namespace, backend, SOME)?;
+            apply_and_kill(
+                &namespace,
+                "clean",
+                part_of(Duration::from_millis(60)),
+                i % 3 == 0,
+            );
+            let found = rules(&namespace);
+            if !found.is_empty() {
+                states.allow(&found, whole)?;
+            }
+        }
+        run(&namespace, "clean").expect(0, "clean")?;
+        same("", &rules(&namespace), "the next clean")
+    });
+}
