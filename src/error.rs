@@ -42,6 +42,9 @@ pub enum Error {
     )]
     Contended(u64),
 
+    #[error("{source}: {remedy}")]
+    Explained { source: Box<Error>, remedy: String },
+
     #[error("none of the backends that this program was built with can work here")]
     NoBackend,
 
@@ -60,9 +63,10 @@ fn hint(error: &nix::Error) -> &'static str {
 impl Error {
     pub fn exit(&self) -> Exit {
         match self {
+            Error::Explained { source, .. } => source.exit(),
             Error::Config(_) | Error::HostNetwork => Exit::BadInput,
             Error::NoNetAdmin
-            | Error::Backend(BackendError::NotPermitted { .. })
+            | Error::Backend(BackendError::NotPermitted { .. } | BackendError::NoRawSocket)
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,
             Error::Namespace {
                 source: nix::Error::EPERM,

@@ -53,8 +53,19 @@ pub trait Backend {
 #[derive(Debug, Error)]
 pub enum BackendError {
     /// CAP_NET_ADMIN is missing in the user namespace that owns the network namespace.
-    #[error("{doing}: not permitted")]
+    #[error(
+        "{doing}: not permitted (CAP_NET_ADMIN is needed in the user namespace that this network namespace belongs to)"
+    )]
     NotPermitted { doing: String },
+
+    /// CAP_NET_RAW is missing, with which iptables-legacy opens its socket.
+    #[error(
+        "iptables-legacy cannot be used: CAP_NET_RAW is missing. Grant it in the pod spec:\n    \
+         securityContext:\n      capabilities: {{add: [NET_ADMIN, NET_RAW]}}\n\
+         or in the systemd unit:\n    \
+         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
+    )]
+    NoRawSocket,
 
     /// The kernel has no such thing, as opposed to not permitting it.
     #[error("{doing}: {feature}")]

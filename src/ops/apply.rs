@@ -131,6 +131,11 @@ impl Run {
                     log::warn!("rules there may be left: {e}");
                     continue;
                 }
+                // Enough for an apply, but not to say that everything is clean.
+                Err(e @ BackendError::NoRawSocket) if keep.is_some() => {
+                    log::warn!("rules there may be left: {e}");
+                    continue;
+                }
                 Err(e) if is_absence(&e) => {
                     log::debug!("not looked into: {e}");
                     continue;

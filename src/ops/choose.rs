@@ -6,6 +6,8 @@ use crate::backend::{Backend, BackendError, netlink};
 use crate::backend::iptables::{Iptables, Variant, legacy_tables_in_use};
 #[cfg(feature = "iptables")]
 use crate::ruleset::{Family, TableName};
+#[cfg(feature = "iptables")]
+use caps::{CapSet, Capability};
 
 /// What `--backend` can say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,11 @@ fn iptables_nft() -> Result<Box<dyn Backend>, BackendError> {
 
 #[cfg(feature = "iptables")]
 fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
+    // Asked before the tool is, which would not say what it lacks.
+    let raw = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW);
+    if matches!(raw, Ok(false)) {
+        return Err(BackendError::NoRawSocket);
+    }
     Ok(Box::new(Iptables::find(Variant::Legacy)?))
 }
 

@@ -7,6 +7,7 @@ mod dry_run;
 mod plan;
 mod summary;
 mod turn;
+mod unmapped;
 
 pub use choose::Choice;
 pub use dry_run::Format;
@@ -14,6 +15,7 @@ pub use plan::plan;
 
 use diff::Diff;
 
+use crate::backend::BackendError;
 use crate::config::{Config, Host, Options, facts};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -94,10 +96,22 @@ fn apply(
     if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
         return Err(Error::HostNetwork);
     }
-    let done = apply::apply(wanted, invocation.backend)?;
+    let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, wanted, host))?;
     let took = start.elapsed();
     log::info!("{}", summary::applied(config, wanted, &done, took));
     Ok(())
+}
+
+/// Adds to a refusal what the kernel does not say.
+fn explain(error: Error, wanted: &Ruleset, host: &dyn Host) -> Error {
+    let refused = matches!(error, Error::Backend(BackendError::Refused { .. }));
+    match unmapped::explain(wanted, host).filter(|_| refused) {
+        Some(remedy) => Error::Explained {
+            source: Box::new(error),
+            remedy,
+        },
+        None => error,
+    }
 }
 
 /// Compares the kernel with what is wanted.

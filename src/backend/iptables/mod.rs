@@ -6,12 +6,16 @@
 
 #[cfg(feature = "iptables")]
 mod parse;
+#[cfg(feature = "iptables")]
+mod program;
 mod render;
 #[cfg(feature = "iptables")]
 mod tool;
 
 #[cfg(feature = "iptables")]
 pub use parse::parse_save;
+#[cfg(feature = "iptables")]
+pub use program::Variant;
 pub use render::{commands, restore};
 #[cfg(feature = "iptables")]
-pub use tool::{Iptables, Variant, legacy_tables_in_use};
+pub use tool::{Iptables, legacy_tables_in_use};
