@@ -1,0 +1,85 @@
+# Two images from one build:
+#   docker build -t prepare-proxy .                              the static binary and nothing else
+#   docker build -t prepare-proxy:iptables --target iptables .   with the iptables tools, for the iptables backends
+#   docker build -t prepare-proxy-demo --target demo .           the proxy and the app of deploy/kubernetes/demo-pod.yaml
+# --platform linux/arm64 (or the build argument TARGETARCH=arm64) cross-compiles for that machine.
+ARG RUST_IMAGE=docker.io/library/rust:1-slim-bookworm
+ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS toolchain
+ARG TARGETARCH=amd64
+WORKDIR /src
+# crt-static needs an explicit target: without one it would reach the proc macros too.
+RUN set -e; \
+    case "$TARGETARCH" in \
+      amd64) cpu=x86_64 ;; \
+      arm64) cpu=aarch64 ;; \
+      *) echo "TARGETARCH=$TARGETARCH: amd64 and arm64 are known" >&2; exit 2 ;; \
+    esac; \
+    host=$(rustc -vV | sed -n 's/^host: //p'); \
+    target=$cpu-unknown-linux-gnu; \
+    if [ "$target" != "$host" ]; then \
+      apt-get update; \
+      apt-get install -y --no-install-recommends "gcc-$(echo $cpu | tr _ -)-linux-gnu" "libc6-dev-$TARGETARCH-cross"; \
+      rustup target add "$target"; \
+      printf '[target.%s]\nlinker = "%s-linux-gnu-gcc"\n' "$target" "$cpu" >>"$CARGO_HOME/config.toml"; \
+    fi; \
+    printf '[build]\ntarget = "%s"\nrustflags = ["-C", "target-feature=+crt-static"]\n' "$target" >>"$CARGO_HOME/config.toml"
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+
+FROM toolchain AS build
+RUN cargo build --release --locked
+# For runtimes that start the container as a user other than root without ambient capabilities:
+# --build-arg FILE_CAPABILITIES=cap_net_admin=ep
+ARG FILE_CAPABILITIES=
+# The links are the names by which the replaced images were called.
+RUN set -e; \
+    mkdir -p /image/usr/local/bin; \
+    cp target/*/release/prepare-proxy /image/usr/local/bin/; \
+    if [ -n "$FILE_CAPABILITIES" ]; then \
+      apt-get update; \
+      apt-get install -y --no-install-recommends libcap2-bin; \
+      setcap "$FILE_CAPABILITIES" /image/usr/local/bin/prepare-proxy; \
+    fi; \
+    for name in prepare_proxy.sh istio-iptables istio-iptables.sh; do \
+      ln -s prepare-proxy "/image/usr/local/bin/$name"; \
+    done; \
+    ln -s usr/local/bin/prepare-proxy /image/prepare_proxy.sh
+
+FROM toolchain AS demo-build
+COPY examples/lab examples/lab
+RUN CARGO_PROFILE_DEV_STRIP=true cargo build --locked --example lab \
+    && mkdir -p /image/usr/local/bin \
+    && cp target/*/debug/examples/lab /image/usr/local/bin/
+
+FROM scratch AS demo
+COPY --from=demo-build /image /
+ENV PATH=/usr/local/bin
+ENTRYPOINT ["/usr/local/bin/lab"]
+
+FROM ${DEBIAN_IMAGE} AS iptables
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="prepare-proxy" \
+      org.opencontainers.image.description="Sends the TCP of a pod through its sidecar proxy, with the iptables tools" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends iptables \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /image /
+ENTRYPOINT ["/usr/local/bin/prepare-proxy"]
+
+FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="prepare-proxy" \
+      org.opencontainers.image.description="Sends the TCP of a pod through its sidecar proxy: one static binary" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=build /image /
+ENV PATH=/usr/local/bin
+ENTRYPOINT ["/usr/local/bin/prepare-proxy"]
