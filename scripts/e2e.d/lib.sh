@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# What every part of scripts/e2e shares. $work is where everything it makes lives.
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+top=$PWD
+work=$top/target/e2e
+mkdir -p "$work"
+
+rust_image=docker.io/library/rust:1-slim-bookworm
+debian_image=docker.io/library/debian:bookworm-slim
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
+image=localhost/prepare-proxy:$version
+image_iptables=$image-iptables
+image_caps=$image-file-capabilities
+image_demo=localhost/prepare-proxy-demo:$version
+
+export CONTAINERS_STORAGE_CONF=$work/storage.conf
+export CONTAINERS_CONF=$work/containers.conf
+export CONTAINERS_REGISTRIES_CONF=$work/registries.conf
+
+# One line about what was proved.
+proved() { printf 'ok    %s\n' "$*"; }
+# want TEXT PATTERN WHAT: the text holds a line that matches the extended regular expression.
+want() {
+    grep -qE -- "$2" <<<"$1" || die "$3: wanted /$2/ in:
+${1:0:2000}"
+}
+
+# by_proxy ANSWER WHO WHAT, direct ANSWER WHO WHAT: the way that a connection of the lab took.
+by_proxy() { want "$1" ' by=proxy:15001 .* > by='"$2" "$3"; }
+direct() { want "$1" "^to=[^ ]+ by=$2" "$3"; }
+
+# Waits until COMMAND succeeds, at most ten seconds.
+eventually() {
+    local end=$((SECONDS + 10))
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || die "still not so after ten seconds: $*"
+        sleep 0.1
+    done
+}

@@ -1,0 +1,85 @@
+"""Checks deploy/kubernetes/ without a cluster: against the API schemas that kubernetes-validate carries, and by running
+what each injector would start, with its own arguments, as a dry run.
+
+usage: manifests.py REPOSITORY BINARY"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+
+VERSIONS = ["1.25", "1.31", "1.37"]
+top, binary = Path(sys.argv[1]), sys.argv[2]
+deploy = top / "deploy/kubernetes"
+
+# What the injectors put into their templates.
+VALUES = {"ProxyListenPort": "15001", "InterceptionMode": "REDIRECT", "ContainerPorts": "8080, 9090,"}
+
+
+def validate(manifest):
+    for version in VERSIONS:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def rendered(template):
+    return re.sub(r"(\{\{|\[\[).*\.(\w+) (\}\}|\]\])", lambda m: VALUES[m[2]], template)
+
+
+def injected(config):
+    """The pod that an injector with this configuration makes."""
+    fragment = yaml.safe_load(rendered(yaml.safe_load(config)["template"]))
+    for container in fragment["initContainers"]:
+        container["args"] = [str(a) for a in container["args"]]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "injected"}, "spec": fragment}
+
+
+def run_init(pod, expected):
+    """Starts the init container's command as a dry run; its rules must name what this mesh alone has."""
+    validate(pod)
+    init = pod["spec"]["initContainers"][0]
+    assert init["name"] == "istio-init" and init["image"] == "prepare-proxy:0.1.0", init
+    name = init.get("command", ["prepare-proxy"])[0]
+    done = subprocess.run([name, *init["args"], "--dry-run"], executable=binary, capture_output=True, text=True)
+    assert done.returncode == 0, f"{name} {init['args']}: {done.stderr}"
+    assert expected in done.stdout, f"{name} {init['args']}: no {expected} in\n{done.stdout}"
+
+
+def edited(release):
+    sample = (top / f"scripts/e2e.d/injectors/istio-{release}.yaml").read_text()
+    script = deploy / f"istio-{release}-injector.sed"
+    return subprocess.run(["sed", "-f", script], input=sample, capture_output=True, text=True, check=True).stdout
+
+
+def overlaid():
+    """Istio's own template with ours on top, merged as the injector merges containers: by name, field by field."""
+    pod = injected((top / "scripts/e2e.d/injectors/istio.yaml").read_text())
+    values = yaml.safe_load((deploy / "istio-values.yaml").read_text())
+    ours = yaml.safe_load(values["sidecarInjectorWebhook"]["templates"]["prepare-proxy"])
+    for container in ours["spec"]["initContainers"]:
+        (same,) = [c for c in pod["spec"]["initContainers"] if c["name"] == container["name"]]
+        context = same["securityContext"] | container["securityContext"]
+        same |= container | {"securityContext": context}
+    return pod
+
+
+def misspelt_is_refused(manifest):
+    wrong = yaml.safe_load(yaml.safe_dump(manifest).replace("readOnlyRootFilesystem", "readonlyRootFilesystem"))
+    try:
+        validate(wrong)
+    except kubernetes_validate.ValidationError:
+        return
+    raise AssertionError("the schemas accept a field that does not exist")
+
+
+manifests = [m for f in sorted(deploy.glob("*.yaml")) for m in yaml.safe_load_all(f.read_text()) if "kind" in m]
+for manifest in manifests:
+    validate(manifest)
+misspelt_is_refused(next(m for m in manifests if m["kind"] == "Pod"))
+run_init(injected(edited("0.7")), "--to-ports 15001")
+run_init(injected(edited("1.0")), "--dport 9090")
+run_init(overlaid(), "--to-ports 15006")
+print(f"ok    {len(manifests)} manifests and the pods of 3 injectors fit the API schemas of Kubernetes {', '.join(VERSIONS)}; "
+      "their init commands are accepted")
