@@ -18,6 +18,8 @@ mod plan;
 mod refusal;
 mod seen;
 mod store;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod xt;
 

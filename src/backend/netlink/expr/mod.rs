@@ -281,3 +281,37 @@ fn numbers(w: &mut Writer, attributes: &[(u16, u32)]) {
 fn value(w: &mut Writer, kind: u16, bytes: &[u8]) {
     w.nest(kind, |w| w.bytes(1, bytes));
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The expressions as they come back from the bytes that were written.
+    pub fn through_bytes(exprs: &[Expr]) -> Vec<Expr> {
+        let mut w = Writer::default();
+        exprs.iter().for_each(|e| e.write(&mut w));
+        Expr::read_list(w.as_slice()).expect("our own bytes are sound")
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_known_makes_the_expression_opaque() {
+        let mut w = Writer::default();
+        w.nest(LIST_ELEMENT, |w| {
+            w.string(NAME, "meta");
+            w.nest(DATA, |w| {
+                numbers(w, &[(2, meta::MARK), (1, REGISTER), (9, 1)]);
+            });
+        });
+        let read = Expr::read_list(w.as_slice()).unwrap();
+        assert_eq!(read, [Expr::Other("meta".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Expr::read_list(&bytes);
+            let _ = Expr::read(&bytes);
+        }
+    }
+}

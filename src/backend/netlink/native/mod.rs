@@ -271,3 +271,6 @@ fn state_bit(state: ConnState) -> u32 {
         ConnState::Untracked => 1 << 6,
     }
 }
+
+#[cfg(test)]
+mod tests;

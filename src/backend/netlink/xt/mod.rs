@@ -92,3 +92,55 @@ fn rank(m: &Match) -> u8 {
         _ => 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::netlink::expr;
+    use crate::ruleset::strategy;
+    use proptest::prelude::*;
+
+    /// The rule as it comes back from the bytes that were written.
+    fn through_bytes(rule: &Rule, family: Family) -> Option<Understood> {
+        let exprs = write(rule, family).expect("iptables has a form for it");
+        read(&expr::tests::through_bytes(&exprs), family)
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(
+            (family, rule) in prop::sample::select(&Family::ALL[..])
+                .prop_flat_map(|f| (Just(f), strategy::rule(f)))
+        ) {
+            let back = through_bytes(&rule, family).expect("our own rule is understood");
+            prop_assert_eq!(back.comment, rule.why.as_ref().map(Why::to_string));
+            prop_assert_eq!(back.rule, rule);
+        }
+
+        /// Whatever is changed in the bytes of an extension, it is read as what it says, or not.
+        #[test]
+        fn a_changed_byte_is_noticed(
+            rule in strategy::rule(Family::V4),
+            (at, to) in (any::<prop::sample::Index>(), any::<u8>()),
+        ) {
+            let mut exprs = write(&rule, Family::V4).expect("iptables has a form for it");
+            let mut infos: Vec<&mut Vec<u8>> = exprs.iter_mut().filter_map(|e| match e {
+                Expr::Match(e) | Expr::Target(e) => Some(&mut e.info),
+                _ => None,
+            }).collect();
+            prop_assume!(!infos.is_empty());
+            let which = at.index(infos.len());
+            let info = &mut infos[which];
+            let byte = at.index(info.len());
+            prop_assume!(info[byte] != to);
+            info[byte] = to;
+            if let Some(Understood { rule: read, comment }) = read(&exprs, Family::V4) {
+                let known = Why::from_comment(comment.as_deref().unwrap_or_default());
+                prop_assert_eq!(&read.why, &known);
+                if known.is_some() || comment.is_none() {
+                    prop_assert_eq!(write(&read, Family::V4).unwrap(), exprs);
+                }
+            }
+        }
+    }
+}

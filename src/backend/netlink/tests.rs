@@ -1,0 +1,372 @@
+//! Kernels that misbehave, played by a transport.
+
+use super::Netlink;
+use crate::backend::{Backend, BackendError, Feature, Store};
+use crate::netlink::{Attributes, Transport, Writer};
+use crate::ruleset::{
+    BaseChange, ChainName, ChainRewrite, Change, Family, Match, Owner, Rule, TableChange,
+    TableName, Target,
+};
+use nix::errno::Errno;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::io;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const MULTI: u16 = 2;
+const CAPPED_WITH_WORDS: u16 = 0x300;
+const GET_GENERATION: u16 = 0xa10;
+const BATCH_BEGIN: u16 = 0x10;
+
+type Answers = Vec<io::Result<Vec<u8>>>;
+
+/// A kernel that answers what a function says.
+struct Played<F> {
+    kernel: F,
+    answers: VecDeque<io::Result<Vec<u8>>>,
+    /// The largest datagram it takes.
+    room: usize,
+}
+
+impl<F: FnMut(&Sent) -> Answers> Transport for Played<F> {
+    fn send(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let sent = Sent(parts.concat());
+        assert!(sent.0.len() <= self.room);
+        self.answers.extend((self.kernel)(&sent));
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let answer = self.answers.pop_front();
+        *buffer = answer.unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
+        Ok(())
+    }
+
+    fn capacity(&mut self, _: usize) -> io::Result<usize> {
+        Ok(self.room)
+    }
+}
+
+/// A datagram on its way to the kernel.
+struct Sent(Vec<u8>);
+
+impl Sent {
+    /// Type, sequence number and bytes of each message.
+    fn messages(&self) -> Vec<(u16, u32, &[u8])> {
+        let mut messages = Vec::new();
+        let mut rest = self.0.as_slice();
+        while let Some(header) = rest.first_chunk::<16>() {
+            let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
+            let (message, behind) = rest.split_at(word(0) as usize);
+            messages.push((word(4) as u16, word(8), message));
+            rest = behind;
+        }
+        messages
+    }
+
+    fn kind(&self) -> u16 {
+        self.messages()[0].0
+    }
+
+    fn sequence(&self) -> u32 {
+        self.messages()[0].1
+    }
+
+    /// The message that holds some text: its sequence number, and where the text stands.
+    fn find(&self, text: &str) -> (u32, usize) {
+        let at = |message: &[u8]| {
+            let mut windows = message.windows(text.len());
+            windows.position(|w| w == text.as_bytes())
+        };
+        let mut messages = self.messages().into_iter();
+        messages
+            .find_map(|(_, sequence, message)| Some((sequence, at(message)?)))
+            .expect("a message with this text")
+    }
+}
+
+fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.message(kind, flags, sequence, |w| w.raw(payload));
+    w.as_slice().to_vec()
+}
+
+/// An acknowledgement, or a refusal with words and an offset.
+fn answer(sequence: u32, errno: i32, words: &str, offset: usize) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.message(NLMSG_ERROR, CAPPED_WITH_WORDS, sequence, |w| {
+        w.raw(&(-errno).to_ne_bytes());
+        w.raw(&[0; 16]);
+        w.string(1, words);
+        w.bytes(2, &(offset as u32).to_ne_bytes());
+    });
+    w.as_slice().to_vec()
+}
+
+fn generation(sequence: u32, generation: u32) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.message(0xa0f, 0, sequence, |w| {
+        w.raw(&[0; 4]);
+        w.u32(1, generation);
+    });
+    w.as_slice().to_vec()
+}
+
+fn done(sequence: u32) -> Vec<u8> {
+    message(NLMSG_DONE, MULTI, sequence, &[0; 4])
+}
+
+/// An empty nf_tables at generation 7, that answers a commit with what a function says.
+fn empty_until(mut commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
+    move |sent| match sent.kind() {
+        BATCH_BEGIN => commit(sent),
+        GET_GENERATION => vec![Ok(generation(sent.sequence(), 7))],
+        _ => vec![Ok(done(sent.sequence()))],
+    }
+}
+
+fn played<F: FnMut(&Sent) -> Answers>(kernel: F, room: usize) -> Netlink<Played<F>> {
+    let transport = Played {
+        kernel,
+        answers: VecDeque::new(),
+        room,
+    };
+    Netlink::new(transport, Store::Xt)
+}
+
+/// One of our chains with a few rules, and a jump to it.
+fn change(rules: usize) -> Change {
+    let ours = ChainName::fixed("ISTIO_OUTPUT");
+    let owner = Match::owner(Owner::Uid(1337));
+    let rule = Rule::new("bypass-envoy", [owner], Target::Return);
+    let jump = Rule::new("install", [], Target::Jump(ours.clone()));
+    Change {
+        tables: vec![TableChange {
+            family: Family::V4,
+            name: TableName::Nat,
+            rewrite: vec![ChainRewrite {
+                name: ours,
+                exists: false,
+                rules: vec![rule; rules],
+            }],
+            remove: vec![],
+            base: vec![BaseChange {
+                chain: ChainName::OUTPUT,
+                delete: vec![],
+                head: vec![],
+                tail: vec![jump],
+            }],
+        }],
+    }
+}
+
+/// What a commit comes to when the kernel answers it like this.
+fn commit(answers: impl FnMut(&Sent) -> Answers) -> Result<(), BackendError> {
+    let mut backend = played(empty_until(answers), usize::MAX);
+    backend.read().unwrap();
+    backend.commit(&change(2))
+}
+
+/// What a read comes to.
+fn read(kernel: impl FnMut(&Sent) -> Answers) -> Result<(), BackendError> {
+    played(kernel, usize::MAX).read().map(drop)
+}
+
+fn lost() -> io::Error {
+    Errno::ENOBUFS.into()
+}
+
+#[test]
+fn an_acknowledgement_is_success() {
+    commit(|_| vec![Ok(answer(9, 0, "", 0))]).unwrap();
+}
+
+#[test]
+fn a_newer_generation_means_to_read_again() {
+    let error = commit(|_| vec![Ok(answer(0, Errno::ERESTART as i32, "", 0))]).unwrap_err();
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_lost_answer_means_to_read_again() {
+    let error = commit(|_| vec![Err(lost())]).unwrap_err();
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn of_lost_answers_the_one_that_is_left_counts() {
+    let refused = |sent: &Sent| {
+        let (sequence, _) = sent.find("owner");
+        vec![
+            Err(lost()),
+            Ok(answer(sequence, Errno::EINVAL as i32, "", 0)),
+        ]
+    };
+    let error = commit(refused).unwrap_err();
+    assert!(matches!(error, BackendError::Refused { .. }), "{error:?}");
+    commit(|_| vec![Err(lost()), Ok(answer(9, 0, "", 0))]).unwrap();
+}
+
+#[test]
+fn silence_is_an_error() {
+    let error = commit(|_| vec![]).unwrap_err();
+    assert!(matches!(error, BackendError::Io { .. }), "{error:?}");
+}
+
+#[test]
+fn a_refusal_names_the_rule_and_repeats_the_kernels_words() {
+    let busy = |sent: &Sent| {
+        let (sequence, _) = sent.find("owner");
+        vec![
+            Ok(answer(sequence, Errno::EBUSY as i32, "not now", 0)),
+            Ok(answer(99, 0, "", 0)),
+        ]
+    };
+    let error = commit(busy).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "adding \"-A ISTIO_OUTPUT -m owner --uid-owner 1337 -m comment \
+         --comment \"istio/bypass-envoy\" -j RETURN\" to IPv4 table nat: \
+         Device or resource busy (not now)"
+    );
+}
+
+#[test]
+fn an_unknown_extension_is_named() {
+    let missing = |sent: &Sent| {
+        let (sequence, at) = sent.find("owner");
+        // The list element begins with its own header, the expression's name with its header, the
+        // data's and the extension's name's.
+        let element = at - 4 - 4 - "match\0\0\0".len() - 4 - 4;
+        vec![Ok(answer(sequence, Errno::ENOENT as i32, "", element))]
+    };
+    match commit(missing).unwrap_err() {
+        BackendError::Missing { feature, .. } => {
+            assert_eq!(feature, Feature::Xt("owner".to_owned()));
+        }
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn no_permission_is_not_an_absent_feature() {
+    let error = commit(|_| vec![Ok(answer(0, Errno::EPERM as i32, "", 0))]).unwrap_err();
+    assert!(
+        matches!(error, BackendError::NotPermitted { .. }),
+        "{error:?}"
+    );
+    let error = read(|s| vec![Ok(answer(s.sequence(), Errno::EPERM as i32, "", 0))]).unwrap_err();
+    assert!(
+        matches!(error, BackendError::NotPermitted { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_kernel_without_nf_tables_is_told() {
+    let unknown = |s: &Sent| vec![Ok(answer(s.sequence(), Errno::EINVAL as i32, "", 0))];
+    match read(unknown).unwrap_err() {
+        BackendError::Missing { feature, .. } => assert_eq!(feature, Feature::NfTables),
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_commit_during_a_dump_means_to_read_again() {
+    let mut now = 7;
+    let moving = move |sent: &Sent| match sent.kind() {
+        GET_GENERATION => {
+            now += 1;
+            vec![Ok(generation(sent.sequence(), now))]
+        }
+        _ => vec![Ok(done(sent.sequence()))],
+    };
+    let error = read(moving).unwrap_err();
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_dump_that_is_cut_short_is_not_taken_for_whole() {
+    let dump = |answers: fn(u32) -> Answers| {
+        read(move |sent| match sent.kind() {
+            GET_GENERATION => vec![Ok(generation(sent.sequence(), 7))],
+            _ => answers(sent.sequence()),
+        })
+        .unwrap_err()
+    };
+    let error = dump(|_| vec![]);
+    assert!(matches!(error, BackendError::Io { .. }), "{error:?}");
+    let error = dump(|_| vec![Err(Errno::EMSGSIZE.into())]);
+    assert!(matches!(error, BackendError::Io { .. }), "{error:?}");
+    let error = dump(|_| vec![Err(lost())]);
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+    let error = dump(|s| vec![Ok(message(NLMSG_DONE, MULTI | 0x10, s, &[0; 4]))]);
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+    let error = dump(|s| vec![Ok(done(s)[..18].to_vec())]);
+    assert!(matches!(error, BackendError::Io { .. }), "{error:?}");
+}
+
+#[test]
+fn a_small_socket_gets_parts_of_which_the_last_hooks_in() {
+    let mut transactions = Vec::new();
+    let kernel = empty_until(|sent| {
+        let generation = Attributes::new(&sent.messages()[0].2[20..]).next();
+        let generation = generation.unwrap().unwrap().1.to_vec();
+        let hooks = sent.messages().iter().any(|(_, _, m)| {
+            m.windows(6).any(|w| w == b"OUTPUT") && !m.windows(12).any(|w| w == b"ISTIO_OUTPUT")
+        });
+        transactions.push((generation, hooks));
+        vec![Ok(answer(9, 0, "", 0))]
+    });
+    let mut backend = played(kernel, 2000);
+    backend.read().unwrap();
+    backend.commit(&change(10)).unwrap();
+    drop(backend);
+    assert!(transactions.len() > 2, "{transactions:?}");
+    let (last, before) = transactions.split_last().unwrap();
+    assert!(last.1 && before.iter().all(|(_, hooks)| !hooks));
+    for (i, (generation, _)) in transactions.iter().enumerate() {
+        assert_eq!(*generation, (7 + i as u32).to_be_bytes());
+    }
+}
+
+proptest! {
+    /// Whatever comes instead of a dump: no panic, and an end.
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8),
+        kinds in prop::collection::vec(0xa00..0xa11u16, 8),
+        native in any::<bool>(),
+    ) {
+        let kernel = |sent: &Sent| {
+            let sequence = sent.sequence();
+            if sent.kind() == GET_GENERATION {
+                return vec![Ok(generation(sequence, 7))];
+            }
+            let framed = |(d, kind): (&Vec<u8>, &u16)| Ok(message(*kind, MULTI, sequence, d));
+            let mut answers: Answers = datagrams.iter().zip(&kinds).map(framed).collect();
+            answers.extend(datagrams.first().cloned().map(Ok));
+            answers.push(Ok(done(sequence)));
+            answers
+        };
+        let mut backend = played(kernel, usize::MAX);
+        backend.store = if native { Store::Native } else { Store::Xt };
+        let _ = backend.read();
+    }
+}
