@@ -8,6 +8,7 @@ mod lab;
 mod clean;
 mod converge;
 mod kill;
+mod polite;
 mod poor;
 mod recorded;
 mod starts;

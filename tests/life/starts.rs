@@ -2,7 +2,7 @@
 
 use crate::BACKENDS;
 use crate::lab::{Family, Namespace, Variant, product};
-use crate::world::{OTHER, SOME, apply};
+use crate::world::{ISTIO, OTHER, SOME, apply};
 
 /// A state to start from.
 pub struct Start {
@@ -31,7 +31,16 @@ pub const STARTS: &[Start] = &[
     differs("other options", |ns, backend| {
         must(apply(ns, backend, OTHER))
     }),
-    differs("nginmesh's own mess of everything", everything_at_once),
+    differs("another mesh", |ns, backend| {
+        must(apply(ns, backend, "--mesh istio-1.0 -b * -i 10.0.0.0/8"))
+    }),
+    differs(
+        "another mesh with TPROXY, DNS and interfaces",
+        |ns, backend| {
+            must(apply(ns, backend, ISTIO));
+        },
+    ),
+    differs("rules in every implementation", everything_at_once),
     differs("half a script", |ns, backend| {
         script(ns, backend, |i, _| i < 4)
     }),

@@ -7,6 +7,10 @@ use std::process::Output;
 pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
 pub const OTHER: &str = "-p 15999 -u 2000,3000 -i 10.0.0.0/8,192.168.0.0/16";
 
+/// Everything at once that Istio's mesh has: TPROXY with its own mark and table, DNS, interfaces.
+pub const ISTIO: &str = "--mesh istio -m TPROXY -b * -i * -t 77 -r 99 -c eth1,docker0 -k br0 \
+    --drop-invalid --redirect-dns --capture-all-dns";
+
 /// How a run of the product ended.
 #[derive(Debug)]
 pub struct Done {
