@@ -25,7 +25,7 @@ RUN set -e; \
       printf '[target.%s]\nlinker = "%s-linux-gnu-gcc"\n' "$target" "$cpu" >>"$CARGO_HOME/config.toml"; \
     fi; \
     printf '[build]\ntarget = "%s"\nrustflags = ["-C", "target-feature=+crt-static"]\n' "$target" >>"$CARGO_HOME/config.toml"
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
 
 FROM toolchain AS build
