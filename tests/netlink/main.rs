@@ -3,7 +3,9 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod limits;
 mod native;
+mod others;
 mod xt;
 mod zoo;
 
