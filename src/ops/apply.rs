@@ -119,7 +119,7 @@ impl Run {
             return Ok(true);
         }
         let live = turn::read(&mut *written.backend)?;
-        Ok(plan(&live, &written.wanted).is_empty())
+        Ok(plan(&live, &written.backend.shape(&written.wanted)).is_empty())
     }
 
     /// Removes all that is ours from every store but `keep`. Returns whether there was anything.

@@ -96,21 +96,24 @@ fn apply(
     if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
         return Err(Error::HostNetwork);
     }
-    let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, wanted, host))?;
+    let unmapped = unmapped::explain(wanted, host);
+    let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, &unmapped))?;
+    if let Some(problem) = unmapped {
+        log::warn!("{problem}");
+    }
     let took = start.elapsed();
     log::info!("{}", summary::applied(config, wanted, &done, took));
     Ok(())
 }
 
 /// Adds to a refusal what the kernel does not say.
-fn explain(error: Error, wanted: &Ruleset, host: &dyn Host) -> Error {
-    let refused = matches!(error, Error::Backend(BackendError::Refused { .. }));
-    match unmapped::explain(wanted, host).filter(|_| refused) {
-        Some(remedy) => Error::Explained {
+fn explain(error: Error, unmapped: &Option<String>) -> Error {
+    match (error, unmapped) {
+        (error @ Error::Backend(BackendError::Refused { .. }), Some(remedy)) => Error::Explained {
             source: Box::new(error),
-            remedy,
+            remedy: remedy.clone(),
         },
-        None => error,
+        (error, _) => error,
     }
 }
 

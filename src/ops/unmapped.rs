@@ -22,8 +22,8 @@ pub fn explain(wanted: &Ruleset, host: &dyn Host) -> Option<String> {
     missing.dedup();
     (!missing.is_empty()).then(|| {
         format!(
-            "this user namespace has no {} (see /proc/self/uid_map and gid_map), and so the kernel takes no rule \
-             about it: map it, or give the proxy another user",
+            "this user namespace has no {} (see /proc/self/uid_map and gid_map): the kernel takes no rule about it, \
+             or one that is never true; map it, or give the proxy another user",
             missing.join(", ")
         )
     })

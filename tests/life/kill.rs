@@ -2,7 +2,7 @@
 
 use crate::lab::{Namespace, product};
 use crate::on_every_backend;
-use crate::world::{OTHER, SOME, apply, rules, run, same};
+use crate::world::{ISTIO, OTHER, SOME, apply, rules, run, same};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -13,8 +13,18 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How many times each backend is killed.
-const KILLS: u32 = 200;
+/// How many times an apply is killed: tools that are started make it slower.
+fn kills(backend: &str) -> u32 {
+    match is_whole(backend) {
+        true => 300,
+        false => 100,
+    }
+}
+
+/// Netlink changes everything at once, the iptables tools one table after the other.
+fn is_whole(backend: &str) -> bool {
+    !backend.starts_with("iptables")
+}
 
 /// What the kernel may hold, by what was wanted.
 struct States(Vec<String>);
@@ -31,7 +41,7 @@ impl States {
         ))
     }
 
-    /// Netlink changes everything at once, the iptables tools one table after the other.
+    /// Fails unless all, or each table of its own, is as one of the states has it.
     fn allow(&self, found: &str, whole: bool) -> Result<(), String> {
         let parts = |state: &str| match whole {
             true => HashMap::from([(String::new(), state.to_owned())]),
@@ -104,17 +114,16 @@ fn any_lives(group: Pid) -> bool {
 fn a_kill_leaves_the_old_state_or_the_new_one() {
     on_every_backend(|backend| {
         let states = States::of(backend, &[SOME, OTHER])?;
-        let whole = !backend.starts_with("iptables");
         let namespace = Namespace::new();
         apply(&namespace, backend, OTHER)?;
         let start = Instant::now();
         apply(&namespace, backend, SOME)?;
         let takes = start.elapsed();
-        for i in 0..KILLS {
+        for i in 0..kills(backend) {
             let options = if i % 2 == 0 { OTHER } else { SOME };
             let line = format!("--backend {backend} {options}");
             apply_and_kill(&namespace, &line, part_of(takes), i % 3 == 0);
-            states.allow(&rules(&namespace), whole)?;
+            states.allow(&rules(&namespace), is_whole(backend))?;
         }
         apply(&namespace, backend, SOME)?;
         same(&states.0[0], &rules(&namespace), "the next apply")
@@ -126,9 +135,8 @@ fn a_killed_clean_is_repaired_by_the_next_one() {
     on_every_backend(|backend| {
         let states = States::of(backend, &[SOME])?;
         let states = States([states.0, vec![String::new()]].concat());
-        let whole = !backend.starts_with("iptables");
         let namespace = Namespace::new();
-        for i in 0..KILLS / 4 {
+        for i in 0..kills(backend) / 4 {
             apply(&namespace, backend, SOME)?;
             apply_and_kill(
                 &namespace,
@@ -138,10 +146,40 @@ fn a_killed_clean_is_repaired_by_the_next_one() {
             );
             let found = rules(&namespace);
             if !found.is_empty() {
-                states.allow(&found, whole)?;
+                states.allow(&found, is_whole(backend))?;
             }
         }
         run(&namespace, "clean").expect(0, "clean")?;
         same("", &rules(&namespace), "the next clean")
+    });
+}
+
+/// Whatever is there of TPROXY's rules, packets that they mark have their route.
+#[test]
+fn a_kill_never_leaves_tproxy_without_its_route() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        let lines = [ISTIO, SOME].map(|options| format!("--backend {backend} {options}"));
+        let mut seen = 0;
+        for i in 0..kills(backend) / 3 {
+            let delay = part_of(Duration::from_millis(if is_whole(backend) {
+                10
+            } else {
+                200
+            }));
+            apply_and_kill(&namespace, &lines[i as usize % 2], delay, i % 3 == 0);
+            let found = rules(&namespace);
+            let marks = found.contains("--on-port") || found.contains("tproxy to");
+            let route = found.contains("fwmark 0x4d lookup 99")
+                && found.contains("local default dev lo table 99");
+            if marks && !route {
+                return Err(format!("marked packets go nowhere:\n{found}"));
+            }
+            seen += u32::from(marks);
+        }
+        match seen {
+            0 => Err("TPROXY was never there".to_owned()),
+            _ => Ok(()),
+        }
     });
 }

@@ -16,7 +16,7 @@ mod together;
 mod world;
 
 /// Every backend that writes; each test here is made for all of them.
-const BACKENDS: &[&str] = &["netlink", "iptables-nft", "iptables-legacy"];
+const BACKENDS: &[&str] = &["netlink", "nftables", "iptables-nft", "iptables-legacy"];
 
 /// Runs a check on every backend, and tells of all that fail.
 fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {

@@ -2,7 +2,7 @@
 //! these, their counters and handles.
 
 use crate::lab::{Family, Namespace, Variant};
-use crate::starts::variant;
+use crate::starts::{load, variant};
 use crate::world::{Done, OTHER, SOME, apply, rules, run, same};
 use crate::{BACKENDS, on_every_backend};
 use std::process::Command;
@@ -132,6 +132,10 @@ impl Namespace {
 #[test]
 fn rules_between_ours_keep_their_places() {
     on_every_backend(|backend| {
+        // In its own tables it meets nobody.
+        if backend == "nftables" {
+            return Ok(());
+        }
         let namespace = Namespace::new();
         let tool = Family::V4.tool(variant(backend), "");
         apply(&namespace, backend, SOME)?;
@@ -194,13 +198,6 @@ table ip nat {
     }
 }
 "#;
-
-fn load(namespace: &Namespace, text: &str) {
-    let done: Done = namespace
-        .run_with_input(Command::new("nft").args(["-f", "-"]), text)
-        .into();
-    done.expect(0, "nft").unwrap();
-}
 
 #[test]
 fn native_tables_stay() {

@@ -2,7 +2,8 @@
 
 use crate::BACKENDS;
 use crate::lab::{Family, Namespace, Variant, product};
-use crate::world::{ISTIO, OTHER, SOME, apply};
+use crate::world::{Done, ISTIO, OTHER, SOME, apply};
+use std::process::Command;
 
 /// A state to start from.
 pub struct Start {
@@ -50,6 +51,13 @@ pub const STARTS: &[Start] = &[
     differs("jumps first, and twice", jumps_twice),
     differs("rules in the wrong order", reordered),
     differs("surplus rules in our chains", surplus),
+    differs("tables of ours that somebody has been at", |ns, _| {
+        load(ns, NATIVE_MESS)
+    }),
+    differs("the same over an apply", |ns, backend| {
+        must(apply(ns, backend, SOME));
+        load(ns, NATIVE_MESS);
+    }),
     differs("empty chains of ours everywhere", empty_chains),
     differs("chains of ours that hang together", entangled),
 ];
@@ -162,7 +170,38 @@ fn reordered(namespace: &Namespace, backend: &str) {
     });
 }
 
+/// Rules and chains in nftables' tables that the product would not write.
+const NATIVE_MESS: &str = "
+table ip prepare-proxy-nat {
+    chain ISTIO_OLD { counter packets 1 bytes 40 return; }
+    chain ISTIO_REDIRECT {
+        ip daddr { 203.0.113.9, 203.0.113.10 } counter return
+        tcp dport vmap { 443 : return, 80 : jump ISTIO_OLD }
+    }
+    chain OUTPUT {
+        type nat hook output priority -101; policy accept;
+        meta l4proto udp jump ISTIO_REDIRECT
+        tcp dport 1-5 counter goto ISTIO_OLD
+        ip ttl 7 counter accept comment \"istio/nothing-known\"
+    }
+}
+table ip6 prepare-proxy-mangle {
+    chain ISTIO_X { }
+}
+";
+
+/// Feeds nft.
+pub fn load(namespace: &Namespace, text: &str) {
+    let done: Done = namespace
+        .run_with_input(Command::new("nft").args(["-f", "-"]), text)
+        .into();
+    must(done.expect(0, "nft"));
+}
+
 fn surplus(namespace: &Namespace, backend: &str) {
+    if backend == "nftables" {
+        return load(namespace, NATIVE_MESS);
+    }
     must(apply(namespace, backend, SOME));
     let rules = "-t nat -A ISTIO_REDIRECT -j ACCEPT
                  -t nat -I ISTIO_OUTPUT -p tcp --dport 443 -m comment --comment istio/mine -j RETURN

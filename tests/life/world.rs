@@ -64,9 +64,9 @@ pub fn rules(namespace: &Namespace) -> String {
             chains.extend(saved(&family.tool(variant, ""), &text));
         }
     }
+    chains.extend(native(&namespace.sh("nft list ruleset")));
     chains.sort();
-    let native = native_tables(&namespace.sh("nft list ruleset"));
-    chains.join("") + &native + &routing(namespace)
+    chains.join("") + &routing(namespace)
 }
 
 /// The chains in the output of iptables-save that hold a rule or are no base chain.
@@ -90,10 +90,17 @@ fn saved(tool: &str, text: &str) -> Vec<String> {
     chains
 }
 
-/// The tables that only the product makes.
-fn native_tables(ruleset: &str) -> String {
-    let tables = ruleset.split_inclusive("\n}\n");
-    tables.filter(|t| t.contains(" prepare-proxy-")).collect()
+/// What is in the tables that only the product makes, chain by chain and set by set.
+fn native(ruleset: &str) -> Vec<String> {
+    let tables = ruleset
+        .split("\n}\n")
+        .filter(|t| t.contains(" prepare-proxy-"));
+    let parts = tables.flat_map(|table| {
+        let (name, body) = table.split_once(" {\n").unwrap_or((table, ""));
+        body.split("\n\n")
+            .map(move |part| format!("{name}\n{part}\n"))
+    });
+    parts.collect()
 }
 
 /// What is wanted beside rules: policy routes, and addresses of lo.
