@@ -76,11 +76,16 @@ pub fn has_global_ipv6(host: &dyn Host) -> io::Result<bool> {
     Ok(host.addresses()?.iter().any(global))
 }
 
+/// Whether this runs in a container of Kubernetes, as opposed to a host of one's own.
+pub fn is_in_kubernetes(host: &dyn Host) -> bool {
+    host.env("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// Whether this is a container that shares its node's network: the kernel's first network
 /// namespace, seen from inside Kubernetes. `netdev_max_backlog` exists in that namespace only.
 pub fn is_kubernetes_node(host: &dyn Host) -> bool {
     let first = host
         .file(Path::new("/proc/sys/net/core/netdev_max_backlog"))
         .is_ok();
-    first && host.env("KUBERNETES_SERVICE_HOST").is_some()
+    first && is_in_kubernetes(host)
 }

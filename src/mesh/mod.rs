@@ -7,6 +7,8 @@ mod istio_1_0;
 mod nginmesh;
 mod shared;
 
+pub use shared::INBOUND;
+
 use crate::config::{Config, Opt, Profile};
 use crate::ruleset::{ChainName, Family, Rule, Ruleset, TableName};
 use ipnet::IpNet;

@@ -92,18 +92,28 @@ fn apply(
     start: Instant,
     host: &dyn Host,
 ) -> Result<(), Error> {
+    is_a_place_for_rules(invocation.allow_host_network, host)?;
     may_change_rules()?;
-    if !invocation.allow_host_network && facts::is_kubernetes_node(host) {
-        return Err(Error::HostNetwork);
-    }
     let unmapped = unmapped::explain(wanted, host);
     let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, &unmapped))?;
     if let Some(problem) = unmapped {
         log::warn!("{problem}");
     }
     let took = start.elapsed();
-    log::info!("{}", summary::applied(config, wanted, &done, took));
+    let on_a_host = !facts::is_in_kubernetes(host);
+    log::info!(
+        "{}",
+        summary::applied(config, wanted, &done, took, on_a_host)
+    );
     Ok(())
+}
+
+/// Refuses the network of a Kubernetes node, unless that is what is wanted.
+fn is_a_place_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
+    match facts::is_kubernetes_node(host) && !allow_host_network {
+        true => Err(Error::HostNetwork),
+        false => Ok(()),
+    }
 }
 
 /// Adds to a refusal what the kernel does not say.
@@ -202,5 +212,54 @@ fn print(out: &mut dyn Write, text: &str) -> Result<Exit, Error> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
         _ => Ok(Exit::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::io;
+    use std::net::IpAddr;
+
+    /// A host of which only two things are known.
+    struct Place {
+        first_namespace: bool,
+        kubernetes: bool,
+    }
+
+    impl Host for Place {
+        fn env(&self, name: &str) -> Option<OsString> {
+            (self.kubernetes && name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".into())
+        }
+
+        fn file(&self, path: &Path) -> io::Result<String> {
+            let known = path.ends_with("netdev_max_backlog") && self.first_namespace;
+            known
+                .then(String::new)
+                .ok_or(io::ErrorKind::NotFound.into())
+        }
+
+        fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn only_the_network_of_a_node_is_refused_and_only_unless_allowed() {
+        for (first_namespace, kubernetes, allow, refused) in [
+            (true, true, false, true),
+            (true, true, true, false),
+            (true, false, false, false),
+            (false, true, false, false),
+            (false, false, false, false),
+        ] {
+            let place = Place {
+                first_namespace,
+                kubernetes,
+            };
+            let result = is_a_place_for_rules(allow, &place);
+            assert_eq!(matches!(result, Err(Error::HostNetwork)), refused);
+        }
     }
 }

@@ -2,12 +2,20 @@
 
 use super::apply::Applied;
 use crate::config::{Config, Dns, Mode, Selection};
-use crate::ruleset::Ruleset;
+use crate::mesh;
+use crate::ruleset::{Match, Ruleset, Side, Target, Test};
 use std::fmt::Display;
 use std::time::Duration;
 
-/// What is captured, what is exempt, how many rules, which backend, how long.
-pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration) -> String {
+/// What is captured, what is exempt, how many rules, which backend, how long; and, on a host that
+/// people log in to, whether they now do so through the proxy.
+pub fn applied(
+    config: &Config,
+    wanted: &Ruleset,
+    done: &Applied,
+    took: Duration,
+    on_a_host: bool,
+) -> String {
     let verb = match done.changed {
         true => "installed",
         false => "already in place",
@@ -18,8 +26,12 @@ pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration
         .map(|f| f.to_string())
         .collect();
     format!(
-        "{verb}: inbound {}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
+        "{verb}: inbound {}{}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
         inbound(config),
+        match on_a_host && captures_ssh(config, wanted) {
+            true => " (SSH on port 22 too: without the proxy nobody logs in)",
+            false => "",
+        },
         outbound(config),
         dns(config),
         exempt(config),
@@ -50,6 +62,27 @@ fn inbound(config: &Config) -> String {
         Selection::Only(ports) if ports.is_empty() => "nothing".to_owned(),
         Selection::Only(ports) => format!("{} to port {port}{how}", some(ports, "TCP port")),
     }
+}
+
+/// The port that people log in to a host through.
+const SSH: u16 = 22;
+
+/// Whether new connections to sshd go to the proxy: inbound ports have it, and no rule lets it by.
+fn captures_ssh(config: &Config, wanted: &Ruleset) -> bool {
+    let asked_for = match &config.inbound_ports {
+        Selection::All => true,
+        Selection::Only(ports) => ports.iter().any(|p| p.contains(SSH)),
+    };
+    let is_ssh = |m: &Match| match &m.test {
+        Test::Port { side, ports } => !m.not && *side == Side::Destination && ports.contains(SSH),
+        _ => false,
+    };
+    let chains = wanted.tables.iter().flat_map(|t| &t.chains);
+    let let_by = chains
+        .filter(|c| c.name == mesh::INBOUND)
+        .flat_map(|c| &c.rules)
+        .any(|r| r.target == Target::Return && r.matches.iter().any(is_ssh));
+    asked_for && !let_by
 }
 
 fn outbound(config: &Config) -> String {
