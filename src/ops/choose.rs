@@ -1,6 +1,9 @@
 //! Which backend writes.
 
+use super::plan::plan;
+use super::turn;
 use crate::backend::{Backend, BackendError, netlink};
+use crate::ruleset::Ruleset;
 
 #[cfg(feature = "iptables")]
 use crate::backend::iptables::{Iptables, Variant, legacy_tables_in_use};
@@ -78,7 +81,12 @@ fn automatic() -> Vec<Candidate> {
             open: iptables_legacy,
         }];
     }
-    vec![
+    let stays = is_home(native) && !is_home(xt);
+    let settled = stays.then_some(Candidate {
+        reason: "rules of ours are there already",
+        open: native,
+    });
+    let others = [
         Candidate {
             reason: "one transaction, and no other program",
             open: xt,
@@ -92,7 +100,14 @@ fn automatic() -> Vec<Candidate> {
             reason: "this kernel has no nf_tables",
             open: iptables_legacy,
         },
-    ]
+    ];
+    settled.into_iter().chain(others).collect()
+}
+
+/// Whether rules of ours are in a store: there they stay, as a diff says.
+fn is_home(open: Open) -> bool {
+    let live = open().and_then(|mut backend| turn::read(&mut *backend));
+    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
 }
 
 /// A backend for every store in which rules of ours can be, however they came there.

@@ -5,6 +5,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod auto;
 mod clean;
 mod converge;
 mod kill;
