@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// The addresses behind `nameserver`, each once, in their order and without scopes (`%eth0`), which
+/// The addresses behind `nameserver`, in their order and without the scopes of IPv6 (`%eth0`), which
 /// rules cannot ask for. What is no address is skipped with a warning.
 pub fn nameservers(text: &str) -> Vec<IpAddr> {
     let mut servers = Vec::new();
@@ -12,14 +12,19 @@ pub fn nameservers(text: &str) -> Vec<IpAddr> {
             continue;
         }
         let word = words.next().unwrap_or_default();
-        let address = word.split('%').next().unwrap_or_default();
-        match address.parse::<IpAddr>() {
-            Ok(address) if !servers.contains(&address) => servers.push(address),
-            Ok(_) => {}
-            Err(_) => log::warn!("/etc/resolv.conf: nameserver \"{word}\" is not an address"),
+        match address(word) {
+            Some(address) => servers.push(address),
+            None => log::warn!("/etc/resolv.conf: nameserver \"{word}\" is not an address"),
         }
     }
     servers
+}
+
+fn address(word: &str) -> Option<IpAddr> {
+    match word.split_once('%') {
+        Some((address, _)) => address.parse().ok().map(IpAddr::V6),
+        None => word.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -31,8 +36,10 @@ mod tests {
     fn nameservers_are_read_as_the_resolver_reads_them() {
         let text = "# nameserver 1.1.1.1\n;nameserver 2.2.2.2\nsearch a b\noptions ndots:5\n\
                     nameserver 10.96.0.10\nnameserver\t fe80::1%eth0 # local\nnameserver\n\
-                    nameserver dns.example\nnameserver 10.96.0.10\nnameservers 3.3.3.3\n";
-        let expected: Vec<IpAddr> = ["10.96.0.10", "fe80::1"].map(|a| a.parse().unwrap()).into();
+                    nameserver dns.example\nnameserver 127.0.0.1%lo\nnameserver 10.96.0.10\n\
+                    nameservers 3.3.3.3\n";
+        let expected = ["10.96.0.10", "fe80::1", "10.96.0.10"];
+        let expected: Vec<IpAddr> = expected.map(|a| a.parse().unwrap()).into();
         assert_eq!(nameservers(text), expected);
         assert_eq!(nameservers(""), Vec::<IpAddr>::new());
     }
