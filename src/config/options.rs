@@ -158,6 +158,15 @@ pub struct Given {
     pub origin: Origin,
 }
 
+impl Given {
+    /// Whether it is an empty variable, which means no more than one that is not there; but no owner
+    /// groups at all is not the same as the default, every group.
+    pub fn is_unset(&self) -> bool {
+        let variable = matches!(self.origin, Origin::Env(_) | Origin::File(..));
+        variable && self.value.is_empty() && self.opt != Opt::OwnerGroups
+    }
+}
+
 /// The name under which the value was given: what an error message points at.
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

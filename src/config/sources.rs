@@ -14,23 +14,17 @@ pub(super) fn offer_environment(
         let Some(value) = host.env(name) else {
             continue;
         };
-        if is_unset(opt, value.is_empty()) {
-            continue;
-        }
         let value = value.into_string().map_err(|_| ConfigError::BadValue {
             option: name.to_owned(),
             problem: "the value is not UTF-8".to_owned(),
         })?;
         let origin = Origin::Env(name);
-        options.offer(Given { opt, value, origin });
+        let given = Given { opt, value, origin };
+        if !given.is_unset() {
+            options.offer(given);
+        }
     }
     Ok(())
-}
-
-/// An empty variable counts as unset, as it does for the tools replaced; but no owner groups at all
-/// is not the same as the default, every group.
-fn is_unset(opt: Opt, empty: bool) -> bool {
-    empty && opt != Opt::OwnerGroups
 }
 
 /// Every variable that means something to this mesh.
@@ -70,16 +64,18 @@ pub(super) fn read_files(
     Ok(files)
 }
 
-/// Adds what the env files say.
+/// Adds what the env files say. An empty value takes back what weaker files say, but not what
+/// another name of its option says in the same file.
 pub(super) fn offer_files(options: &mut Options, files: &[EnvFile], profile: &Profile) {
     for (path, assignments) in files {
-        for (opt, name) in variables(profile) {
-            let value = assigned(assignments, name).filter(|v| !is_unset(opt, v.is_empty()));
-            if let Some(value) = value {
-                let (value, origin) = (value.to_owned(), Origin::File(name, path.clone()));
-                options.offer(Given { opt, value, origin });
-            }
-        }
+        let given = |(opt, name)| {
+            let value = assigned(assignments, name)?.to_owned();
+            let origin = Origin::File(name, path.clone());
+            Some(Given { opt, value, origin })
+        };
+        let mut layer: Vec<Given> = variables(profile).filter_map(given).collect();
+        layer.sort_by_key(|given| given.value.is_empty());
+        layer.into_iter().for_each(|given| options.offer(given));
     }
 }
 
