@@ -30,7 +30,7 @@ pub struct Profile {
     /// The options it has. One that is not listed is bad input on the command line, and is not
     /// looked for anywhere else.
     pub options: &'static [(Opt, Default)],
-    /// Whether an address without a prefix length may stand for a CIDR: iptables takes it, Istio's
+    /// Whether an address alone or with a netmask may stand for a CIDR: iptables takes it, Istio's
     /// program does not.
     pub bare_addresses: bool,
     /// Env files that are read when they exist, the weakest first: the variable that holds the
@@ -79,7 +79,7 @@ pub struct Config {
     /// Users and groups whose own traffic is exempt.
     pub proxy_uids: Vec<u32>,
     pub proxy_gids: Vec<u32>,
-    /// Both families mixed, host bits zero.
+    /// Both families mixed, as typed: with host bits, which rules do without.
     pub outbound_cidrs: Selection<IpNet>,
     pub outbound_exclude_cidrs: Vec<IpNet>,
     pub outbound_ports: Vec<PortRange>,

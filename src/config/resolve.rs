@@ -93,7 +93,7 @@ impl Resolver<'_> {
             owner_groups_exclude: self.list(Opt::OwnerGroupsExclude, |t| self.gid(t))?,
             inbound_ports: self.selection(Opt::InboundPorts, values::port_range)?,
             inbound_exclude_ports: self.list(Opt::InboundExcludePorts, values::port_range)?,
-            enable_inbound_ipv6: self.value(Opt::EnableInboundIpv6, values::switch)?,
+            enable_inbound_ipv6: self.value(Opt::EnableInboundIpv6, values::shell_switch)?,
             mode: self.value(Opt::Mode, values::mode)?,
             tproxy_mark: self.value(Opt::TproxyMark, values::mark)?,
             tproxy_route_table: self.value(Opt::TproxyRouteTable, values::route_table)?,
@@ -118,7 +118,7 @@ impl Resolver<'_> {
     /// What was given for `opt`, or the text of its default. An option that the mesh does not have
     /// gets a harmless value, which the mesh never looks at.
     fn given(&self, opt: Opt) -> Result<Given, ConfigError> {
-        if let Some(given) = self.options.get(opt) {
+        if let Some(given) = self.options.get(opt).filter(|given| !given.is_unset()) {
             return Ok(given.clone());
         }
         let default = match self.profile.default_of(opt) {
@@ -153,10 +153,10 @@ impl Resolver<'_> {
         parse: impl Fn(&str) -> Result<T, BadItem>,
     ) -> Result<T, ConfigError> {
         let given = self.given(opt)?;
-        parse(given.value.trim()).map_err(|e| bad_value(&given, e))
+        parse(&given.value).map_err(|e| bad_value(&given, e))
     }
 
-    fn list<T: PartialEq>(
+    fn list<T>(
         &self,
         opt: Opt,
         item: impl Fn(&str) -> Result<T, BadItem>,
@@ -164,7 +164,7 @@ impl Resolver<'_> {
         self.value(opt, |text| values::list(text, &item))
     }
 
-    fn selection<T: PartialEq>(
+    fn selection<T>(
         &self,
         opt: Opt,
         item: impl Fn(&str) -> Result<T, BadItem>,
@@ -280,7 +280,7 @@ fn unused(opt: Opt) -> &'static str {
 fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
     let all = Ipv4Net::new_assert([127, 0, 0, 0].into(), 8);
     match values::cidr(text) {
-        Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net),
+        Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net.trunc()),
         _ => Err(BadItem::new(text, "a CIDR within 127.0.0.0/8")),
     }
 }

@@ -1,7 +1,7 @@
 //! Values as they are typed on a command line, checked item by item.
 
 use crate::ruleset::{Interface, PortRange};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -49,28 +49,21 @@ pub enum Mode {
     Tproxy,
 }
 
-/// The items of a comma separated list; white space around them and empty items are dropped, and
-/// so is what was there before.
-pub fn list<T: PartialEq>(
-    text: &str,
-    item: impl Fn(&str) -> Result<T, BadItem>,
-) -> Result<Vec<T>, BadItem> {
-    let mut items = Vec::new();
-    for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-        let value = item(word)?;
-        if !items.contains(&value) {
-            items.push(value);
-        }
-    }
-    Ok(items)
+/// The items of a comma separated list, in their order; empty ones are dropped. One that is there
+/// twice stays twice, as its rules do with the tools replaced.
+pub fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, BadItem>) -> Result<Vec<T>, BadItem> {
+    text.split(',')
+        .filter(|w| !w.is_empty())
+        .map(item)
+        .collect()
 }
 
 /// A list, or `*`, which stands alone.
-pub fn selection<T: PartialEq>(
+pub fn selection<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Selection<T>, BadItem> {
-    match text.trim() {
+    match text {
         "*" => Ok(Selection::All),
         text if text.split(',').any(|w| w.trim() == "*") => {
             Err(BadItem::new(text, "a list (* stands alone)"))
@@ -79,63 +72,75 @@ pub fn selection<T: PartialEq>(
     }
 }
 
-/// A decimal number without sign or leading `+`, as every item here is written.
+/// A decimal number without sign. Leading zeros are refused: to iptables they mean octal.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
+    let octal = text.len() > 1 && text.starts_with('0');
+    (digits && !octal).then(|| text.parse().ok()).flatten()
 }
 
-/// A port, 1–65535.
+fn port_number(text: &str) -> Option<u16> {
+    number(text).filter(|port| *port > 0)
+}
+
+/// A port, 1–65535, white space around it allowed.
 pub fn port(text: &str) -> Result<u16, BadItem> {
-    match number(text.trim()) {
-        Some(port) if port > 0 => Ok(port),
-        _ => Err(BadItem::new(text, "a port (1–65535)")),
-    }
+    port_number(text.trim()).ok_or_else(|| BadItem::new(text, "a port (1–65535)"))
 }
 
-/// A port or a range of ports, `8000:8100`.
+/// A port or a range of ports, `8000:8100`, white space around it allowed.
 pub fn port_range(text: &str) -> Result<PortRange, BadItem> {
-    let Some((first, last)) = text.split_once(':') else {
+    let Some((first, last)) = text.trim().split_once(':') else {
         return port(text).map(PortRange::from);
     };
-    let bad = || {
-        BadItem::new(
-            text,
-            "a range of ports (FIRST:LAST, each 1–65535, FIRST not above LAST)",
-        )
-    };
-    let (first, last) = (
-        port(first).map_err(|_| bad())?,
-        port(last).map_err(|_| bad())?,
-    );
-    PortRange::new(first, last).ok_or_else(bad)
+    let ends = port_number(first).zip(port_number(last));
+    let range = ends.and_then(|(first, last)| PortRange::new(first, last));
+    range.ok_or_else(|| {
+        let allowed = "a range of ports (FIRST:LAST, each 1–65535, FIRST not above LAST)";
+        BadItem::new(text, allowed)
+    })
 }
 
-/// A prefix of either family, or an address, which stands for itself alone.
+/// A prefix of either family as iptables takes it: also an address, which stands for itself alone,
+/// an IPv4 netmask (`10.0.0.0/255.0.0.0`), and white space around it.
 pub fn cidr_or_address(text: &str) -> Result<IpNet, BadItem> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => cidr(text),
+    let text = text.trim();
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    match netmask(text) {
+        Some(net) => Ok(net.into()),
+        None => cidr(text),
     }
 }
 
-/// A prefix of either family. Host bits are cut off, with a note in the log.
+fn netmask(text: &str) -> Option<Ipv4Net> {
+    let (address, mask) = text.split_once('/')?;
+    Ipv4Net::with_netmask(address.parse().ok()?, mask.parse().ok()?).ok()
+}
+
+/// A prefix of either family, as typed: host bits mean nothing in a rule, which a note in the log
+/// says. White space is refused, as by istio-iptables.
 pub fn cidr(text: &str) -> Result<IpNet, BadItem> {
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
+    let net = prefix(text)
+        .ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
     if net != net.trunc() {
         log::warn!("{net}: host bits are ignored, {} is used", net.trunc());
     }
-    Ok(net.trunc())
+    Ok(net)
 }
 
-/// An interface name as iptables takes it.
+fn prefix(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    IpNet::new(address.parse().ok()?, number(length)?).ok()
+}
+
+/// An interface name as iptables takes it, white space around it allowed.
 pub fn interface(text: &str) -> Result<Interface, BadItem> {
-    text.parse().map_err(|_| {
+    text.trim().parse().map_err(|_| {
         BadItem::new(
             text,
-            "an interface name (at most 15 bytes, \"+\" only at the end)",
+            "an interface name (at most 15 bytes, \"+\" only at the end and not alone)",
         )
     })
 }
@@ -178,17 +183,26 @@ pub fn mode(text: &str) -> Result<Mode, BadItem> {
     }
 }
 
-/// A switch's value.
+/// A switch's value, as Go's strconv.ParseBool reads it.
 pub fn switch(text: &str) -> Result<bool, BadItem> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "t" | "yes" | "on" => Ok(true),
-        "false" | "0" | "f" | "no" | "off" => Ok(false),
+    match text {
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
         _ => Err(BadItem::new(text, "true or false")),
     }
 }
 
+/// The value of a switch that a shell script looks at: people write words there.
+pub fn shell_switch(text: &str) -> Result<bool, BadItem> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "on" => Ok(true),
+        "no" | "off" => Ok(false),
+        word => switch(word).map_err(|_| BadItem::new(text, "true or false")),
+    }
+}
+
 /// A user or group id: a number (4294967295 means "none" to the kernel), or a name that `lookup`
-/// knows.
+/// knows; white space around it allowed.
 pub fn id(text: &str, kind: &str, lookup: impl Fn(&str) -> Option<u32>) -> Result<u32, BadItem> {
     let bad = || {
         let allowed = format!(
@@ -197,10 +211,11 @@ pub fn id(text: &str, kind: &str, lookup: impl Fn(&str) -> Option<u32>) -> Resul
         );
         BadItem::new(text, allowed)
     };
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return number(text).filter(|id| *id != u32::MAX).ok_or_else(bad);
+    let word = text.trim();
+    if word.bytes().all(|b| b.is_ascii_digit()) {
+        return number(word).filter(|id| *id != u32::MAX).ok_or_else(bad);
     }
-    lookup(text).ok_or_else(bad)
+    lookup(word).ok_or_else(bad)
 }
 
 fn file_of(kind: &str) -> &'static str {
@@ -212,33 +227,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_items_are_dropped_and_doubles_kept_once() {
+    fn empty_items_are_dropped_and_doubles_kept() {
         let ports = list("15090,15021,, 15090 ,", port_range).unwrap();
-        assert_eq!(ports, [15090.into(), 15021.into()]);
+        assert_eq!(ports, [15090.into(), 15021.into(), 15090.into()]);
         assert_eq!(list("", port_range), Ok(vec![]));
+        assert!(list("80, ", port_range).is_err());
     }
 
     #[test]
     fn a_star_stands_alone() {
         assert_eq!(selection("*", port_range), Ok(Selection::All));
-        assert!(selection("*,80", port_range).is_err());
+        for bad in ["*,80", "80,*", " *", "* "] {
+            assert!(selection(bad, port_range).is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn numbers_are_plain_decimals() {
-        for bad in ["+80", "-1", "0", "65536", "8e1", "８０", "0x50", ""] {
+        for bad in ["+80", "-1", "0", "080", "65536", "8e1", "８０", "0x50", ""] {
             assert!(port(bad).is_err(), "{bad}");
         }
-        for bad in ["80:", ":80", "90:80", "1:2:3", "80-90"] {
+        for bad in ["80:", ":80", "90:80", "1:2:3", "80-90", "80: 90"] {
             assert!(port_range(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn host_bits_are_cut_off() {
-        assert_eq!(cidr("10.1.2.3/8").unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!(cidr_or_address("::1").unwrap().to_string(), "::1/128");
-        assert!(cidr("10.0.0.1").is_err());
+    fn a_prefix_has_an_address_and_a_length() {
+        let mask = |text: &str| cidr_or_address(text).unwrap().to_string();
+        assert_eq!(cidr("10.1.2.3/8").unwrap().to_string(), "10.1.2.3/8");
+        assert_eq!(mask("::1"), "::1/128");
+        assert_eq!(mask(" 10.0.0.0/255.240.0.0"), "10.0.0.0/12");
+        for bad in [
+            "10.0.0.1",
+            " 10.0.0.0/8",
+            "10.0.0.0/8 ",
+            "10.0.0.0/255.0.0.0",
+        ] {
+            assert!(cidr(bad).is_err(), "{bad}");
+        }
         for bad in [
             "10.0.0.0/33",
             "example.com",
@@ -246,9 +273,22 @@ mod tests {
             "fd00::/129",
             "/8",
             "10.0.0.0/",
+            "10.0.0.0/08",
+            "010.0.0.0/8",
+            "10.0.0.0/255.0.255.0",
         ] {
             assert!(cidr_or_address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn switches_are_those_of_go_or_of_a_script() {
+        assert_eq!(switch("True"), Ok(true));
+        assert_eq!(shell_switch("No"), Ok(false));
+        for bad in ["yes", "off", "tRuE", " true", "2", ""] {
+            assert!(switch(bad).is_err(), "{bad}");
+        }
+        assert!(shell_switch("often").is_err());
     }
 
     #[test]
@@ -256,7 +296,7 @@ mod tests {
         let lookup = |name: &str| (name == "istio-proxy").then_some(1337);
         assert_eq!(id("istio-proxy", "UID", lookup), Ok(1337));
         assert_eq!(id("0", "UID", lookup), Ok(0));
-        for bad in ["4294967295", "4294967296", "nobody-here", "-1"] {
+        for bad in ["4294967295", "4294967296", "nobody-here", "-1", "010", " "] {
             assert!(id(bad, "UID", lookup).is_err(), "{bad}");
         }
     }

@@ -211,11 +211,12 @@ fn proxy_traffic(chain: &mut Chain, config: &Config, family: Family, owner: Owne
     chain.rule("bypass-envoy", [Match::owner(owner)], Target::Return);
 }
 
-/// Whether a loopback address is among the destinations that are captured by name.
+/// Whether a loopback address is among the destinations that are captured by name. It counts as
+/// typed: `::1/64` is one.
 fn captures_loopback(config: &Config) -> bool {
     match &config.outbound_cidrs {
         Selection::All => false,
-        Selection::Only(cidrs) => cidrs.iter().any(|c| c.network().is_loopback()),
+        Selection::Only(cidrs) => cidrs.iter().any(|c| c.addr().is_loopback()),
     }
 }
 

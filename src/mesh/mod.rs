@@ -73,9 +73,9 @@ impl Config {
     }
 }
 
-/// The prefixes of one family, in their order.
+/// The prefixes of one family, in their order and without host bits.
 fn of_family(nets: &[IpNet], family: Family) -> impl Iterator<Item = IpNet> {
     nets.iter()
-        .copied()
+        .map(IpNet::trunc)
         .filter(move |net| Family::of(net.addr()) == family)
 }

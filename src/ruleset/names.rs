@@ -262,7 +262,7 @@ impl FromStr for Interface {
             .bytes()
             .all(|b| b.is_ascii_graphic() && !b"/!+\"'\\".contains(&b));
         let dots = stem == "." || stem == "..";
-        if name.is_empty() || name.len() > 15 || !plain || dots || name.starts_with('-') {
+        if stem.is_empty() || name.len() > 15 || !plain || dots || name.starts_with('-') {
             return Err(NameError::Interface(name.to_owned()));
         }
         Ok(Interface(Cow::Owned(name.to_owned())))

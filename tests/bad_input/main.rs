@@ -52,6 +52,7 @@ const TABLE: &[Bad] = &[
     bad("--mesh istio -o 1:2:3", &["--outbound-exclude-ports", "\"1:2:3\""]),
     bad("--mesh istio -q 0x50", &["--outbound-ports", "\"0x50\""]),
     bad("--mesh istio -b ８０", &["--inbound-ports", "\"８０\""]),
+    bad("--mesh istio -b 010", &["--inbound-ports", "\"010\""]),
     // Destinations.
     bad("--mesh istio -i 10.0.0.0/33", &["--outbound-cidrs", "\"10.0.0.0/33\""]),
     bad("--mesh istio -i example.com", &["--outbound-cidrs", "\"example.com\""]),
@@ -59,6 +60,9 @@ const TABLE: &[Bad] = &[
     bad("--mesh istio -i fd00::/129", &["--outbound-cidrs", "\"fd00::/129\""]),
     bad("--mesh istio -i 10.0.0.0/255.0.0.0", &["--outbound-cidrs", "\"10.0.0.0/255.0.0.0\""]),
     bad("--mesh istio -i fe80::1%eth0/64", &["--outbound-cidrs", "\"fe80::1%eth0/64\""]),
+    bad("--mesh istio -i 10.0.0.0/08", &["--outbound-cidrs", "\"10.0.0.0/08\""]),
+    bad("--mesh istio-1.0 -i 010.0.0.0/8", &["--outbound-cidrs", "\"010.0.0.0/8\""]),
+    bad("--mesh istio-1.0 -i 10.0.0.0/255.0.255.0", &["--outbound-cidrs", "\"10.0.0.0/255.0.255.0\""]),
     bad("--mesh istio -i *,10.0.0.0/8", &["--outbound-cidrs", "stands alone"]),
     bad("--mesh istio -x *", &["--outbound-exclude-cidrs", "\"*\""]),
     bad("--mesh istio -x 10.0.0.0/8,10.0.0.256/32", &["--outbound-exclude-cidrs", "\"10.0.0.256/32\""]),
@@ -70,6 +74,7 @@ const TABLE: &[Bad] = &[
     // Users and groups.
     bad("--mesh istio -u nobody-of-that-name", &["--proxy-uid", "\"nobody-of-that-name\"", "/etc/passwd"]),
     bad("--mesh istio -u 4294967295", &["--proxy-uid", "\"4294967295\""]),
+    bad("--mesh istio -u 010", &["--proxy-uid", "\"010\""]),
     bad("--mesh istio -u 1000-2000", &["--proxy-uid", "\"1000-2000\""]),
     bad("--mesh istio -g no-such-group", &["--proxy-gid", "\"no-such-group\"", "/etc/group"]),
     bad("--mesh istio --owner-groups *,5", &["--owner-groups", "stands alone"]),
@@ -78,6 +83,7 @@ const TABLE: &[Bad] = &[
     // Interfaces.
     bad("--mesh istio -c eth0,averylongname0.1", &["--exclude-interfaces", "\"averylongname0.1\"", "15 bytes"]),
     bad("--mesh istio -c +eth", &["--exclude-interfaces", "\"+eth\""]),
+    bad("--mesh istio -c +", &["--exclude-interfaces", "\"+\"", "not alone"]),
     bad("--mesh istio -k eth/0", &["--virtual-interfaces", "\"eth/0\""]),
     bad("--mesh istio -k !eth0", &["--virtual-interfaces", "\"!eth0\""]),
     // Modes, marks, tables, switches.
@@ -89,6 +95,7 @@ const TABLE: &[Bad] = &[
     bad("--mesh istio -m TPROXY -r 254", &["--tproxy-route-table", "\"254\""]),
     bad("--mesh istio -m TPROXY -r main", &["--tproxy-route-table", "\"main\""]),
     bad("--mesh istio --redirect-dns=maybe", &["--redirect-dns", "\"maybe\"", "true or false"]),
+    bad("--mesh istio --redirect-dns=yes", &["--redirect-dns", "\"yes\""]),
     bad("--mesh istio --drop-invalid=", &["drop-invalid"]),
     // A value that is missing, and would have been the next option.
     bad("--mesh istio -x -b 80", &["--outbound-exclude-cidrs", "value is required"]),
@@ -123,6 +130,11 @@ const TABLE: &[Bad] = &[
     bad("istio-iptables -b 70000 --skip-rule-apply", &["--istio-inbound-ports", "\"70000\""]),
     // The environment, and which name was looked at.
     bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80,x")], &["ISTIO_INBOUND_PORTS", "\"x\""]),
+    // White space, which a line here cannot have.
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", " *")], &["ISTIO_INBOUND_PORTS", "\" *\"", "stands alone"]),
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80, ")], &["ISTIO_INBOUND_PORTS", "\" \""]),
+    bad_env("--mesh istio", &[("ISTIO_SERVICE_CIDR", "10.0.0.0/8, 11.0.0.0/8")], &["ISTIO_SERVICE_CIDR", "\" 11.0.0.0/8\""]),
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_INTERCEPTION_MODE", " TPROXY")], &["ISTIO_INBOUND_INTERCEPTION_MODE", "\" TPROXY\""]),
     bad_env("--mesh istio", &[("ISTIO_META_DNS_CAPTURE", "sure")], &["ISTIO_META_DNS_CAPTURE", "\"sure\""]),
     bad_env("--mesh istio", &[("INVALID_DROP", "2")], &["INVALID_DROP", "\"2\""]),
     bad_env("--mesh istio", &[("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "10.0.0.0/8")], &["ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR"]),

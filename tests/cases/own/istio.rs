@@ -62,6 +62,13 @@ pub const ROWS: &[Row] = &[
     Row { name: "no-groups", args: "-u 1337 -i *", env: &[("ISTIO_OUTBOUND_OWNER_GROUPS", "")], ..BASE },
     Row { name: "forty-eight-groups", args: "-u 1337 -i * --owner-groups 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48", ..BASE },
 
+    Row { name: "loopback-with-host-bits", args: "-u 1337 -i ::1/64,127.0.0.0/7", ..DUAL },
+
+    // Items that come twice have their rules twice.
+    Row { name: "doubles", args: "-u 3,4,3 -g 1,2,1 -b 80,443,80 -o 53,54,53 -q 90,91,90 -i 10.0.0.0/8,11.0.0.0/8,10.1.2.3/8 -x 10.1.0.0/16,10.2.0.0/16,10.1.0.0/16 -c net1,net2,net1 -k eth1,eth2,eth1 --owner-groups 5,6,5", ..DUAL },
+    Row { name: "doubles-tproxy", args: "-u 3,4,3 -b * -d 80,443,80 -m TPROXY -c net1,net2,net1 --owner-groups-exclude 5,6,5", ..DUAL },
+    Row { name: "doubles-of-nameservers", args: "-u 1337 --redirect-dns", resolv_conf: "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.1\nnameserver 127.0.0.1%lo\n", ..BASE },
+
     // Interfaces.
     Row { name: "excluded-interfaces", args: "-u 1337 -i * -b * -c docker0,veth+", ..DUAL },
     Row { name: "virtual-interfaces-cidrs", args: "-u 1337 -b * -k eth1,eth2 -i 10.0.0.0/8,fd00::/8,192.168.0.0/16", ..DUAL },

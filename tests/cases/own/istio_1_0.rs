@@ -21,6 +21,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "exclusions-without-all", args: "-u 1337 -b 80,443 -d 443", ..BASE },
     Row { name: "port-range", args: "-u 1337 -b 8000:8100,9090", ..BASE },
     Row { name: "several-cidrs", args: "-u 1337 -i 10.0.0.0/8,192.168.0.0/16 -x 10.1.0.0/16", ..BASE },
+    Row { name: "netmasks-as-cidrs", args: "-u 1337 -i 10.0.0.0/255.240.0.0 -x 10.1.2.3/255.255.0.0", ..BASE },
+    Row { name: "doubles", args: "-u 3,4,3 -g 1,2,1 -b 80,443,80 -i 10.0.0.0/8,11.0.0.0/8,10.0.0.0/8", ..BASE },
     Row { name: "addresses-as-cidrs", args: "-u 1337 -i 10.0.0.1 -x 10.0.0.2", ..BASE },
     Row { name: "cidrs-of-the-other-family", args: "-u 1337 -i fd00::/8 -x fd00:1::/32", ..BASE },
     Row { name: "exclusions-without-inclusions", args: "-u 1337 -x 10.1.0.0/16", ..BASE },
