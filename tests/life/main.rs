@@ -6,6 +6,7 @@
 mod lab;
 
 mod auto;
+mod capabilities;
 mod clean;
 mod converge;
 mod kill;
@@ -16,6 +17,7 @@ mod recorded;
 mod ssh;
 mod starts;
 mod together;
+mod traces;
 mod world;
 
 /// Every backend that writes; each test here is made for all of them.

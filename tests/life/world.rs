@@ -1,7 +1,8 @@
 //! A network namespace, what the product does in it, and what can be seen in it.
 
 use crate::lab::{Family, Namespace, Variant, product};
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 /// Some options, and quite other ones: every chain and jump differs in something.
 pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
@@ -47,6 +48,22 @@ pub fn run(namespace: &Namespace, line: &str) -> Done {
     namespace
         .run(product().args(line.split_whitespace()))
         .into()
+}
+
+/// The program under test.
+pub fn the_product() -> PathBuf {
+    product().get_program().into()
+}
+
+/// Runs the product by way of another program, given with its options, that changes what it may.
+pub fn run_under(namespace: &Namespace, wrapper: &str, program: &Path, line: &str) -> Done {
+    let mut words = wrapper.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    namespace.run(command.args(line.split_whitespace())).into()
 }
 
 /// Applies, and fails unless that works.
