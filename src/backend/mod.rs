@@ -75,6 +75,10 @@ pub enum BackendError {
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
+    /// Somebody holds a lock, and was waited for in vain.
+    #[error("{doing}: {reason}")]
+    Locked { doing: String, reason: String },
+
     /// Somebody else committed between read and commit.
     #[error("{doing}: somebody else changed the rules at the same time")]
     Interrupted { doing: String },

@@ -173,13 +173,15 @@ impl Run {
         mut wanted: Ruleset,
     ) -> Result<Written, Error> {
         let anything = match self.converge(&mut *backend, &wanted) {
-            Err(Error::Backend(BackendError::Missing {
-                feature: Feature::Xt(name),
-                ..
-            })) if name == "comment" => {
-                log::warn!("this kernel has no xt comment match: the rules go in without comments");
-                wanted = wanted.without_comments();
-                self.converge(&mut *backend, &wanted)?
+            Err(Error::Backend(e)) if may_be_the_comments(&e, backend.store()) => {
+                let plain = wanted.without_comments();
+                // If they were not what was wrong, the first refusal says what is.
+                let anything = self.converge(&mut *backend, &plain).map_err(|_| e)?;
+                log::warn!(
+                    "this kernel has no xt comment match: the rules are there without comments"
+                );
+                wanted = plain;
+                anything
             }
             result => result?,
         };
@@ -217,6 +219,19 @@ impl Run {
         backend.commit(&change)?;
         self.changed = true;
         Ok(true)
+    }
+}
+
+/// Whether the kernel may only lack the xt comment match (gVisor does). netlink knows;
+/// iptables-legacy is told no more than that a line was refused.
+fn may_be_the_comments(error: &BackendError, store: Store) -> bool {
+    match error {
+        BackendError::Missing {
+            feature: Feature::Xt(name),
+            ..
+        } => name == "comment",
+        BackendError::Refused { .. } => store == Store::Legacy,
+        _ => false,
     }
 }
 

@@ -58,12 +58,13 @@ impl Ruleset {
     }
 
     /// The same rules without a `why`: for kernels that have no xt comment match (gVisor).
-    pub fn without_comments(mut self) -> Self {
-        let chains = self.tables.iter_mut().flat_map(|t| &mut t.chains);
+    pub fn without_comments(&self) -> Self {
+        let mut plain = self.clone();
+        let chains = plain.tables.iter_mut().flat_map(|t| &mut t.chains);
         for rule in chains.flat_map(|c| &mut c.rules) {
             rule.why = None;
         }
-        self
+        plain
     }
 }
 

@@ -117,7 +117,7 @@ impl Iptables {
             return Err(refusal);
         };
         let before = std::mem::take(&mut self.last);
-        if reason.contains(LOCKED) || self.read()? == before {
+        if self.read()? == before {
             return Err(BackendError::Refused { doing, reason });
         }
         log::debug!("{doing}: {reason}");
@@ -205,9 +205,12 @@ fn refused(doing: String, output: &Output, input: &str) -> BackendError {
         };
     }
     if stderr.contains(LOCKED) {
-        reason = format!(
-            "{reason}; find who holds the lock, or use --backend netlink, which needs none"
-        );
+        return BackendError::Locked {
+            doing,
+            reason: format!(
+                "{reason}; find who holds the lock, or use --backend netlink, which needs none"
+            ),
+        };
     }
     BackendError::Refused { doing, reason }
 }
