@@ -33,6 +33,8 @@ pub struct ChainDiff {
     pub family: Family,
     pub table: TableName,
     pub chain: ChainName,
+    /// Whether the chain itself stays, goes or comes.
+    pub action: LineAction,
     pub rules: Vec<Line>,
 }
 
@@ -123,15 +125,16 @@ impl Diff {
                 let chain = live.table(table.family, table.name)?.chain(name)?;
                 Some(chain.rules.as_slice())
             };
-            for (chain, rules) in chains(table, before) {
-                self.chains.push(ChainDiff {
-                    backend,
-                    family: table.family,
-                    table: table.name,
-                    chain,
-                    rules,
-                });
-            }
+            let made_of = |(chain, action, rules)| ChainDiff {
+                backend,
+                family: table.family,
+                table: table.name,
+                chain,
+                action,
+                rules,
+            };
+            self.chains
+                .extend(chains(table, before).into_iter().map(made_of));
         }
     }
 }
@@ -152,22 +155,27 @@ impl Diff {
 fn chains<'a>(
     table: &TableChange,
     before: impl Fn(&ChainName) -> Option<&'a [LiveRule]>,
-) -> Vec<(ChainName, Vec<Line>)> {
-    let mut chains = Vec::new();
-    for chain in &table.base {
+) -> Vec<(ChainName, LineAction, Vec<Line>)> {
+    let stays_or_comes = |name: &ChainName| match before(name) {
+        Some(_) => LineAction::Keep,
+        None => LineAction::Add,
+    };
+    let base = table.base.iter().map(|chain| {
         let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
-        chains.push((chain.chain.clone(), lines(&chain.delete, &wanted)));
-    }
-    for chain in &table.rewrite {
+        let (name, action) = (chain.chain.clone(), stays_or_comes(&chain.chain));
+        (name, action, lines(&chain.delete, &wanted))
+    });
+    let rewritten = table.rewrite.iter().map(|chain| {
         let wanted: Vec<&Rule> = chain.rules.iter().collect();
         let old = before(&chain.name).unwrap_or_default();
-        chains.push((chain.name.clone(), lines(old, &wanted)));
-    }
-    for chain in &table.remove {
-        let old = before(chain).unwrap_or_default();
-        chains.push((chain.clone(), lines(old, &[])));
-    }
-    chains
+        let (name, action) = (chain.name.clone(), stays_or_comes(&chain.name));
+        (name, action, lines(old, &wanted))
+    });
+    let removed = table.remove.iter().map(|name| {
+        let old = before(name).unwrap_or_default();
+        (name.clone(), LineAction::Remove, lines(old, &[]))
+    });
+    base.chain(rewritten).chain(removed).collect()
 }
 
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
@@ -224,7 +232,16 @@ impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chain in &self.chains {
             let ChainDiff { family, table, .. } = chain;
-            writeln!(f, "{family} {table} {} ({})", chain.chain, chain.backend)?;
+            let fate = match chain.action {
+                LineAction::Keep => "",
+                LineAction::Remove => ", removed",
+                LineAction::Add => ", new",
+            };
+            writeln!(
+                f,
+                "{family} {table} {} ({}{fate})",
+                chain.chain, chain.backend
+            )?;
             write_lines(f, &chain.rules)?;
         }
         if !self.routing.is_empty() {

@@ -9,6 +9,7 @@ mod auto;
 mod capabilities;
 mod clean;
 mod converge;
+mod diff;
 mod kill;
 mod node;
 mod polite;

@@ -166,7 +166,7 @@ fn rules_between_ours_keep_their_places() {
     });
 }
 
-/// Tables that no iptables knows, and native rules and sets in one that it thinks its own.
+/// Tables that no iptables knows.
 const NATIVE: &str = r#"
 table inet firewalld {
     set blocked { type ipv4_addr; flags interval; elements = { 10.9.0.0/16, 192.0.2.1 } }
@@ -185,7 +185,8 @@ table ip prepare-proxy-other {
 }
 "#;
 
-const NATIVE_IN_NAT: &str = r#"
+/// Native rules, sets and maps in a table that iptables-nft thinks its own.
+pub const NATIVE_IN_NAT: &str = r#"
 table ip nat {
     set vips { type ipv4_addr; elements = { 203.0.113.7 } }
     map ports { type inet_service : inet_service; elements = { 80 : 8080 } }
