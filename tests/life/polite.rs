@@ -3,7 +3,7 @@
 
 use crate::lab::{Family, Namespace, Variant};
 use crate::starts::{load, variant};
-use crate::world::{Done, OTHER, SOME, apply, rules, run, same};
+use crate::world::{Done, ISTIO, OTHER, SOME, apply, rules, run, same};
 use crate::{BACKENDS, on_every_backend};
 use std::process::Command;
 
@@ -255,4 +255,34 @@ fn a_rule_that_cannot_be_restored_stays() {
         survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
         assert!(rules(&namespace).contains("--object-pinned /mnt/pinned"));
     }
+}
+
+/// A policy is as good as a rule: a chain that has one is not empty.
+#[test]
+fn policies_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        namespace.sh(
+            "for v in nft legacy; do ip6tables-$v -P INPUT DROP; iptables-$v -t mangle -P PREROUTING DROP
+            iptables-$v -t raw -P OUTPUT DROP; done",
+        );
+        let policies = |namespace: &Namespace| {
+            let saves = Family::BOTH
+                .map(|f| [Variant::Nft, Variant::Legacy].map(|v| namespace.iptables_save(f, v)));
+            let text = saves.concat().concat();
+            let dropping = text
+                .lines()
+                .filter(|l| l.starts_with(':') && l.ends_with(" DROP"));
+            dropping.map(|l| format!("{l}\n")).collect::<String>()
+        };
+        let before = policies(&namespace);
+        assert_eq!(before.lines().count(), 6, "{before}");
+        for options in ["--mesh istio-1.0 -b * -i * -m TPROXY", ISTIO] {
+            apply(&namespace, backend, options)?;
+            same(&before, &policies(&namespace), options)?;
+            run(&namespace, "clean").expect(0, "clean")?;
+            same(&before, &policies(&namespace), "after clean")?;
+        }
+        Ok(())
+    });
 }

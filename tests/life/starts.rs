@@ -41,6 +41,16 @@ pub const STARTS: &[Start] = &[
             must(apply(ns, backend, ISTIO));
         },
     ),
+    differs(
+        "routing of TPROXY without its rules, three times over",
+        |ns, _| {
+            ns.sh(
+            "for i in 1 2 3; do for f in -4 -6; do ip $f rule add fwmark 1337 lookup 133 prio 100$i; done; done
+            for f in -4 -6; do ip $f route add local default dev lo table 133; done
+            ip addr add ::6/128 dev lo nodad",
+        );
+        },
+    ),
     differs("rules in every implementation", everything_at_once),
     differs("half a script", |ns, backend| {
         script(ns, backend, |i, _| i < 4)

@@ -147,3 +147,70 @@ fn others_commit_all_the_time() {
         same(&wanted, &rules(&namespace), "with others at work")
     });
 }
+
+/// What somebody does at the worst moment: after the rules were read, before they are written.
+const INTERFERENCES: &[&str] = &[
+    "$T -t nat -D OUTPUT 1",
+    "$T -t nat -I OUTPUT 1 -p tcp -j ISTIO_OUTPUT",
+    "$T -t nat -A OUTPUT -p tcp -m comment --comment istio/install-istio-output -j ISTIO_OUTPUT",
+    "$T -t nat -F ISTIO_OUTPUT; $T -t nat -A ISTIO_REDIRECT -j RETURN",
+    "$T -t nat -F; $T -t nat -X",
+    "$T -t nat -N ISTIO_LATE; $T -t nat -A ISTIO_OUTPUT -j ISTIO_LATE",
+];
+
+#[test]
+fn somebody_between_the_read_and_the_write_is_noticed() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let wanted = {
+            let fresh = Namespace::new();
+            apply(&fresh, backend, SOME).unwrap();
+            rules(&fresh)
+        };
+        for interference in INTERFERENCES {
+            let namespace = Namespace::new();
+            apply(&namespace, backend, OTHER).unwrap();
+            let tools = Interfering::new(backend, interference);
+            let mut command = product();
+            command
+                .args(["--backend", backend])
+                .args(SOME.split(' '))
+                .env("PATH", tools.path());
+            let done: Done = namespace.run(&mut command).into();
+            done.expect(0, interference).unwrap();
+            assert!(tools.interfered(), "{interference} was never done");
+            same(&wanted, &rules(&namespace), interference).unwrap();
+        }
+    }
+}
+
+/// A directory with an `…-restore` that lets somebody else go first, once.
+struct Interfering(tempfile::TempDir);
+
+impl Interfering {
+    fn new(backend: &str, interference: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join(format!("{backend}-restore"));
+        let real = format!("/usr/sbin/{backend}");
+        let script = format!(
+            "#!/bin/sh
+            T={real}
+            if [ \"$1\" != --version ] && mkdir {}/done 2>/dev/null; then
+                {interference}
+            fi
+            exec {real}-restore \"$@\"",
+            directory.path().display()
+        );
+        std::fs::write(&path, script).expect("it is ours");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, executable).expect("it is ours");
+        Interfering(directory)
+    }
+
+    fn path(&self) -> String {
+        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.0.path().display())
+    }
+
+    fn interfered(&self) -> bool {
+        self.0.path().join("done").exists()
+    }
+}
