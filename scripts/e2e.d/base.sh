@@ -29,7 +29,8 @@ make_rust_image() {
     local c
     c=$(buildah from --pull-never $debian_image)
     buildah run --isolation chroot "$c" -- sh -ec \
-        'apt-get update -qq; apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null; mkdir /usr/local/cargo'
+        'apt-get update -qq; apt-get install -y -qq --no-install-recommends gcc libc6-dev; mkdir /usr/local/cargo' \
+        >"$work/rust-image.log" 2>&1 || die "the Rust image: $(tail -n 3 "$work/rust-image.log")"
     buildah config --env CARGO_HOME=/usr/local/cargo --env CARGO_NET_OFFLINE=true \
         --env PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin "$c"
     buildah commit -q --rm "$c" $rust_image >/dev/null
