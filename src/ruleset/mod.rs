@@ -201,6 +201,12 @@ impl Rule {
         })
     }
 
+    /// Whether the rule asks for a protocol if it asks for ports, as iptables demands.
+    pub fn has_protocol_of_ports(&self) -> bool {
+        let of_ports = |m: &Match| matches!(m.test, Test::Port { .. } | Test::Multiport { .. });
+        self.protocol().is_some() || !self.matches.iter().any(of_ports)
+    }
+
     /// Whether both do the same: comments and places are not compared.
     pub fn same_effect(&self, other: &Rule) -> bool {
         self.matches == other.matches && self.target == other.target

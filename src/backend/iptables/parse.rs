@@ -8,6 +8,7 @@ use crate::ruleset::{
     ChainName, ConnState, Family, LiveChain, LiveRule, LiveTable, Match, Owner, PortRange, PortSet,
     Protocol, RejectWith, Rule, Side, TableName, Target, Test, Why,
 };
+use ipnet::IpNet;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -135,6 +136,9 @@ impl Words {
             return None;
         }
         let rule = Rule::unexplained(self.matches, target);
+        if !rule.has_protocol_of_ports() {
+            return None;
+        }
         Some(match self.why {
             Some(why) => rule.because(why),
             None => rule,
@@ -234,8 +238,8 @@ impl Words {
 /// One option of a match with its value.
 fn test(module: &str, option: &str, value: &str) -> Option<Test> {
     Some(match (module, option) {
-        (_, "-s") => Test::Source(value.parse().ok()?),
-        (_, "-d") => Test::Destination(value.parse().ok()?),
+        (_, "-s") => Match::source(value.parse::<IpNet>().ok()?).test,
+        (_, "-d") => Match::destination(value.parse::<IpNet>().ok()?).test,
         (_, "-i") => Test::InInterface(value.parse().ok()?),
         (_, "-o") => Test::OutInterface(value.parse().ok()?),
         (_, "-p") => Test::Protocol(protocol(value)?),

@@ -69,6 +69,9 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
         _ => return None,
     };
     let mut rule = Rule::unexplained(matches, target);
+    if !rule.has_protocol_of_ports() {
+        return None;
+    }
     rule.why = comment.as_deref().and_then(Why::from_comment);
     Some(Understood { rule, comment })
 }
