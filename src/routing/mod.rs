@@ -67,12 +67,12 @@ const PASSTHROUGH: IpNet = IpNet::V6(Ipv6Net::new_assert(
 ));
 
 /// rtnetlink, as it can be spoken to through a socket.
-struct Router<T>(Talk<T>);
+pub struct Router<T>(Talk<T>);
 
 impl Router<Socket> {
     fn open() -> Result<Self, RoutingError> {
         match Socket::open(SockProtocol::NetlinkRoute) {
-            Ok(socket) => Ok(Router(Talk::new(socket))),
+            Ok(socket) => Ok(Router::new(socket)),
             Err(source) => Err(RoutingError::Io {
                 doing: "opening an rtnetlink socket".to_owned(),
                 source,
@@ -82,6 +82,10 @@ impl Router<Socket> {
 }
 
 impl<T: Transport> Router<T> {
+    pub fn new(transport: T) -> Self {
+        Router(Talk::new(transport))
+    }
+
     fn apply(&mut self, wanted: &Routing) -> Result<bool, RoutingError> {
         let mut changed = false;
         for LoopbackAddress(address) in &wanted.loopback_addresses {
@@ -131,7 +135,8 @@ impl<T: Transport> Router<T> {
         self.unmake(&present)
     }
 
-    fn find(&mut self) -> Result<Routing, RoutingError> {
+    /// See [`find`].
+    pub fn find(&mut self) -> Result<Routing, RoutingError> {
         let mut found = Routing::default();
         for family in Family::ALL {
             let rules = none_without_family(self.rules(family))?;

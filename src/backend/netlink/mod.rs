@@ -79,7 +79,8 @@ fn unsupported(error: &io::Error) -> bool {
 }
 
 impl<T: Transport> Netlink<T> {
-    fn new(transport: T, store: Store) -> Self {
+    /// A backend for one of nf_tables' stores, over any transport.
+    pub fn new(transport: T, store: Store) -> Self {
         Netlink {
             kernel: Kernel::new(transport),
             store,

@@ -1,0 +1,66 @@
+//! Records what the kernel answers, as seeds for the targets `netlink` and `routing`: to be run in a
+//! network namespace in which rules are, with the directory of the seeds as its argument.
+
+use nix::sys::socket::SockProtocol;
+use prepare_proxy::backend::netlink::Netlink;
+use prepare_proxy::backend::{Backend, Store};
+use prepare_proxy::netlink::{Socket, Transport};
+use prepare_proxy::routing::Router;
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::{env, fs, io};
+
+/// A socket that keeps what it receives, as the targets read it.
+struct Recorder {
+    socket: Socket,
+    answers: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Transport for Recorder {
+    fn send(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.socket.send(parts)
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.socket.receive(buffer)?;
+        let length = u16::try_from(buffer.len()).expect("datagrams are shorter than 32 KiB");
+        let mut answers = self.answers.borrow_mut();
+        answers.extend_from_slice(&length.to_le_bytes());
+        answers.extend_from_slice(buffer);
+        Ok(())
+    }
+
+    fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
+        self.socket.capacity(wanted)
+    }
+}
+
+fn main() -> io::Result<()> {
+    let seeds = env::args_os().nth(1).expect("a directory");
+    let seeds = Path::new(&seeds);
+    for (first, store) in [(0, Store::Xt), (1, Store::Native)] {
+        let answers = record(SockProtocol::NetlinkNetFilter, vec![first], |recorder| {
+            let live = Netlink::new(recorder, store).read();
+            live.expect("nf_tables can be read");
+        })?;
+        fs::write(seeds.join(format!("netlink/{store:?}")), answers)?;
+    }
+    let answers = record(SockProtocol::NetlinkRoute, vec![], |recorder| {
+        Router::new(recorder).find().expect("routes can be read");
+    })?;
+    fs::write(seeds.join("routing/routes"), answers)
+}
+
+fn record(
+    protocol: SockProtocol,
+    first: Vec<u8>,
+    talk: impl FnOnce(Recorder),
+) -> io::Result<Vec<u8>> {
+    let answers = Rc::new(RefCell::new(first));
+    talk(Recorder {
+        socket: Socket::open(protocol)?,
+        answers: Rc::clone(&answers),
+    });
+    Ok(answers.take())
+}
