@@ -162,3 +162,15 @@ fn open_sessions_stay_open() {
         Ok(())
     });
 }
+
+/// Where no connection was tracked before, an open session looks new at its next packet; port 22 and
+/// root are left alone all the same.
+#[test]
+fn a_session_survives_the_first_apply_that_leaves_ssh_alone() {
+    on_every_backend(|backend| {
+        let host = Host::new();
+        let mut session = host.log_in();
+        apply(host.pod(), backend, "--mesh istio-1.0 -b * -i *")?;
+        session.talk()
+    });
+}
