@@ -3,8 +3,8 @@
 #   docker build -t prepare-proxy:iptables --target iptables .   with the iptables tools, for the iptables backends
 #   docker build -t prepare-proxy-demo --target demo .           the proxy and the app of deploy/kubernetes/demo-pod.yaml
 # --platform linux/arm64 (or the build argument TARGETARCH=arm64) cross-compiles for that machine.
-ARG RUST_IMAGE=docker.io/library/rust:1-slim-bookworm
-ARG DEBIAN_IMAGE=docker.io/library/debian:bookworm-slim
+ARG RUST_IMAGE=rust:1-slim-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS toolchain
 ARG TARGETARCH=amd64

@@ -6,8 +6,8 @@ top=$PWD
 work=$top/target/e2e
 mkdir -p "$work"
 
-rust_image=docker.io/library/rust:1-slim-bookworm
-debian_image=docker.io/library/debian:bookworm-slim
+rust_image=localhost/rust:1-slim-bookworm
+debian_image=localhost/debian:bookworm-slim
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
 image=localhost/prepare-proxy:$version
 image_iptables=$image-iptables
