@@ -32,11 +32,12 @@ enter_cgroups() {
     done < <(cgroups)
 }
 
+# What was killed just now may take a moment to be gone from them.
 leave_cgroups() {
     local above
     for above in "${own_cgroups[@]}"; do
         echo $$ >"$above/cgroup.procs"
-        find "$above/prepare-proxy-e2e-$$" -depth -type d -exec rmdir {} \;
+        eventually find "$above/prepare-proxy-e2e-$$" -depth -type d -exec rmdir {} +
     done
 }
 
