@@ -25,20 +25,20 @@ impl Transport for Kernel<'_> {
         Ok(())
     }
 
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (length, rest) = self
             .answers
             .split_first_chunk()
             .ok_or(io::ErrorKind::WouldBlock)?;
-        let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
+        let length = usize::from(u16::from_le_bytes(*length));
+        let length = length.min(rest.len()).min(buffer.len());
         let (datagram, rest) = rest.split_at(length);
         self.answers = rest;
-        buffer.clear();
-        buffer.extend_from_slice(datagram);
-        if let Some(sequence) = buffer.get_mut(8..12) {
+        buffer[..length].copy_from_slice(datagram);
+        if let Some(sequence) = buffer[..length].get_mut(8..12) {
             sequence.copy_from_slice(&self.sequence);
         }
-        Ok(())
+        Ok(length)
     }
 
     fn capacity(&mut self, wanted: usize) -> io::Result<usize> {

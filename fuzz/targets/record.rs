@@ -22,13 +22,13 @@ impl Transport for Recorder {
         self.socket.send(parts)
     }
 
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        self.socket.receive(buffer)?;
-        let length = u16::try_from(buffer.len()).expect("datagrams are shorter than 32 KiB");
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.socket.receive(buffer)?;
+        let short = u16::try_from(length).expect("datagrams are shorter than 32 KiB");
         let mut answers = self.answers.borrow_mut();
-        answers.extend_from_slice(&length.to_le_bytes());
-        answers.extend_from_slice(buffer);
-        Ok(())
+        answers.extend_from_slice(&short.to_le_bytes());
+        answers.extend_from_slice(&buffer[..length]);
+        Ok(length)
     }
 
     fn capacity(&mut self, wanted: usize) -> io::Result<usize> {

@@ -10,18 +10,16 @@ use nix::{setsockopt_impl, sockopt_impl};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// What one datagram may hold at most when it is received: the kernel fills dumps up to this.
-const DATAGRAM: usize = 32 * 1024;
-
 /// The two ways that datagrams go. The kernel answers before `send` returns, so that `receive`
 /// never waits.
 pub trait Transport {
     /// Sends the parts as one datagram.
     fn send(&mut self, parts: &[&[u8]]) -> io::Result<()>;
 
-    /// Puts the next datagram into `buffer`. [`io::ErrorKind::WouldBlock`] when there is none,
-    /// ENOBUFS when some were lost, EMSGSIZE when it was cut off.
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+    /// Puts the next datagram into `buffer`, and says how long it is.
+    /// [`io::ErrorKind::WouldBlock`] when there is none, ENOBUFS when some were lost, EMSGSIZE when
+    /// it did not fit.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// The largest datagram that can be sent, after trying to make it `wanted` bytes.
     fn capacity(&mut self, wanted: usize) -> io::Result<usize>;
@@ -80,16 +78,14 @@ impl Transport for Socket {
         Ok(())
     }
 
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        buffer.resize(DATAGRAM, 0);
         // With MSG_TRUNC the length is the datagram's, also where the buffer is shorter.
         let length = retried(|| socket::recv(self.0.as_raw_fd(), buffer, flags))?;
-        if length > buffer.len() {
-            return Err(Errno::EMSGSIZE.into());
+        match length > buffer.len() {
+            true => Err(Errno::EMSGSIZE.into()),
+            false => Ok(length),
         }
-        buffer.truncate(length);
-        Ok(())
     }
 
     fn capacity(&mut self, wanted: usize) -> io::Result<usize> {

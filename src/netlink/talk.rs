@@ -8,6 +8,8 @@ use std::io;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+/// The longest datagram that is received: the kernel fills dumps up to this.
+const DATAGRAM: usize = 32 * 1024;
 /// Flags of answers.
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
@@ -71,7 +73,7 @@ pub enum Flow {
 pub struct Talk<T> {
     transport: T,
     sequence: u32,
-    buffer: Vec<u8>,
+    buffer: Box<[u8]>,
 }
 
 impl<T: Transport> Talk<T> {
@@ -79,7 +81,7 @@ impl<T: Transport> Talk<T> {
         Talk {
             transport,
             sequence: 0,
-            buffer: Vec::new(),
+            buffer: vec![0; DATAGRAM].into(),
         }
     }
 
@@ -160,16 +162,16 @@ impl<T: Transport> Talk<T> {
         self.transport.send(parts)?;
         let (mut acknowledged, mut lost, mut refusal) = (false, false, None);
         loop {
-            match self.transport.receive(&mut self.buffer) {
-                Ok(()) => {}
+            let length = match self.transport.receive(&mut self.buffer) {
+                Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if overrun(&e) => {
                     lost = true;
                     continue;
                 }
                 Err(e) => return Err(e.into()),
-            }
-            for message in Messages::new(&self.buffer) {
+            };
+            for message in Messages::new(&self.buffer[..length]) {
                 let message = message?;
                 if message.kind == NLMSG_ERROR {
                     match error(message)? {
@@ -203,13 +205,13 @@ impl<T: Transport> Talk<T> {
         mut each: impl FnMut(Message) -> Result<Flow, Fault>,
     ) -> Result<(), Fault> {
         loop {
-            match self.transport.receive(&mut self.buffer) {
-                Ok(()) => {}
+            let length = match self.transport.receive(&mut self.buffer) {
+                Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(silence()),
                 Err(e) if overrun(&e) => return Err(Fault::Interrupted),
                 Err(e) => return Err(e.into()),
-            }
-            for message in Messages::new(&self.buffer) {
+            };
+            for message in Messages::new(&self.buffer[..length]) {
                 let message = message?;
                 if message.sequence != sequence {
                     continue;

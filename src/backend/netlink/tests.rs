@@ -16,6 +16,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const MULTI: u16 = 2;
 const CAPPED_WITH_WORDS: u16 = 0x300;
+const GET_TABLE: u16 = 0xa01;
 const GET_GENERATION: u16 = 0xa10;
 const BATCH_BEGIN: u16 = 0x10;
 
@@ -37,10 +38,11 @@ impl<F: FnMut(&Sent) -> Answers> Transport for Played<F> {
         Ok(())
     }
 
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let answer = self.answers.pop_front();
-        *buffer = answer.unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
-        Ok(())
+        let answer = answer.unwrap_or(Err(io::ErrorKind::WouldBlock.into()))?;
+        buffer[..answer.len()].copy_from_slice(&answer);
+        Ok(answer.len())
     }
 
     fn capacity(&mut self, _: usize) -> io::Result<usize> {
@@ -109,6 +111,17 @@ fn generation(sequence: u32, generation: u32) -> Vec<u8> {
     w.message(0xa0f, 0, sequence, |w| {
         w.raw(&[0; 4]);
         w.u32(1, generation);
+    });
+    w.as_slice().to_vec()
+}
+
+/// The table `nat` of IPv4.
+fn table(sequence: u32) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.message(0xa00, MULTI, sequence, |w| {
+        w.raw(&[2, 0, 0, 0]);
+        w.string(1, "nat");
+        w.u32(3, 0);
     });
     w.as_slice().to_vec()
 }
@@ -286,6 +299,7 @@ fn a_commit_during_a_dump_means_to_read_again() {
             now += 1;
             vec![Ok(generation(sent.sequence(), now))]
         }
+        GET_TABLE => vec![Ok(table(sent.sequence())), Ok(done(sent.sequence()))],
         _ => vec![Ok(done(sent.sequence()))],
     };
     let error = read(moving).unwrap_err();
