@@ -119,6 +119,9 @@ mod rta {
 mod ifa {
     pub const ADDRESS: u16 = 1;
     pub const LOCAL: u16 = 2;
+    /// IFA_F_NODAD: no duplicate address detection. It finds nothing on lo, but until the kernel has
+    /// come round to it, the address cannot be bound.
+    pub const NO_DAD: u8 = 2;
 }
 
 /// A policy rule.
@@ -255,7 +258,7 @@ fn write_address(w: &mut Writer, address: IpNet) {
     w.raw(&[
         number_of(Family::of(address.addr())),
         address.prefix_len(),
-        0,
+        ifa::NO_DAD,
         0,
     ]);
     w.raw(&LOOPBACK.to_ne_bytes());

@@ -42,7 +42,7 @@ impl Routing {
             ]
         });
         let addresses = self.loopback_addresses.iter();
-        let addresses = addresses.map(|a| format!("ip addr add {} dev lo", a.0));
+        let addresses = addresses.map(|a| format!("ip addr add {} dev lo nodad", a.0));
         addresses.chain(routes).collect()
     }
 }
@@ -57,7 +57,7 @@ pub struct PolicyRoute {
     pub table: u32,
 }
 
-/// `ip addr add ADDRESS dev lo`.
+/// `ip addr add ADDRESS dev lo nodad`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct LoopbackAddress(pub IpNet);

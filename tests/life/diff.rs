@@ -78,7 +78,7 @@ fn what_goes_elsewhere_is_shown_too() {
         "routing\n",
         "  - ip rule add fwmark 0x539 lookup 133\n",
         "  - ip route add local default dev lo table 133\n",
-        "  - ip addr add ::6/128 dev lo\n",
+        "  - ip addr add ::6/128 dev lo nodad\n",
     ] {
         assert!(done.out.contains(line), "{line}{}", done.out);
     }

@@ -8,6 +8,7 @@ use caps::{CapSet, Capability};
 use lab::Namespace;
 use prepare_proxy::routing::{RoutingError, apply, find, remove};
 use prepare_proxy::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};
+use std::net::UdpSocket;
 
 fn policy(family: Family, mark: u32, table: u32) -> PolicyRoute {
     PolicyRoute {
@@ -45,6 +46,23 @@ fn is_made_once_found_and_removed() {
     assert!(!namespace.enter(|| remove(&wanted())).unwrap());
     assert_eq!(shown(&namespace), before);
     assert!(namespace.enter(find).unwrap().is_empty());
+}
+
+/// Without `nodad` the kernel is now and then still at its detection when the proxy binds.
+#[test]
+fn the_address_can_be_bound_at_once() {
+    let namespace = Namespace::new();
+    let wanted = Routing {
+        policy_routes: Vec::new(),
+        ..wanted()
+    };
+    namespace.enter(|| {
+        for _ in 0..300 {
+            apply(&wanted).unwrap();
+            UdpSocket::bind("[::6]:0").expect("::6 is there");
+            remove(&wanted).unwrap();
+        }
+    });
 }
 
 #[test]
