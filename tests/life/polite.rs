@@ -227,6 +227,23 @@ fn native_rules_in_the_table_nat_stay() {
     assert_eq!(before, all(&namespace));
 }
 
+/// Sets of kinds that ours never are, in a table whose name is one of ours.
+const IN_OUR_TABLE: &str = r#"
+table ip prepare-proxy-nat {
+    set pairs { type ipv6_addr . inet_service; elements = { fd00::1 . 80 } }
+    map rest { type ipv4_addr : inet_service; elements = { 192.0.2.1 : 80, * : 8080 } }
+}
+"#;
+
+#[test]
+fn sets_in_our_own_tables_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        load(&namespace, IN_OUR_TABLE);
+        survives(&namespace, backend)
+    });
+}
+
 /// A rule about a BPF program that is pinned where nobody else can look. iptables-legacy gives the
 /// kernel whole tables back, which then looks for the program once more: it is not among these.
 #[test]

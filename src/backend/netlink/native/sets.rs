@@ -171,6 +171,8 @@ struct FoundSet {
     length: usize,
     /// Keys, and whether they are the end of a range instead of its beginning.
     elements: Vec<(u128, bool)>,
+    /// It holds something else too: it is somebody else's, and nothing is told of it.
+    foreign: bool,
 }
 
 impl Found {
@@ -183,6 +185,7 @@ impl Found {
             interval: flags & INTERVAL != 0,
             length: a.u32(5)? as usize,
             elements: Vec::new(),
+            foreign: false,
         };
         // A name that is no text is no name of ours.
         if let Ok(name) = a.string(2) {
@@ -207,23 +210,17 @@ impl Found {
         let a = Table::<4>::parse(attributes)?;
         let set = self.0.get_mut(name).ok_or(Malformed)?;
         for element in Attributes::new(a.get(3).unwrap_or_default()) {
-            let element = Table::<4>::parse(element?.1)?;
-            let key = Table::<2>::parse(element.bytes(1)?)?.bytes(1)?;
-            if key.len() != set.length || key.len() > 16 {
-                return Err(Malformed);
+            match set.read_element(element?.1)? {
+                Some(element) => set.elements.push(element),
+                None => set.foreign = true,
             }
-            let flags = element.get(3).map_or(Ok(0), |_| element.u32(3))?;
-            let key = key
-                .iter()
-                .fold(0, |key, byte| (key << 8) | u128::from(*byte));
-            set.elements.push((key, flags & INTERVAL_END != 0));
         }
         Ok(())
     }
 
     /// The addresses of a set, if that is what it holds.
     pub fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
-        let set = self.0.get(name)?;
+        let set = self.0.get(name).filter(|set| !set.foreign)?;
         let address = |key: u128| match family {
             Family::V4 => u32::try_from(key).ok().map(|k| Ipv4Addr::from(k).into()),
             Family::V6 => Some(Ipv6Addr::from(key).into()),
@@ -238,7 +235,7 @@ impl Found {
 
     /// The ports of a set, if that is what it holds.
     pub fn ports(&self, name: &str) -> Option<PortSet> {
-        let set = self.0.get(name)?;
+        let set = self.0.get(name).filter(|set| !set.foreign)?;
         let ranges: Option<Vec<PortRange>> = set
             .ranges()
             .into_iter()
@@ -249,6 +246,24 @@ impl Found {
 }
 
 impl FoundSet {
+    /// An element's key, and whether it is the end of a range. `None` for what no set of ours holds:
+    /// longer keys, or an element without one that stands for all others.
+    fn read_element(&self, attributes: &[u8]) -> Result<Option<(u128, bool)>, Malformed> {
+        let element = Table::<4>::parse(attributes)?;
+        let Some(key) = element.get(1) else {
+            return Ok(None);
+        };
+        let key = Table::<2>::parse(key)?.bytes(1)?;
+        if key.len() != self.length || key.len() > 16 {
+            return Ok(None);
+        }
+        let flags = element.get(3).map_or(Ok(0), |_| element.u32(3))?;
+        let number = key
+            .iter()
+            .fold(0, |number, byte| (number << 8) | u128::from(*byte));
+        Ok(Some((number, flags & INTERVAL_END != 0)))
+    }
+
     fn ranges(&self) -> Vec<(u128, u128)> {
         let mut elements = self.elements.clone();
         if !self.interval {
