@@ -69,6 +69,23 @@ impl Seen {
     /// Reads the tables of a store, or [`Fault::Interrupted`] if somebody committed meanwhile.
     pub fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Fault> {
         let generation = kernel.generation()?;
+        let tables = Self::read_tables(kernel, store);
+        // One dump alone is of one moment. Several are not, nor does an error count before this is
+        // asked: what was to be dumped may have gone.
+        let one_moment = tables.as_ref().is_ok_and(Vec::is_empty);
+        if !one_moment && kernel.generation()? != generation {
+            return Err(Fault::Interrupted);
+        }
+        Ok(Seen {
+            generation,
+            tables: tables?,
+        })
+    }
+
+    fn read_tables<T: Transport>(
+        kernel: &mut Kernel<T>,
+        store: Store,
+    ) -> Result<Vec<Table>, Fault> {
         let mut tables = Vec::new();
         kernel.dump(
             GET_TABLE,
@@ -99,11 +116,7 @@ impl Seen {
             let ours = table.chains.len() + table.sets.named().count();
             table.holds_more = table.uses != ours || !table.only_our_sets();
         }
-        // One dump alone is of one moment.
-        if !tables.is_empty() && kernel.generation()? != generation {
-            return Err(Fault::Interrupted);
-        }
-        Ok(Seen { generation, tables })
+        Ok(tables)
     }
 
     pub fn table(&self, family: Family, name: TableName) -> Option<&Table> {

@@ -310,6 +310,29 @@ fn a_commit_during_a_dump_means_to_read_again() {
 }
 
 #[test]
+fn a_table_that_goes_during_a_dump_means_to_read_again() {
+    let read_at = |later: u32| {
+        let mut now = 7;
+        let going = move |sent: &Sent| match sent.kind() {
+            GET_GENERATION => {
+                let answers = vec![Ok(generation(sent.sequence(), now))];
+                now = later;
+                answers
+            }
+            _ => vec![Ok(answer(sent.sequence(), Errno::ENOENT as i32, "", 0))],
+        };
+        read(going).unwrap_err()
+    };
+    let error = read_at(8);
+    assert!(
+        matches!(error, BackendError::Interrupted { .. }),
+        "{error:?}"
+    );
+    let error = read_at(7);
+    assert!(matches!(error, BackendError::Refused { .. }), "{error:?}");
+}
+
+#[test]
 fn a_dump_that_is_cut_short_is_not_taken_for_whole() {
     let dump = |answers: fn(u32) -> Answers| {
         read(move |sent| match sent.kind() {
