@@ -125,6 +125,20 @@ fn a_tool_without_an_extension_says_which() {
     }
 }
 
+/// A $PATH that is not set names no directory, least of all the one that we are in.
+#[test]
+fn tools_are_not_looked_for_in_the_working_directory() {
+    let namespace = Namespace::new();
+    let here = tempfile::tempdir().expect("a temporary directory");
+    let plain = here.path().join("iptables-legacy-restore");
+    fs::write(&plain, "").expect("a file");
+    let mut command = product();
+    command.current_dir(here.path()).env_remove("PATH");
+    command.args(["--backend", "iptables-legacy"]);
+    let done: Done = namespace.run(command.args(SOME.split(' '))).into();
+    done.expect(0, "without $PATH").unwrap();
+}
+
 #[test]
 fn a_lock_that_somebody_holds_is_waited_for_and_then_named() {
     let namespace = Namespace::new();

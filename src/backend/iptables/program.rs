@@ -64,12 +64,15 @@ fn parse_version(text: &str) -> Version {
     }
 }
 
-/// The path of a program.
+/// The path of a program. A directory that is relative (or empty, as in a $PATH that is not set)
+/// would be somebody's working directory, and is not looked into.
 pub fn look_up(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = OsString::from(SYSTEM_PATH);
     let dirs = std::env::split_paths(&path).chain(std::env::split_paths(&system));
-    dirs.map(|dir| dir.join(program)).find(|p| p.is_file())
+    dirs.filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(program))
+        .find(|p| p.is_file())
 }
 
 /// The error for a program that is not there.
