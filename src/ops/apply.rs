@@ -30,19 +30,20 @@ pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     let _turn = Turn::take();
     let found = routing::find()?;
     let mut run = Run::new();
-    run.changed = routing::apply(&wanted.routing)?;
-    let backend = match run.rules(wanted, choice) {
-        Ok(backend) => backend,
+    let routed = routing::apply(&wanted.routing)?;
+    let written = match run.write(wanted, choice) {
+        Ok(written) => written,
         Err(e) => {
             // No rule needs what we made for them.
             routing::remove(&wanted.routing.without(&found))?;
             return Err(e);
         }
     };
+    let backend = run.settle(written)?;
     let leftovers = leftovers(&found, &run.marks).without(&wanted.routing);
     Ok(Applied {
         backend,
-        changed: routing::remove(&leftovers)? || run.changed,
+        changed: routing::remove(&leftovers)? || run.changed || routed,
     })
 }
 
@@ -95,13 +96,13 @@ impl Run {
         }
     }
 
-    /// Writes the rules, and removes them from all other stores. Returns the backend's name.
+    /// Removes the rules from all stores but the one they were written to. Returns the backend's
+    /// name.
     ///
     /// Whoever writes looks again, until there is nothing left to write: not every backend notices
     /// that somebody else was at work between its read and its commit, and none of them for
     /// another's store. So the last of several runs finds what it wants in the end, whole.
-    fn rules(&mut self, wanted: &Ruleset, choice: Choice) -> Result<&'static str, Error> {
-        let mut written = self.write(wanted, choice)?;
+    fn settle(&mut self, mut written: Written) -> Result<&'static str, Error> {
         loop {
             let swept = self.sweep(Some(written.backend.store()))?;
             if !swept && self.holds(&mut written)? {
@@ -149,6 +150,7 @@ impl Run {
         Ok(anything)
     }
 
+    /// Writes the rules with the first backend that can.
     fn write(&mut self, wanted: &Ruleset, choice: Choice) -> Result<Written, Error> {
         let mut last = Error::NoBackend;
         for candidate in choice.candidates() {

@@ -157,6 +157,24 @@ fn a_lock_that_somebody_holds_is_waited_for_and_then_named() {
     done.expect(0, "netlink with the lock held").unwrap();
 }
 
+/// The rules are written, and those of another store cannot be removed: what was written needs its
+/// policy route.
+#[test]
+fn routes_stay_with_the_rules_that_were_written() {
+    let namespace = Namespace::new();
+    apply(&namespace, "iptables-legacy", SOME).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /run
+        exec flock /run/xtables.lock {} --backend netlink --mesh istio -m TPROXY -b 80",
+        the_product().display()
+    );
+    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    done.expect(1, "with the lock held").unwrap();
+    let rules = rules(&namespace);
+    assert!(rules.contains("-j TPROXY"), "{rules}");
+    assert!(rules.contains("fwmark 0x539 lookup 133"), "{rules}");
+}
+
 /// gVisor has no xt comment match, and says no more than "line N failed": so does this stand-in for
 /// iptables-legacy-restore, for every line with a comment.
 #[test]
