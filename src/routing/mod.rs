@@ -175,7 +175,7 @@ impl<T: Transport> Router<T> {
         self.dump(family, "addresses", message::GET_ADDRESS, read)
     }
 
-    /// Everything that `read` finds; once more if it changed meanwhile.
+    /// Everything that `read` finds; once more if it changed meanwhile, but not for ever.
     fn dump<R>(
         &mut self,
         family: Family,
@@ -183,6 +183,8 @@ impl<T: Transport> Router<T> {
         kind: u16,
         read: impl Fn(&[u8]) -> Result<Option<R>, Malformed>,
     ) -> Result<Vec<R>, RoutingError> {
+        const TRIES: u32 = 100;
+        let mut tries = 0;
         loop {
             let mut found = Vec::new();
             let request = |w: &mut Writer| message::write_dump(w, family);
@@ -190,9 +192,10 @@ impl<T: Transport> Router<T> {
                 found.extend(read(message.payload)?);
                 Ok(())
             });
+            tries += 1;
             match result {
                 Ok(()) => return Ok(found),
-                Err(Fault::Interrupted) => continue,
+                Err(Fault::Interrupted) if tries < TRIES => {}
                 Err(fault) => return Err(error(format!("reading {family} {what}"), family, fault)),
             }
         }
@@ -297,5 +300,36 @@ fn refused(doing: String, family: Family, refusal: Refusal) -> RoutingError {
             doing,
             reason: refusal.reason(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel whose answers are always lost.
+    struct Lossy;
+
+    impl Transport for Lossy {
+        fn send(&mut self, _: &[&[u8]]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(Errno::ENOBUFS.into())
+        }
+
+        fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
+            Ok(wanted)
+        }
+    }
+
+    #[test]
+    fn answers_that_are_always_lost_are_an_error_in_the_end() {
+        let error = Router::new(Lossy).find().unwrap_err();
+        assert!(
+            matches!(&error, RoutingError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted),
+            "{error}"
+        );
     }
 }
