@@ -207,6 +207,34 @@ fn cleanup_only_removes_and_skip_rule_apply_leaves() {
     assert!(!rules(&namespace, Family::V4).contains("ISTIO"));
 }
 
+/// As systemd starts it: with the variables of all three files, of which the last one wins.
+#[test]
+fn an_empty_setting_of_the_unit_takes_back_what_istios_files_say() {
+    let unit = include_str!("../../deploy/systemd/prepare-proxy.service");
+    let start = unit.lines().find_map(|l| l.strip_prefix("ExecStart="));
+    let files = TempDir::new().expect("a temporary directory");
+    let [sidecar, settings] = ["sidecar.env", "default"].map(|name| files.path().join(name));
+    fs::write(&sidecar, "ISTIO_INBOUND_PORTS=3306\n").expect("a file");
+    fs::write(&settings, "ISTIO_INBOUND_PORTS=\n").expect("a file");
+    let line = start.expect("a command").replace(
+        "/etc/default/prepare-proxy",
+        &settings.display().to_string(),
+    );
+    let mut command = product();
+    command.args(line.split(' ').skip(1)).arg("--dry-run");
+    command
+        .env("PREPARE_PROXY_MESH", "istio-1.0")
+        .env("ISTIO_SIDECAR_CONFIG", &sidecar)
+        .env("ISTIO_INBOUND_PORTS", "");
+    let output = command.output().expect("a program");
+    status(&output, 0);
+    let rules = text(&output.stdout);
+    assert!(
+        rules.contains("ISTIO_OUTPUT") && !rules.contains("3306"),
+        "{rules}"
+    );
+}
+
 #[test]
 fn validation_tells_rules_that_are_not_there() {
     let namespace = Namespace::new();
