@@ -1,0 +1,26 @@
+//! Measures what installing rules costs, and what they cost afterwards: this program against the
+//! tools it replaces. Prints tables in Markdown.
+//!
+//! Everything happens in network namespaces of its own, a fresh one for each measurement; ways that
+//! are compared take turns, so that what else the machine does meets all of them.
+#![forbid(unsafe_code)]
+
+mod inside;
+mod lists;
+mod tools;
+mod world;
+
+use std::io;
+use std::path::PathBuf;
+
+fn main() -> io::Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    let product = args.next().map(PathBuf::from);
+    let rounds = args.next().and_then(|n| n.to_str()?.parse().ok());
+    let (Some(product), Some(rounds)) = (product, rounds) else {
+        return Err(io::Error::other("usage: bench PROGRAM ROUNDS"));
+    };
+    tools::compare(&product, rounds)?;
+    inside::share(rounds)?;
+    lists::compare(&product)
+}

@@ -1,0 +1,148 @@
+//! nginmesh's rules, installed by every tool that can.
+
+use crate::world::{fresh, median, run};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::{NamedTempFile, TempPath};
+
+/// What the program is called with.
+const RULES: [&str; 6] = ["--mesh", "nginmesh", "-p", "15001", "-u", "1337"];
+
+/// One way to install the rules.
+struct Way {
+    name: String,
+    command: Vec<PathBuf>,
+    input: Option<TempPath>,
+    times: Vec<Duration>,
+}
+
+impl Way {
+    fn new(name: impl Into<String>, command: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Way {
+            name: name.into(),
+            command: command.into_iter().map(Into::into).collect(),
+            input: None,
+            times: Vec::new(),
+        }
+    }
+
+    fn reading(self, text: &str) -> io::Result<Self> {
+        let input = Some(file(text)?);
+        Ok(Way { input, ..self })
+    }
+
+    /// Runs it to its end, with something in front of it.
+    fn run(&self, before: &[&str]) -> io::Result<Duration> {
+        let words = before.iter().map(Path::new);
+        let mut words = words.chain(self.command.iter().map(PathBuf::as_path));
+        let mut command = Command::new(words.next().expect("a program"));
+        let input = match &self.input {
+            Some(path) => Stdio::from(File::open(path)?),
+            None => Stdio::null(),
+        };
+        command.args(words).stdin(input);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        let status = command.status()?;
+        let took = start.elapsed();
+        match status.success() {
+            true => Ok(took),
+            false => Err(io::Error::other(format!("{}: {status}", self.name))),
+        }
+    }
+
+    /// How many programs it starts, and how many system calls it makes.
+    fn calls(&self) -> io::Result<(usize, usize)> {
+        let trace = file("")?;
+        let path = trace.to_string_lossy().into_owned();
+        fresh(|| self.run(&["strace", "-f", "-qq", "-o", &path]))?;
+        let trace = std::fs::read_to_string(&trace)?;
+        let programs = trace.matches(" execve(").count();
+        let calls = trace.lines().filter(|l| l.contains('(')).count();
+        Ok((programs, calls))
+    }
+
+    /// The most memory that one of its programs had, in KiB.
+    fn memory(&self) -> io::Result<usize> {
+        let out = file("")?;
+        let path = out.to_string_lossy().into_owned();
+        fresh(|| self.run(&["/usr/bin/time", "-f", "%M", "-o", &path]))?;
+        let text = std::fs::read_to_string(&out)?;
+        text.trim().parse().map_err(io::Error::other)
+    }
+}
+
+/// A file with some text, gone with the value.
+fn file(text: &str) -> io::Result<TempPath> {
+    let mut file = NamedTempFile::new()?;
+    file.write_all(text.as_bytes())?;
+    Ok(file.into_temp_path())
+}
+
+/// Prints one line for each way.
+pub fn compare(product: &Path, rounds: usize) -> io::Result<()> {
+    let mut ways = ways(product)?;
+    for _ in 0..rounds {
+        for way in &mut ways {
+            let took = fresh(|| way.run(&[]))?;
+            way.times.push(took);
+        }
+    }
+    let ours = ways.iter_mut().find(|w| w.name == ours("netlink"));
+    let ours = ours.map(|w| median(&mut w.times)).unwrap_or_default();
+    println!("nginmesh's rules, IPv4, in a fresh network namespace, median of {rounds}:\n");
+    println!("| way | wall time | to ours | programs | system calls | peak RSS |");
+    println!("|---|--:|--:|--:|--:|--:|");
+    for way in &mut ways {
+        let took = median(&mut way.times);
+        let (programs, calls) = way.calls()?;
+        println!(
+            "| {} | {:.2} ms | {:.1}× | {programs} | {calls} | {:.1} MB |",
+            way.name,
+            took.as_secs_f64() * 1e3,
+            took.as_secs_f64() / ours.as_secs_f64(),
+            way.memory()? as f64 / 1024.0,
+        );
+    }
+    Ok(())
+}
+
+fn ours(backend: &str) -> String {
+    format!("**prepare-proxy**, {backend}")
+}
+
+fn ways(product: &Path) -> io::Result<Vec<Way>> {
+    let rules = |format: &str| run(product, RULES.iter().chain(&["-n", "--format", format]));
+    let script = file(&rules("commands")?)?;
+    let restore = rules("restore")?;
+    let mut ways = vec![
+        Way {
+            input: None,
+            ..Way::new(
+                "one iptables call for each rule",
+                [Path::new("bash"), &script],
+            )
+        },
+        Way::new("iptables-nft-restore", ["iptables-nft-restore"]).reading(&restore)?,
+        Way::new("iptables-legacy-restore", ["iptables-legacy-restore"]).reading(&restore)?,
+        Way::new("nft -f", ["nft", "-f", "-"]).reading(&rules("nft")?)?,
+    ];
+    for backend in ["netlink", "nftables", "iptables-nft", "iptables-legacy"] {
+        let words = [&RULES[..], &["--backend", backend]].concat();
+        let words = words.into_iter().map(PathBuf::from);
+        ways.push(Way::new(
+            ours(backend),
+            std::iter::once(product.to_owned()).chain(words),
+        ));
+    }
+    ways.push(Way::new(
+        "the same program doing nothing",
+        [product, Path::new("--version")],
+    ));
+    // The script must be there as long as it is run.
+    ways[0].input = Some(script);
+    Ok(ways)
+}
