@@ -1,12 +1,12 @@
 //! nf_tables over netlink: no program is started.
 //!
-//! A change goes as one batch, in which the kernel takes all or nothing, and only if nobody else
-//! committed since it was read. Rules are written as iptables-nft writes them, so that iptables
-//! shows and edits them.
+//! A change goes as one batch, of which the kernel takes all or nothing, and only if nobody else
+//! committed since it was read. Rules are written in one of two ways: as iptables-nft writes them,
+//! so that iptables shows and edits them, or in nf_tables' own expressions in tables of our own.
 //!
-//! From the bottom up: `batch` and `kernel` (what is said to nf_tables), `expr`
-//! (nf_tables' steps as values), `header` and `xt` (rules to steps and back), `seen` and `live`
-//! (dumps), `plan` (changes).
+//! From the bottom up: `batch` and `kernel` (what is said to nf_tables), `expr` (nf_tables' steps as
+//! values), `header`, `verdict`, `xt` and `native` (rules to steps and back), `store` (where they
+//! live), `seen` and `live` (dumps), `plan` (changes), `refusal` (errors).
 
 mod batch;
 mod expr;

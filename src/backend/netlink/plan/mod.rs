@@ -3,6 +3,7 @@
 //! First what nothing is hooked to yet: tables, our chains, their rules. Then base chains and the
 //! rules in them. At last what nothing jumps to any more.
 
+mod base;
 mod origin;
 mod write;
 
@@ -118,7 +119,7 @@ fn remove<'a>(
     }
     let left_empty = |base: &&BaseChange| {
         let chain = found.chain(base.chain.as_str());
-        chain.is_some_and(|c| is_left_empty(base, c, at.store(), table.name))
+        chain.is_some_and(|c| is_left_empty(base, c, at.store, table.name))
     };
     let emptied: Vec<&BaseChange> = table.base.iter().filter(left_empty).collect();
     for base in &emptied {

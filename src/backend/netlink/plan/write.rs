@@ -4,32 +4,31 @@ use super::origin::{Origin, Unsayable, What};
 use crate::backend::Store;
 use crate::backend::netlink::batch::Batch;
 use crate::backend::netlink::expr::Expr;
-use crate::backend::netlink::native::{self, Line, Lists, Part, Set};
+use crate::backend::netlink::native::{self, Line, Lists, Set};
 use crate::backend::netlink::seen;
-use crate::backend::netlink::store::{self, Base};
+use crate::backend::netlink::store;
 use crate::backend::netlink::xt;
 use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
-use crate::ruleset::{BaseChange, ChainName, Family, Rule, TableChange, TableName};
+use crate::ruleset::{ChainName, Family, Rule, TableChange, TableName};
 
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
-const NEW_CHAIN: u16 = 3;
+pub(super) const NEW_CHAIN: u16 = 3;
 const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
-const DELETE_RULE: u16 = 8;
+pub(super) const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const DELETE_SET: u16 = 11;
 const NEW_ELEMENTS: u16 = 12;
 
 const NO_SUCH_FORM: &str = "the rule has no such form";
-const NOT_ALONE: &str = "somebody else's rules stand in a table that should be ours alone";
 
 /// Writes messages about one table into a batch.
 pub struct Within<'p, 'a> {
     batch: &'p mut Batch<Origin<'a>>,
-    store: Store,
+    pub store: Store,
     family: Family,
-    table: TableName,
+    pub table: TableName,
     /// The last number that a set of the batch was given.
     last_set: &'p mut u32,
 }
@@ -50,10 +49,6 @@ impl<'p, 'a> Within<'p, 'a> {
         }
     }
 
-    pub fn store(&self) -> Store {
-        self.store
-    }
-
     pub fn make_table(&mut self) {
         self.message(NEW_TABLE, NLM_F_CREATE, What::Table, |_| {});
     }
@@ -65,16 +60,6 @@ impl<'p, 'a> Within<'p, 'a> {
 
     pub fn make_chain(&mut self, name: &'a ChainName) {
         self.chain(NEW_CHAIN, What::Chain(name), name.as_str(), |_| {});
-    }
-
-    fn make_base_chain(&mut self, name: &'a ChainName) {
-        let base = name.hook().map(|h| store::base(self.store, self.table, h));
-        self.chain(NEW_CHAIN, What::BaseChain(name), name.as_str(), |w| {
-            // A chain that iptables has no hook for is a regular one.
-            if let Some(base) = base {
-                write_base(&base, w);
-            }
-        });
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
@@ -163,97 +148,8 @@ impl<'p, 'a> Within<'p, 'a> {
         }
     }
 
-    /// The rules of ours in a chain that is not ours.
-    pub fn change_base(
-        &mut self,
-        change: &'a BaseChange,
-        found: Option<&seen::Table>,
-    ) -> Result<(), Unsayable<'a>> {
-        let chain = found.and_then(|t| t.chain(change.chain.as_str()));
-        if chain.is_none() {
-            self.make_base_chain(&change.chain);
-        }
-        let all_ours = chain.is_none_or(|c| c.count == change.delete.len());
-        match self.store {
-            Store::Native if all_ours => self.rewrite_base(change, found),
-            _ => self.change_base_among_others(change, chain),
-        }
-    }
-
-    /// Only rules of ours stand there: the chain is written like one of our own.
-    fn rewrite_base(
-        &mut self,
-        change: &'a BaseChange,
-        found: Option<&seen::Table>,
-    ) -> Result<(), Unsayable<'a>> {
-        let rules: Vec<&Rule> = change.head.iter().chain(&change.tail).collect();
-        let chain = found.and_then(|t| t.chain(change.chain.as_str()));
-        self.make_parts(&change.chain, &rules, chain);
-        if chain.is_some() {
-            self.empty(&change.chain, found);
-        }
-        self.fill(&change.chain, &rules)?;
-        self.remove_parts(&change.chain, &rules, chain);
-        Ok(())
-    }
-
-    /// Other rules keep their places.
-    fn change_base_among_others(
-        &mut self,
-        change: &'a BaseChange,
-        found: Option<&seen::Chain>,
-    ) -> Result<(), Unsayable<'a>> {
-        let BaseChange { chain, .. } = change;
-        for rule in &change.delete {
-            let what = What::RemoveRule(chain, rule);
-            let companions = found.map_or(&[][..], |c| c.companions(rule.handle));
-            for handle in std::iter::once(&rule.handle).chain(companions) {
-                self.message(DELETE_RULE, 0, what, |w| {
-                    w.string(2, chain.as_str());
-                    w.u64(3, *handle);
-                });
-            }
-            if found.is_some_and(|c| !c.parts.is_empty()) {
-                return Err(self.unsayable(what, NOT_ALONE));
-            }
-        }
-        // Each goes before everything that is there: the last one first.
-        for rule in change.head.iter().rev() {
-            self.lone_rule(chain, rule, 0)?;
-        }
-        for rule in &change.tail {
-            self.lone_rule(chain, rule, NLM_F_APPEND)?;
-        }
-        Ok(())
-    }
-
-    /// A rule that shares its chain with somebody else's.
-    fn lone_rule(
-        &mut self,
-        chain: &'a ChainName,
-        rule: &'a Rule,
-        flags: u16,
-    ) -> Result<(), Unsayable<'a>> {
-        if self.store != Store::Native {
-            return self.rule(chain, rule, flags);
-        }
-        let lists = Lists::of(chain.as_str(), &[rule]);
-        match native::lower(chain.as_str(), &[rule]).as_slice() {
-            [Part { lines, .. }] if lists.all().next().is_none() => {
-                let mut lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
-                if flags & NLM_F_APPEND == 0 {
-                    lines.reverse();
-                }
-                let part = chain.as_str();
-                let mut lines = lines.into_iter();
-                lines.try_for_each(|line| self.line(chain, rule, line, part, &lists, flags))
-            }
-            _ => Err(self.unsayable(What::Rule(chain, rule), NOT_ALONE)),
-        }
-    }
-
     /// A rule as iptables-nft writes it.
-    fn rule(
+    pub(super) fn rule(
         &mut self,
         chain: &'a ChainName,
         rule: &'a Rule,
@@ -276,7 +172,7 @@ impl<'p, 'a> Within<'p, 'a> {
     }
 
     /// A rule in nf_tables' own expressions, and before it the sets that are its own.
-    fn line(
+    pub(super) fn line(
         &mut self,
         chain: &'a ChainName,
         rule: &'a Rule,
@@ -315,7 +211,13 @@ impl<'p, 'a> Within<'p, 'a> {
         }
     }
 
-    fn chain(&mut self, number: u16, what: What<'a>, name: &str, fill: impl FnOnce(&mut Writer)) {
+    pub(super) fn chain(
+        &mut self,
+        number: u16,
+        what: What<'a>,
+        name: &str,
+        fill: impl FnOnce(&mut Writer),
+    ) {
         let flags = match number {
             NEW_CHAIN => NLM_F_CREATE,
             _ => 0,
@@ -327,7 +229,13 @@ impl<'p, 'a> Within<'p, 'a> {
     }
 
     /// A message about something in the table.
-    fn message(&mut self, number: u16, flags: u16, what: What<'a>, fill: impl FnOnce(&mut Writer)) {
+    pub(super) fn message(
+        &mut self,
+        number: u16,
+        flags: u16,
+        what: What<'a>,
+        fill: impl FnOnce(&mut Writer),
+    ) {
         let (family, origin) = (store::number(self.family), self.origin(what));
         let table = store::table_name(self.store, self.table);
         self.batch.message(number, flags, family, origin, |w| {
@@ -336,7 +244,7 @@ impl<'p, 'a> Within<'p, 'a> {
         });
     }
 
-    fn unsayable(&self, what: What<'a>, reason: &'static str) -> Unsayable<'a> {
+    pub(super) fn unsayable(&self, what: What<'a>, reason: &'static str) -> Unsayable<'a> {
         let origin = self.origin(what);
         Unsayable { origin, reason }
     }
@@ -348,15 +256,6 @@ impl<'p, 'a> Within<'p, 'a> {
             what,
         }
     }
-}
-
-fn write_base(base: &Base, w: &mut Writer) {
-    w.nest(4, |w| {
-        w.u32(1, base.hook);
-        w.u32(2, base.priority as u32);
-    });
-    w.u32(5, store::ACCEPT);
-    w.string(7, &base.kind);
 }
 
 fn write_rule(w: &mut Writer, chain: &str, exprs: &[Expr]) {
