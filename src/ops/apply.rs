@@ -52,11 +52,25 @@ pub fn clean() -> Result<bool, Error> {
     let _turn = Turn::take();
     let found = routing::find()?;
     let mut run = Run::new();
-    while run.sweep(None)? {
-        run.wait()?;
+    let swept = run.sweep_until_clean();
+    let unneeded = match swept {
+        Ok(()) => leftovers(&found, &run.marks),
+        // Some rules may be left, and what every mesh uses be theirs. But nobody will know the marks
+        // of those that have gone.
+        Err(_) => with_marks(&found, &run.marks),
+    };
+    let removed = routing::remove(&unneeded);
+    swept?;
+    Ok(removed? || run.changed)
+}
+
+/// The policy routes for these marks.
+fn with_marks(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
+    let routes = found.policy_routes.iter().copied();
+    Routing {
+        policy_routes: routes.filter(|p| marks.contains(&p.mark)).collect(),
+        ..Routing::default()
     }
-    let leftovers = leftovers(&found, &run.marks);
-    Ok(routing::remove(&leftovers)? || run.changed)
 }
 
 /// What of the routing found is ours: policy routes for a mark that rules of ours used, or that
@@ -73,7 +87,7 @@ pub fn leftovers(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
 struct Run {
     /// Whether anything had to be written.
     changed: bool,
-    /// TPROXY's marks in the rules that were there.
+    /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     marks: BTreeSet<u32>,
     /// With others who are at work too.
     patience: Patience,
@@ -121,6 +135,13 @@ impl Run {
         }
         let live = turn::read(&mut *written.backend)?;
         Ok(plan(&live, &written.backend.shape(&written.wanted)).is_empty())
+    }
+
+    fn sweep_until_clean(&mut self) -> Result<(), Error> {
+        while self.sweep(None)? {
+            self.wait()?;
+        }
+        Ok(())
     }
 
     /// Removes all that is ours from every store but `keep`. Returns whether there was anything.
@@ -213,14 +234,14 @@ impl Run {
         wanted: &Ruleset,
     ) -> Result<bool, BackendError> {
         let live = backend.read()?;
-        self.marks.extend(live.tproxy_marks());
         let change = plan(&live, wanted);
-        if change.is_empty() {
-            return Ok(false);
+        let anything = !change.is_empty();
+        if anything {
+            backend.commit(&change)?;
+            self.changed = true;
         }
-        backend.commit(&change)?;
-        self.changed = true;
-        Ok(true)
+        self.marks.extend(live.tproxy_marks());
+        Ok(anything)
     }
 }
 

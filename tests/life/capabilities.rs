@@ -2,7 +2,7 @@
 
 use crate::lab::Namespace;
 use crate::on_every_backend;
-use crate::world::{Done, SOME, apply, everything, rules, run_under, same, the_product};
+use crate::world::{Done, SOME, apply, everything, rules, run, run_under, same, the_product};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -62,10 +62,19 @@ fn the_old_iptables_needs_raw_sockets_too() {
     assert!(done.err.contains("CAP_NET_RAW"), "{}", done.err);
     let both = with_only(&namespace, &["net_admin", "net_raw"], &line);
     both.expect(0, "with CAP_NET_RAW").unwrap();
-    // What cannot be looked into cannot be cleaned, and that is said.
+    // What cannot be looked into cannot be cleaned, and that is said. All else goes.
+    let elsewhere = "--backend netlink --mesh istio -m TPROXY -b 80 -t 77 -r 99";
+    let applied = run(&namespace, elsewhere);
+    applied.expect(0, "rules elsewhere").unwrap();
+    assert!(rules(&namespace).contains("fwmark 0x4d lookup 99"));
     let clean = with_only(&namespace, &["net_admin"], "clean");
     let clean = clean.expect(3, "clean without CAP_NET_RAW").unwrap();
     assert!(clean.err.contains("CAP_NET_RAW"), "{}", clean.err);
+    let left = rules(&namespace);
+    assert!(
+        !left.contains("fwmark") && !left.contains("ISTIO_"),
+        "{left}"
+    );
     with_only(&namespace, &["net_admin", "net_raw"], "clean")
         .expect(0, "clean")
         .unwrap();
