@@ -274,6 +274,24 @@ fn a_rule_that_cannot_be_restored_stays() {
     }
 }
 
+/// Where no packet comes by, rules would capture nothing, and nobody would notice.
+#[test]
+fn a_chain_that_is_not_hooked_in_is_refused() {
+    for chain in [
+        "chain PREROUTING {}",
+        "chain PREROUTING { type nat hook input priority 100; }",
+    ] {
+        let namespace = Namespace::new();
+        load(&namespace, &format!("table ip nat {{\n{chain}\n}}\n"));
+        let before = all(&namespace);
+        let done = run(&namespace, &format!("--backend netlink {SOME}"));
+        let done = done.expect(1, chain).unwrap();
+        assert!(done.err.contains("chain PREROUTING"), "{}", done.err);
+        assert_eq!(before, all(&namespace));
+        run(&namespace, "clean").expect(0, "clean").unwrap();
+    }
+}
+
 /// A policy is as good as a rule: a chain that has one is not empty.
 #[test]
 fn policies_stay() {

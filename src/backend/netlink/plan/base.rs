@@ -9,6 +9,8 @@ use crate::backend::netlink::store::{self, Base};
 use crate::netlink::{NLM_F_APPEND, Writer};
 use crate::ruleset::{BaseChange, ChainName, Rule};
 
+const NOT_HOOKED: &str =
+    "a chain of this name is there, but it is not hooked in as iptables' is: remove or rename it";
 const NOT_ALONE: &str = "somebody else's rules stand in a table that should be ours alone";
 
 impl<'a> Within<'_, 'a> {
@@ -21,6 +23,10 @@ impl<'a> Within<'_, 'a> {
         let chain = found.and_then(|t| t.chain(change.chain.as_str()));
         if chain.is_none() {
             self.make_base_chain(&change.chain);
+        }
+        let adds = !change.head.is_empty() || !change.tail.is_empty();
+        if adds && !chain.is_none_or(|c| is_hooked(c, &change.chain)) {
+            return Err(self.unsayable(What::BaseChain(&change.chain), NOT_HOOKED));
         }
         let all_ours = chain.is_none_or(|c| c.count == change.delete.len());
         match self.store {
@@ -119,4 +125,10 @@ fn write_base(base: &Base, w: &mut Writer) {
     });
     w.u32(5, store::ACCEPT);
     w.string(7, &base.kind);
+}
+
+/// Whether packets come to the chain from where its name says.
+fn is_hooked(found: &seen::Chain, name: &ChainName) -> bool {
+    let hook = name.hook().map(|h| h as u32);
+    found.base.as_ref().map(|b| b.hook) == hook
 }
