@@ -61,6 +61,7 @@ fn hint(error: &nix::Error) -> &'static str {
 }
 
 impl Error {
+    /// The exit status that a run ends with.
     pub fn exit(&self) -> Exit {
         match self {
             Error::Explained { source, .. } => source.exit(),

@@ -135,6 +135,7 @@ pub static SPECS: [Spec; 24] = [
 ];
 
 impl Opt {
+    /// What the option is called and how it is shown.
     pub fn spec(self) -> &'static Spec {
         &SPECS[self as usize]
     }
@@ -189,10 +190,12 @@ impl Options {
         self.0.entry(given.opt).or_insert(given);
     }
 
+    /// What was given for an option, if anything was.
     pub fn get(&self, opt: Opt) -> Option<&Given> {
         self.0.get(&opt)
     }
 
+    /// Everything that was given, in the order of [`Opt`].
     pub fn iter(&self) -> impl Iterator<Item = &Given> {
         self.0.values()
     }

@@ -77,6 +77,7 @@ pub struct Talk<T> {
 }
 
 impl<T: Transport> Talk<T> {
+    /// Begins a conversation, with nothing said yet.
     pub fn new(transport: T) -> Self {
         Talk {
             transport,

@@ -58,14 +58,17 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// An attribute with these bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |w| w.raw(value));
     }
 
+    /// An attribute with a number of four bytes, in the network's order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
+    /// An attribute with a number of eight bytes, in the network's order.
     pub fn u64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
@@ -95,6 +98,7 @@ impl Writer {
         self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
+    /// Everything written so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
@@ -160,6 +164,7 @@ impl<'a> Iterator for Messages<'a> {
 pub struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
+    /// Attributes as they stand behind one another.
     pub fn new(bytes: &'a [u8]) -> Self {
         Attributes(bytes)
     }
@@ -192,6 +197,7 @@ pub struct Table<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Table<'a, N> {
+    /// Sorts attributes by their type; of those that come twice the last one stays.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut table = Table {
             slots: [None; N],
@@ -225,18 +231,22 @@ impl<'a, const N: usize> Table<'a, N> {
             .filter_map(|(kind, slot)| slot.map(|_| kind))
     }
 
+    /// The value of an attribute, if it is there.
     pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
         self.slots.get(usize::from(kind)).copied().flatten()
     }
 
+    /// The value of an attribute that must be there.
     pub fn bytes(&self, kind: u16) -> Result<&'a [u8], Malformed> {
         self.get(kind).ok_or(Malformed)
     }
 
+    /// A number of four bytes in the network's order.
     pub fn u32(&self, kind: u16) -> Result<u32, Malformed> {
         self.array(kind).map(u32::from_be_bytes)
     }
 
+    /// A number of eight bytes in the network's order.
     pub fn u64(&self, kind: u16) -> Result<u64, Malformed> {
         self.array(kind).map(u64::from_be_bytes)
     }

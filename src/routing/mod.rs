@@ -82,6 +82,7 @@ impl Router<Socket> {
 }
 
 impl<T: Transport> Router<T> {
+    /// Speaks rtnetlink through this socket.
     pub fn new(transport: T) -> Self {
         Router(Talk::new(transport))
     }

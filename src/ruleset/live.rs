@@ -11,6 +11,7 @@ pub struct Live {
 }
 
 impl Live {
+    /// The table `name` of `family`, if it is there.
     pub fn table(&self, family: Family, name: TableName) -> Option<&LiveTable> {
         self.tables
             .iter()
@@ -40,6 +41,7 @@ pub struct LiveTable {
 }
 
 impl LiveTable {
+    /// The chain called `name`, if it is there.
     pub fn chain(&self, name: &ChainName) -> Option<&LiveChain> {
         self.chains.iter().find(|c| c.name == *name)
     }

@@ -92,6 +92,7 @@ pub enum ConnState {
 }
 
 impl ConnState {
+    /// All of them, in their order.
     pub const ALL: [ConnState; 5] = [
         ConnState::Invalid,
         ConnState::New,
@@ -100,6 +101,7 @@ impl ConnState {
         ConnState::Untracked,
     ];
 
+    /// The name that iptables-save prints behind `--ctstate`.
     pub fn as_str(self) -> &'static str {
         match self {
             ConnState::Invalid => "INVALID",
@@ -124,10 +126,12 @@ impl PortRange {
         (first <= last).then_some(PortRange { first, last })
     }
 
+    /// The lowest port.
     pub fn first(self) -> u16 {
         self.first
     }
 
+    /// The highest port.
     pub fn last(self) -> u16 {
         self.last
     }
@@ -198,6 +202,7 @@ impl PortSet {
         (!ports.is_empty()).then_some(PortSet(ports))
     }
 
+    /// The ranges, in the order in which they were given.
     pub fn as_slice(&self) -> &[PortRange] {
         &self.0
     }
@@ -225,6 +230,7 @@ fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result
 }
 
 impl Match {
+    /// A match that is not negated.
     pub fn new(test: Test) -> Self {
         Match { not: false, test }
     }

@@ -87,6 +87,7 @@ pub enum TableName {
 }
 
 impl TableName {
+    /// All of them, in their order.
     pub const ALL: [TableName; 4] = [
         TableName::Raw,
         TableName::Mangle,
@@ -94,6 +95,7 @@ impl TableName {
         TableName::Filter,
     ];
 
+    /// The name by which iptables and the kernel know it.
     pub fn as_str(self) -> &'static str {
         match self {
             TableName::Raw => "raw",
@@ -156,8 +158,11 @@ pub struct ChainName(Cow<'static, str>);
 const OURS: &str = "ISTIO_";
 
 impl ChainName {
+    /// The base chain of what comes in.
     pub const PREROUTING: ChainName = ChainName::fixed("PREROUTING");
+    /// The base chain of what is delivered here.
     pub const INPUT: ChainName = ChainName::fixed("INPUT");
+    /// The base chain of what is sent from here.
     pub const OUTPUT: ChainName = ChainName::fixed("OUTPUT");
 
     /// A name known at compile time; it must be one that iptables accepts.
@@ -175,6 +180,7 @@ impl ChainName {
         Ok(ChainName(Cow::Owned(name.to_owned())))
     }
 
+    /// The name as netfilter has it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -206,6 +212,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
     pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmpv6];
 
     /// The number of the IANA registry.
@@ -243,6 +250,7 @@ impl Interface {
     /// The loopback interface.
     pub const LOOPBACK: Interface = Interface(Cow::Borrowed("lo"));
 
+    /// The name, with its `+` if it ends in one.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -292,6 +300,7 @@ impl Why {
         (!id.is_empty() && id.bytes().all(plain)).then(|| Why(Cow::Owned(id.to_owned())))
     }
 
+    /// The id, without what every comment begins with.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -12,6 +12,7 @@ pub struct Routing {
 }
 
 impl Routing {
+    /// Whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         self.policy_routes.is_empty() && self.loopback_addresses.is_empty()
     }

@@ -40,10 +40,12 @@ impl AddressSet {
         Self::new(nets)
     }
 
+    /// The prefixes, in order.
     pub fn as_slice(&self) -> &[IpNet] {
         &self.0
     }
 
+    /// The family that all of the addresses are of.
     pub fn family(&self) -> Family {
         Family::of(self.0[0].addr())
     }

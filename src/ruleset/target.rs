@@ -60,12 +60,14 @@ pub enum RejectWith {
 }
 
 impl RejectWith {
+    /// All of them.
     pub const ALL: [RejectWith; 3] = [
         RejectWith::IcmpPortUnreachable,
         RejectWith::Icmp6PortUnreachable,
         RejectWith::TcpReset,
     ];
 
+    /// The name that iptables-save prints behind `--reject-with`.
     pub fn as_str(self) -> &'static str {
         match self {
             RejectWith::IcmpPortUnreachable => "icmp-port-unreachable",
