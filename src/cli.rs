@@ -7,7 +7,7 @@ use crate::config::{Default, Given, Host, Options, Origin, SPECS, Spec};
 use crate::log_format::LogFormat;
 use crate::mesh::{MESHES, Mesh};
 use crate::ops::{Action, Choice, Format, Invocation};
-use clap::builder::PossibleValuesParser;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -125,9 +125,9 @@ fn general() -> Vec<Arg> {
         value(
             "env-file",
             "PATH",
-            "Read KEY=value lines; a leading - means \"if it exists\"; may be repeated",
+            "Read KEY=value lines; -/PATH means \"if it exists\"; may be repeated",
         )
-        .value_parser(value_parser!(PathBuf))
+        .value_parser(OsStringValueParser::new().try_map(env_file))
         .allow_hyphen_values(true)
         .action(ArgAction::Append),
         plain("dry-run", "Print the rules, touch nothing").short('n'),
@@ -150,6 +150,16 @@ fn general() -> Vec<Arg> {
             .action(ArgAction::Count),
         plain("quiet", "Print nothing but errors"),
     ]
+}
+
+/// The path of an env file. What begins with `-` may be the next option, after a path that was left
+/// out; as with systemd, only an absolute path comes behind a `-` that means "if it exists".
+fn env_file(value: OsString) -> Result<PathBuf, String> {
+    let behind = value.as_encoded_bytes().strip_prefix(b"-");
+    match behind.is_none_or(|path| path.starts_with(b"/")) {
+        true => Ok(PathBuf::from(value)),
+        false => Err("behind a leading - there must be an absolute path".to_owned()),
+    }
 }
 
 /// One row of the options table as an argument called `long`, with what holds in these meshes.

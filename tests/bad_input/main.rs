@@ -114,6 +114,8 @@ const TABLE: &[Bad] = &[
     bad("--mesh istio-1.0 -c eth0", &["--exclude-interfaces", "--mesh istio has it"]),
     // Files.
     bad("--mesh istio --env-file /nonexistent/cluster.env", &["/nonexistent/cluster.env"]),
+    bad("--mesh istio --env-file --dry-run", &["--env-file", "--dry-run"]),
+    bad("--mesh istio --env-file -n", &["--env-file", "-n", "absolute"]),
     bad("--mesh istio --env-file /proc/self/mounts", &["/proc/self/mounts", "line 1"]),
     bad("--network-namespace /nonexistent/ns -p 15001 -u 1337", &["--network-namespace", "/nonexistent/ns"]),
     // Istio's own command line.

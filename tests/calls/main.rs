@@ -116,7 +116,10 @@ fn flags_win_over_environment_over_sidecar_over_cluster() {
     assert_eq!(ports(&[cluster], &[("ISTIO_INBOUND_PORTS", "")], &[]), "1");
     assert_eq!(ports(&[cluster], &[], &["-b", ""]), "");
     // A leading "-" allows the file to be absent.
-    assert_eq!(ports(&[sidecar], &[], &["--env-file", "-absent.env"]), "2");
+    assert_eq!(
+        ports(&[sidecar], &[], &["--env-file", "-/nonexistent/absent.env"]),
+        "2"
+    );
 }
 
 /// The mesh-expansion example of Istio's documentation, with the program under the script's name.
