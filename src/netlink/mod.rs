@@ -6,7 +6,7 @@ mod talk;
 mod wire;
 
 pub use socket::{Socket, Transport};
-pub use talk::{Fault, Flow, Refusal, Talk};
+pub use talk::{Fault, Refusal, Talk};
 pub use wire::{Attributes, Malformed, Message, Table, Writer, u32_ne};
 
 /// It is a question or an order, as opposed to an answer.

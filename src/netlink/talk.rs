@@ -63,7 +63,7 @@ impl From<Malformed> for Fault {
 
 /// Whether more answers are awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
+enum Flow {
     More,
     Done,
 }
