@@ -3,19 +3,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::Path;
 
-/// The system as the configuration sees it: three questions, no side effects.
+/// The system as the configuration sees it: two questions, no side effects.
 pub trait Host {
     /// An environment variable, whatever its bytes.
     fn env(&self, name: &str) -> Option<OsString>;
 
     /// A small text file, whole. An absent one is [`io::ErrorKind::NotFound`].
     fn file(&self, path: &Path) -> io::Result<String>;
-
-    /// The addresses of all interfaces of the network namespace, in the kernel's order.
-    fn addresses(&self) -> io::Result<Vec<IpAddr>>;
 }
 
 /// The host we run on.
@@ -28,15 +25,6 @@ impl Host for System {
 
     fn file(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
-    }
-
-    fn addresses(&self) -> io::Result<Vec<IpAddr>> {
-        let address = |a: nix::ifaddrs::InterfaceAddress| {
-            let storage = a.address?;
-            let v4 = storage.as_sockaddr_in().map(|s| s.ip().into());
-            v4.or_else(|| storage.as_sockaddr_in6().map(|s| s.ip().into()))
-        };
-        Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
     }
 }
 
@@ -52,28 +40,39 @@ pub fn look_up(host: &dyn Host, path: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// Whether the kernel has IPv6 and the namespace has not switched it off (`ipv6.disable=1`,
-/// `net.ipv6.conf.all.disable_ipv6=1`).
-pub fn has_ipv6(host: &dyn Host) -> bool {
+/// What there is of IPv6 in the network namespace.
+pub struct Ipv6 {
+    /// The kernel has it, and the namespace has not switched it off (`ipv6.disable=1`,
+    /// `net.ipv6.conf.all.disable_ipv6=1`).
+    pub enabled: bool,
+    /// Some interface has an address that others can reach: neither loopback nor link-local, nor
+    /// the one we put on lo ourselves.
+    pub global: bool,
+}
+
+/// Asks for it.
+pub fn ipv6(host: &dyn Host) -> Ipv6 {
     let read = |path| host.file(Path::new(path)).ok();
     let off = read("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_some_and(|v| v.trim() == "1");
-    read("/proc/net/if_inet6").is_some() && !off
+    let addresses = read("/proc/net/if_inet6");
+    Ipv6 {
+        enabled: addresses.is_some() && !off,
+        global: addresses.is_some_and(|text| text.lines().any(is_global)),
+    }
 }
 
 /// What Istio's meshes put on lo, so that the proxy can bind to it (::6).
 pub const OWN_LOOPBACK: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
-/// Whether some interface has an IPv6 address that others can reach: neither loopback nor
-/// link-local, nor the one we put on lo ourselves.
-pub fn has_global_ipv6(host: &dyn Host) -> io::Result<bool> {
-    let global = |a: &IpAddr| match a {
-        IpAddr::V6(a) => {
-            let local = a.is_loopback() || a.is_unicast_link_local() || a.is_multicast();
-            !local && *a != OWN_LOOPBACK
-        }
-        IpAddr::V4(_) => false,
-    };
-    Ok(host.addresses()?.iter().any(global))
+/// Whether a line of /proc/net/if_inet6 (the address in 32 hexadecimal digits, then more) is about
+/// an address that others can reach.
+fn is_global(line: &str) -> bool {
+    let digits = line.split(' ').next().unwrap_or_default();
+    u128::from_str_radix(digits, 16).is_ok_and(|bits| {
+        let address = Ipv6Addr::from(bits);
+        let local = address.is_loopback() || address.is_unicast_link_local();
+        !local && !address.is_multicast() && address != OWN_LOOPBACK
+    })
 }
 
 /// Whether this runs in a container of Kubernetes, as opposed to a host of one's own.
@@ -88,4 +87,38 @@ pub fn is_kubernetes_node(host: &dyn Host) -> bool {
         .file(Path::new("/proc/sys/net/core/netdev_max_backlog"))
         .is_ok();
     first && is_in_kubernetes(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_global;
+
+    #[test]
+    fn global_addresses_are_told_from_local_ones() {
+        for (line, global) in [
+            (
+                "fd001024400000000000000000000017 02 40 00 80     eth0",
+                true,
+            ),
+            (
+                "20010db8000000000000000000000001 02 40 00 80     eth0",
+                true,
+            ),
+            (
+                "fe80000000000000a8bbccfffedd0011 02 40 20 80     eth0",
+                false,
+            ),
+            (
+                "00000000000000000000000000000001 01 80 10 80       lo",
+                false,
+            ),
+            (
+                "00000000000000000000000000000006 01 80 00 82       lo",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(is_global(line), global, "{line}");
+        }
+    }
 }

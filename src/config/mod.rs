@@ -132,7 +132,4 @@ pub enum ConfigError {
 
     #[error("--dual-stack: IPv6 is asked for, but this kernel or network namespace has none")]
     NoIpv6,
-
-    #[error("cannot read the addresses of this network namespace: {0}")]
-    Addresses(std::io::Error),
 }

@@ -78,6 +78,7 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
+        let ipv6 = facts::ipv6(self.host);
         let uids = self.proxy_uids()?;
         let config = Config {
             proxy_port: self.value(Opt::ProxyPort, values::port)?,
@@ -102,8 +103,8 @@ impl Resolver<'_> {
             dns: self.dns()?,
             drop_invalid: self.value(Opt::DropInvalid, values::switch)?,
             dual_stack: self.value(Opt::DualStack, values::switch)?,
-            has_ipv6: facts::has_ipv6(self.host),
-            has_global_ipv6: facts::has_global_ipv6(self.host).map_err(ConfigError::Addresses)?,
+            has_ipv6: ipv6.enabled,
+            has_global_ipv6: ipv6.global,
             loopback_cidr: self.value(Opt::LoopbackCidr, loopback)?,
         };
         if config.dual_stack && !config.has_ipv6 {

@@ -220,7 +220,6 @@ mod tests {
     use super::*;
     use std::ffi::OsString;
     use std::io;
-    use std::net::IpAddr;
 
     /// A host of which only two things are known.
     struct Place {
@@ -238,10 +237,6 @@ mod tests {
             known
                 .then(String::new)
                 .ok_or(io::ErrorKind::NotFound.into())
-        }
-
-        fn addresses(&self) -> io::Result<Vec<IpAddr>> {
-            Ok(Vec::new())
         }
     }
 

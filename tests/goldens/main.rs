@@ -10,7 +10,7 @@ use prepare_proxy::config::Host;
 use prepare_proxy::{cli, ops};
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 /// The host of a case, in answers.
@@ -27,15 +27,19 @@ impl Host for Answers<'_> {
             Some("/etc/resolv.conf") => Ok(self.0.resolv_conf.clone()),
             Some("/etc/passwd") => Ok("daemon:x:1:1:daemon:/:/bin/false\n".to_owned()),
             Some("/etc/group") => Ok("daemon:x:1:\n".to_owned()),
-            Some("/proc/net/if_inet6") => Ok(String::new()),
+            Some("/proc/net/if_inet6") => Ok(if_inet6(&self.0.addresses)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
+}
 
-    fn addresses(&self) -> io::Result<Vec<IpAddr>> {
-        let address = |cidr: &String| cidr.split('/').next()?.parse().ok();
-        Ok(self.0.addresses.iter().filter_map(address).collect())
-    }
+/// /proc/net/if_inet6 with the case's addresses.
+fn if_inet6(addresses: &[String]) -> String {
+    let address = |cidr: &String| cidr.split('/').next()?.parse::<Ipv6Addr>().ok();
+    let lines = addresses.iter().filter_map(address);
+    lines
+        .map(|a| format!("{:032x} 02 40 00 80     eth0\n", a.to_bits()))
+        .collect()
 }
 
 /// Runs the case as a dry run; the exit status would be `Err`'s.
