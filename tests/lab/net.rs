@@ -155,6 +155,21 @@ impl Namespace {
         self.output(Command::new("sh").args(["-ec", script]))
     }
 
+    /// All routes of both families. The kernel makes those to its own IPv6 addresses a moment after
+    /// the addresses: they are waited for.
+    #[track_caller]
+    pub fn routes(&self) -> String {
+        self.sh(
+            "for a in $(ip -6 -o addr show dev lo | sed 's|.*inet6 ||; s|/.*||'); do
+                for i in $(seq 500); do
+                    ip -6 route show table local | grep -q \"^local $a dev lo\" && break
+                    sleep 0.01
+                done
+            done
+            ip route show table all; ip -6 route show table all",
+        )
+    }
+
     /// Runs `ip` commands in one process.
     #[track_caller]
     pub fn ip<S: AsRef<str>>(&self, commands: &[S]) {

@@ -61,16 +61,12 @@ fn routes_of_others_stay() {
         namespace.sh(
             "ip rule add fwmark 0x10 lookup 133; ip rule add fwmark 0x539/0xff lookup 200
             ip rule add from 10.0.0.0/8 lookup 133 prio 77; ip route add 10.7.0.0/16 dev lo table 133
-            ip addr add ::7/128 dev lo nodad; ip addr add 10.9.9.9/32 dev lo; ip -6 rule add fwmark 0x10 lookup 99
-            # The kernel makes the route to an IPv6 address a moment later.
-            until ip -6 route show table local | grep -q ::7; do sleep 0.01; done",
+            ip addr add ::7/128 dev lo nodad; ip addr add 10.9.9.9/32 dev lo; ip -6 rule add fwmark 0x10 lookup 99",
         );
-        let before =
-            namespace.sh("ip rule; ip -6 rule; ip route show table all; ip addr show dev lo");
+        let before = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
         apply(&namespace, backend, ISTIO)?;
         run(&namespace, "clean").expect(0, "clean")?;
-        let after =
-            namespace.sh("ip rule; ip -6 rule; ip route show table all; ip addr show dev lo");
+        let after = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
         same(&before, &after, "after apply and clean")
     })
 }

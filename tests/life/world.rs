@@ -135,7 +135,7 @@ pub fn everything(namespace: &Namespace) -> String {
     let saves = Family::BOTH.map(|f| namespace.iptables_save(f, Variant::Legacy));
     saves.concat()
         + &namespace.sh("nft -a list ruleset; ip rule; ip -6 rule; ip addr show dev lo")
-        + &namespace.sh("ip route show table all; ip -6 route show table all")
+        + &namespace.routes()
 }
 
 /// Fails unless both texts are the same.
