@@ -280,6 +280,7 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     for chain in [
         "chain PREROUTING {}",
         "chain PREROUTING { type nat hook input priority 100; }",
+        "flags dormant;",
     ] {
         let namespace = Namespace::new();
         load(&namespace, &format!("table ip nat {{\n{chain}\n}}\n"));

@@ -31,6 +31,8 @@ pub struct Table {
     pub sets: Found,
     /// There is something in it beside chains, and lists of ours.
     pub holds_more: bool,
+    /// No packet comes to its chains (`NFT_TABLE_F_DORMANT`).
+    pub dormant: bool,
     /// How many chains, sets and other things it holds.
     uses: usize,
 }
@@ -144,6 +146,7 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
     let (Some(family), Some(name)) = (store::family(family), name) else {
         return Ok(None);
     };
+    let flags = a.get(2).map_or(Ok(0), |_| a.u32(2))?;
     Ok(Some(Table {
         family,
         name,
@@ -151,6 +154,7 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
         chains: Vec::new(),
         sets: Found::default(),
         holds_more: false,
+        dormant: flags & 1 != 0,
     }))
 }
 

@@ -9,6 +9,7 @@ use crate::backend::netlink::store::{self, Base};
 use crate::netlink::{NLM_F_APPEND, Writer};
 use crate::ruleset::{BaseChange, ChainName, Rule};
 
+const DORMANT: &str = "the table is dormant, no rule in it takes effect: wake it up first";
 const NOT_HOOKED: &str =
     "a chain of this name is there, but it is not hooked in as iptables' is: remove or rename it";
 const NOT_ALONE: &str = "somebody else's rules stand in a table that should be ours alone";
@@ -25,6 +26,9 @@ impl<'a> Within<'_, 'a> {
             self.make_base_chain(&change.chain);
         }
         let adds = !change.head.is_empty() || !change.tail.is_empty();
+        if adds && found.is_some_and(|t| t.dormant) {
+            return Err(self.unsayable(What::BaseChain(&change.chain), DORMANT));
+        }
         if adds && !chain.is_none_or(|c| is_hooked(c, &change.chain)) {
             return Err(self.unsayable(What::BaseChain(&change.chain), NOT_HOOKED));
         }
