@@ -35,7 +35,9 @@ pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
         Ok(written) => written,
         Err(e) => {
             // No rule needs what we made for them.
-            routing::remove(&wanted.routing.without(&found))?;
+            if let Err(left) = routing::remove(&wanted.routing.without(&found)) {
+                log::warn!("{left}");
+            }
             return Err(e);
         }
     };
