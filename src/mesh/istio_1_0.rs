@@ -14,6 +14,9 @@ use crate::ruleset::{
     Rule, Ruleset, Table, TableName, Target,
 };
 
+use ipnet::Ipv6Net;
+use std::net::Ipv6Addr;
+
 pub static MESH: Mesh = Mesh {
     profile: Profile {
         name: "istio-1.0",
@@ -60,6 +63,9 @@ fn begins(family: Family, table: TableName, chain: &ChainName) -> Vec<Rule> {
 const INPUT: ChainName = ChainName::fixed("ISTIO_INPUT");
 
 const SSH: u16 = 22;
+const DHCPV6_CLIENT: u16 = 546;
+/// Where a link's own servers and relays answer from.
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 fn ruleset(config: &Config) -> Ruleset {
     let mut tables = Vec::new();
@@ -156,6 +162,17 @@ fn filter() -> Table {
             Target::Return,
         )
         .rule("bypass-ssh", [tcp(), Match::dport(SSH)], Target::Return)
+        // The answers of a server that was asked by multicast are no answers to conntrack. Without
+        // them the machine loses its address when the lease ends.
+        .rule(
+            "bypass-dhcpv6",
+            [
+                Match::source(LINK_LOCAL),
+                Match::protocol(Protocol::Udp),
+                Match::dport(DHCPV6_CLIENT),
+            ],
+            Target::Return,
+        )
         .rule(
             "reject-inbound-ipv6",
             [],
