@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// Wanted beside the rules; each part as iproute2 shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Routing {
     pub policy_routes: Vec<PolicyRoute>,
     pub loopback_addresses: Vec<LoopbackAddress>,
