@@ -1,6 +1,7 @@
 //! What the host says. Everything that the resolving of options asks of the system goes through
 //! [`Host`]; tests answer from a table.
 
+use crate::ruleset::LoopbackAddress;
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv6Addr;
@@ -61,9 +62,6 @@ pub fn ipv6(host: &dyn Host) -> Ipv6 {
     }
 }
 
-/// What Istio's meshes put on lo, so that the proxy can bind to it (::6).
-pub const OWN_LOOPBACK: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
-
 /// Whether a line of /proc/net/if_inet6 (the address in 32 hexadecimal digits, then more) is about
 /// an address that others can reach.
 fn is_global(line: &str) -> bool {
@@ -71,7 +69,7 @@ fn is_global(line: &str) -> bool {
     u128::from_str_radix(digits, 16).is_ok_and(|bits| {
         let address = Ipv6Addr::from(bits);
         let local = address.is_loopback() || address.is_unicast_link_local();
-        !local && !address.is_multicast() && address != OWN_LOOPBACK
+        !local && !address.is_multicast() && address != LoopbackAddress::PASSTHROUGH
     })
 }
 

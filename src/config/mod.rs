@@ -11,7 +11,7 @@ mod resolve;
 mod sources;
 mod values;
 
-pub use facts::{Host, OWN_LOOPBACK};
+pub use facts::Host;
 pub use options::{Given, Opt, Options, Origin, SPECS, Spec};
 pub use values::{Mode, Selection, port as parse_port, switch as parse_switch};
 

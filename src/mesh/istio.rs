@@ -12,7 +12,7 @@ use super::shared::{
     Capture, IN_REDIRECT, INBOUND, OUTPUT, REDIRECT, bypass_cidrs, inbound, policy_routes,
     redirect_cidrs, redirects, tcp,
 };
-use crate::config::{Config, Default, Mode, OWN_LOOPBACK, Opt, Profile, Selection};
+use crate::config::{Config, Default, Mode, Opt, Profile, Selection};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Interface, LoopbackAddress, Match, Owner, PortSet,
     Protocol, Routing, Rule, Ruleset, Table, TableName, Target,
@@ -91,7 +91,7 @@ fn tables(config: &Config, family: Family) -> [Table; 3] {
 fn passthrough(family: Family) -> IpNet {
     match family {
         Family::V4 => IpAddr::from(Ipv4Addr::new(127, 0, 0, 6)).into(),
-        Family::V6 => IpAddr::from(OWN_LOOPBACK).into(),
+        Family::V6 => IpAddr::from(LoopbackAddress::PASSTHROUGH).into(),
     }
 }
 

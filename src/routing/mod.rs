@@ -8,12 +8,12 @@ mod message;
 
 use crate::netlink::{Fault, Malformed, Refusal, Socket, Talk, Transport, Writer};
 use crate::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use message::{Item, Route, Rule};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 use thiserror::Error;
 
 /// Why a route or an address could not be read, made or removed.
@@ -58,13 +58,6 @@ pub fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
 pub fn find() -> Result<Routing, RoutingError> {
     Router::open()?.find()
 }
-
-/// The address that Istio lets outgoing connections of the proxy come from, where the family is
-/// IPv6; in IPv4 127.0.0.6 needs no address of its own.
-const PASSTHROUGH: IpNet = IpNet::V6(Ipv6Net::new_assert(
-    Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6),
-    128,
-));
 
 /// rtnetlink, as it can be spoken to through a socket.
 pub struct Router<T>(Talk<T>);
@@ -155,7 +148,8 @@ impl<T: Transport> Router<T> {
             }
         }
         let addresses = none_without_family(self.addresses(Family::V6))?;
-        let ours = addresses.into_iter().filter(|a| *a == PASSTHROUGH);
+        let passthrough = IpNet::from(IpAddr::from(LoopbackAddress::PASSTHROUGH));
+        let ours = addresses.into_iter().filter(|a| *a == passthrough);
         found.loopback_addresses.extend(ours.map(LoopbackAddress));
         Ok(found)
     }

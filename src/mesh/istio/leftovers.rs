@@ -107,8 +107,7 @@ fn old_dns_zone(hook: Hook, rule: &Rule) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OWN_LOOPBACK;
-    use crate::ruleset::{ConnState, Interface, Owner};
+    use crate::ruleset::{ConnState, Interface, LoopbackAddress, Owner};
     use std::net::{IpAddr, Ipv4Addr};
 
     fn tcp() -> Match {
@@ -195,7 +194,7 @@ mod tests {
         use TableName::{Filter, Mangle, Nat, Raw};
         let dns = [Match::protocol(Protocol::Udp), Match::dport(53)];
         let invalid = Match::state([ConnState::Invalid]);
-        let six = Match::destination(IpAddr::from(OWN_LOOPBACK));
+        let six = Match::destination(IpAddr::from(LoopbackAddress::PASSTHROUGH));
         let owner = Match::owner(Owner::Uid(5));
         let other = Target::Redirect { to_port: 5353 };
         let few_bits = Match::new(Test::Mark {
