@@ -1,6 +1,6 @@
 //! `apply` and `clean`: read, compare, and commit only what differs, until nothing does.
 
-use super::choose::{Choice, every_store, is_absence};
+use super::choose::{Choice, is_absence, stores_besides};
 use super::plan::plan;
 use super::turn::{self, Patience, Turn};
 use crate::backend::{Backend, BackendError, Feature, Store};
@@ -149,7 +149,7 @@ impl Run {
     /// Removes all that is ours from every store but `keep`. Returns whether there was anything.
     fn sweep(&mut self, keep: Option<Store>) -> Result<bool, Error> {
         let mut anything = false;
-        for open in every_store() {
+        for open in stores_besides(keep) {
             let mut backend = match open() {
                 Err(e @ BackendError::Program { .. }) => {
                     log::warn!("rules there may be left: {e}");
@@ -166,9 +166,7 @@ impl Run {
                 }
                 opened => opened?,
             };
-            if Some(backend.store()) != keep {
-                anything |= self.converge(&mut *backend, &Ruleset::default())?;
-            }
+            anything |= self.converge(&mut *backend, &Ruleset::default())?;
         }
         Ok(anything)
     }

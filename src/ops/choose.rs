@@ -2,7 +2,7 @@
 
 use super::plan::plan;
 use super::turn;
-use crate::backend::{Backend, BackendError, netlink};
+use crate::backend::{Backend, BackendError, Store, netlink};
 use crate::ruleset::Ruleset;
 
 #[cfg(feature = "iptables")]
@@ -110,14 +110,16 @@ fn is_home(open: Open) -> bool {
     live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
 }
 
-/// A backend for every store in which rules of ours can be, however they came there.
-pub fn every_store() -> Vec<Open> {
-    let stores: [Open; 2] = [xt, native];
+/// A backend for every store but `keep` in which rules of ours can be, however they came there.
+pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
+    let stores: [(Store, Open); 2] = [(Store::Xt, xt), (Store::Native, native)];
     #[cfg(feature = "iptables")]
-    let legacy = legacy_in_use().then_some(iptables_legacy as Open);
+    let legacy = legacy_in_use().then_some((Store::Legacy, iptables_legacy as Open));
     #[cfg(not(feature = "iptables"))]
     let legacy = None;
-    stores.into_iter().chain(legacy).collect()
+    let all = stores.into_iter().chain(legacy);
+    all.filter(move |(store, _)| Some(*store) != keep)
+        .map(|(_, open)| open)
 }
 
 /// Whether an error means that the next candidate may do better: something is absent, as opposed to

@@ -1,7 +1,7 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
 use super::apply::leftovers;
-use super::choose::{Choice, Open, every_store, is_absence};
+use super::choose::{Choice, Open, is_absence, stores_besides};
 use super::plan::plan;
 use super::turn;
 use crate::backend::Backend;
@@ -67,13 +67,10 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
     };
     diff.add(backend.name(), &live, &backend.shape(wanted));
     let mut marks = live.tproxy_marks();
-    for open in every_store() {
-        match read(open)? {
-            Some((other, live)) if other.store() != backend.store() => {
-                diff.add(other.name(), &live, &Ruleset::default());
-                marks.extend(live.tproxy_marks());
-            }
-            _ => {}
+    for open in stores_besides(Some(backend.store())) {
+        if let Some((other, live)) = read(open)? {
+            diff.add(other.name(), &live, &Ruleset::default());
+            marks.extend(live.tproxy_marks());
         }
     }
     let found = routing::find()?;
@@ -137,9 +134,7 @@ impl Diff {
                 .extend(chains(table, before).into_iter().map(made_of));
         }
     }
-}
 
-impl Diff {
     fn add_routing(&mut self, routing: &Routing, action: LineAction) {
         let line = |rule| Line {
             action,
