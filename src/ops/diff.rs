@@ -97,20 +97,14 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
     }
 }
 
-/// The backend to compare with: the first one in whose store rules of ours are, else the first one
-/// that there is.
+/// The backend that an apply would try first, of those that there are.
 fn target(choice: Choice) -> Result<Opened, Error> {
-    let mut first = None;
     for candidate in choice.candidates() {
-        let Some((backend, live)) = read(candidate.open)? else {
-            continue;
-        };
-        if !plan(&live, &Ruleset::default()).is_empty() {
-            return Ok((backend, live));
+        if let Some(opened) = read(candidate.open)? {
+            return Ok(opened);
         }
-        first.get_or_insert((backend, live));
     }
-    first.ok_or(Error::NoBackend)
+    Err(Error::NoBackend)
 }
 
 impl Diff {
