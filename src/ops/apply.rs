@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::mesh;
 use crate::routing;
 use crate::ruleset::{PolicyRoute, Routing, Ruleset};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -172,12 +173,12 @@ impl Run {
     }
 
     /// Writes the rules with the first backend that can.
-    fn write(&mut self, wanted: &Ruleset, choice: Choice) -> Result<Written, Error> {
+    fn write<'w>(&mut self, wanted: &'w Ruleset, choice: Choice) -> Result<Written<'w>, Error> {
         let mut last = Error::NoBackend;
         for candidate in choice.candidates() {
             let installed = (candidate.open)().map_err(Error::from).and_then(|backend| {
                 log::debug!("backend {}: {}", backend.name(), candidate.reason);
-                self.install(backend, wanted.clone())
+                self.install(backend, wanted)
             });
             match installed {
                 Err(Error::Backend(e)) if is_absence(&e) => {
@@ -190,11 +191,12 @@ impl Run {
         Err(last)
     }
 
-    fn install(
+    fn install<'w>(
         &mut self,
         mut backend: Box<dyn Backend>,
-        mut wanted: Ruleset,
-    ) -> Result<Written, Error> {
+        wanted: &'w Ruleset,
+    ) -> Result<Written<'w>, Error> {
+        let mut wanted = Cow::Borrowed(wanted);
         let anything = match self.converge(&mut *backend, &wanted) {
             Err(Error::Backend(e)) if may_be_the_comments(&e, backend.store()) => {
                 let plain = wanted.without_comments();
@@ -203,7 +205,7 @@ impl Run {
                 log::warn!(
                     "this kernel has no xt comment match: the rules are there without comments"
                 );
-                wanted = plain;
+                wanted = Cow::Owned(plain);
                 anything
             }
             result => result?,
@@ -260,8 +262,8 @@ fn may_be_the_comments(error: &BackendError, store: Store) -> bool {
 
 /// The backend that can, what is wanted as far as the kernel can have it, and whether there was
 /// anything to write.
-struct Written {
+struct Written<'w> {
     backend: Box<dyn Backend>,
-    wanted: Ruleset,
+    wanted: Cow<'w, Ruleset>,
     anything: bool,
 }
