@@ -14,15 +14,11 @@ const TPROXY: &str = "15001 15006,transparent,from=peer,mark=1337 15008,to=nowhe
 
 /// What the injector asks for.
 const BASE: Scenario = Scenario {
-    name: "",
     mesh: "istio",
     args: "-p 15001 -z 15006 -u 1337 -i * -b * -d 15090,15021,15020",
-    env: "",
     resolv_conf: "nameserver 10.66.0.1\nnameserver fd66::1\n",
-    before: "",
-    after: "",
     proxy: (PROXY, SIDECAR),
-    flows: "",
+    ..Scenario::NOTHING
 };
 
 pub const SCENARIOS: &[Scenario] = &[

@@ -5,15 +5,10 @@ use crate::lab::{PROXY, User};
 use crate::scenario::Scenario;
 
 const BASE: Scenario = Scenario {
-    name: "",
     mesh: "istio-1.0",
     args: "-p 15001 -u 1337 -m REDIRECT -i * -x '' -b 8080 -d ''",
-    env: "",
-    resolv_conf: "",
-    before: "",
-    after: "",
     proxy: (PROXY, "15001,to=loopback"),
-    flows: "",
+    ..Scenario::NOTHING
 };
 
 pub const SCENARIOS: &[Scenario] = &[

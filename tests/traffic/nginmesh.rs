@@ -5,15 +5,10 @@ use crate::scenario::Scenario;
 
 /// Own addresses are served over loopback, everything else where it was going.
 pub const BASE: Scenario = Scenario {
-    name: "",
     mesh: "nginmesh",
     args: "-p 15001 -u 1337",
-    env: "",
-    resolv_conf: "",
-    before: "",
-    after: "",
     proxy: (PROXY, "15001,to=loopback"),
-    flows: "",
+    ..Scenario::NOTHING
 };
 
 pub const SCENARIOS: &[Scenario] = &[

@@ -31,6 +31,21 @@ pub struct Scenario {
     pub flows: &'static str,
 }
 
+impl Scenario {
+    /// Nobody connects, nothing is set; what a mesh's own base starts from.
+    pub const NOTHING: Scenario = Scenario {
+        name: "",
+        mesh: "",
+        args: "",
+        env: "",
+        resolv_conf: "",
+        before: "",
+        after: "",
+        proxy: (PROXY, ""),
+        flows: "",
+    };
+}
+
 /// One line of [`Scenario::flows`].
 struct Flow<'a> {
     line: &'a str,
