@@ -1,0 +1,147 @@
+//! The house keeps its shape: imports go one way, pure code stays pure, one place starts processes,
+//! and every dependency may be shipped under our licence.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each room of `src/` may use of the others. A room that is not listed may use everything.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("ruleset", &[]),
+    ("config", &["ruleset"]),
+    ("mesh", &["config", "ruleset"]),
+    ("netlink", &[]),
+    ("backend", &["netlink", "ruleset"]),
+    ("routing", &["netlink", "ruleset"]),
+    (
+        "ops",
+        &[
+            "backend", "config", "error", "exit", "mesh", "routing", "ruleset",
+        ],
+    ),
+];
+
+/// What pure code may not reach for.
+const IMPURE: &[&str] = &[
+    "std::process",
+    "std::fs",
+    "std::env",
+    "nix::",
+    "caps::",
+    "std::net::Tcp",
+];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).expect("src can be read").flatten() {
+            match entry.path() {
+                path if path.is_dir() => walk(&path, files),
+                path => files.push(path),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    let read = |path: PathBuf| {
+        let name = path
+            .strip_prefix(&root)
+            .expect("below src")
+            .display()
+            .to_string();
+        let text = fs::read_to_string(&path).expect("a source is text");
+        (name, text)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The lines of a file before its unit tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    shipped
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line))
+}
+
+fn in_room(file: &str, room: &str) -> bool {
+    file.starts_with(&format!("{room}/")) || file == format!("{room}.rs")
+}
+
+#[test]
+fn imports_go_one_way() {
+    for (file, text) in sources() {
+        let Some((room, allowed)) = ROOMS.iter().find(|(room, _)| in_room(&file, room)) else {
+            continue;
+        };
+        for (_, rest) in code(&text).flat_map(|line| {
+            line.match_indices("crate::")
+                .map(|(at, _)| (at, &line[at + 7..]))
+        }) {
+            let used = rest
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or(rest);
+            let fine = used == *room || allowed.contains(&used);
+            assert!(fine, "{file}: {room} may not use {used}");
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_do_not_reach_for_the_system() {
+    for (file, text) in sources() {
+        if in_room(&file, "ruleset") || in_room(&file, "mesh") {
+            for line in code(&text) {
+                let found = IMPURE.iter().find(|name| line.contains(*name));
+                assert_eq!(found, None, "{file}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn processes_start_in_one_place() {
+    for (file, text) in sources() {
+        let starts = code(&text).any(|line| line.contains("process::Command"));
+        assert!(!starts || in_room(&file, "backend/iptables"), "{file}");
+    }
+}
+
+#[test]
+fn every_dependency_may_be_shipped() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    assert!(packages.len() > 20, "the list is whole");
+    for package in packages {
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(is_permissive(licence), "{}: {licence}", package["name"]);
+    }
+}
+
+/// Whether one of the alternatives is a licence that asks for no more than a notice.
+fn is_permissive(expression: &str) -> bool {
+    const FINE: &[&str] = &[
+        "Apache-2.0",
+        "MIT",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "0BSD",
+        "Zlib",
+        "Unlicense",
+        "Unicode-3.0",
+    ];
+    let alternatives = expression.split(" OR ").flat_map(|e| e.split('/'));
+    let fine = |one: &str| {
+        let word = |w: &str| FINE.contains(&w.trim_matches(['(', ')', ' ']));
+        one.split(" AND ")
+            .all(|w| word(w) || w == "Apache-2.0 WITH LLVM-exception")
+    };
+    alternatives.map(str::trim).any(fine)
+}

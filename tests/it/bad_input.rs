@@ -1,0 +1,248 @@
+//! Bad input of every kind: each line is refused with exit status 2 and a message that names the
+//! option and the item, and the kernel is left untouched.
+
+use crate::lab::{Namespace, Variant, product};
+use prepare_proxy::ruleset::Family;
+use std::io::Write;
+use std::process::{Command, Output};
+
+/// One line: what is given, and all that the message must say.
+struct Bad {
+    args: &'static str,
+    env: &'static [(&'static str, &'static str)],
+    says: &'static [&'static str],
+}
+
+const fn bad(args: &'static str, says: &'static [&'static str]) -> Bad {
+    let env = &[];
+    Bad { args, env, says }
+}
+
+const fn bad_env(
+    args: &'static str,
+    env: &'static [(&'static str, &'static str)],
+    says: &'static [&'static str],
+) -> Bad {
+    Bad { args, env, says }
+}
+
+#[rustfmt::skip]
+const TABLE: &[Bad] = &[
+    // Ports.
+    bad("--mesh istio -p 0", &["--proxy-port", "\"0\"", "1–65535"]),
+    bad("--mesh istio -p 65536", &["--proxy-port", "\"65536\""]),
+    bad("--mesh istio -p -1", &["-1"]),
+    bad("--mesh istio -p +80", &["--proxy-port", "\"+80\""]),
+    bad("--mesh istio -p http", &["--proxy-port", "\"http\""]),
+    bad("--mesh istio -p ''", &["--proxy-port", "\"\""]),
+    bad("--mesh istio -p 80,81", &["--proxy-port", "\"80,81\""]),
+    bad("--mesh istio -z 15006x", &["--inbound-capture-port", "\"15006x\""]),
+    bad("--mesh istio -e 15008:15009", &["--inbound-tunnel-port", "\"15008:15009\""]),
+    bad("--mesh istio -b 70000", &["--inbound-ports", "\"70000\""]),
+    bad("--mesh istio -b 80,https", &["--inbound-ports", "\"https\""]),
+    bad("--mesh istio -b *,80", &["--inbound-ports", "\"*,80\"", "stands alone"]),
+    bad("--mesh istio -b 90:80", &["--inbound-ports", "\"90:80\"", "FIRST:LAST"]),
+    bad("--mesh istio -b 80:", &["--inbound-ports", "\"80:\""]),
+    bad("--mesh istio -b 80-90", &["--inbound-ports", "\"80-90\""]),
+    bad("--mesh istio -b 80;90", &["--inbound-ports", "\"80;90\""]),
+    bad("--mesh istio -d 15090,*", &["--inbound-exclude-ports", "\"*\""]),
+    bad("--mesh istio -o 1:2:3", &["--outbound-exclude-ports", "\"1:2:3\""]),
+    bad("--mesh istio -q 0x50", &["--outbound-ports", "\"0x50\""]),
+    bad("--mesh istio -b ８０", &["--inbound-ports", "\"８０\""]),
+    bad("--mesh istio -b 010", &["--inbound-ports", "\"010\""]),
+    // Destinations.
+    bad("--mesh istio -i 10.0.0.0/33", &["--outbound-cidrs", "\"10.0.0.0/33\""]),
+    bad("--mesh istio -i example.com", &["--outbound-cidrs", "\"example.com\""]),
+    bad("--mesh istio -i 10.0.0.1", &["--outbound-cidrs", "\"10.0.0.1\"", "192.0.2.7/32"]),
+    bad("--mesh istio -i fd00::/129", &["--outbound-cidrs", "\"fd00::/129\""]),
+    bad("--mesh istio -i 10.0.0.0/255.0.0.0", &["--outbound-cidrs", "\"10.0.0.0/255.0.0.0\""]),
+    bad("--mesh istio -i fe80::1%eth0/64", &["--outbound-cidrs", "\"fe80::1%eth0/64\""]),
+    bad("--mesh istio -i 10.0.0.0/08", &["--outbound-cidrs", "\"10.0.0.0/08\""]),
+    bad("--mesh istio-1.0 -i 010.0.0.0/8", &["--outbound-cidrs", "\"010.0.0.0/8\""]),
+    bad("--mesh istio-1.0 -i 10.0.0.0/255.0.255.0", &["--outbound-cidrs", "\"10.0.0.0/255.0.255.0\""]),
+    bad("--mesh istio -i *,10.0.0.0/8", &["--outbound-cidrs", "stands alone"]),
+    bad("--mesh istio -x *", &["--outbound-exclude-cidrs", "\"*\""]),
+    bad("--mesh istio -x 10.0.0.0/8,10.0.0.256/32", &["--outbound-exclude-cidrs", "\"10.0.0.256/32\""]),
+    bad("--mesh istio-1.0 -i 10.0.0", &["--outbound-cidrs", "\"10.0.0\""]),
+    bad("--mesh istio --loopback-cidr 10.0.0.0/8", &["--loopback-cidr", "\"10.0.0.0/8\"", "127.0.0.0/8"]),
+    bad("--mesh istio --loopback-cidr 127.0.0.0/7", &["--loopback-cidr", "\"127.0.0.0/7\""]),
+    bad("--mesh istio --loopback-cidr ::1/128", &["--loopback-cidr", "\"::1/128\""]),
+    bad("--mesh istio --loopback-cidr 127.0.0.1", &["--loopback-cidr", "\"127.0.0.1\""]),
+    // Users and groups.
+    bad("--mesh istio -u nobody-of-that-name", &["--proxy-uid", "\"nobody-of-that-name\"", "/etc/passwd"]),
+    bad("--mesh istio -u 4294967295", &["--proxy-uid", "\"4294967295\""]),
+    bad("--mesh istio -u 010", &["--proxy-uid", "\"010\""]),
+    bad("--mesh istio -u 1000-2000", &["--proxy-uid", "\"1000-2000\""]),
+    bad("--mesh istio -g no-such-group", &["--proxy-gid", "\"no-such-group\"", "/etc/group"]),
+    bad("--mesh istio --owner-groups *,5", &["--owner-groups", "stands alone"]),
+    bad("--mesh istio --owner-groups-exclude *", &["--owner-groups-exclude", "\"*\""]),
+    bad("--mesh istio --owner-groups 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65", &["--owner-groups", "65 groups", "64"]),
+    // Interfaces.
+    bad("--mesh istio -c eth0,averylongname0.1", &["--exclude-interfaces", "\"averylongname0.1\"", "15 bytes"]),
+    bad("--mesh istio -c +eth", &["--exclude-interfaces", "\"+eth\""]),
+    bad("--mesh istio -c +", &["--exclude-interfaces", "\"+\"", "not alone"]),
+    bad("--mesh istio -k eth/0", &["--virtual-interfaces", "\"eth/0\""]),
+    bad("--mesh istio -k !eth0", &["--virtual-interfaces", "\"!eth0\""]),
+    // Modes, marks, tables, switches.
+    bad("--mesh istio -m NONE", &["--mode", "\"NONE\"", "REDIRECT or TPROXY"]),
+    bad("--mesh istio -m tproxy", &["--mode", "\"tproxy\""]),
+    bad("--mesh istio -m TPROXY -t 0", &["--tproxy-mark", "\"0\""]),
+    bad("--mesh istio -m TPROXY -t 0x1g", &["--tproxy-mark", "\"0x1g\""]),
+    bad("--mesh istio -m TPROXY -t 4294967296", &["--tproxy-mark", "\"4294967296\""]),
+    bad("--mesh istio -m TPROXY -r 254", &["--tproxy-route-table", "\"254\""]),
+    bad("--mesh istio -m TPROXY -r main", &["--tproxy-route-table", "\"main\""]),
+    bad("--mesh istio --redirect-dns=maybe", &["--redirect-dns", "\"maybe\"", "true or false"]),
+    bad("--mesh istio --redirect-dns=yes", &["--redirect-dns", "\"yes\""]),
+    bad("--mesh istio --drop-invalid=", &["drop-invalid"]),
+    // A value that is missing, and would have been the next option.
+    bad("--mesh istio -x -b 80", &["--outbound-exclude-cidrs", "value is required"]),
+    bad("--mesh istio -u", &["--proxy-uid"]),
+    bad("-p 15001", &["--proxy-uid", "-u", "PROXY_UID", "nginmesh"]),
+    bad("-u 1337", &["--proxy-port", "-p", "ENVOY_PORT", "nginmesh"]),
+    // What there is not, or not here.
+    bad("--mesh linkerd -p 15001 -u 1337", &["linkerd"]),
+    bad("--backend ipchains -p 15001 -u 1337", &["ipchains"]),
+    bad("remove", &["remove"]),
+    bad("-p 15001 -u 1337 --nope", &["--nope"]),
+    bad("-p 15001 -u 1337 surplus", &["surplus"]),
+    bad("-p 15001 -u 1337 -b 80", &["--inbound-ports", "mesh nginmesh has no such option", "--mesh istio-1.0 or --mesh istio"]),
+    bad("--mesh istio-1.0 --redirect-dns", &["--redirect-dns", "mesh istio-1.0 has no such option", "--mesh istio has it"]),
+    bad("--mesh istio --enable-inbound-ipv6", &["--enable-inbound-ipv6", "mesh istio has no such option", "--mesh istio-1.0 has it"]),
+    bad("--mesh istio-1.0 -c eth0", &["--exclude-interfaces", "--mesh istio has it"]),
+    // Files.
+    bad("--mesh istio --env-file /nonexistent/cluster.env", &["/nonexistent/cluster.env"]),
+    bad("--mesh istio --env-file --dry-run", &["--env-file", "--dry-run"]),
+    bad("--mesh istio --env-file -n", &["--env-file", "-n", "absolute"]),
+    bad("--mesh istio --env-file /proc/self/mounts", &["/proc/self/mounts", "line 1"]),
+    bad("--network-namespace /nonexistent/ns -p 15001 -u 1337", &["--network-namespace", "/nonexistent/ns"]),
+    // Istio's own command line.
+    bad("istio-iptables --force-iptables-binary bpf", &["--force-iptables-binary", "\"bpf\"", "legacy or nft"]),
+    bad("istio-iptables --force-iptables-binary nft --native-nftables", &["--force-iptables-binary", "--native-nftables"]),
+    bad("istio-iptables --nope", &["--nope"]),
+    bad("istio-iptables --proxy-port 15001", &["--proxy-port"]),
+    bad("istio-iptables --owner-groups 5", &["--owner-groups"]),
+    bad("istio-iptables --cleanup-only=perhaps", &["--cleanup-only", "\"perhaps\""]),
+    bad("istio-iptables --probe-timeout 5", &["--probe-timeout", "\"5\"", "5s"]),
+    bad("istio-iptables --iptables-probe-port 0", &["--iptables-probe-port", "\"0\""]),
+    bad("istio-iptables --log_output_level=default:loud", &["--log_output_level", "\"default:loud\""]),
+    bad("istio-iptables -b 80 90", &["90"]),
+    bad("istio-iptables -b 70000 --skip-rule-apply", &["--istio-inbound-ports", "\"70000\""]),
+    // The environment, and which name was looked at.
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80,x")], &["ISTIO_INBOUND_PORTS", "\"x\""]),
+    // White space, which a line here cannot have.
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", " *")], &["ISTIO_INBOUND_PORTS", "\" *\"", "stands alone"]),
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80, ")], &["ISTIO_INBOUND_PORTS", "\" \""]),
+    bad_env("--mesh istio", &[("ISTIO_SERVICE_CIDR", "10.0.0.0/8, 11.0.0.0/8")], &["ISTIO_SERVICE_CIDR", "\" 11.0.0.0/8\""]),
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_INTERCEPTION_MODE", " TPROXY")], &["ISTIO_INBOUND_INTERCEPTION_MODE", "\" TPROXY\""]),
+    bad_env("--mesh istio", &[("ISTIO_META_DNS_CAPTURE", "sure")], &["ISTIO_META_DNS_CAPTURE", "\"sure\""]),
+    bad_env("--mesh istio", &[("INVALID_DROP", "2")], &["INVALID_DROP", "\"2\""]),
+    bad_env("--mesh istio", &[("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "10.0.0.0/8")], &["ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR"]),
+    bad_env("--mesh istio-1.0", &[("ENABLE_INBOUND_IPV6", "often")], &["ENABLE_INBOUND_IPV6", "\"often\""]),
+    bad_env("-p 15001 -u 1337", &[("PREPARE_PROXY_MESH", "osm")], &["PREPARE_PROXY_MESH", "\"osm\"", "nginmesh, istio-1.0, istio"]),
+    bad_env("istio-iptables", &[("SKIP_RULE_APPLY", "x")], &["skip-rule-apply", "\"x\""]),
+];
+
+/// Runs one line in the namespace.
+fn run(namespace: &Namespace, args: &str, env: &[(&str, &str)]) -> Output {
+    let words = args.split_whitespace();
+    let words = words.map(|w| if w == "''" { "" } else { w });
+    let mut command = product();
+    namespace.run(command.args(words).envs(env.iter().copied()))
+}
+
+/// All that a run could have changed.
+fn kernel(namespace: &Namespace) -> String {
+    let mut state = namespace.sh("ip rule; ip -6 rule; ip route show table all; ip addr");
+    for family in Family::ALL {
+        for variant in [Variant::Nft, Variant::Legacy] {
+            state += &namespace.iptables_save(family, variant);
+        }
+    }
+    state
+}
+
+fn problem(bad: &Bad, output: &Output) -> Option<String> {
+    let message = String::from_utf8_lossy(&output.stderr);
+    let silent: Vec<_> = bad.says.iter().filter(|s| !message.contains(**s)).collect();
+    let refused = output.status.code() == Some(2) && output.stdout.is_empty();
+    let args = bad.args;
+    (!refused || !silent.is_empty()).then(|| {
+        format!(
+            "{args}: {}, does not say {silent:?}\n{message}",
+            output.status
+        )
+    })
+}
+
+#[test]
+fn every_line_is_refused_and_nothing_is_touched() {
+    assert!(TABLE.len() >= 40);
+    let namespace = Namespace::new();
+    let before = kernel(&namespace);
+    let problems: Vec<String> = TABLE
+        .iter()
+        .filter_map(|bad| problem(bad, &run(&namespace, bad.args, bad.env)))
+        .collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert_eq!(before, kernel(&namespace));
+}
+
+#[test]
+fn values_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let namespace = Namespace::new();
+    let no_text = std::ffi::OsStr::from_bytes(b"80,\xff");
+    let mut by_variable = product();
+    by_variable
+        .args(["--mesh", "istio"])
+        .env("ISTIO_INBOUND_PORTS", no_text);
+    let mut by_flag = product();
+    by_flag.args(["--mesh", "istio", "-b"]).arg(no_text);
+    for command in [&mut by_variable, &mut by_flag] {
+        let output = namespace.run(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("UTF-8"),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn a_bad_value_in_an_env_file_names_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"ISTIO_SERVICE_CIDR=10.0.0.0/8\nISTIO_INBOUND_PORTS=80,70000\n")
+        .unwrap();
+    let mut command = product();
+    let output = Namespace::new().run(
+        command
+            .args(["--mesh", "istio-1.0"])
+            .env("ISTIO_SIDECAR_CONFIG", file.path()),
+    );
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for part in [
+        "ISTIO_INBOUND_PORTS in",
+        file.path().to_str().unwrap(),
+        "\"70000\"",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+/// Asked for and impossible: IPv6 in a namespace that has it switched off.
+#[test]
+fn dual_stack_without_ipv6_is_refused() {
+    let namespace = Namespace::new();
+    namespace.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    for mesh in ["nginmesh", "istio"] {
+        let mut command = product();
+        let output =
+            namespace.run(command.args(["--mesh", mesh, "-p", "1", "-u", "2", "--dual-stack"]));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("--dual-stack"), "{message}");
+    }
+    let saved = namespace.output(&mut Command::new("iptables-save"));
+    assert!(!saved.contains("ISTIO"), "{saved}");
+}

@@ -1,0 +1,115 @@
+//! The one table of cases: a command line, the host it meets, and, where the tool replaced was
+//! recorded, the kernel state that it left.
+//!
+//! Recorded ones are read from `tests/conformance/`, our own stand in [`own`]. Every case feeds the
+//! goldens, the kernel replay on each backend, idempotence, diff and clean.
+
+mod own;
+pub mod state;
+
+use serde_json::Value;
+use state::State;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// One command line and the host it meets.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: String,
+    /// What comes before the case's own arguments: the mesh, or Istio's own subcommand.
+    pub prefix: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// Of the interface eth0.
+    pub addresses: Vec<String>,
+    pub resolv_conf: String,
+    pub expect: Expect,
+}
+
+/// What is known of the outcome.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// The command line is refused, and the kernel left untouched.
+    Refused,
+    /// It is accepted; what the kernel holds is settled by the goldens.
+    Accepted,
+    /// The tool replaced left exactly this.
+    Recorded(Box<State>),
+}
+
+impl Case {
+    /// The whole command line behind the program's name.
+    pub fn command_line(&self) -> Vec<String> {
+        [self.prefix.as_slice(), &self.args].concat()
+    }
+
+    pub fn is_refused(&self) -> bool {
+        matches!(self.expect, Expect::Refused)
+    }
+
+    /// Whether the command line is accepted and installs rules.
+    pub fn writes(&self) -> bool {
+        let idle = ["clean", "--cleanup-only", "--skip-rule-apply"];
+        !self.is_refused() && !self.args.iter().any(|a| idle.contains(&a.as_str()))
+    }
+}
+
+/// Every recording: the file, what comes before its command lines, and whether the comments in it
+/// are compared (only prepare_proxy.sh wrote any) and IPv6 is (the script of Istio 1.0 differs on
+/// purpose, see docs/differences.md).
+const RECORDINGS: [(&str, &[&str], bool, bool); 3] = [
+    ("nginmesh", &["--mesh", "nginmesh"], true, true),
+    ("istio-1.0", &["--mesh", "istio-1.0"], false, false),
+    ("istio", &["istio-iptables"], false, true),
+];
+
+/// All cases. Each has a name of its own, which its golden bears.
+pub fn all() -> Vec<Case> {
+    let recorded = RECORDINGS.into_iter().flat_map(recorded);
+    let cases: Vec<Case> = recorded.chain(own::cases()).collect();
+    let mut names = HashSet::new();
+    for case in &cases {
+        assert!(
+            names.insert(&case.name),
+            "two cases are called {}",
+            case.name
+        );
+    }
+    cases
+}
+
+fn recorded((file, prefix, comments, v6): (&str, &[&str], bool, bool)) -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/conformance/{file}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let vectors: Vec<Value> = serde_json::from_str(&text).expect("a recording is JSON");
+    let case = |vector: &Value| Case {
+        name: format!("{file}-{}", vector["name"].as_str().expect("a name")),
+        prefix: prefix.iter().map(|s| s.to_string()).collect(),
+        args: strings(&vector["args"]),
+        env: pairs(&vector["env"]),
+        addresses: match &vector["addrs"] {
+            Value::Null => vec!["10.244.1.17/24".to_owned()],
+            list => strings(list),
+        },
+        resolv_conf: vector["resolv_conf"].as_str().unwrap_or("").to_owned(),
+        expect: match vector["expect"]["exit"].as_i64() {
+            Some(0) => Expect::Recorded(Box::new(State::recorded(&vector["expect"], comments, v6))),
+            _ => Expect::Refused,
+        },
+    };
+    vectors.iter().map(case).collect()
+}
+
+pub fn strings(list: &Value) -> Vec<String> {
+    let items = list.as_array().into_iter().flatten();
+    let text = |item: &Value| item.as_str().expect("a list of strings").to_owned();
+    items.map(text).collect()
+}
+
+fn pairs(map: &Value) -> Vec<(String, String)> {
+    let entries = map.as_object().into_iter().flatten();
+    let text = |(key, value): (&String, &Value)| {
+        (key.clone(), value.as_str().expect("a string").to_owned())
+    };
+    entries.map(text).collect()
+}

@@ -1,0 +1,287 @@
+//! How the program is called instead of the tools it replaces: by their names, with their files
+//! and variables, and with the rest of istio-iptables' command line.
+
+use crate::lab::{Namespace, Variant, product};
+use prepare_proxy::ruleset::Family;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The arguments that Istio's injector writes.
+const INJECTED: [&str; 14] = [
+    "-p",
+    "15001",
+    "-z",
+    "15006",
+    "-u",
+    "1337",
+    "-m",
+    "REDIRECT",
+    "-i",
+    "*",
+    "-b",
+    "*",
+    "-d",
+    "15090,15021,15020",
+];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn status(output: &Output, expected: i32) {
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(expected), "{message}");
+}
+
+/// All rules of one family.
+fn rules(namespace: &Namespace, family: Family) -> String {
+    namespace.iptables_save(family, Variant::Nft)
+}
+
+/// The program under another name.
+fn called(name: &str) -> Command {
+    let mut command = product();
+    command.arg0(name);
+    command
+}
+
+fn istio(args: &[&str]) -> Command {
+    let mut command = product();
+    command.arg("istio-iptables").args(INJECTED).args(args);
+    command
+}
+
+/// What a dry run with these files, variables and arguments makes of the inbound ports: the ports
+/// of the rules that capture.
+fn captured_ports(
+    dir: &TempDir,
+    files: &[(&str, &str)],
+    env: &[(&str, &str)],
+    args: &[&str],
+) -> String {
+    for name in ["cluster.env", "sidecar.env", "more.env"] {
+        let content = files.iter().find(|(n, _)| *n == name);
+        match content {
+            Some((_, content)) => fs::write(dir.path().join(name), content).unwrap(),
+            None => drop(fs::remove_file(dir.path().join(name))),
+        }
+    }
+    let mut command = product();
+    command
+        .args(["--mesh", "istio-1.0", "--dry-run"])
+        .env("ISTIO_CLUSTER_CONFIG", dir.path().join("cluster.env"))
+        .env("ISTIO_SIDECAR_CONFIG", dir.path().join("sidecar.env"))
+        .envs(env.iter().copied())
+        .current_dir(dir.path())
+        .args(args);
+    let output = command.output().unwrap();
+    status(&output, 0);
+    let printed = text(&output.stdout);
+    let captures = printed
+        .lines()
+        .filter(|l| l.ends_with("-j ISTIO_IN_REDIRECT"));
+    let port = |l: &str| Some(l.split_once("--dport ")?.1.split(' ').next()?.to_owned());
+    captures.filter_map(port).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn flags_win_over_environment_over_sidecar_over_cluster() {
+    let dir = TempDir::new().unwrap();
+    let cluster = ("cluster.env", "ISTIO_INBOUND_PORTS=1\n");
+    let sidecar = ("sidecar.env", "export ISTIO_INBOUND_PORTS='2'\n");
+    let more = ("more.env", "# more\nISTIO_INBOUND_PORTS=\"3\"\n");
+    let variable = ("ISTIO_INBOUND_PORTS", "4");
+    let ports = |files: &[_], env: &[_], args: &[&str]| captured_ports(&dir, files, env, args);
+    assert_eq!(ports(&[], &[], &[]), "");
+    assert_eq!(ports(&[cluster], &[], &[]), "1");
+    assert_eq!(ports(&[cluster, sidecar], &[], &[]), "2");
+    let with_more = ["--env-file", "more.env"];
+    assert_eq!(ports(&[cluster, sidecar, more], &[], &with_more), "3");
+    assert_eq!(
+        ports(&[cluster, sidecar, more], &[variable], &with_more),
+        "4"
+    );
+    let flag = ["--env-file", "more.env", "-b", "5"];
+    assert_eq!(ports(&[cluster, sidecar, more], &[variable], &flag), "5");
+    // An empty flag, or one in a later file, takes back what the weaker ones say; an empty variable
+    // does not.
+    let empty = ("sidecar.env", "ISTIO_INBOUND_PORTS=\n");
+    assert_eq!(ports(&[cluster, empty], &[], &[]), "");
+    assert_eq!(ports(&[cluster], &[("ISTIO_INBOUND_PORTS", "")], &[]), "1");
+    assert_eq!(ports(&[cluster], &[], &["-b", ""]), "");
+    // A leading "-" allows the file to be absent.
+    assert_eq!(
+        ports(&[sidecar], &[], &["--env-file", "-/nonexistent/absent.env"]),
+        "2"
+    );
+}
+
+/// The mesh-expansion example of Istio's documentation, with the program under the script's name.
+#[test]
+fn a_virtual_machine_is_set_up_from_its_two_files() {
+    let dir = TempDir::new().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let cluster = file("cluster.env", "ISTIO_SERVICE_CIDR=10.63.240.0/20\n");
+    let sidecar = file(
+        "sidecar.env",
+        "# who the proxy is\nENVOY_USER=daemon\nISTIO_INBOUND_PORTS=3306,8080\nCONTROL_PLANE_AUTH_POLICY=NONE\n",
+    );
+    let namespace = Namespace::new();
+    let mut apply = called("/usr/local/bin/istio-iptables.sh");
+    apply
+        .env("ISTIO_CLUSTER_CONFIG", cluster)
+        .env("ISTIO_SIDECAR_CONFIG", sidecar);
+    status(&namespace.run(&mut apply), 0);
+    let v4 = rules(&namespace, Family::V4);
+    for (part, why) in [
+        ("-p tcp -m tcp --dport 3306", "redirect-inbound-port-3306"),
+        ("-p tcp -m tcp --dport 8080", "redirect-inbound-port-8080"),
+        ("-d 10.63.240.0/20", "redirect-ip-range-10.63.240.0/20"),
+        ("-m owner --uid-owner 1", "bypass-envoy"),
+        ("-m owner --uid-owner 0", "bypass-envoy"),
+        ("-m owner --gid-owner 0", "bypass-envoy"),
+    ] {
+        let rule = format!("{part} -m comment --comment \"istio/{why}\"");
+        assert!(v4.contains(&rule), "{rule}\n{v4}");
+    }
+    status(&namespace.run(called("istio-iptables.sh").arg("clean")), 0);
+    for family in Family::ALL {
+        assert!(!rules(&namespace, family).contains("ISTIO"));
+    }
+}
+
+#[test]
+fn each_name_stands_for_its_mesh() {
+    for (name, args, sign) in [
+        (
+            "prepare_proxy.sh",
+            "-p 15001 -u 1337",
+            "-A PREROUTING -m comment",
+        ),
+        ("./istio-iptables.sh", "-u 1337 -b 80", "-j ISTIO_INPUT"),
+        (
+            "/usr/local/bin/istio-iptables",
+            "-u 1337 --log_as_json=false",
+            "--dport 15008",
+        ),
+        ("istio-iptables", "istio-iptables -u 1337", "--dport 15008"),
+        (
+            "prepare-proxy",
+            "-p 15001 -u 1337",
+            "-A PREROUTING -m comment",
+        ),
+    ] {
+        let mut command = called(name);
+        let output = command.args(args.split(' ')).arg("-n").output().unwrap();
+        status(&output, 0);
+        assert!(text(&output.stdout).contains(sign), "{name} {args}");
+    }
+}
+
+#[test]
+fn cleanup_only_removes_and_skip_rule_apply_leaves() {
+    let namespace = Namespace::new();
+    let empty = rules(&namespace, Family::V4);
+    status(&namespace.run(&mut istio(&["--skip-rule-apply"])), 0);
+    assert_eq!(rules(&namespace, Family::V4), empty);
+    status(
+        &namespace.run(&mut istio(&["--reconcile", "--force-apply"])),
+        0,
+    );
+    let full = rules(&namespace, Family::V4);
+    assert_ne!(full, empty);
+    status(&namespace.run(istio(&[]).env("SKIP_RULE_APPLY", "true")), 0);
+    assert_eq!(rules(&namespace, Family::V4), full);
+    // A flag wins over its variable.
+    let mut both = istio(&["--cleanup-only=false"]);
+    status(&namespace.run(both.env("CLEANUP_ONLY", "true")), 0);
+    assert_eq!(rules(&namespace, Family::V4), full);
+    status(&namespace.run(istio(&[]).env("CLEANUP_ONLY", "true")), 0);
+    assert!(!rules(&namespace, Family::V4).contains("ISTIO"));
+}
+
+/// As systemd starts it: with the variables of all three files, of which the last one wins.
+#[test]
+fn an_empty_setting_of_the_unit_takes_back_what_istios_files_say() {
+    let unit = include_str!("../../deploy/systemd/prepare-proxy.service");
+    let start = unit.lines().find_map(|l| l.strip_prefix("ExecStart="));
+    let files = TempDir::new().expect("a temporary directory");
+    let [sidecar, settings] = ["sidecar.env", "default"].map(|name| files.path().join(name));
+    fs::write(&sidecar, "ISTIO_INBOUND_PORTS=3306\n").expect("a file");
+    fs::write(&settings, "ISTIO_INBOUND_PORTS=\n").expect("a file");
+    let line = start.expect("a command").replace(
+        "/etc/default/prepare-proxy",
+        &settings.display().to_string(),
+    );
+    let mut command = product();
+    command.args(line.split(' ').skip(1)).arg("--dry-run");
+    command
+        .env("PREPARE_PROXY_MESH", "istio-1.0")
+        .env("ISTIO_SIDECAR_CONFIG", &sidecar)
+        .env("ISTIO_INBOUND_PORTS", "");
+    let output = command.output().expect("a program");
+    status(&output, 0);
+    let rules = text(&output.stdout);
+    assert!(
+        rules.contains("ISTIO_OUTPUT") && !rules.contains("3306"),
+        "{rules}"
+    );
+}
+
+#[test]
+fn validation_tells_rules_that_are_not_there() {
+    let namespace = Namespace::new();
+    let only_look = ["--run-validation", "--skip-rule-apply"];
+    let absent = namespace.run(&mut istio(&only_look));
+    status(&absent, 126);
+    assert!(text(&absent.stderr).contains("ISTIO_OUTPUT"));
+    assert_eq!(text(&absent.stdout), "");
+    status(&namespace.run(&mut istio(&["--run-validation"])), 0);
+    status(&namespace.run(&mut istio(&only_look)), 0);
+    let other = [&only_look[..], &["-d", "15090"]].concat();
+    status(&namespace.run(&mut istio(&other)), 126);
+    namespace.sh("iptables -t nat -F ISTIO_OUTPUT");
+    status(&namespace.run(&mut istio(&only_look)), 126);
+}
+
+#[test]
+fn dry_runs_and_logs_are_asked_for_in_istios_way() {
+    let namespace = Namespace::new();
+    let empty = rules(&namespace, Family::V4);
+    let dry = namespace.run(istio(&[]).env("DRY_RUN", "true"));
+    status(&dry, 0);
+    assert!(text(&dry.stdout).contains(":ISTIO_OUTPUT"));
+    assert_eq!(rules(&namespace, Family::V4), empty);
+    let json = namespace.run(&mut istio(&["--log_as_json"]));
+    let log = text(&json.stderr);
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let parsed: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert_eq!(parsed["level"], "info", "{line}");
+    }
+    let silent = namespace.run(&mut istio(&["--log_output_level=default:none"]));
+    assert_eq!(text(&silent.stderr), "");
+    let bad = namespace.run(&mut istio(&["--log_as_json", "--nope"]));
+    status(&bad, 2);
+    serde_json::from_str::<serde_json::Value>(text(&bad.stderr).trim()).unwrap();
+}
+
+#[test]
+fn resolv_conf_without_nameservers_is_a_warning() {
+    let namespace = Namespace::with_resolv_conf("search local\n");
+    let output = namespace.run(&mut istio(&["--redirect-dns"]));
+    status(&output, 0);
+    let log = text(&output.stderr);
+    assert!(
+        log.contains("warning") && log.contains("/etc/resolv.conf"),
+        "{log}"
+    );
+    assert!(!rules(&namespace, Family::V4).contains("15053"));
+}

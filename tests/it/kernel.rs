@@ -1,0 +1,166 @@
+//! Every case for real: in a fresh network namespace, on every backend, compared with what the tool
+//! replaced left there; then once more, compared, and cleaned.
+
+use crate::cases::state::{State, fwmarks, saved};
+use crate::cases::{Case, Expect};
+use crate::lab::{Namespace, Variant, product};
+use prepare_proxy::ruleset::Family;
+use std::process::{Command, Output};
+
+/// The backend that writes other rules to the same effect; that they have it is for the traffic
+/// tests to say.
+const NATIVE: &str = "nftables";
+
+/// A case in its namespace.
+struct Replay<'a> {
+    case: &'a Case,
+    backend: &'static str,
+    namespace: Namespace,
+}
+
+impl<'a> Replay<'a> {
+    fn new(case: &'a Case, backend: &'static str) -> Self {
+        let namespace = Namespace::with_resolv_conf(&case.resolv_conf);
+        let mut links = vec![
+            "link add eth0 type veth peer name peer0".to_owned(),
+            "link set eth0 up".to_owned(),
+            "link set peer0 up".to_owned(),
+        ];
+        for address in &case.addresses {
+            links.push(format!("addr add {address} dev eth0"));
+        }
+        namespace.ip(&links);
+        Replay {
+            case,
+            backend,
+            namespace,
+        }
+    }
+
+    /// The case's command line, with an action before it.
+    fn run(&self, action: &[&str]) -> Output {
+        let mut command = product();
+        command
+            .args(["--backend", self.backend])
+            .args(action)
+            .args(self.case.command_line())
+            .envs(self.case.env.iter().cloned());
+        self.namespace.run(&mut command)
+    }
+
+    fn save(&self, family: Family) -> String {
+        let variant = match self.backend {
+            "iptables-legacy" => Variant::Legacy,
+            _ => Variant::Nft,
+        };
+        self.namespace.iptables_save(family, variant)
+    }
+
+    fn state(&self) -> State {
+        let ip = |args: &str| {
+            let mut command = Command::new("ip");
+            let output = self.namespace.run(command.args(args.split(' ')));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let first = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+        State {
+            v4: saved(&self.save(Family::V4)),
+            v6: Some(saved(&self.save(Family::V6))),
+            rules: [fwmarks(&ip("rule show")), fwmarks(&ip("-6 rule show"))],
+            routes: [
+                first(ip("route show table 133")),
+                first(ip("-6 route show table 133")),
+            ],
+            lo6: ip("-6 addr show dev lo").contains("::6/128"),
+            native: match self.backend {
+                NATIVE => self.namespace.sh("nft --stateless list ruleset"),
+                _ => String::new(),
+            },
+            comments: true,
+        }
+    }
+
+    /// Every promise that holds for any accepted case; the first one that is broken.
+    fn check(&self) -> Result<(), String> {
+        let untouched = self.state();
+        let applied = self.run(&[]);
+        if let Expect::Refused = self.case.expect {
+            expect(applied.status.code() == Some(2), "exit 2", &applied)?;
+            return same(&untouched, &self.state(), "a refusal changed something");
+        }
+        expect(applied.status.success(), "apply", &applied)?;
+        let state = self.state();
+        match &self.case.expect {
+            Expect::Recorded(recorded) if self.backend != NATIVE => {
+                same(recorded, &recorded.like(state.clone()), "not as recorded")?;
+            }
+            _ => {}
+        }
+        if !self.case.writes() {
+            return same(&untouched, &state, "something was written");
+        }
+        if self.backend == NATIVE {
+            let rules = state.native.contains("prepare-proxy");
+            expect(rules, "rules in tables of our own", &applied)?;
+        }
+        let again = self.run(&[]);
+        expect(again.status.success(), "apply again", &again)?;
+        let quiet = String::from_utf8_lossy(&again.stderr).contains("already in place");
+        expect(quiet, "nothing written the second time", &again)?;
+        same(&state, &self.state(), "the second run changed something")?;
+        let diff = self.run(&["diff"]);
+        expect(diff.status.code() == Some(0), "diff says 0", &diff)?;
+        expect(diff.stdout.is_empty(), "diff prints nothing", &diff)?;
+        let clean = self.namespace.run(product().arg("clean"));
+        expect(clean.status.success(), "clean", &clean)?;
+        same(&untouched, &self.state(), "clean left something")
+    }
+}
+
+fn expect(holds: bool, what: &str, output: &Output) -> Result<(), String> {
+    let (out, err) = (&output.stdout, &output.stderr);
+    let texts = [out, err].map(|t| String::from_utf8_lossy(t).into_owned());
+    match holds {
+        true => Ok(()),
+        false => Err(format!("{what}: {}\n{}", output.status, texts.concat())),
+    }
+}
+
+fn same(wanted: &State, found: &State, what: &str) -> Result<(), String> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
+    }
+}
+
+/// Replays all cases, and tells of all that fail.
+fn replay(backend: &'static str) {
+    let cases = crate::cases::all();
+    let check = |case: &Case| {
+        let result = Replay::new(case, backend).check();
+        result.err().map(|e| format!("{}: {e}", case.name))
+    };
+    let failed: Vec<String> = cases.iter().filter_map(check).collect();
+    let count = format!("{} of {} cases failed", failed.len(), cases.len());
+    assert!(failed.is_empty(), "{count}\n{}", failed.join("\n\n"));
+}
+
+#[test]
+fn netlink() {
+    replay("netlink");
+}
+
+#[test]
+fn nftables() {
+    replay(NATIVE);
+}
+
+#[test]
+fn iptables_nft() {
+    replay("iptables-nft");
+}
+
+#[test]
+fn iptables_legacy() {
+    replay("iptables-legacy");
+}

@@ -1,0 +1,100 @@
+//! Which backend is chosen when none is named, and that it stays the same.
+
+use super::world::{OTHER, SOME, apply, everything, rules, run, same};
+use super::{BACKENDS, initial_states};
+use crate::lab::{Namespace, Variant};
+use prepare_proxy::ruleset::Family;
+
+/// Who has written what before, and who goes on.
+const CHOSEN: &[(&str, &str)] = &[
+    ("", "netlink"),
+    ("iptables-nft -t nat -A OUTPUT -j ACCEPT", "netlink"),
+    ("iptables-legacy -A INPUT -j ACCEPT", "netlink"),
+    (
+        "iptables-legacy -t mangle -A OUTPUT -j ACCEPT; iptables-legacy -t nat -N EMPTY",
+        "netlink",
+    ),
+    (
+        "iptables-legacy -t nat -A POSTROUTING -j MASQUERADE",
+        "iptables-legacy",
+    ),
+    (
+        "ip6tables-legacy -t nat -A OUTPUT -j ACCEPT",
+        "iptables-legacy",
+    ),
+    (
+        "nft add table ip nat; nft 'add chain ip nat mine { type nat hook output priority 0; }'",
+        "netlink",
+    ),
+];
+
+#[test]
+fn rules_go_beside_those_of_others() {
+    for (script, backend) in CHOSEN {
+        let namespace = Namespace::new();
+        namespace.sh(script);
+        let check = || {
+            let first = apply(&namespace, "auto", SOME)?;
+            let before = everything(&namespace);
+            let second = apply(&namespace, "auto", SOME)?;
+            for done in [&first, &second] {
+                if !done.err.contains(&format!(", {backend}, ")) {
+                    return Err(done.err.clone());
+                }
+            }
+            same(&before, &everything(&namespace), "a second apply wrote")
+        };
+        check().unwrap_or_else(|e: String| panic!("{script}: {e}"));
+    }
+}
+
+/// Whatever wrote them: an apply that names no backend changes what a diff says, and no more.
+#[test]
+fn diff_and_apply_agree_on_the_backend() {
+    for backend in BACKENDS {
+        let namespace = Namespace::new();
+        apply(&namespace, backend, SOME).unwrap();
+        let before = everything(&namespace);
+        run(&namespace, &format!("diff {SOME}"))
+            .expect(0, backend)
+            .unwrap();
+        let done = apply(&namespace, "auto", SOME).unwrap();
+        assert!(
+            done.err.contains("already in place"),
+            "{backend}: {}",
+            done.err
+        );
+        assert_eq!(before, everything(&namespace));
+        let wanted = {
+            let fresh = Namespace::new();
+            apply(&fresh, backend, OTHER).unwrap();
+            rules(&fresh)
+        };
+        run(&namespace, &format!("diff {OTHER}"))
+            .expect(1, backend)
+            .unwrap();
+        apply(&namespace, "auto", OTHER).unwrap();
+        assert_eq!(wanted, rules(&namespace), "{backend}");
+    }
+}
+
+/// A connection that two implementations of NAT translate, one after the other, goes astray.
+#[test]
+fn no_rule_is_in_two_places() {
+    let namespace = Namespace::new();
+    for backend in BACKENDS {
+        apply(&namespace, backend, SOME).unwrap();
+        for variant in [Variant::Nft, Variant::Legacy] {
+            let save = namespace.iptables_save(Family::V4, variant);
+            let home =
+                !["nftables"].contains(backend) && initial_states::variant(backend) == variant;
+            assert_eq!(
+                save.contains("ISTIO_"),
+                home,
+                "{backend}, {variant}: {save}"
+            );
+        }
+        let native = namespace.sh("nft list tables").contains("prepare-proxy");
+        assert_eq!(native, *backend == "nftables");
+    }
+}

@@ -1,0 +1,72 @@
+//! What is left after a clean: nothing that was not there before.
+
+use super::on_every_backend;
+use super::world::{ISTIO, SOME, apply, everything, rules, run, same};
+use crate::lab::Namespace;
+
+#[test]
+fn nothing_to_clean_is_no_error() {
+    let namespace = Namespace::new();
+    let before = everything(&namespace);
+    let done = run(&namespace, "clean").expect(0, "clean").unwrap();
+    assert_eq!(done.out, "");
+    assert!(done.err.contains("nothing of a mesh was here"), "{done:?}");
+    assert_eq!(before, everything(&namespace));
+}
+
+/// Tables and base chains that nobody else uses go as well; but iptables-legacy's tables stay, empty,
+/// as long as the namespace lives.
+#[test]
+fn an_empty_namespace_is_empty_again() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        let look = match backend {
+            "iptables-legacy" => rules,
+            _ => everything,
+        };
+        let before = look(&namespace);
+        for options in [SOME, ISTIO] {
+            apply(&namespace, backend, options)?;
+            run(&namespace, "clean").expect(0, "clean")?;
+            same(&before, &look(&namespace), "after apply and clean")?;
+        }
+        Ok(())
+    })
+}
+
+/// Containers in a virtual machine of the mesh: Istio's clean-up once took Docker's DNS with it.
+#[test]
+fn docker_keeps_its_dns() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        namespace.sh(
+            "for i in iptables-nft iptables-legacy; do
+                $i -t nat -N DOCKER_OUTPUT
+                $i -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:36909
+                $i -t nat -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+            done",
+        );
+        let before = rules(&namespace);
+        apply(&namespace, backend, ISTIO)?;
+        run(&namespace, "clean").expect(0, "clean")?;
+        same(&before, &rules(&namespace), "after apply and clean")
+    })
+}
+
+/// An address, a route and a rule there are of their own accord.
+#[test]
+fn routes_of_others_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        namespace.sh(
+            "ip rule add fwmark 0x10 lookup 133; ip rule add fwmark 0x539/0xff lookup 200
+            ip rule add from 10.0.0.0/8 lookup 133 prio 77; ip route add 10.7.0.0/16 dev lo table 133
+            ip addr add ::7/128 dev lo nodad; ip addr add 10.9.9.9/32 dev lo; ip -6 rule add fwmark 0x10 lookup 99",
+        );
+        let before = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
+        apply(&namespace, backend, ISTIO)?;
+        run(&namespace, "clean").expect(0, "clean")?;
+        let after = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
+        same(&before, &after, "after apply and clean")
+    })
+}

@@ -1,0 +1,325 @@
+//! What others have made stays as it is, byte for byte: their tables, chains and rules, the order of
+//! these, their counters and handles.
+
+use super::initial_states::{load, variant};
+use super::world::{Done, ISTIO, OTHER, SOME, apply, rules, run, same};
+use super::{BACKENDS, on_every_backend};
+use crate::lab::{Namespace, Variant};
+use prepare_proxy::ruleset::Family;
+use std::process::Command;
+
+/// Everything of netfilter, with counters and handles; but iptables-legacy sets the counters of
+/// policies to zero whatever it does, so those are left out.
+fn all(namespace: &Namespace) -> String {
+    let dump = "nft -a list ruleset; for i in iptables ip6tables; do
+        $i-legacy-save -c | sed '/^#/d; s/^\\(:[A-Z].*\\) .*/\\1/'
+    done";
+    namespace.sh(dump)
+}
+
+/// Fails unless every line of `before` is still there, in the same order.
+fn kept(before: &str, now: &str) -> Result<(), String> {
+    let mut lines = now.lines();
+    for line in before.lines() {
+        if !lines.any(|l| l == line) {
+            return Err(format!(
+                "{line:?} is not where it was:\n--- before\n{before}--- now\n{now}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether others' rules survive applies with several options, and are all there is after a clean.
+fn survives(namespace: &Namespace, backend: &str) -> Result<(), String> {
+    let (before, theirs) = (all(namespace), rules(namespace));
+    for options in [SOME, OTHER, SOME] {
+        apply(namespace, backend, options)?;
+        kept(&before, &all(namespace))?;
+    }
+    run(namespace, "clean").expect(0, "clean")?;
+    kept(&before, &all(namespace))?;
+    same(&theirs, &rules(namespace), "after clean")
+}
+
+/// What Docker writes, with chains of names much like ours, counters, and policies that drop.
+const DOCKER: &str = "*filter
+:INPUT ACCEPT [7:700]
+:FORWARD DROP [1:60]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+[3:180] -A FORWARD -j DOCKER-USER
+[2:120] -A FORWARD -o docker0 -j DOCKER
+[0:0] -A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+[3:180] -A DOCKER-USER -j RETURN
+COMMIT
+*nat
+:PREROUTING ACCEPT [5:300]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [9:540]
+:DOCKER - [0:0]
+:DOCKER_OUTPUT - [0:0]
+:DOCKER_POSTROUTING - [0:0]
+:NOT_ISTIO_OUTPUT - [0:0]
+[4:240] -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+[0:0] -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+[0:0] -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT
+[1:60] -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+[0:0] -A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING
+[0:0] -A DOCKER -i docker0 -j RETURN
+[6:360] -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
+[0:0] -A DOCKER_OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:36909
+[0:0] -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 36909 -j SNAT --to-source :53
+[8:480] -A NOT_ISTIO_OUTPUT -p tcp -j RETURN
+COMMIT
+";
+
+/// Comments that a careless reader takes for something else.
+const ODD_COMMENTS: &str = r#"*nat
+:MINE - [0:0]
+-A OUTPUT -m comment --comment "-j ISTIO_OUTPUT" -j ACCEPT
+-A OUTPUT -m comment --comment "say \"istio/x\" and \\ go" -j MINE
+-A OUTPUT -m comment --comment "istio" -j RETURN
+-A OUTPUT -m comment --comment "  two  spaces, 'quotes' and \$HOME `id`" -j RETURN
+-A OUTPUT -m comment --comment ":ISTIO_REDIRECT - [0:0]" -j RETURN
+-A MINE -m comment --comment "COMMIT" -j RETURN
+COMMIT
+"#;
+
+/// The same rules again and again, some as ours would look without their comments.
+const LOOKALIKES: &str = "*nat
+-A PREROUTING -i eth1 -j RETURN
+-A PREROUTING -i eth1 -j RETURN
+-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053
+-A OUTPUT -p tcp -j REDIRECT --to-ports 15001
+-A OUTPUT -p tcp -j REDIRECT --to-ports 15001
+COMMIT
+*mangle
+-A PREROUTING -p tcp -m mark --mark 0x539 -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff
+-A OUTPUT -p tcp -m connmark --mark 0x539 -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
+COMMIT
+";
+
+#[test]
+fn rules_of_others_stay_whoever_wrote_them() {
+    on_every_backend(|backend| {
+        for by in [Variant::Nft, Variant::Legacy] {
+            for (name, text) in [
+                ("docker", DOCKER),
+                ("comments", ODD_COMMENTS),
+                ("lookalikes", LOOKALIKES),
+            ] {
+                let namespace = Namespace::new();
+                namespace.restore_counted(by, text);
+                survives(&namespace, backend).map_err(|e| format!("{name} by {by}: {e}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+impl Namespace {
+    /// Feeds iptables-restore, counters included.
+    fn restore_counted(&self, by: Variant, text: &str) {
+        let mut restore = Command::new(by.tool(Family::V4, "-restore"));
+        let done: Done = self
+            .run_with_input(restore.args(["--noflush", "--counters"]), text)
+            .into();
+        done.expect(0, "iptables-restore").unwrap();
+    }
+}
+
+#[test]
+fn rules_between_ours_keep_their_places() {
+    on_every_backend(|backend| {
+        // In its own tables it meets nobody.
+        if backend == "nftables" {
+            return Ok(());
+        }
+        let namespace = Namespace::new();
+        let tool = variant(backend).tool(Family::V4, "");
+        apply(&namespace, backend, SOME)?;
+        namespace.sh(&format!(
+            "{tool} -t nat -I OUTPUT -p tcp --dport 1 -j RETURN
+             {tool} -t nat -A OUTPUT -p tcp --dport 2 -j RETURN
+             {tool} -t nat -A OUTPUT -j ISTIO_OUTPUT
+             {tool} -t nat -A OUTPUT -p tcp --dport 3 -j RETURN
+             {tool} -t nat -N MINE
+             {tool} -t nat -A MINE -p tcp --dport 4 -j ISTIO_OUTPUT
+             {tool} -t nat -A MINE -p tcp --dport 5 -j RETURN"
+        ));
+        let theirs = |namespace: &Namespace| {
+            let save = namespace.iptables_save(Family::V4, variant(backend));
+            let theirs = save
+                .lines()
+                .filter(|l| !l.contains("ISTIO_") && l.starts_with("-A"));
+            theirs.map(|l| format!("{l}\n")).collect::<String>()
+        };
+        let before = theirs(&namespace);
+        assert_eq!(before.lines().count(), 4, "{before}");
+        for options in [SOME, OTHER] {
+            apply(&namespace, backend, options)?;
+            same(&before, &theirs(&namespace), options)?;
+        }
+        run(&namespace, "clean").expect(0, "clean")?;
+        same(&before, &theirs(&namespace), "clean")
+    });
+}
+
+/// Tables that no iptables knows.
+const NATIVE: &str = r#"
+table inet firewalld {
+    set blocked { type ipv4_addr; flags interval; elements = { 10.9.0.0/16, 192.0.2.1 } }
+    counter hits { packets 12 bytes 3400 }
+    chain input {
+        type filter hook input priority filter + 10; policy accept;
+        ip saddr @blocked counter name "hits" drop
+        tcp dport { 22, 80-90 } counter packets 4 bytes 240 accept comment "a native one"
+    }
+}
+table arp filter {
+    chain input { type filter hook input priority filter; policy accept; }
+}
+table ip prepare-proxy-other {
+    chain x { counter packets 1 bytes 1; }
+}
+"#;
+
+/// Native rules, sets and maps in a table that iptables-nft thinks its own.
+pub const NATIVE_IN_NAT: &str = r#"
+table ip nat {
+    set vips { type ipv4_addr; elements = { 203.0.113.7 } }
+    map ports { type inet_service : inet_service; elements = { 80 : 8080 } }
+    chain mine { counter packets 3 bytes 99 return; }
+    chain OUTPUT {
+        type nat hook output priority -100; policy accept;
+        ip daddr @vips tcp dport 53 counter packets 5 bytes 300 return
+        jump mine
+        meta l4proto tcp redirect to :tcp dport map @ports
+    }
+}
+"#;
+
+#[test]
+fn native_tables_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        load(&namespace, NATIVE);
+        survives(&namespace, backend)
+    });
+}
+
+#[test]
+fn native_rules_in_the_table_nat_stay() {
+    for backend in BACKENDS.iter().filter(|b| **b != "iptables-nft") {
+        let namespace = Namespace::new();
+        load(&namespace, NATIVE_IN_NAT);
+        survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
+    }
+    // The tool cannot read such a table, says so, and points at what can.
+    let namespace = Namespace::new();
+    load(&namespace, NATIVE_IN_NAT);
+    let before = all(&namespace);
+    let done = run(&namespace, &format!("--backend iptables-nft {SOME}"));
+    let done = done.expect(1, "iptables-nft").unwrap();
+    assert!(done.err.contains("incompatible"), "{}", done.err);
+    assert!(done.err.contains("--backend netlink"), "{}", done.err);
+    assert_eq!(before, all(&namespace));
+}
+
+/// Sets of kinds that ours never are, in a table whose name is one of ours.
+const IN_OUR_TABLE: &str = r#"
+table ip prepare-proxy-nat {
+    set pairs { type ipv6_addr . inet_service; elements = { fd00::1 . 80 } }
+    map rest { type ipv4_addr : inet_service; elements = { 192.0.2.1 : 80, * : 8080 } }
+}
+"#;
+
+#[test]
+fn sets_in_our_own_tables_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        load(&namespace, IN_OUR_TABLE);
+        survives(&namespace, backend)
+    });
+}
+
+/// A rule about a BPF program that is pinned where nobody else can look. iptables-legacy gives the
+/// kernel whole tables back, which then looks for the program once more: it is not among these.
+#[test]
+fn a_rule_that_cannot_be_restored_stays() {
+    for backend in ["netlink", "nftables", "iptables-nft"] {
+        if !BACKENDS.contains(&backend) {
+            continue;
+        }
+        let namespace = Namespace::new();
+        let pin = "mount -t bpf none /mnt
+            perl -e '$SIG{__WARN__} = sub { die @_ };
+                sub bpf { my $r = syscall(321, $_[0], $_[1], length $_[1]); $r < 0 and die \"bpf: $!\"; $r }
+                my ($code, $gpl, $path) = (pack(\"Q2\", 0xb7, 0x95), \"GPL\\0\", \"/mnt/pinned\\0\");
+                my $fd = bpf(5, pack(\"LLPPx64\", 1, 2, $code, $gpl));
+                bpf(6, pack(\"PLL\", $path, $fd, 0));'
+            iptables-nft -t nat -A OUTPUT -m bpf --object-pinned /mnt/pinned -j ACCEPT
+            iptables-nft -t nat -A OUTPUT -m bpf --bytecode '2,48 0 0 9,6 0 0 0' -j ACCEPT";
+        let mut own = Command::new("unshare");
+        let done: Done = namespace.run(own.args(["-m", "sh", "-ec", pin])).into();
+        done.expect(0, "pinning a program").unwrap();
+        let save = namespace.iptables_save(Family::V4, Variant::Nft);
+        assert!(save.contains("--object-pinned /mnt/pinned"), "{save}");
+        // Indeed nobody can write it back from here.
+        let restore = namespace.sh("iptables-nft-save | iptables-nft-restore 2>&1 || echo no");
+        assert!(restore.contains("no"), "{restore}");
+        survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
+        assert!(rules(&namespace).contains("--object-pinned /mnt/pinned"));
+    }
+}
+
+/// Where no packet comes by, rules would capture nothing, and nobody would notice.
+#[test]
+fn a_chain_that_is_not_hooked_in_is_refused() {
+    for chain in [
+        "chain PREROUTING {}",
+        "chain PREROUTING { type nat hook input priority 100; }",
+        "flags dormant;",
+    ] {
+        let namespace = Namespace::new();
+        load(&namespace, &format!("table ip nat {{\n{chain}\n}}\n"));
+        let before = all(&namespace);
+        let done = run(&namespace, &format!("--backend netlink {SOME}"));
+        let done = done.expect(1, chain).unwrap();
+        assert!(done.err.contains("chain PREROUTING"), "{}", done.err);
+        assert_eq!(before, all(&namespace));
+        run(&namespace, "clean").expect(0, "clean").unwrap();
+    }
+}
+
+/// A policy is as good as a rule: a chain that has one is not empty.
+#[test]
+fn policies_stay() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        namespace.sh(
+            "for v in nft legacy; do ip6tables-$v -P INPUT DROP; iptables-$v -t mangle -P PREROUTING DROP
+            iptables-$v -t raw -P OUTPUT DROP; done",
+        );
+        let policies = |namespace: &Namespace| {
+            let saves = Family::ALL
+                .map(|f| [Variant::Nft, Variant::Legacy].map(|v| namespace.iptables_save(f, v)));
+            let text = saves.concat().concat();
+            let dropping = text
+                .lines()
+                .filter(|l| l.starts_with(':') && l.ends_with(" DROP"));
+            dropping.map(|l| format!("{l}\n")).collect::<String>()
+        };
+        let before = policies(&namespace);
+        assert_eq!(before.lines().count(), 6, "{before}");
+        for options in ["--mesh istio-1.0 -b * -i * -m TPROXY", ISTIO] {
+            apply(&namespace, backend, options)?;
+            same(&before, &policies(&namespace), options)?;
+            run(&namespace, "clean").expect(0, "clean")?;
+            same(&before, &policies(&namespace), "after clean")?;
+        }
+        Ok(())
+    });
+}

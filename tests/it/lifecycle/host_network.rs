@@ -1,0 +1,63 @@
+//! The network of a Kubernetes node is not that of a pod.
+
+use super::world::{Done, SOME};
+use crate::lab::{Namespace, product};
+use std::path::Path;
+use std::process::Command;
+
+/// What there is on the machine that runs this test; nothing is changed by looking.
+fn host() -> String {
+    let script =
+        "nft -a list ruleset; iptables-legacy-save; ip6tables-legacy-save; ip rule; ip -6 rule;
+        ip route show table all; ip addr show dev lo";
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(|l| format!("{l}\n"))
+        .collect()
+}
+
+/// In the kernel's first network namespace, where this test must run: without any capability, so
+/// that nothing could happen even if it tried.
+#[test]
+fn a_pod_with_host_network_is_refused() {
+    let first = Path::new("/proc/sys/net/core/netdev_max_backlog");
+    assert!(
+        first.exists(),
+        "this test is for the kernel's first network namespace"
+    );
+    let before = host();
+    for line in [
+        SOME,
+        "--mesh istio",
+        "apply --mesh istio-1.0 --backend iptables-legacy",
+    ] {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+        command
+            .arg(product().get_program())
+            .args(line.split(' '))
+            .env_clear();
+        command
+            .env("PATH", "/usr/sbin:/usr/bin")
+            .env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        let done: Done = command.output().unwrap().into();
+        let done = done.expect(2, line).unwrap();
+        assert!(done.err.contains("hostNetwork"), "{}", done.err);
+        assert!(done.err.contains("--allow-host-network"), "{}", done.err);
+    }
+    assert_eq!(before, host());
+}
+
+#[test]
+fn a_pod_with_a_network_of_its_own_is_not() {
+    let namespace = Namespace::new();
+    let mut command = product();
+    command
+        .args(SOME.split(' '))
+        .env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+    let done: Done = namespace.run(&mut command).into();
+    done.expect(0, "a pod of its own").unwrap();
+}

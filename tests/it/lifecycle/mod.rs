@@ -1,0 +1,30 @@
+//! Life on a host: rules of every origin converge, others' rules stay as they are, and whatever
+//! happens in between, the kernel ends up with the wanted state or the one before.
+
+mod auto;
+mod capabilities;
+mod clean;
+mod concurrency;
+mod converge;
+mod diff;
+mod foreign_rules;
+mod host_network;
+mod initial_states;
+mod kill;
+mod recorded;
+mod restricted_host;
+mod ssh;
+mod syscalls;
+mod world;
+
+/// Every backend that writes; each test here is made for all of them.
+const BACKENDS: &[&str] = &["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+
+/// Runs a check on every backend, and tells of all that fail.
+fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {
+    let failed: Vec<String> = BACKENDS
+        .iter()
+        .filter_map(|backend| Some(format!("{backend}: {}", check(backend).err()?)))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}

@@ -1,0 +1,79 @@
+//! What the tools replaced left behind, command line by command line, put back into a namespace.
+
+use super::initial_states::variant;
+use crate::lab::Namespace;
+use prepare_proxy::ruleset::Family;
+use serde_json::Value;
+use std::path::Path;
+
+/// A state that one of the tools replaced was recorded to leave.
+pub struct Recorded {
+    pub name: String,
+    expect: Value,
+}
+
+/// Every recording that holds anything.
+pub fn all() -> Vec<Recorded> {
+    let tools = ["nginmesh", "istio-1.0", "istio"];
+    let mut all: Vec<Recorded> = tools.into_iter().flat_map(of_tool).collect();
+    all.retain(|r| Family::ALL.iter().any(|f| !r.restore_text(*f).is_empty()));
+    all
+}
+
+fn of_tool(tool: &str) -> Vec<Recorded> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join(format!("tests/conformance/{tool}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let vectors: Vec<Value> = serde_json::from_str(&text).expect("a recording is JSON");
+    let recorded = |vector: Value| Recorded {
+        name: format!("{tool}: {}", vector["name"].as_str().expect("a name")),
+        expect: vector["expect"].clone(),
+    };
+    vectors.into_iter().map(recorded).collect()
+}
+
+impl Recorded {
+    /// Puts rules, policy routes and addresses where the tool left them.
+    pub fn put_back(&self, namespace: &Namespace, backend: &str) {
+        for family in Family::ALL {
+            namespace.iptables_restore(family, variant(backend), &self.restore_text(family));
+        }
+        for (ip, key) in [("ip", "4"), ("ip -6", "6")] {
+            for rule in strings(&self.expect[format!("rule{key}")]) {
+                let (_, rule) = rule.split_once("from all ").expect("PRIORITY: from all …");
+                namespace.sh(&format!("{ip} rule add {rule}"));
+            }
+            if let Some(route) = self.expect[format!("route{key}")]
+                .as_str()
+                .filter(|r| !r.is_empty())
+            {
+                namespace.sh(&format!("{ip} route add {route} table 133"));
+            }
+        }
+        if self.expect["lo6"] == true {
+            namespace.sh("ip addr add ::6/128 dev lo");
+        }
+    }
+
+    fn restore_text(&self, family: Family) -> String {
+        let key = match family {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        };
+        let tables = self.expect[key].as_object().into_iter().flatten();
+        let text = tables.map(|(table, content)| {
+            let chains = strings(&content["chains"]).into_iter();
+            let chains: String = chains.map(|c| format!(":{c} - [0:0]\n")).collect();
+            let rules = strings(&content["rules"]).join("\n");
+            format!("*{table}\n{chains}{rules}\nCOMMIT\n")
+        });
+        text.collect()
+    }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let items = list.as_array().into_iter().flatten();
+    items
+        .map(|i| i.as_str().expect("a list of strings").to_owned())
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! A poor place to live in: files, users and parts of the kernel that are missing.
+
+use super::on_every_backend;
+use super::world::{Done, SOME, apply, everything, rules, run, run_under, same, the_product};
+use crate::lab::{Namespace, product};
+use std::fs;
+use std::process::Command;
+
+/// A shell script with a mount namespace of its own.
+fn own_mounts(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-ec", script]);
+    command
+}
+
+#[test]
+fn a_read_only_root_without_tmp_and_run_is_enough() {
+    on_every_backend(|backend| {
+        let (namespace, wanted) = (Namespace::new(), Namespace::new());
+        apply(&wanted, backend, SOME)?;
+        let program = the_product();
+        let script = format!(
+            "root=/mnt; mount -t tmpfs none $root
+            for d in usr bin sbin lib lib64; do
+                [ ! -e /$d ] || {{ mkdir $root/$d; mount --rbind /$d $root/$d; }}
+            done
+            mkdir $root/proc; mount --rbind /proc $root/proc
+            : >$root/product; mount --bind {} $root/product
+            mount -o remount,ro $root
+            if touch $root/x 2>/dev/null; then exit 99; fi
+            exec chroot $root /product --backend {backend} {SOME}",
+            program.display()
+        );
+        let done: Done = namespace.run(&mut own_mounts(&script)).into();
+        done.expect(0, "on a read-only root")?;
+        same(&rules(&wanted), &rules(&namespace), "on a read-only root")
+    });
+}
+
+#[test]
+fn ipv6_that_is_asked_for_and_switched_off_is_an_error() {
+    on_every_backend(|backend| {
+        let namespace = Namespace::new();
+        namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+        let before = everything(&namespace);
+        let line = format!("--backend {backend} -p 15001 -u 1337");
+        let done = run(&namespace, &format!("{line} --dual-stack")).expect(2, "IPv6")?;
+        if !done.err.contains("--dual-stack: IPv6 is asked for") {
+            return Err(done.err);
+        }
+        same(&before, &everything(&namespace), "after a refusal")?;
+        run(&namespace, &line).expect(0, "IPv4 alone")?;
+        Ok(())
+    });
+}
+
+/// A kernel that was booted with ipv6.disable=1, as far as the program can tell: what would say that
+/// there is IPv6 is hidden from it.
+#[test]
+fn a_kernel_without_ipv6_gets_ipv4_alone() {
+    on_every_backend(|backend| {
+        let run = |namespace: &Namespace, options: &str| -> Done {
+            let script = format!(
+                "mount -t tmpfs none /proc/$$/net; mount -t tmpfs none /proc/sys/net/ipv6
+                exec {} --backend {backend} {options}",
+                the_product().display()
+            );
+            namespace.run(&mut own_mounts(&script)).into()
+        };
+        let namespace = Namespace::new();
+        run(&namespace, SOME).expect(2, "IPv6 is asked for")?;
+        same("", &rules(&namespace), "after a refusal")?;
+        for mesh in [
+            "nginmesh -u 1337 -p 15001",
+            "istio-1.0",
+            "istio -b '*' -i '*'",
+        ] {
+            let done = run(&namespace, &format!("--mesh {mesh}")).expect(0, mesh)?;
+            if !done.err.contains("(IPv4)") {
+                return Err(done.err);
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_uid_that_the_user_namespace_does_not_map_is_named() {
+    on_every_backend(|backend| {
+        let outer = Namespace::new();
+        // Root is the only user in there.
+        let unshare = "unshare --user --map-root-user --net --mount";
+        let line = format!("--backend {backend} -p 15001 -u");
+        let program = the_product();
+        let done = run_under(&outer, unshare, &program, &format!("{line} 0,1337"));
+        // nftables takes the rule, which is never true then.
+        let code = i32::from(backend != "nftables");
+        let done = done.expect(code, "an unknown uid")?;
+        if !done.err.contains("uid 1337") || !done.err.contains("/proc/self/uid_map") {
+            return Err(done.err);
+        }
+        run_under(&outer, unshare, &program, &format!("{line} 0")).expect(0, "a known uid")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tool_without_an_extension_says_which() {
+    let all = fs::read_dir("/usr/lib/x86_64-linux-gnu/xtables").expect("iptables' extensions");
+    let some = tempfile::tempdir().expect("a temporary directory");
+    for file in all.flatten().filter(|f| f.file_name() != "libxt_owner.so") {
+        std::os::unix::fs::symlink(file.path(), some.path().join(file.file_name())).unwrap();
+    }
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let namespace = Namespace::new();
+        let before = rules(&namespace);
+        let mut command = product();
+        command
+            .env("XTABLES_LIBDIR", some.path())
+            .args(["--backend", backend]);
+        let done: Done = namespace.run(command.args(SOME.split(' '))).into();
+        let done = done.expect(1, backend).unwrap();
+        assert!(done.err.contains("owner"), "{}", done.err);
+        assert_eq!(before, rules(&namespace));
+    }
+}
+
+/// A $PATH that is not set names no directory, least of all the one that we are in.
+#[test]
+fn tools_are_not_looked_for_in_the_working_directory() {
+    let namespace = Namespace::new();
+    let here = tempfile::tempdir().expect("a temporary directory");
+    let plain = here.path().join("iptables-legacy-restore");
+    fs::write(&plain, "").expect("a file");
+    let mut command = product();
+    command.current_dir(here.path()).env_remove("PATH");
+    command.args(["--backend", "iptables-legacy"]);
+    let done: Done = namespace.run(command.args(SOME.split(' '))).into();
+    done.expect(0, "without $PATH").unwrap();
+}
+
+#[test]
+fn a_lock_that_somebody_holds_is_waited_for_and_then_named() {
+    let namespace = Namespace::new();
+    let script = format!(
+        "mount -t tmpfs none /run; exec flock /run/xtables.lock {} --backend iptables-legacy {SOME}",
+        the_product().display()
+    );
+    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = done.expect(1, "with the lock held").unwrap();
+    assert!(done.err.contains("xtables lock"), "{}", done.err);
+    assert!(done.err.contains("--backend netlink"), "{}", done.err);
+    assert_eq!(rules(&namespace), "");
+    // Who needs no lock is not held up by it.
+    let script = script.replace("iptables-legacy", "netlink");
+    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    done.expect(0, "netlink with the lock held").unwrap();
+}
+
+/// The rules are written, and those of another store cannot be removed: what was written needs its
+/// policy route.
+#[test]
+fn routes_stay_with_the_rules_that_were_written() {
+    let namespace = Namespace::new();
+    apply(&namespace, "iptables-legacy", SOME).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /run
+        exec flock /run/xtables.lock {} --backend netlink --mesh istio -m TPROXY -b 80",
+        the_product().display()
+    );
+    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    done.expect(1, "with the lock held").unwrap();
+    let rules = rules(&namespace);
+    assert!(rules.contains("-j TPROXY"), "{rules}");
+    assert!(rules.contains("fwmark 0x539 lookup 133"), "{rules}");
+}
+
+/// gVisor has no xt comment match, and says no more than "line N failed": so does this stand-in for
+/// iptables-legacy-restore, for every line with a comment.
+#[test]
+fn a_kernel_without_comments_gets_the_rules_without_them() {
+    let namespace = Namespace::new();
+    let script = format!(
+        "mount -t tmpfs none /mnt
+        printf '%s\\n' '#!/bin/sh' 'input=$(cat)' \
+            'case $input in *\"-m comment\"*) echo \"iptables-restore: line 5 failed\" >&2; exit 1;; esac' \
+            'printf \"%s\\n\" \"$input\" | /usr/sbin/iptables-legacy-restore \"$@\"' >/mnt/iptables-legacy-restore
+        sed -i '2i [ \"$1\" != --version ] || exec /usr/sbin/iptables-legacy-restore \"$1\"' /mnt/iptables-legacy-restore
+        chmod +x /mnt/iptables-legacy-restore
+        PATH=/mnt:$PATH exec {} --backend iptables-legacy {SOME}",
+        the_product().display()
+    );
+    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = done.expect(0, "without comments").unwrap();
+    assert!(done.err.contains("no xt comment match"), "{}", done.err);
+    let saved = namespace.sh("iptables-legacy-save");
+    assert!(
+        saved.contains("-A OUTPUT") && !saved.contains("--comment"),
+        "{saved}"
+    );
+    // Known without comments too: nothing to write, and nothing left after a clean.
+    let again = run(&namespace, &format!("--backend iptables-legacy {SOME}"));
+    assert!(
+        again
+            .expect(0, "again")
+            .unwrap()
+            .err
+            .contains("already in place")
+    );
+    run(&namespace, "clean").expect(0, "clean").unwrap();
+    assert!(!namespace.sh("iptables-legacy-save").contains("-A "));
+}

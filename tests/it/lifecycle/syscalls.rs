@@ -1,0 +1,119 @@
+//! What the program asks of the kernel besides rules: watched with strace, call by call.
+
+use super::world::{Done, ISTIO};
+use crate::lab::{Namespace, product};
+use std::process::Command;
+
+/// Files that it may read, and nothing else; a file is never written.
+const READ: &[&str] = &[
+    "/etc/passwd",
+    "/etc/resolv.conf",
+    "/proc/net/if_inet6",
+    "/proc/net/ip6_tables_names",
+    "/proc/net/ip_tables_names",
+    "/proc/self/gid_map",
+    "/proc/self/uid_map",
+    "/proc/sys/net/core/netdev_max_backlog",
+    "/proc/sys/net/ipv6/conf/all/disable_ipv6",
+];
+
+/// What a dynamic program reads before it begins.
+const STARTING: &[&str] = &[
+    "/etc/ld.so",
+    "/lib/",
+    "/usr/lib/",
+    "/lib64/",
+    "/proc/self/maps",
+];
+
+/// Calls about files, processes, users and sockets that one run makes, each a line.
+fn traced(namespace: &Namespace, line: &str) -> Vec<String> {
+    let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-qq",
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=%file,%process,%creds,socket,bind,connect",
+        "-o",
+    ]);
+    command
+        .arg(log.path())
+        .arg(product().get_program())
+        .args(line.split_whitespace());
+    let done: Done = namespace
+        .run(command.env_clear().env("PATH", "/usr/sbin:/usr/bin"))
+        .into();
+    done.expect(0, line).unwrap();
+    let text = std::fs::read_to_string(log.path()).expect("strace wrote it");
+    text.lines()
+        .filter_map(|l| Some(l.split_once(' ')?.1.trim().to_owned()))
+        .collect()
+}
+
+/// What is wrong with a call, if anything is.
+fn complaint(call: &str) -> Option<&'static str> {
+    let (name, arguments) = call.split_once('(')?;
+    let path = arguments.split('"').nth(1).unwrap_or_default();
+    let allowed = match name {
+        "openat" | "open" => {
+            let known = READ.contains(&path) || STARTING.iter().any(|p| path.starts_with(p));
+            known && arguments.contains("O_RDONLY") && !arguments.contains("O_CREAT")
+        }
+        "access" | "newfstatat" | "statx" | "stat" | "fstat" | "readlink" => true,
+        "socket" => {
+            arguments.starts_with("AF_NETLINK") || arguments.starts_with("AF_UNIX, SOCK_DGRAM")
+        }
+        "bind" => {
+            arguments.contains("AF_NETLINK") || arguments.contains("sun_path=@\"prepare-proxy\"")
+        }
+        "capget" | "getuid" | "geteuid" | "getgid" | "getegid" | "exit_group" => true,
+        _ => false,
+    };
+    (!allowed).then_some("does more than it should")
+}
+
+#[test]
+fn over_netlink_no_file_is_written_and_no_program_started() {
+    for backend in ["netlink", "nftables"] {
+        let namespace = Namespace::new();
+        let options = format!("--backend {backend} {ISTIO} --redirect-dns");
+        for line in [
+            options.clone(),
+            options.clone(),
+            format!("diff {options}"),
+            "clean".to_owned(),
+        ] {
+            let calls = traced(&namespace, &line);
+            let (first, rest) = calls.split_first().expect("it was started");
+            assert!(first.starts_with("execve("), "{first}");
+            for call in rest {
+                assert_eq!(complaint(call), None, "{line}: {call}");
+            }
+            assert!(
+                rest.iter().any(|c| c.starts_with("socket(AF_NETLINK")),
+                "{calls:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_iptables_tools_are_ever_started() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let namespace = Namespace::new();
+        let calls = traced(&namespace, &format!("--backend {backend} {ISTIO}"));
+        let started = calls.iter().skip(1).filter(|c| c.starts_with("execve("));
+        let paths: Vec<&str> = started.filter_map(|c| c.split('"').nth(1)).collect();
+        assert!(!paths.is_empty());
+        for path in paths {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            assert!(
+                name.starts_with("iptables") || name.starts_with("ip6tables"),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A network namespace, what the product does in it, and what can be seen in it.
+
+use crate::lab::{Namespace, Variant, product};
+use prepare_proxy::ruleset::Family;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Some options, and quite other ones: every chain and jump differs in something.
+pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
+pub const OTHER: &str = "-p 15999 -u 2000,3000 -i 10.0.0.0/8,192.168.0.0/16";
+
+/// Everything at once that Istio's mesh has: TPROXY with its own mark and table, DNS, interfaces.
+pub const ISTIO: &str = "--mesh istio -m TPROXY -b * -i * -t 77 -r 99 -c eth1,docker0 -k br0 \
+    --drop-invalid --redirect-dns --capture-all-dns";
+
+/// How a run of the product ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Done {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Done {
+    /// Fails with everything there is to know unless the exit status is `code`.
+    pub fn expect(self, code: i32, what: &str) -> Result<Self, String> {
+        match self.code {
+            Some(c) if c == code => Ok(self),
+            other => Err(format!(
+                "{what}: exit {other:?}, not {code}\n{}{}",
+                self.out, self.err
+            )),
+        }
+    }
+}
+
+/// Runs the product with a line of arguments.
+pub fn run(namespace: &Namespace, line: &str) -> Done {
+    namespace
+        .run(product().args(line.split_whitespace()))
+        .into()
+}
+
+/// The program under test.
+pub fn the_product() -> PathBuf {
+    product().get_program().into()
+}
+
+/// Runs the product by way of another program, given with its options, that changes what it may.
+pub fn run_under(namespace: &Namespace, wrapper: &str, program: &Path, line: &str) -> Done {
+    let mut words = wrapper.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    namespace.run(command.args(line.split_whitespace())).into()
+}
+
+/// Applies, and fails unless that works.
+pub fn apply(namespace: &Namespace, backend: &str, options: &str) -> Result<Done, String> {
+    run(namespace, &format!("--backend {backend} {options}")).expect(0, options)
+}
+
+/// All rules, in whatever implementation: one paragraph a chain, without what is neither a rule
+/// nor a chain that somebody made, so that namespaces with another past can be compared.
+pub fn rules(namespace: &Namespace) -> String {
+    let mut chains = Vec::new();
+    for family in Family::ALL {
+        for variant in [Variant::Nft, Variant::Legacy] {
+            let text = namespace.iptables_save(family, variant);
+            chains.extend(saved(&variant.tool(family, ""), &text));
+        }
+    }
+    chains.extend(native(&namespace.sh("nft list ruleset")));
+    chains.sort();
+    chains.join("") + &routing(namespace)
+}
+
+/// The chains in the output of iptables-save that hold a rule or are no base chain.
+fn saved(tool: &str, text: &str) -> Vec<String> {
+    let mut chains = Vec::new();
+    for table in text.split('*').skip(1) {
+        let (table, body) = table.split_once('\n').unwrap_or((table, ""));
+        for chain in body.lines().filter_map(|l| l.strip_prefix(':')) {
+            let (chain, policy) = chain.split_once(' ').unwrap_or((chain, ""));
+            let head = format!("-A {chain} ");
+            let rules: String = body
+                .lines()
+                .filter(|l| l.starts_with(&head))
+                .map(|l| format!("    {l}\n"))
+                .collect();
+            if !rules.is_empty() || policy.starts_with('-') {
+                chains.push(format!("{tool} {table} {chain}\n{rules}"));
+            }
+        }
+    }
+    chains
+}
+
+/// What is in the tables that only the product makes, chain by chain and set by set.
+fn native(ruleset: &str) -> Vec<String> {
+    let tables = ruleset
+        .split("\n}\n")
+        .filter(|t| t.contains(" prepare-proxy-"));
+    let parts = tables.flat_map(|table| {
+        let (name, body) = table.split_once(" {\n").unwrap_or((table, ""));
+        body.split("\n\n")
+            .map(move |part| format!("{name}\n{part}\n"))
+    });
+    parts.collect()
+}
+
+/// What is wanted beside rules: policy routes, and addresses of lo.
+fn routing(namespace: &Namespace) -> String {
+    namespace.sh("for f in -4 -6; do \
+        ip $f rule | grep fwmark || :; \
+        ip $f route show table all | grep -E 'local (default|::/0)' || :; \
+        ip $f addr show dev lo | grep '::6/' || :; \
+    done")
+}
+
+/// Everything that can be seen of netfilter and routing, handles included: where this stays the
+/// same, nothing was written.
+pub fn everything(namespace: &Namespace) -> String {
+    let saves = Family::ALL.map(|f| namespace.iptables_save(f, Variant::Legacy));
+    saves.concat()
+        + &namespace.sh("nft -a list ruleset; ip rule; ip -6 rule; ip addr show dev lo")
+        + &namespace.routes()
+}
+
+/// Fails unless both texts are the same.
+pub fn same(wanted: &str, found: &str, what: &str) -> Result<(), String> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
+    }
+}

@@ -1,0 +1,149 @@
+//! Large changes, small sockets, and what the kernel refuses.
+
+use super::{Open, apply, difference};
+use crate::lab::Namespace;
+use caps::{CapSet, Capability};
+use ipnet::{IpNet, Ipv4Net};
+use prepare_proxy::backend::netlink::{open_native, open_xt};
+use prepare_proxy::backend::{Backend, BackendError};
+use prepare_proxy::ruleset::{
+    ChainName, Change, Family, Match, Owner, Ruleset, Table, TableName, Target,
+};
+use std::io::Write;
+use std::process::Command;
+
+const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+
+/// An exempt list of many CIDRs that do not touch one another, in one chain.
+fn list(length: u32) -> Ruleset {
+    let mut table = Table::new(Family::V4, TableName::Nat);
+    let chain = table.chain(OUTPUT);
+    for i in 0..length {
+        let net = Ipv4Net::new((0x0a00_0000 + i * 512).into(), 24).unwrap();
+        let matches = [Match::destination(IpNet::from(net))];
+        chain.rule(format!("bypass-ip-range-{net}"), matches, Target::Return);
+    }
+    chain.rule("rest", [Match::owner(Owner::Uid(1337))], Target::Accept);
+    table
+        .chain(ChainName::OUTPUT)
+        .rule("output", [], Target::Jump(OUTPUT));
+    Ruleset {
+        tables: vec![table],
+        ..Ruleset::default()
+    }
+}
+
+fn comes_and_goes(open: Open, length: u32) {
+    let namespace = Namespace::new();
+    let wanted = list(length);
+    apply(&namespace, open, &wanted).unwrap();
+    assert_eq!(difference(&namespace, open, &wanted), Change::default());
+    apply(&namespace, open, &list(length / 2)).unwrap();
+    assert_eq!(
+        difference(&namespace, open, &list(length / 2)),
+        Change::default()
+    );
+    apply(&namespace, open, &Ruleset::default()).unwrap();
+    assert_eq!(namespace.sh("nft list ruleset"), "");
+}
+
+#[test]
+fn thousands_of_rules_go_in_one_transaction() {
+    comes_and_goes(open_xt, 3_000);
+}
+
+#[test]
+fn a_hundred_thousand_addresses_are_a_set() {
+    comes_and_goes(open_native, 100_000);
+}
+
+/// In a user namespace sockets may not be made larger than the host's limit: more rules than fit
+/// into that go as several transactions.
+#[test]
+fn a_user_namespace_takes_more_rules_than_its_sockets_do() {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    // The kernel doubles the limit, and a rule takes more than 500 bytes.
+    let count = 2 * limit / 500;
+    let cidrs: Vec<String> = (0..count)
+        .map(|i| format!("10.{}.{}.{}/32", i >> 16, i >> 8 & 255, i & 255))
+        .collect();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "ISTIO_SERVICE_CIDR={}", cidrs.join(",")).unwrap();
+    let script = format!(
+        "{} --mesh nginmesh -p 15001 -u 0 --backend netlink --env-file {} >&2
+         iptables-nft -t nat -S ISTIO_OUTPUT",
+        env!("CARGO_BIN_EXE_prepare-proxy"),
+        file.path().display()
+    );
+    let mut unshare = Command::new("unshare");
+    let output = unshare
+        .args(["-Urn", "sh", "-ec", &script])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let rules = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        rules.matches("-j ISTIO_REDIRECT").count(),
+        count + 1,
+        "{error}"
+    );
+}
+
+#[test]
+fn without_the_capability_it_is_not_permitted() {
+    for open in [open_xt, open_native] {
+        let error = Namespace::new().enter(|| {
+            caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
+            open().unwrap().read().unwrap_err()
+        });
+        assert!(
+            matches!(error, BackendError::NotPermitted { .. }),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn the_rule_that_the_kernel_refuses_is_named() {
+    let namespace = Namespace::new();
+    let mut wanted = list(3);
+    let chain = wanted.tables[0].chain(ChainName::PREROUTING);
+    let owner = [Match::owner(Owner::Uid(1337))];
+    chain.rule("misplaced", owner, Target::Return);
+    let error = apply(&namespace, open_xt, &wanted).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "adding \"-A PREROUTING -m owner --uid-owner 1337 -m comment --comment \
+         \"istio/misplaced\" -j RETURN\" to IPv4 table nat: Invalid argument"
+    );
+    assert_eq!(namespace.sh("nft list ruleset"), "");
+}
+
+#[test]
+fn a_change_made_from_old_knowledge_is_not_committed() {
+    for (open, wanted) in [(open_xt as Open, list(3)), (open_native as Open, list(30))] {
+        let namespace = Namespace::new();
+        let error = namespace.enter(|| {
+            let mut backend = open().unwrap();
+            let live = backend.read().unwrap();
+            let change = prepare_proxy::ops::plan(&live, &backend.shape(&wanted));
+            apply_elsewhere();
+            backend.commit(&change).unwrap_err()
+        });
+        assert!(
+            matches!(error, BackendError::Interrupted { .. }),
+            "{error:?}"
+        );
+        assert_eq!(namespace.sh("nft list tables"), "table inet other\n");
+    }
+}
+
+/// Somebody else commits, in the namespace of this thread.
+fn apply_elsewhere() {
+    let nft = Command::new("nft")
+        .args(["add", "table", "inet", "other"])
+        .status();
+    assert!(nft.unwrap().success());
+}

@@ -1,0 +1,32 @@
+//! The netlink backends against the real kernel, and against what iptables and nft say of it.
+
+mod limits;
+mod native;
+mod others;
+mod xt;
+
+use crate::lab::Namespace;
+use prepare_proxy::backend::netlink::Netlink;
+use prepare_proxy::backend::{Backend, BackendError};
+use prepare_proxy::ops::plan;
+use prepare_proxy::ruleset::{Change, Ruleset};
+
+/// Opens one of the two backends.
+type Open = fn() -> Result<Netlink, BackendError>;
+
+/// What an apply would do.
+fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
+    namespace.enter(|| {
+        let mut backend = open().unwrap();
+        plan(&backend.read().unwrap(), &backend.shape(wanted))
+    })
+}
+
+/// Does it, once.
+fn apply(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Result<(), BackendError> {
+    namespace.enter(|| {
+        let mut backend = open()?;
+        let change = plan(&backend.read()?, &backend.shape(wanted));
+        backend.commit(&change)
+    })
+}

@@ -1,0 +1,122 @@
+//! While the rules are applied again and again, with other options each time,
+//! no connection slips past the proxy, and none fails.
+
+use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, product};
+use std::collections::BTreeMap;
+
+/// Different rules, all of which capture what the storms try.
+struct Changes {
+    mesh: &'static str,
+    options: &'static [&'static str],
+    outbound: &'static [&'static str],
+    inbound: &'static [&'static str],
+}
+
+const NGINMESH: Changes = Changes {
+    mesh: "nginmesh",
+    options: &[
+        "-p 15001 -u 1337",
+        "-p 15001 -u 1337 -i 10.66.0.0/16,203.0.113.0/24,2001:db8:113::/48 --dual-stack",
+        "-p 25001 -u 1337",
+        "-p 15001 -u 1337,1338 --dual-stack",
+        "-p 25001 -u 1337 -i 203.0.113.8/29,10.0.0.0/8,192.168.0.0/16",
+    ],
+    outbound: &["10.66.0.1:80", "203.0.113.9:443"],
+    inbound: &["10.66.0.2:8080"],
+};
+
+const ISTIO: Changes = Changes {
+    mesh: "istio",
+    options: &[
+        "-u 1337 -i * -b * -d 15020",
+        "-u 1337 -i 10.66.0.0/16,203.0.113.0/24,fd00::/8,2001:db8::/32 -b 8080,9080 --redirect-dns --capture-all-dns",
+        "-p 25001 -z 25006 -u 1337,1338 -i * -x 192.168.0.0/16 -b * --drop-invalid",
+        "-p 25001 -u 1337 --outbound-ports 80,443 -b 8080 -c net1",
+    ],
+    outbound: &[
+        "10.66.0.1:80",
+        "203.0.113.9:443",
+        "[fd66::1]:80",
+        "[2001:db8:113::9]:443",
+    ],
+    inbound: &["10.66.0.2:8080", "[fd66::2]:8080"],
+};
+
+/// From one table to another and back: only one transaction over all tables does
+/// this without a gap.
+const MODES: Changes = Changes {
+    options: &[
+        "-u 1337 -i * -b *",
+        "-u 1337 -m TPROXY -i * -b *",
+        "-p 25001 -z 25006 -u 1337 -i * -b 8080",
+        "-p 25001 -z 25006 -u 1337 -m TPROXY -i * -b 8080 -t 77 -r 100",
+    ],
+    ..ISTIO
+};
+
+macro_rules! escape {
+    ($($module:ident: $backend:literal, $applies:literal times, $($test:ident $changes:ident),+;)+) => {$(
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    super::nobody_escapes(&super::$changes, $backend, $applies);
+                }
+            )+
+        }
+    )+};
+}
+
+escape! {
+    netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
+    nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
+    iptables_nft: "iptables-nft", 50 times, nginmesh NGINMESH, istio ISTIO;
+    iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO;
+}
+
+fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
+    let lab = Lab::new();
+    let ports = [15001, 25001, 15006, 25006].map(|port| format!("{port},transparent,to=nowhere"));
+    let mut proxy = vec!["proxy", "--announce"];
+    proxy.extend(ports.iter().map(String::as_str));
+    let _proxy = Server::start(&lab.pod, User(0, 1337), &proxy);
+    let _app = Server::start(&lab.pod, APP, &["serve", "--name=app", "8080"]);
+    let _peer = Server::start(&lab.peer, ROOT, &["serve", "--name=peer", "80", "443"]);
+    let apply = |options: &str| {
+        let mut command = product();
+        command.args(["--mesh", changes.mesh, "--backend", backend]);
+        lab.pod.output(command.args(options.split(' ')));
+    };
+
+    apply(changes.options[0]);
+    let outbound = storm(&lab.pod, changes.outbound);
+    let inbound = storm(&lab.peer, changes.inbound);
+    for options in changes.options.iter().cycle().skip(1).take(applies) {
+        apply(options);
+    }
+    for storm in [outbound, inbound] {
+        let totals = totals(storm);
+        println!("{} on {backend}: {totals:?}", changes.mesh);
+        let by_proxy = totals.iter().filter(|(who, _)| who.starts_with("proxy:"));
+        // Two of the proxy's ports answered: the changes took effect on the way.
+        assert!(by_proxy.clone().count() == 2, "{totals:?}");
+        let by_proxy: u64 = by_proxy.map(|(_, n)| n).sum();
+        assert_eq!(
+            totals["total"], by_proxy,
+            "some escaped or failed: {totals:?}"
+        );
+    }
+}
+
+fn storm(namespace: &Namespace, targets: &[&str]) -> Server {
+    Server::start(namespace, APP, &[&["storm", "-j1"], targets].concat())
+}
+
+/// How many connections each one answered.
+fn totals(storm: Server) -> BTreeMap<String, u64> {
+    let last = storm.finish().pop().expect("a storm ends with its totals");
+    let pairs = last.split(' ').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(who, n)| (who.to_owned(), n.parse().expect("a number")))
+        .collect()
+}
