@@ -1,10 +1,9 @@
 //! Bad input of every kind: each line is refused with exit status 2 and a message that names the
 //! option and the item, and the kernel is left untouched.
 
-use crate::lab::{Namespace, Variant, product};
-use prepare_proxy::ruleset::Family;
+use crate::lab::{Done, Namespace, product};
+use crate::lifecycle::everything;
 use std::io::Write;
-use std::process::{Command, Output};
 
 /// One line: what is given, and all that the message must say.
 struct Bad {
@@ -143,48 +142,33 @@ const TABLE: &[Bad] = &[
 ];
 
 /// Runs one line in the namespace.
-fn run(namespace: &Namespace, args: &str, env: &[(&str, &str)]) -> Output {
+fn run(namespace: &Namespace, args: &str, env: &[(&str, &str)]) -> Done {
     let words = args.split_whitespace();
     let words = words.map(|w| if w == "''" { "" } else { w });
     let mut command = product();
     namespace.run(command.args(words).envs(env.iter().copied()))
 }
 
-/// All that a run could have changed.
-fn kernel(namespace: &Namespace) -> String {
-    let mut state = namespace.sh("ip rule; ip -6 rule; ip route show table all; ip addr");
-    for family in Family::ALL {
-        for variant in [Variant::Nft, Variant::Legacy] {
-            state += &namespace.iptables_save(family, variant);
-        }
-    }
-    state
-}
-
-fn problem(bad: &Bad, output: &Output) -> Option<String> {
-    let message = String::from_utf8_lossy(&output.stderr);
-    let silent: Vec<_> = bad.says.iter().filter(|s| !message.contains(**s)).collect();
-    let refused = output.status.code() == Some(2) && output.stdout.is_empty();
-    let args = bad.args;
-    (!refused || !silent.is_empty()).then(|| {
-        format!(
-            "{args}: {}, does not say {silent:?}\n{message}",
-            output.status
-        )
-    })
+/// Fails unless it was refused, with a message that has all these parts.
+fn refused(done: &Done, says: &[&str]) -> Result<(), String> {
+    let silent: Vec<_> = says.iter().filter(|s| !done.err.contains(**s)).collect();
+    let refused = done.code == Some(2) && done.out.is_empty();
+    let what = format!("does not say {silent:?}");
+    done.check(refused && silent.is_empty(), &what)
 }
 
 #[test]
 fn every_line_is_refused_and_nothing_is_touched() {
     assert!(TABLE.len() >= 40);
     let namespace = Namespace::new();
-    let before = kernel(&namespace);
-    let problems: Vec<String> = TABLE
-        .iter()
-        .filter_map(|bad| problem(bad, &run(&namespace, bad.args, bad.env)))
-        .collect();
+    let before = everything(&namespace);
+    let problem = |bad: &Bad| {
+        let refused = refused(&run(&namespace, bad.args, bad.env), bad.says);
+        Some(format!("{}: {}", bad.args, refused.err()?))
+    };
+    let problems: Vec<String> = TABLE.iter().filter_map(problem).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert_eq!(before, kernel(&namespace));
+    assert_eq!(before, everything(&namespace));
 }
 
 #[test]
@@ -199,12 +183,7 @@ fn values_that_are_no_text_are_refused() {
     let mut by_flag = product();
     by_flag.args(["--mesh", "istio", "-b"]).arg(no_text);
     for command in [&mut by_variable, &mut by_flag] {
-        let output = namespace.run(command);
-        assert_eq!(output.status.code(), Some(2), "{command:?}");
-        assert!(
-            String::from_utf8_lossy(&output.stderr).contains("UTF-8"),
-            "{command:?}"
-        );
+        refused(&namespace.run(command), &["UTF-8"]).unwrap();
     }
 }
 
@@ -214,35 +193,23 @@ fn a_bad_value_in_an_env_file_names_the_file() {
     file.write_all(b"ISTIO_SERVICE_CIDR=10.0.0.0/8\nISTIO_INBOUND_PORTS=80,70000\n")
         .unwrap();
     let mut command = product();
-    let output = Namespace::new().run(
-        command
-            .args(["--mesh", "istio-1.0"])
-            .env("ISTIO_SIDECAR_CONFIG", file.path()),
-    );
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    for part in [
-        "ISTIO_INBOUND_PORTS in",
-        file.path().to_str().unwrap(),
-        "\"70000\"",
-    ] {
-        assert!(message.contains(part), "{part}: {message}");
-    }
+    command
+        .args(["--mesh", "istio-1.0"])
+        .env("ISTIO_SIDECAR_CONFIG", file.path());
+    let path = file.path().to_str().unwrap();
+    let says = ["ISTIO_INBOUND_PORTS in", path, "\"70000\""];
+    refused(&Namespace::new().run(&mut command), &says).unwrap();
 }
 
 /// Asked for and impossible: IPv6 in a namespace that has it switched off.
 #[test]
 fn dual_stack_without_ipv6_is_refused() {
     let namespace = Namespace::new();
-    namespace.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+    let before = everything(&namespace);
     for mesh in ["nginmesh", "istio"] {
-        let mut command = product();
-        let output =
-            namespace.run(command.args(["--mesh", mesh, "-p", "1", "-u", "2", "--dual-stack"]));
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{message}");
-        assert!(message.contains("--dual-stack"), "{message}");
+        let line = format!("--mesh {mesh} -p 1 -u 2 --dual-stack");
+        refused(&run(&namespace, &line, &[]), &["--dual-stack"]).unwrap();
     }
-    let saved = namespace.output(&mut Command::new("iptables-save"));
-    assert!(!saved.contains("ISTIO"), "{saved}");
+    assert_eq!(before, everything(&namespace));
 }

@@ -1,11 +1,11 @@
 //! How the program is called instead of the tools it replaces: by their names, with their files
 //! and variables, and with the rest of istio-iptables' command line.
 
-use crate::lab::{Namespace, Variant, product};
+use crate::lab::{Done, Namespace, Variant, product};
 use prepare_proxy::ruleset::Family;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// The arguments that Istio's injector writes.
@@ -26,14 +26,9 @@ const INJECTED: [&str; 14] = [
     "15090,15021,15020",
 ];
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 #[track_caller]
-fn status(output: &Output, expected: i32) {
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(expected), "{message}");
+fn ends(done: Done, code: i32) -> Done {
+    done.expect(code, "").unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// All rules of one family.
@@ -77,9 +72,7 @@ fn captured_ports(
         .envs(env.iter().copied())
         .current_dir(dir.path())
         .args(args);
-    let output = command.output().unwrap();
-    status(&output, 0);
-    let printed = text(&output.stdout);
+    let printed = Done::of(&mut command).must("a dry run");
     let captures = printed
         .lines()
         .filter(|l| l.ends_with("-j ISTIO_IN_REDIRECT"));
@@ -138,7 +131,7 @@ fn a_virtual_machine_is_set_up_from_its_two_files() {
     apply
         .env("ISTIO_CLUSTER_CONFIG", cluster)
         .env("ISTIO_SIDECAR_CONFIG", sidecar);
-    status(&namespace.run(&mut apply), 0);
+    ends(namespace.run(&mut apply), 0);
     let v4 = rules(&namespace, Family::V4);
     for (part, why) in [
         ("-p tcp -m tcp --dport 3306", "redirect-inbound-port-3306"),
@@ -151,7 +144,7 @@ fn a_virtual_machine_is_set_up_from_its_two_files() {
         let rule = format!("{part} -m comment --comment \"istio/{why}\"");
         assert!(v4.contains(&rule), "{rule}\n{v4}");
     }
-    status(&namespace.run(called("istio-iptables.sh").arg("clean")), 0);
+    ends(namespace.run(called("istio-iptables.sh").arg("clean")), 0);
     for family in Family::ALL {
         assert!(!rules(&namespace, family).contains("ISTIO"));
     }
@@ -179,9 +172,8 @@ fn each_name_stands_for_its_mesh() {
         ),
     ] {
         let mut command = called(name);
-        let output = command.args(args.split(' ')).arg("-n").output().unwrap();
-        status(&output, 0);
-        assert!(text(&output.stdout).contains(sign), "{name} {args}");
+        let printed = Done::of(command.args(args.split(' ')).arg("-n")).must(args);
+        assert!(printed.contains(sign), "{name} {args}");
     }
 }
 
@@ -189,21 +181,21 @@ fn each_name_stands_for_its_mesh() {
 fn cleanup_only_removes_and_skip_rule_apply_leaves() {
     let namespace = Namespace::new();
     let empty = rules(&namespace, Family::V4);
-    status(&namespace.run(&mut istio(&["--skip-rule-apply"])), 0);
+    ends(namespace.run(&mut istio(&["--skip-rule-apply"])), 0);
     assert_eq!(rules(&namespace, Family::V4), empty);
-    status(
-        &namespace.run(&mut istio(&["--reconcile", "--force-apply"])),
+    ends(
+        namespace.run(&mut istio(&["--reconcile", "--force-apply"])),
         0,
     );
     let full = rules(&namespace, Family::V4);
     assert_ne!(full, empty);
-    status(&namespace.run(istio(&[]).env("SKIP_RULE_APPLY", "true")), 0);
+    ends(namespace.run(istio(&[]).env("SKIP_RULE_APPLY", "true")), 0);
     assert_eq!(rules(&namespace, Family::V4), full);
     // A flag wins over its variable.
     let mut both = istio(&["--cleanup-only=false"]);
-    status(&namespace.run(both.env("CLEANUP_ONLY", "true")), 0);
+    ends(namespace.run(both.env("CLEANUP_ONLY", "true")), 0);
     assert_eq!(rules(&namespace, Family::V4), full);
-    status(&namespace.run(istio(&[]).env("CLEANUP_ONLY", "true")), 0);
+    ends(namespace.run(istio(&[]).env("CLEANUP_ONLY", "true")), 0);
     assert!(!rules(&namespace, Family::V4).contains("ISTIO"));
 }
 
@@ -226,9 +218,7 @@ fn an_empty_setting_of_the_unit_takes_back_what_istios_files_say() {
         .env("PREPARE_PROXY_MESH", "istio-1.0")
         .env("ISTIO_SIDECAR_CONFIG", &sidecar)
         .env("ISTIO_INBOUND_PORTS", "");
-    let output = command.output().expect("a program");
-    status(&output, 0);
-    let rules = text(&output.stdout);
+    let rules = Done::of(&mut command).must("a dry run");
     assert!(
         rules.contains("ISTIO_OUTPUT") && !rules.contains("3306"),
         "{rules}"
@@ -239,16 +229,15 @@ fn an_empty_setting_of_the_unit_takes_back_what_istios_files_say() {
 fn validation_tells_rules_that_are_not_there() {
     let namespace = Namespace::new();
     let only_look = ["--run-validation", "--skip-rule-apply"];
-    let absent = namespace.run(&mut istio(&only_look));
-    status(&absent, 126);
-    assert!(text(&absent.stderr).contains("ISTIO_OUTPUT"));
-    assert_eq!(text(&absent.stdout), "");
-    status(&namespace.run(&mut istio(&["--run-validation"])), 0);
-    status(&namespace.run(&mut istio(&only_look)), 0);
+    let absent = ends(namespace.run(&mut istio(&only_look)), 126);
+    assert!(absent.err.contains("ISTIO_OUTPUT"));
+    assert_eq!(absent.out, "");
+    ends(namespace.run(&mut istio(&["--run-validation"])), 0);
+    ends(namespace.run(&mut istio(&only_look)), 0);
     let other = [&only_look[..], &["-d", "15090"]].concat();
-    status(&namespace.run(&mut istio(&other)), 126);
+    ends(namespace.run(&mut istio(&other)), 126);
     namespace.sh("iptables -t nat -F ISTIO_OUTPUT");
-    status(&namespace.run(&mut istio(&only_look)), 126);
+    ends(namespace.run(&mut istio(&only_look)), 126);
 }
 
 #[test]
@@ -256,29 +245,27 @@ fn dry_runs_and_logs_are_asked_for_in_istios_way() {
     let namespace = Namespace::new();
     let empty = rules(&namespace, Family::V4);
     let dry = namespace.run(istio(&[]).env("DRY_RUN", "true"));
-    status(&dry, 0);
-    assert!(text(&dry.stdout).contains(":ISTIO_OUTPUT"));
+    assert!(dry.must("a dry run").contains(":ISTIO_OUTPUT"));
     assert_eq!(rules(&namespace, Family::V4), empty);
     let json = namespace.run(&mut istio(&["--log_as_json"]));
-    let log = text(&json.stderr);
+    let log = json.err;
     assert!(!log.is_empty());
     for line in log.lines() {
         let parsed: serde_json::Value = serde_json::from_str(line).expect(line);
         assert_eq!(parsed["level"], "info", "{line}");
     }
     let silent = namespace.run(&mut istio(&["--log_output_level=default:none"]));
-    assert_eq!(text(&silent.stderr), "");
+    assert_eq!(silent.err, "");
     let bad = namespace.run(&mut istio(&["--log_as_json", "--nope"]));
-    status(&bad, 2);
-    serde_json::from_str::<serde_json::Value>(text(&bad.stderr).trim()).unwrap();
+    let message = ends(bad, 2).err;
+    serde_json::from_str::<serde_json::Value>(message.trim()).unwrap();
 }
 
 #[test]
 fn resolv_conf_without_nameservers_is_a_warning() {
     let namespace = Namespace::with_resolv_conf("search local\n");
     let output = namespace.run(&mut istio(&["--redirect-dns"]));
-    status(&output, 0);
-    let log = text(&output.stderr);
+    let log = ends(output, 0).err;
     assert!(
         log.contains("warning") && log.contains("/etc/resolv.conf"),
         "{log}"

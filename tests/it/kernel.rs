@@ -3,9 +3,9 @@
 
 use crate::cases::state::{State, fwmarks, saved};
 use crate::cases::{Case, Expect};
-use crate::lab::{Namespace, Variant, product};
+use crate::lab::{Done, Namespace, Variant, product, same};
 use prepare_proxy::ruleset::Family;
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// The backend that writes other rules to the same effect; that they have it is for the traffic
 /// tests to say.
@@ -38,7 +38,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The case's command line, with an action before it.
-    fn run(&self, action: &[&str]) -> Output {
+    fn run(&self, action: &[&str]) -> Done {
         let mut command = product();
         command
             .args(["--backend", self.backend])
@@ -49,18 +49,14 @@ impl<'a> Replay<'a> {
     }
 
     fn save(&self, family: Family) -> String {
-        let variant = match self.backend {
-            "iptables-legacy" => Variant::Legacy,
-            _ => Variant::Nft,
-        };
+        let variant = Variant::of(self.backend);
         self.namespace.iptables_save(family, variant)
     }
 
     fn state(&self) -> State {
         let ip = |args: &str| {
             let mut command = Command::new("ip");
-            let output = self.namespace.run(command.args(args.split(' ')));
-            String::from_utf8_lossy(&output.stdout).into_owned()
+            self.namespace.run(command.args(args.split(' '))).out
         };
         let first = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
         State {
@@ -85,14 +81,15 @@ impl<'a> Replay<'a> {
         let untouched = self.state();
         let applied = self.run(&[]);
         if let Expect::Refused = self.case.expect {
-            expect(applied.status.code() == Some(2), "exit 2", &applied)?;
+            applied.expect(2, "apply")?;
             return same(&untouched, &self.state(), "a refusal changed something");
         }
-        expect(applied.status.success(), "apply", &applied)?;
+        let applied = applied.expect(0, "apply")?;
         let state = self.state();
         match &self.case.expect {
             Expect::Recorded(recorded) if self.backend != NATIVE => {
-                same(recorded, &recorded.like(state.clone()), "not as recorded")?;
+                let found = recorded.like(state.clone());
+                same(&**recorded, &found, "not as recorded")?;
             }
             _ => {}
         }
@@ -101,35 +98,17 @@ impl<'a> Replay<'a> {
         }
         if self.backend == NATIVE {
             let rules = state.native.contains("prepare-proxy");
-            expect(rules, "rules in tables of our own", &applied)?;
+            applied.check(rules, "rules in tables of our own")?;
         }
-        let again = self.run(&[]);
-        expect(again.status.success(), "apply again", &again)?;
-        let quiet = String::from_utf8_lossy(&again.stderr).contains("already in place");
-        expect(quiet, "nothing written the second time", &again)?;
+        let again = self.run(&[]).expect(0, "apply again")?;
+        let quiet = again.err.contains("already in place");
+        again.check(quiet, "nothing written the second time")?;
         same(&state, &self.state(), "the second run changed something")?;
-        let diff = self.run(&["diff"]);
-        expect(diff.status.code() == Some(0), "diff says 0", &diff)?;
-        expect(diff.stdout.is_empty(), "diff prints nothing", &diff)?;
+        let diff = self.run(&["diff"]).expect(0, "diff")?;
+        diff.check(diff.out.is_empty(), "diff prints nothing")?;
         let clean = self.namespace.run(product().arg("clean"));
-        expect(clean.status.success(), "clean", &clean)?;
+        clean.expect(0, "clean")?;
         same(&untouched, &self.state(), "clean left something")
-    }
-}
-
-fn expect(holds: bool, what: &str, output: &Output) -> Result<(), String> {
-    let (out, err) = (&output.stdout, &output.stderr);
-    let texts = [out, err].map(|t| String::from_utf8_lossy(t).into_owned());
-    match holds {
-        true => Ok(()),
-        false => Err(format!("{what}: {}\n{}", output.status, texts.concat())),
-    }
-}
-
-fn same(wanted: &State, found: &State, what: &str) -> Result<(), String> {
-    match wanted == found {
-        true => Ok(()),
-        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
     }
 }
 

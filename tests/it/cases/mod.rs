@@ -5,12 +5,13 @@
 //! goldens, the kernel replay on each backend, idempotence, diff and clean.
 
 mod own;
+pub mod recording;
 pub mod state;
 
+use recording::strings;
 use serde_json::Value;
 use state::State;
 use std::collections::HashSet;
-use std::path::Path;
 
 /// One command line and the host it meets.
 #[derive(Clone, Debug)]
@@ -79,11 +80,8 @@ pub fn all() -> Vec<Case> {
 }
 
 fn recorded((file, prefix, comments, v6): (&str, &[&str], bool, bool)) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/conformance/{file}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let vectors: Vec<Value> = serde_json::from_str(&text).expect("a recording is JSON");
     let case = |vector: &Value| Case {
-        name: format!("{file}-{}", vector["name"].as_str().expect("a name")),
+        name: recording::name(file, vector),
         prefix: prefix.iter().map(|s| s.to_string()).collect(),
         args: strings(&vector["args"]),
         env: pairs(&vector["env"]),
@@ -97,13 +95,7 @@ fn recorded((file, prefix, comments, v6): (&str, &[&str], bool, bool)) -> Vec<Ca
             _ => Expect::Refused,
         },
     };
-    vectors.iter().map(case).collect()
-}
-
-pub fn strings(list: &Value) -> Vec<String> {
-    let items = list.as_array().into_iter().flatten();
-    let text = |item: &Value| item.as_str().expect("a list of strings").to_owned();
-    items.map(text).collect()
+    recording::vectors(file).iter().map(case).collect()
 }
 
 fn pairs(map: &Value) -> Vec<(String, String)> {

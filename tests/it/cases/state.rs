@@ -1,6 +1,7 @@
 //! What a network namespace holds, in a form in which a recording and a kernel can be compared.
 
-use super::strings;
+use super::recording::strings;
+use crate::lab::{SavedChain, without_comments};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -70,17 +71,10 @@ impl State {
 
 /// The chains in the output of iptables-save: ours and every other one that holds a rule.
 pub fn saved(text: &str) -> Chains {
-    let mut chains = Chains::new();
-    for table in text.split('*').skip(1) {
-        let (name, body) = table.split_once('\n').unwrap_or((table, ""));
-        let declared = body.lines().filter_map(|l| l.strip_prefix(':'));
-        let names = declared.map(|l| l.split(' ').next().unwrap_or(l).to_owned());
-        let names = names.filter(|n| n.starts_with("ISTIO")).collect();
-        let rules = body.lines().filter(|l| l.starts_with("-A "));
-        let rules = rules.map(str::to_owned).collect();
-        add(&mut chains, name, names, rules, true);
-    }
-    chains
+    let told = SavedChain::all(text).into_iter();
+    let told = told.filter(|c| c.name.starts_with("ISTIO") || !c.rules.is_empty());
+    told.map(|c| ((c.table, c.name), without_repeats(&c.rules, true)))
+        .collect()
 }
 
 /// The `fwmark` lines of `ip rule`, without their priorities.
@@ -122,24 +116,12 @@ fn without_repeats(rules: &[String], comments: bool) -> Vec<String> {
             if comments {
                 r.clone()
             } else {
-                without_comment(r)
+                without_comments(r)
             }
         })
         .collect();
     rules.dedup();
     rules
-}
-
-fn without_comment(rule: &str) -> String {
-    match rule.split_once(" -m comment --comment \"") {
-        Some((before, rest)) => {
-            let (_, after) = rest
-                .split_once('"')
-                .expect("comments of ours have no quotes");
-            format!("{before}{after}")
-        }
-        None => rule.to_owned(),
-    }
 }
 
 /// As iptables-save prints it, for a person who compares two.

@@ -11,15 +11,18 @@
 //! All of this needs root and iproute2. Where they are missing a test fails and
 //! says so; it is never skipped.
 
+mod done;
 mod net;
 mod process;
+mod saved;
 
+pub use done::Done;
 pub use net::{Lab, Namespace};
 pub use process::{APP, PROXY, ROOT, Server, User, lab, product};
+pub use saved::{SavedChain, without_comments};
 
 use prepare_proxy::ruleset::Family;
 use std::fmt;
-use std::process::Command;
 
 /// Which of the two implementations of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +31,18 @@ pub enum Variant {
     Legacy,
 }
 
+/// Every backend that writes.
+pub const BACKENDS: [&str; 4] = ["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+
 impl Variant {
+    /// The iptables that sees the rules of a backend.
+    pub fn of(backend: &str) -> Self {
+        match backend {
+            "iptables-legacy" => Self::Legacy,
+            _ => Self::Nft,
+        }
+    }
+
     /// `iptables-legacy`, `ip6tables-nft-save`…
     pub fn tool(self, family: Family, suffix: &str) -> String {
         let stem = match family {
@@ -48,25 +62,14 @@ impl fmt::Display for Variant {
     }
 }
 
-impl Namespace {
-    /// What `iptables-save` and its kin print, without the comment lines that
-    /// carry the time, and with the packet counters of chains set to zero.
-    pub fn iptables_save(&self, family: Family, variant: Variant) -> String {
-        let text = self.output(&mut Command::new(variant.tool(family, "-save")));
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        lines
-            .map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n")
-            .collect()
-    }
-
-    /// Feeds `iptables-restore --noflush`.
-    pub fn iptables_restore(&self, family: Family, variant: Variant, rules: &str) {
-        let mut restore = Command::new(variant.tool(family, "-restore"));
-        let done = self.run_with_input(restore.arg("--noflush"), rules);
-        assert!(
-            done.status.success(),
-            "{restore:?}: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
+/// Fails unless both are the same.
+pub fn same<T: PartialEq + fmt::Display + ?Sized>(
+    wanted: &T,
+    found: &T,
+    what: &str,
+) -> Result<(), String> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
     }
 }

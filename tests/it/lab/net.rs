@@ -1,13 +1,13 @@
 //! Network namespaces, alone and joined.
 
-use super::process::must_succeed;
+use super::Done;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -126,27 +126,28 @@ impl Namespace {
     }
 
     /// Runs to the end, whatever the exit status.
-    pub fn run(&self, command: &mut Command) -> Output {
+    pub fn run(&self, command: &mut Command) -> Done {
         self.run_with_input(command, "")
     }
 
     /// The same, with something to read.
-    pub fn run_with_input(&self, command: &mut Command, input: &str) -> Output {
+    pub fn run_with_input(&self, command: &mut Command, input: &str) -> Done {
         let command = command.stdin(Stdio::piped());
         let mut child = self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let stdin = child.stdin.take();
         thread::scope(|scope| {
             // A program that does not read closes the pipe; that is its own affair.
             scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-            child.wait_with_output().expect("a child can be waited for")
+            let output = child.wait_with_output();
+            output.expect("a child can be waited for").into()
         })
     }
 
     /// Runs a command that must succeed; what it wrote to stdout.
     #[track_caller]
     pub fn output(&self, command: &mut Command) -> String {
-        let output = self.run(command);
-        must_succeed(command, output)
+        let done = self.run(command);
+        done.must(&format!("{command:?}"))
     }
 
     /// Runs a shell script that must succeed; what it wrote to stdout.
@@ -155,10 +156,17 @@ impl Namespace {
         self.output(Command::new("sh").args(["-ec", script]))
     }
 
+    /// All that routing goes by: policy rules, addresses of lo, and the routes of
+    /// both families.
+    #[track_caller]
+    pub fn routing(&self) -> String {
+        self.sh("ip rule; ip -6 rule; ip addr show dev lo") + &self.routes()
+    }
+
     /// All routes of both families. The kernel makes those to its own IPv6 addresses a moment after
     /// the addresses: they are waited for.
     #[track_caller]
-    pub fn routes(&self) -> String {
+    fn routes(&self) -> String {
         self.sh(
             "for a in $(ip -6 -o addr show dev lo | sed 's|.*inet6 ||; s|/.*||'); do
                 for i in $(seq 500); do
@@ -178,8 +186,8 @@ impl Namespace {
             .map(|c| c.as_ref().to_owned() + "\n")
             .collect();
         let mut ip = Command::new("ip");
-        let output = self.run_with_input(ip.args(["-batch", "-"]), &lines);
-        must_succeed(&ip, output);
+        self.run_with_input(ip.args(["-batch", "-"]), &lines)
+            .must(&lines);
     }
 
     /// Sets a value under /proc/sys/net.

@@ -3,7 +3,7 @@
 use super::Namespace;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -64,18 +64,6 @@ fn lab_binary() -> PathBuf {
         "missing or old: cargo build --example lab"
     );
     binary
-}
-
-/// The output of a command that has to have worked.
-#[track_caller]
-pub fn must_succeed(command: &Command, output: Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{stderr}",
-        output.status
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A long-running sub-command of the lab's program. It ends when this value is

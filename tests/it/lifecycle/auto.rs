@@ -1,8 +1,7 @@
 //! Which backend is chosen when none is named, and that it stays the same.
 
-use super::world::{OTHER, SOME, apply, everything, rules, run, same};
-use super::{BACKENDS, initial_states};
-use crate::lab::{Namespace, Variant};
+use super::world::{OTHER, SOME, apply, everything, rules, run};
+use crate::lab::{BACKENDS, Namespace, Variant, same};
 use prepare_proxy::ruleset::Family;
 
 /// Who has written what before, and who goes on.
@@ -86,8 +85,7 @@ fn no_rule_is_in_two_places() {
         apply(&namespace, backend, SOME).unwrap();
         for variant in [Variant::Nft, Variant::Legacy] {
             let save = namespace.iptables_save(Family::V4, variant);
-            let home =
-                !["nftables"].contains(backend) && initial_states::variant(backend) == variant;
+            let home = backend != "nftables" && Variant::of(backend) == variant;
             assert_eq!(
                 save.contains("ISTIO_"),
                 home,
@@ -95,6 +93,6 @@ fn no_rule_is_in_two_places() {
             );
         }
         let native = namespace.sh("nft list tables").contains("prepare-proxy");
-        assert_eq!(native, *backend == "nftables");
+        assert_eq!(native, backend == "nftables");
     }
 }

@@ -1,8 +1,8 @@
 //! What the program may do, capability by capability, and who else may run it.
 
 use super::on_every_backend;
-use super::world::{Done, SOME, apply, everything, rules, run, run_under, same, the_product};
-use crate::lab::Namespace;
+use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use crate::lab::{Done, Namespace, same};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! What is left after a clean: nothing that was not there before.
 
 use super::on_every_backend;
-use super::world::{ISTIO, SOME, apply, everything, rules, run, same};
-use crate::lab::Namespace;
+use super::world::{ISTIO, SOME, apply, everything, rules, run};
+use crate::lab::{Namespace, same};
 
 #[test]
 fn nothing_to_clean_is_no_error() {
@@ -63,10 +63,10 @@ fn routes_of_others_stay() {
             ip rule add from 10.0.0.0/8 lookup 133 prio 77; ip route add 10.7.0.0/16 dev lo table 133
             ip addr add ::7/128 dev lo nodad; ip addr add 10.9.9.9/32 dev lo; ip -6 rule add fwmark 0x10 lookup 99",
         );
-        let before = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
+        let before = namespace.routing();
         apply(&namespace, backend, ISTIO)?;
         run(&namespace, "clean").expect(0, "clean")?;
-        let after = namespace.sh("ip rule; ip -6 rule; ip addr show dev lo") + &namespace.routes();
+        let after = namespace.routing();
         same(&before, &after, "after apply and clean")
     })
 }

@@ -1,8 +1,8 @@
 //! Not alone: runs at the same time, and other programs that change rules meanwhile.
 
 use super::on_every_backend;
-use super::world::{Done, OTHER, SOME, apply, rules, same};
-use crate::lab::{Namespace, product};
+use super::world::{OTHER, SOME, apply, rules};
+use crate::lab::{BACKENDS, Done, Namespace, product, same};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
@@ -81,7 +81,7 @@ fn runs_that_cannot_wait_for_one_another_end_in_one_of_them() {
 #[test]
 fn different_backends_at_once_end_in_one_of_them() {
     let namespace = Namespace::new();
-    let of = |number: usize| super::BACKENDS[number % super::BACKENDS.len()];
+    let of = |number: usize| BACKENDS[number % BACKENDS.len()];
     let line = |n: usize| format!("--backend {} {}", of(n), options(n));
     at_once(&namespace, &(0..RUNS).map(line).collect::<Vec<_>>()).unwrap();
     let found = rules(&namespace);
@@ -175,7 +175,7 @@ fn somebody_between_the_read_and_the_write_is_noticed() {
                 .args(["--backend", backend])
                 .args(SOME.split(' '))
                 .env("PATH", tools.path());
-            let done: Done = namespace.run(&mut command).into();
+            let done = namespace.run(&mut command);
             done.expect(0, interference).unwrap();
             assert!(tools.interfered(), "{interference} was never done");
             same(&wanted, &rules(&namespace), interference).unwrap();

@@ -4,8 +4,8 @@
 use super::initial_states::{STARTS, Start};
 use super::on_every_backend;
 use super::recorded::{self, Recorded};
-use super::world::{SOME, apply, everything, rules, run, same};
-use crate::lab::Namespace;
+use super::world::{SOME, apply, everything, rules, run};
+use crate::lab::{Namespace, same, without_comments};
 
 /// What the options make in an empty namespace.
 fn wanted(backend: &str) -> Result<String, String> {
@@ -85,6 +85,7 @@ fn what_the_tools_replaced_left_gives_way() {
             let namespace = Namespace::new();
             left.put_back(&namespace, backend);
             apply(&namespace, backend, SOME)?;
+            // Only one of the tools wrote any.
             let found = without_comments(&rules(&namespace));
             same(&without_comments(&wanted), &found, "after apply")?;
             let namespace = Namespace::new();
@@ -94,16 +95,6 @@ fn what_the_tools_replaced_left_gives_way() {
         };
         tell_all(all.iter().filter_map(|r| Some((&*r.name, check(r).err()?))))
     });
-}
-
-/// Comments are no difference; only one of the tools wrote any.
-fn without_comments(rules: &str) -> String {
-    let mut parts = rules.split(" -m comment --comment \"");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let (_, rest) = part.split_once('"').expect("a comment ends");
-        text + rest
-    })
 }
 
 /// The names of all that failed, and the first few in full.

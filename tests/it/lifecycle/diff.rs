@@ -1,9 +1,8 @@
 //! What a diff says, to people and to programs.
 
 use super::foreign_rules::NATIVE_IN_NAT;
-use super::initial_states::load;
-use super::world::{Done, apply, run};
-use crate::lab::Namespace;
+use super::world::{apply, run};
+use crate::lab::{Done, Namespace};
 use serde_json::Value;
 
 /// The diff of some options, as text.
@@ -123,7 +122,7 @@ fn bad_input_and_a_broken_place_cannot_be_told() {
     diff(&namespace, "-p 0 -u 1337")
         .expect(2, "bad input")
         .unwrap();
-    load(&namespace, NATIVE_IN_NAT);
+    namespace.nft_load(NATIVE_IN_NAT);
     let line = "diff --backend iptables-nft -p 15001 -u 1337";
     run(&namespace, line)
         .expect(2, "an unreadable table")

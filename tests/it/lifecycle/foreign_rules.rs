@@ -1,10 +1,9 @@
 //! What others have made stays as it is, byte for byte: their tables, chains and rules, the order of
 //! these, their counters and handles.
 
-use super::initial_states::{load, variant};
-use super::world::{Done, ISTIO, OTHER, SOME, apply, rules, run, same};
-use super::{BACKENDS, on_every_backend};
-use crate::lab::{Namespace, Variant};
+use super::on_every_backend;
+use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
+use crate::lab::{BACKENDS, Namespace, Variant, same};
 use prepare_proxy::ruleset::Family;
 use std::process::Command;
 
@@ -123,10 +122,8 @@ impl Namespace {
     /// Feeds iptables-restore, counters included.
     fn restore_counted(&self, by: Variant, text: &str) {
         let mut restore = Command::new(by.tool(Family::V4, "-restore"));
-        let done: Done = self
-            .run_with_input(restore.args(["--noflush", "--counters"]), text)
-            .into();
-        done.expect(0, "iptables-restore").unwrap();
+        self.run_with_input(restore.args(["--noflush", "--counters"]), text)
+            .must("iptables-restore");
     }
 }
 
@@ -138,7 +135,7 @@ fn rules_between_ours_keep_their_places() {
             return Ok(());
         }
         let namespace = Namespace::new();
-        let tool = variant(backend).tool(Family::V4, "");
+        let tool = Variant::of(backend).tool(Family::V4, "");
         apply(&namespace, backend, SOME)?;
         namespace.sh(&format!(
             "{tool} -t nat -I OUTPUT -p tcp --dport 1 -j RETURN
@@ -150,7 +147,7 @@ fn rules_between_ours_keep_their_places() {
              {tool} -t nat -A MINE -p tcp --dport 5 -j RETURN"
         ));
         let theirs = |namespace: &Namespace| {
-            let save = namespace.iptables_save(Family::V4, variant(backend));
+            let save = namespace.iptables_save(Family::V4, Variant::of(backend));
             let theirs = save
                 .lines()
                 .filter(|l| !l.contains("ISTIO_") && l.starts_with("-A"));
@@ -205,7 +202,7 @@ table ip nat {
 fn native_tables_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
-        load(&namespace, NATIVE);
+        namespace.nft_load(NATIVE);
         survives(&namespace, backend)
     });
 }
@@ -214,12 +211,12 @@ fn native_tables_stay() {
 fn native_rules_in_the_table_nat_stay() {
     for backend in BACKENDS.iter().filter(|b| **b != "iptables-nft") {
         let namespace = Namespace::new();
-        load(&namespace, NATIVE_IN_NAT);
+        namespace.nft_load(NATIVE_IN_NAT);
         survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
     }
     // The tool cannot read such a table, says so, and points at what can.
     let namespace = Namespace::new();
-    load(&namespace, NATIVE_IN_NAT);
+    namespace.nft_load(NATIVE_IN_NAT);
     let before = all(&namespace);
     let done = run(&namespace, &format!("--backend iptables-nft {SOME}"));
     let done = done.expect(1, "iptables-nft").unwrap();
@@ -240,7 +237,7 @@ table ip prepare-proxy-nat {
 fn sets_in_our_own_tables_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
-        load(&namespace, IN_OUR_TABLE);
+        namespace.nft_load(IN_OUR_TABLE);
         survives(&namespace, backend)
     });
 }
@@ -250,9 +247,6 @@ fn sets_in_our_own_tables_stay() {
 #[test]
 fn a_rule_that_cannot_be_restored_stays() {
     for backend in ["netlink", "nftables", "iptables-nft"] {
-        if !BACKENDS.contains(&backend) {
-            continue;
-        }
         let namespace = Namespace::new();
         let pin = "mount -t bpf none /mnt
             perl -e '$SIG{__WARN__} = sub { die @_ };
@@ -263,7 +257,7 @@ fn a_rule_that_cannot_be_restored_stays() {
             iptables-nft -t nat -A OUTPUT -m bpf --object-pinned /mnt/pinned -j ACCEPT
             iptables-nft -t nat -A OUTPUT -m bpf --bytecode '2,48 0 0 9,6 0 0 0' -j ACCEPT";
         let mut own = Command::new("unshare");
-        let done: Done = namespace.run(own.args(["-m", "sh", "-ec", pin])).into();
+        let done = namespace.run(own.args(["-m", "sh", "-ec", pin]));
         done.expect(0, "pinning a program").unwrap();
         let save = namespace.iptables_save(Family::V4, Variant::Nft);
         assert!(save.contains("--object-pinned /mnt/pinned"), "{save}");
@@ -284,7 +278,7 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
         "flags dormant;",
     ] {
         let namespace = Namespace::new();
-        load(&namespace, &format!("table ip nat {{\n{chain}\n}}\n"));
+        namespace.nft_load(&format!("table ip nat {{\n{chain}\n}}\n"));
         let before = all(&namespace);
         let done = run(&namespace, &format!("--backend netlink {SOME}"));
         let done = done.expect(1, chain).unwrap();

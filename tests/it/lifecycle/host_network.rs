@@ -1,7 +1,7 @@
 //! The network of a Kubernetes node is not that of a pod.
 
-use super::world::{Done, SOME};
-use crate::lab::{Namespace, product};
+use super::world::SOME;
+use crate::lab::{Done, Namespace, product};
 use std::path::Path;
 use std::process::Command;
 
@@ -43,8 +43,7 @@ fn a_pod_with_host_network_is_refused() {
         command
             .env("PATH", "/usr/sbin:/usr/bin")
             .env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
-        let done: Done = command.output().unwrap().into();
-        let done = done.expect(2, line).unwrap();
+        let done = Done::of(&mut command).expect(2, line).unwrap();
         assert!(done.err.contains("hostNetwork"), "{}", done.err);
         assert!(done.err.contains("--allow-host-network"), "{}", done.err);
     }
@@ -58,6 +57,6 @@ fn a_pod_with_a_network_of_its_own_is_not() {
     command
         .args(SOME.split(' '))
         .env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
-    let done: Done = namespace.run(&mut command).into();
+    let done = namespace.run(&mut command);
     done.expect(0, "a pod of its own").unwrap();
 }

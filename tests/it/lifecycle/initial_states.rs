@@ -1,10 +1,8 @@
 //! The states that a namespace can be in when the product comes: from nothing to a mess.
 
-use super::BACKENDS;
-use super::world::{Done, ISTIO, OTHER, SOME, apply};
-use crate::lab::{Namespace, Variant, product};
+use super::world::{ISTIO, OTHER, SOME, apply};
+use crate::lab::{Done, Namespace, Variant, product};
 use prepare_proxy::ruleset::Family;
-use std::process::Command;
 
 /// A state to start from.
 pub struct Start {
@@ -63,11 +61,11 @@ pub const STARTS: &[Start] = &[
     differs("rules in the wrong order", reordered),
     differs("surplus rules in our chains", surplus),
     differs("tables of ours that somebody has been at", |ns, _| {
-        load(ns, NATIVE_MESS)
+        ns.nft_load(NATIVE_MESS)
     }),
     differs("the same over an apply", |ns, backend| {
         must(apply(ns, backend, SOME));
-        load(ns, NATIVE_MESS);
+        ns.nft_load(NATIVE_MESS);
     }),
     differs("empty chains of ours everywhere", empty_chains),
     differs("chains of ours that hang together", entangled),
@@ -79,22 +77,11 @@ fn must<T>(result: Result<T, String>) {
     }
 }
 
-/// The iptables whose rules the backend sees.
-pub fn variant(backend: &str) -> Variant {
-    match backend {
-        "iptables-legacy" => Variant::Legacy,
-        _ => Variant::Nft,
-    }
-}
-
 /// What a dry run prints.
 fn dry_run(format: &str, options: &str) -> String {
     let mut command = product();
     command.args(["--dry-run", "--format", format]);
-    let output = command.args(options.split_whitespace()).output();
-    let output = output.expect("the product runs");
-    assert!(output.status.success(), "{command:?}");
-    String::from_utf8(output.stdout).expect("rules are UTF-8")
+    Done::of(command.args(options.split_whitespace())).must(options)
 }
 
 /// What an apply would feed to iptables-restore, for one family.
@@ -115,7 +102,7 @@ pub fn restore_text(family: Family, options: &str) -> String {
 fn restore(namespace: &Namespace, backend: &str, options: &str, text: impl Fn(String) -> String) {
     for family in Family::ALL {
         let rules = text(restore_text(family, options));
-        namespace.iptables_restore(family, variant(backend), &rules);
+        namespace.iptables_restore(family, Variant::of(backend), &rules);
     }
 }
 
@@ -124,7 +111,7 @@ fn script(namespace: &Namespace, backend: &str, which: impl Fn(usize, &str) -> b
     let text = dry_run("commands", SOME);
     let lines = text.lines().filter(|l| l.contains("tables -t"));
     let chosen = lines.enumerate().filter(|(i, line)| which(*i, line));
-    let tool = format!("tables-{} -t", variant(backend));
+    let tool = format!("tables-{} -t", Variant::of(backend));
     let script: String = chosen
         .map(|(_, line)| line.replacen("tables -t", &tool, 1) + "\n")
         .collect();
@@ -139,7 +126,7 @@ fn is_jump(line: &str) -> bool {
 /// Runs iptables and ip6tables with the same arguments, line by line.
 fn iptables(namespace: &Namespace, backend: &str, lines: &str) {
     for family in Family::ALL {
-        let tool = variant(backend).tool(family, "");
+        let tool = Variant::of(backend).tool(family, "");
         let script: String = lines
             .lines()
             .map(|l| format!("{tool} {}\n", l.trim()))
@@ -150,9 +137,7 @@ fn iptables(namespace: &Namespace, backend: &str, lines: &str) {
 
 /// Rules in every implementation, of differing options.
 fn everything_at_once(namespace: &Namespace, _: &str) {
-    if BACKENDS.contains(&"nftables") {
-        must(apply(namespace, "nftables", OTHER));
-    }
+    must(apply(namespace, "nftables", OTHER));
     restore(namespace, "iptables-nft", OTHER, |text| text);
     restore(namespace, "iptables-legacy", SOME, |text| text);
 }
@@ -201,17 +186,9 @@ table ip6 prepare-proxy-mangle {
 }
 ";
 
-/// Feeds nft.
-pub fn load(namespace: &Namespace, text: &str) {
-    let done: Done = namespace
-        .run_with_input(Command::new("nft").args(["-f", "-"]), text)
-        .into();
-    must(done.expect(0, "nft"));
-}
-
 fn surplus(namespace: &Namespace, backend: &str) {
     if backend == "nftables" {
-        return load(namespace, NATIVE_MESS);
+        return namespace.nft_load(NATIVE_MESS);
     }
     must(apply(namespace, backend, SOME));
     let rules = "-t nat -A ISTIO_REDIRECT -j ACCEPT

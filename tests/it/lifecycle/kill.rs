@@ -1,8 +1,8 @@
 //! Killed at any instant: the old state or the new one, never anything between.
 
 use super::on_every_backend;
-use super::world::{ISTIO, OTHER, SOME, apply, rules, run, same};
-use crate::lab::{Namespace, product};
+use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
+use crate::lab::{Namespace, product, same};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;

@@ -17,8 +17,9 @@ mod ssh;
 mod syscalls;
 mod world;
 
-/// Every backend that writes; each test here is made for all of them.
-const BACKENDS: &[&str] = &["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+use crate::lab::BACKENDS;
+
+pub use world::everything;
 
 /// Runs a check on every backend, and tells of all that fail.
 fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {

@@ -1,10 +1,9 @@
 //! What the tools replaced left behind, command line by command line, put back into a namespace.
 
-use super::initial_states::variant;
-use crate::lab::Namespace;
+use crate::cases::recording::{self, strings};
+use crate::lab::{Namespace, Variant};
 use prepare_proxy::ruleset::Family;
 use serde_json::Value;
-use std::path::Path;
 
 /// A state that one of the tools replaced was recorded to leave.
 pub struct Recorded {
@@ -21,22 +20,18 @@ pub fn all() -> Vec<Recorded> {
 }
 
 fn of_tool(tool: &str) -> Vec<Recorded> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join(format!("tests/conformance/{tool}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let vectors: Vec<Value> = serde_json::from_str(&text).expect("a recording is JSON");
-    let recorded = |vector: Value| Recorded {
-        name: format!("{tool}: {}", vector["name"].as_str().expect("a name")),
+    let recorded = |vector: &Value| Recorded {
+        name: recording::name(tool, vector),
         expect: vector["expect"].clone(),
     };
-    vectors.into_iter().map(recorded).collect()
+    recording::vectors(tool).iter().map(recorded).collect()
 }
 
 impl Recorded {
     /// Puts rules, policy routes and addresses where the tool left them.
     pub fn put_back(&self, namespace: &Namespace, backend: &str) {
         for family in Family::ALL {
-            namespace.iptables_restore(family, variant(backend), &self.restore_text(family));
+            namespace.iptables_restore(family, Variant::of(backend), &self.restore_text(family));
         }
         for (ip, key) in [("ip", "4"), ("ip -6", "6")] {
             for rule in strings(&self.expect[format!("rule{key}")]) {
@@ -69,11 +64,4 @@ impl Recorded {
         });
         text.collect()
     }
-}
-
-fn strings(list: &Value) -> Vec<String> {
-    let items = list.as_array().into_iter().flatten();
-    items
-        .map(|i| i.as_str().expect("a list of strings").to_owned())
-        .collect()
 }

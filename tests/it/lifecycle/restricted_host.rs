@@ -1,8 +1,8 @@
 //! A poor place to live in: files, users and parts of the kernel that are missing.
 
 use super::on_every_backend;
-use super::world::{Done, SOME, apply, everything, rules, run, run_under, same, the_product};
-use crate::lab::{Namespace, product};
+use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use crate::lab::{Done, Namespace, product, same};
 use std::fs;
 use std::process::Command;
 
@@ -31,7 +31,7 @@ fn a_read_only_root_without_tmp_and_run_is_enough() {
             exec chroot $root /product --backend {backend} {SOME}",
             program.display()
         );
-        let done: Done = namespace.run(&mut own_mounts(&script)).into();
+        let done = namespace.run(&mut own_mounts(&script));
         done.expect(0, "on a read-only root")?;
         same(&rules(&wanted), &rules(&namespace), "on a read-only root")
     });
@@ -65,7 +65,7 @@ fn a_kernel_without_ipv6_gets_ipv4_alone() {
                 exec {} --backend {backend} {options}",
                 the_product().display()
             );
-            namespace.run(&mut own_mounts(&script)).into()
+            namespace.run(&mut own_mounts(&script))
         };
         let namespace = Namespace::new();
         run(&namespace, SOME).expect(2, "IPv6 is asked for")?;
@@ -118,7 +118,7 @@ fn a_tool_without_an_extension_says_which() {
         command
             .env("XTABLES_LIBDIR", some.path())
             .args(["--backend", backend]);
-        let done: Done = namespace.run(command.args(SOME.split(' '))).into();
+        let done = namespace.run(command.args(SOME.split(' ')));
         let done = done.expect(1, backend).unwrap();
         assert!(done.err.contains("owner"), "{}", done.err);
         assert_eq!(before, rules(&namespace));
@@ -135,7 +135,7 @@ fn tools_are_not_looked_for_in_the_working_directory() {
     let mut command = product();
     command.current_dir(here.path()).env_remove("PATH");
     command.args(["--backend", "iptables-legacy"]);
-    let done: Done = namespace.run(command.args(SOME.split(' '))).into();
+    let done = namespace.run(command.args(SOME.split(' ')));
     done.expect(0, "without $PATH").unwrap();
 }
 
@@ -146,14 +146,14 @@ fn a_lock_that_somebody_holds_is_waited_for_and_then_named() {
         "mount -t tmpfs none /run; exec flock /run/xtables.lock {} --backend iptables-legacy {SOME}",
         the_product().display()
     );
-    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = namespace.run(&mut own_mounts(&script));
     let done = done.expect(1, "with the lock held").unwrap();
     assert!(done.err.contains("xtables lock"), "{}", done.err);
     assert!(done.err.contains("--backend netlink"), "{}", done.err);
     assert_eq!(rules(&namespace), "");
     // Who needs no lock is not held up by it.
     let script = script.replace("iptables-legacy", "netlink");
-    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = namespace.run(&mut own_mounts(&script));
     done.expect(0, "netlink with the lock held").unwrap();
 }
 
@@ -168,7 +168,7 @@ fn routes_stay_with_the_rules_that_were_written() {
         exec flock /run/xtables.lock {} --backend netlink --mesh istio -m TPROXY -b 80",
         the_product().display()
     );
-    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = namespace.run(&mut own_mounts(&script));
     done.expect(1, "with the lock held").unwrap();
     let rules = rules(&namespace);
     assert!(rules.contains("-j TPROXY"), "{rules}");
@@ -190,7 +190,7 @@ fn a_kernel_without_comments_gets_the_rules_without_them() {
         PATH=/mnt:$PATH exec {} --backend iptables-legacy {SOME}",
         the_product().display()
     );
-    let done: Done = namespace.run(&mut own_mounts(&script)).into();
+    let done = namespace.run(&mut own_mounts(&script));
     let done = done.expect(0, "without comments").unwrap();
     assert!(done.err.contains("no xt comment match"), "{}", done.err);
     let saved = namespace.sh("iptables-legacy-save");

@@ -2,7 +2,7 @@
 //! sessions that are open while rules come and go.
 
 use super::on_every_backend;
-use super::world::{Done, SOME, apply, run};
+use super::world::{SOME, apply, run};
 use crate::lab::{Lab, Namespace};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -133,7 +133,7 @@ fn in_a_pod_nobody_logs_in() {
     command
         .args(SOME.split(' '))
         .env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
-    let done: Done = namespace.run(&mut command).into();
+    let done = namespace.run(&mut command);
     let done = done.expect(0, "in a pod").unwrap();
     assert!(!done.err.contains("SSH"), "{}", done.err);
 }

@@ -1,6 +1,6 @@
 //! What the program asks of the kernel besides rules: watched with strace, call by call.
 
-use super::world::{Done, ISTIO};
+use super::world::ISTIO;
 use crate::lab::{Namespace, product};
 use std::process::Command;
 
@@ -43,9 +43,7 @@ fn traced(namespace: &Namespace, line: &str) -> Vec<String> {
         .arg(log.path())
         .arg(product().get_program())
         .args(line.split_whitespace());
-    let done: Done = namespace
-        .run(command.env_clear().env("PATH", "/usr/sbin:/usr/bin"))
-        .into();
+    let done = namespace.run(command.env_clear().env("PATH", "/usr/sbin:/usr/bin"));
     done.expect(0, line).unwrap();
     let text = std::fs::read_to_string(log.path()).expect("strace wrote it");
     text.lines()

@@ -1,9 +1,9 @@
 //! A network namespace, what the product does in it, and what can be seen in it.
 
-use crate::lab::{Namespace, Variant, product};
+use crate::lab::{Done, Namespace, SavedChain, Variant, product};
 use prepare_proxy::ruleset::Family;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// Some options, and quite other ones: every chain and jump differs in something.
 pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
@@ -13,42 +13,9 @@ pub const OTHER: &str = "-p 15999 -u 2000,3000 -i 10.0.0.0/8,192.168.0.0/16";
 pub const ISTIO: &str = "--mesh istio -m TPROXY -b * -i * -t 77 -r 99 -c eth1,docker0 -k br0 \
     --drop-invalid --redirect-dns --capture-all-dns";
 
-/// How a run of the product ended.
-#[derive(Debug)]
-pub struct Done {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl From<Output> for Done {
-    fn from(output: Output) -> Self {
-        Done {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-impl Done {
-    /// Fails with everything there is to know unless the exit status is `code`.
-    pub fn expect(self, code: i32, what: &str) -> Result<Self, String> {
-        match self.code {
-            Some(c) if c == code => Ok(self),
-            other => Err(format!(
-                "{what}: exit {other:?}, not {code}\n{}{}",
-                self.out, self.err
-            )),
-        }
-    }
-}
-
 /// Runs the product with a line of arguments.
 pub fn run(namespace: &Namespace, line: &str) -> Done {
-    namespace
-        .run(product().args(line.split_whitespace()))
-        .into()
+    namespace.run(product().args(line.split_whitespace()))
 }
 
 /// The program under test.
@@ -64,7 +31,7 @@ pub fn run_under(namespace: &Namespace, wrapper: &str, program: &Path, line: &st
     command
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    namespace.run(command.args(line.split_whitespace())).into()
+    namespace.run(command.args(line.split_whitespace()))
 }
 
 /// Applies, and fails unless that works.
@@ -78,34 +45,20 @@ pub fn rules(namespace: &Namespace) -> String {
     let mut chains = Vec::new();
     for family in Family::ALL {
         for variant in [Variant::Nft, Variant::Legacy] {
-            let text = namespace.iptables_save(family, variant);
-            chains.extend(saved(&variant.tool(family, ""), &text));
+            let tool = variant.tool(family, "");
+            let all = SavedChain::all(&namespace.iptables_save(family, variant));
+            let told = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
+            chains.extend(told.map(|c| paragraph(&tool, c)));
         }
     }
     chains.extend(native(&namespace.sh("nft list ruleset")));
     chains.sort();
-    chains.join("") + &routing(namespace)
+    chains.join("") + &wanted_routing(namespace)
 }
 
-/// The chains in the output of iptables-save that hold a rule or are no base chain.
-fn saved(tool: &str, text: &str) -> Vec<String> {
-    let mut chains = Vec::new();
-    for table in text.split('*').skip(1) {
-        let (table, body) = table.split_once('\n').unwrap_or((table, ""));
-        for chain in body.lines().filter_map(|l| l.strip_prefix(':')) {
-            let (chain, policy) = chain.split_once(' ').unwrap_or((chain, ""));
-            let head = format!("-A {chain} ");
-            let rules: String = body
-                .lines()
-                .filter(|l| l.starts_with(&head))
-                .map(|l| format!("    {l}\n"))
-                .collect();
-            if !rules.is_empty() || policy.starts_with('-') {
-                chains.push(format!("{tool} {table} {chain}\n{rules}"));
-            }
-        }
-    }
-    chains
+fn paragraph(tool: &str, chain: &SavedChain) -> String {
+    let rules: String = chain.rules.iter().map(|r| format!("    {r}\n")).collect();
+    format!("{tool} {} {}\n{rules}", chain.table, chain.name)
 }
 
 /// What is in the tables that only the product makes, chain by chain and set by set.
@@ -122,7 +75,7 @@ fn native(ruleset: &str) -> Vec<String> {
 }
 
 /// What is wanted beside rules: policy routes, and addresses of lo.
-fn routing(namespace: &Namespace) -> String {
+fn wanted_routing(namespace: &Namespace) -> String {
     namespace.sh("for f in -4 -6; do \
         ip $f rule | grep fwmark || :; \
         ip $f route show table all | grep -E 'local (default|::/0)' || :; \
@@ -134,15 +87,5 @@ fn routing(namespace: &Namespace) -> String {
 /// same, nothing was written.
 pub fn everything(namespace: &Namespace) -> String {
     let saves = Family::ALL.map(|f| namespace.iptables_save(f, Variant::Legacy));
-    saves.concat()
-        + &namespace.sh("nft -a list ruleset; ip rule; ip -6 rule; ip addr show dev lo")
-        + &namespace.routes()
-}
-
-/// Fails unless both texts are the same.
-pub fn same(wanted: &str, found: &str, what: &str) -> Result<(), String> {
-    match wanted == found {
-        true => Ok(()),
-        false => Err(format!("{what}\n--- wanted\n{wanted}--- found\n{found}")),
-    }
+    saves.concat() + &namespace.sh("nft -a list ruleset") + &namespace.routing()
 }

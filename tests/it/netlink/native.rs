@@ -2,10 +2,9 @@
 
 use super::{apply, difference};
 use crate::every_match;
-use crate::lab::Namespace;
+use crate::lab::{Namespace, same};
 use prepare_proxy::backend::netlink::{open_native, render};
 use prepare_proxy::ruleset::{Change, Ruleset};
-use std::process::Command;
 
 /// A namespace in which our backend has written a ruleset.
 fn written(wanted: &Ruleset) -> Namespace {
@@ -17,23 +16,12 @@ fn written(wanted: &Ruleset) -> Namespace {
 /// A namespace in which nft has loaded a text.
 fn loaded(text: &str) -> Namespace {
     let namespace = Namespace::new();
-    let mut nft = Command::new("nft");
-    let output = namespace.run_with_input(nft.args(["-f", "-"]), text);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}\n{text}");
+    namespace.nft_load(text);
     namespace
 }
 
 fn listed(namespace: &Namespace) -> String {
     namespace.sh("nft list ruleset")
-}
-
-/// Two listings are the same, or their first difference.
-#[track_caller]
-fn assert_same(one: &str, other: &str) {
-    let mut lines = one.lines().zip(other.lines());
-    assert_eq!(lines.find(|(a, b)| a != b), None);
-    assert_eq!(one.lines().count(), other.lines().count());
 }
 
 #[test]
@@ -51,14 +39,14 @@ fn nft_loads_again_what_it_lists() {
     let wanted = every_match::everything();
     let list = listed(&written(&wanted));
     let again = loaded(&list);
-    assert_same(&listed(&again), &list);
+    same(&list, &listed(&again), "loaded again").unwrap();
 }
 
 #[test]
 fn a_dry_run_loads_as_what_is_written() {
     let wanted = every_match::everything();
     let again = loaded(&render(&wanted));
-    assert_same(&listed(&again), &listed(&written(&wanted)));
+    same(&listed(&written(&wanted)), &listed(&again), "loaded").unwrap();
     assert_eq!(difference(&again, open_native, &wanted), Change::default());
 }
 

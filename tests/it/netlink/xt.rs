@@ -25,7 +25,7 @@ fn by_netlink(wanted: &Ruleset) -> Namespace {
     namespace
 }
 
-fn saved(namespace: &Namespace) -> [String; 2] {
+fn saves(namespace: &Namespace) -> [String; 2] {
     Family::ALL.map(|f| namespace.iptables_save(f, Variant::Nft))
 }
 
@@ -33,7 +33,7 @@ fn saved(namespace: &Namespace) -> [String; 2] {
 fn iptables_save_shows_the_same_as_after_iptables_restore() {
     let wanted = every_match::everything();
     let (ours, theirs) = (by_netlink(&wanted), by_iptables(&wanted));
-    for (ours, theirs) in saved(&ours).iter().zip(&saved(&theirs)) {
+    for (ours, theirs) in saves(&ours).iter().zip(&saves(&theirs)) {
         assert_eq!(ours, theirs);
     }
 }
@@ -59,7 +59,7 @@ fn iptables_checks_and_deletes_every_rule() {
             }
         }
     }
-    assert!(!saved(&namespace).concat().contains("-A "));
+    assert!(!saves(&namespace).concat().contains("-A "));
 }
 
 #[test]

@@ -175,17 +175,14 @@ impl Stage {
             })
             .arg(flow.to);
         client.args(flow.source.map(|source| format!("--source={source}")));
-        let output = namespace.run(&mut client);
-        let (line, error) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        let done = namespace.run(&mut client);
+        let line = &done.out;
         let got = line
             .trim_end()
             .strip_prefix(&format!("to={} ", flow.to))
-            .unwrap_or(&line);
+            .unwrap_or(line);
         (!agrees(flow.answer, got))
-            .then(|| format!("    want {}\n    got  {got}{error}", flow.line))
+            .then(|| format!("    want {}\n    got  {got}{}", flow.line, done.err))
     }
 
     /// All that a reader needs to find out why.
@@ -215,10 +212,7 @@ pub fn run(scenario: &Scenario, way: Way) -> Result<(), String> {
     apply.envs(words(scenario.env).filter_map(|word| word.split_once('=')));
     let mut apply = stage.lab.pod.own_root(way.capabilities, &apply);
     let applied = stage.lab.pod.run(&mut apply);
-    let said = String::from_utf8_lossy(&applied.stderr);
-    if !applied.status.success() {
-        return Err(format!("{name}: {apply:?}: {}\n{said}", applied.status));
-    }
+    let said = applied.expect(0, &format!("{name}: {apply:?}"))?.err;
     stage.lab.pod.sh(scenario.after);
     let wrong: Vec<String> = flows
         .iter()

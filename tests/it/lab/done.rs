@@ -1,0 +1,58 @@
+//! How a program ended.
+
+use std::process::{Command, Output};
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Done {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Done {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Done {
+    /// Runs a program in the namespaces of the tests themselves.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output();
+        output
+            .unwrap_or_else(|e| panic!("cannot start {:?}: {e}", command.get_program()))
+            .into()
+    }
+
+    /// Fails with everything there is to know unless the exit status is `code`.
+    pub fn expect(self, code: i32, what: &str) -> Result<Self, String> {
+        match self.code == Some(code) {
+            true => Ok(self),
+            false => Err(self.told(&format!("{what}: exit {:?}, not {code}", self.code))),
+        }
+    }
+
+    /// Fails with everything there is to know unless `holds`.
+    pub fn check(&self, holds: bool, what: &str) -> Result<(), String> {
+        match holds {
+            true => Ok(()),
+            false => Err(self.told(&format!("{what}: exit {:?}", self.code))),
+        }
+    }
+
+    /// What it wrote to stdout; a panic unless it succeeded.
+    #[track_caller]
+    pub fn must(self, what: &str) -> String {
+        self.expect(0, what).unwrap_or_else(|e| panic!("{e}")).out
+    }
+
+    fn told(&self, what: &str) -> String {
+        format!("{what}\n{}{}", self.out, self.err)
+    }
+}
