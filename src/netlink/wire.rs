@@ -4,6 +4,7 @@
 //! linux/netlink.h, linux/netfilter/nfnetlink.h). Reading checks every length and never panics,
 //! whatever the bytes.
 
+use nix::libc;
 use thiserror::Error;
 
 /// The bytes are not what netlink says they should be.
@@ -11,16 +12,17 @@ use thiserror::Error;
 #[error("malformed netlink message")]
 pub struct Malformed;
 
-/// The length of a message's header (`struct nlmsghdr`).
+/// The length of a message's header in bytes (`struct nlmsghdr`).
 pub const HEADER: usize = 16;
-const ATTRIBUTE: usize = 4;
+/// The length of an attribute's header in bytes (`struct nlattr`).
+const NLA_HDRLEN: usize = 4;
 /// The type's upper bits say "nested" and "network byte order".
-const TYPE_MASK: u16 = 0x3fff;
-const NESTED: u16 = 0x8000;
+const NLA_TYPE_MASK: u16 = libc::NLA_TYPE_MASK as u16;
+const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
 
-/// Where netlink puts what follows `length` bytes.
+/// Where netlink puts what follows `length` bytes (`NLMSG_ALIGN`, `NLA_ALIGN`).
 fn aligned(length: usize) -> usize {
-    length.next_multiple_of(4)
+    length.next_multiple_of(libc::NLA_ALIGNTO as usize)
 }
 
 /// Messages, one behind the other.
@@ -83,7 +85,7 @@ impl Writer {
 
     /// An attribute made of the attributes that `fill` writes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
-        self.attribute(kind | NESTED, fill);
+        self.attribute(kind | NLA_F_NESTED, fill);
     }
 
     fn attribute(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
@@ -180,26 +182,26 @@ impl<'a> Iterator for Attributes<'a> {
         }
         self.0 = &[];
         let length = u16_ne(bytes, 0).map_or(0, usize::from);
-        if length < ATTRIBUTE || length > bytes.len() {
+        if length < NLA_HDRLEN || length > bytes.len() {
             return Some(Err(Malformed));
         }
         self.0 = bytes.get(aligned(length)..).unwrap_or_default();
-        let kind = u16::from_ne_bytes([bytes[2], bytes[3]]) & TYPE_MASK;
-        Some(Ok((kind, &bytes[ATTRIBUTE..length])))
+        let kind = u16::from_ne_bytes([bytes[2], bytes[3]]) & NLA_TYPE_MASK;
+        Some(Ok((kind, &bytes[NLA_HDRLEN..length])))
     }
 }
 
 /// The attributes of some bytes by their type, as far as `N` goes; others are passed over.
 #[derive(Clone, Copy, Debug)]
-pub struct Table<'a, const N: usize> {
+pub struct AttributeTable<'a, const N: usize> {
     slots: [Option<&'a [u8]>; N],
     complete: bool,
 }
 
-impl<'a, const N: usize> Table<'a, N> {
+impl<'a, const N: usize> AttributeTable<'a, N> {
     /// Sorts attributes by their type; of those that come twice the last one stays.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut table = Table {
+        let mut table = AttributeTable {
             slots: [None; N],
             complete: true,
         };
@@ -213,7 +215,7 @@ impl<'a, const N: usize> Table<'a, N> {
         Ok(table)
     }
 
-    /// Like [`Table::parse`], but an attribute without a slot, or one that comes twice, is an error:
+    /// Like [`AttributeTable::parse`], but an attribute without a slot, or one that comes twice, is an error:
     /// what is not known may change the meaning.
     pub fn exact(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(bytes).and_then(|t| if t.complete { Ok(t) } else { Err(Malformed) })

@@ -2,7 +2,7 @@
 //! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
 
 use crate::netlink::{
-    Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Table, Writer, u32_ne,
+    AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
 };
 use crate::ruleset::{Family, PolicyRoute};
 use ipnet::IpNet;
@@ -142,7 +142,7 @@ impl Rule {
         /// `FIB_RULE_INVERT`.
         const INVERTED: u8 = 2;
         let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
-        let a = Table::<32>::parse(attributes)?;
+        let a = AttributeTable::<32>::parse(attributes)?;
         if header[0] != number_of(family) {
             return Ok(None);
         }
@@ -202,7 +202,7 @@ impl Route {
         const CLONED: u32 = 0x200;
         const ELSEWHERE: [u16; 4] = [rta::GATEWAY, rta::MULTIPATH, rta::VIA, rta::NEXT_HOP];
         let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
-        let a = Table::<32>::parse(attributes)?;
+        let a = AttributeTable::<32>::parse(attributes)?;
         let cloned = u32_ne(header, 8).ok_or(Malformed)? & CLONED != 0;
         if header[0] != number_of(family) || cloned {
             return Ok(None);
@@ -243,7 +243,7 @@ pub fn read_loopback_address(payload: &[u8], family: Family) -> Result<Option<Ip
     if header[0] != number_of(family) || u32_ne(header, 4) != Some(LOOPBACK) {
         return Ok(None);
     }
-    let a = Table::<16>::parse(attributes)?;
+    let a = AttributeTable::<16>::parse(attributes)?;
     let bytes = a.get(ifa::LOCAL).or(a.get(ifa::ADDRESS)).ok_or(Malformed)?;
     let address = match family {
         Family::V4 => <[u8; 4]>::try_from(bytes).map(IpAddr::from),
@@ -282,6 +282,6 @@ fn write_number(w: &mut Writer, kind: u16, value: u32) {
     w.bytes(kind, &value.to_ne_bytes());
 }
 
-fn read_number<const N: usize>(a: &Table<N>, kind: u16) -> Option<u32> {
+fn read_number<const N: usize>(a: &AttributeTable<N>, kind: u16) -> Option<u32> {
     a.get(kind).and_then(|bytes| u32_ne(bytes, 0))
 }

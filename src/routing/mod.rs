@@ -6,7 +6,7 @@
 
 mod message;
 
-use crate::netlink::{Fault, Malformed, Refusal, Socket, Talk, Transport, Writer};
+use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};
 use crate::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};
 use ipnet::IpNet;
 use message::{Item, Route, Rule};
@@ -60,7 +60,7 @@ pub fn find() -> Result<Routing, RoutingError> {
 }
 
 /// rtnetlink, as it can be spoken to through a socket.
-pub struct Router<T>(Talk<T>);
+pub struct Router<T>(Connection<T>);
 
 impl Router<Socket> {
     fn open() -> Result<Self, RoutingError> {
@@ -77,7 +77,7 @@ impl Router<Socket> {
 impl<T: Transport> Router<T> {
     /// Speaks rtnetlink through this socket.
     pub fn new(transport: T) -> Self {
-        Router(Talk::new(transport))
+        Router(Connection::new(transport))
     }
 
     fn apply(&mut self, wanted: &Routing) -> Result<bool, RoutingError> {
@@ -190,8 +190,8 @@ impl<T: Transport> Router<T> {
             tries += 1;
             match result {
                 Ok(()) => return Ok(found),
-                Err(Fault::Interrupted) if tries < TRIES => {}
-                Err(fault) => return Err(error(format!("reading {family} {what}"), family, fault)),
+                Err(Error::Interrupted) if tries < TRIES => {}
+                Err(e) => return Err(error(format!("reading {family} {what}"), family, e)),
             }
         }
     }
@@ -228,7 +228,7 @@ impl<T: Transport> Router<T> {
         &mut self,
         items: &[Item],
         write: fn(&Item, &mut Writer, u32),
-    ) -> Result<Vec<Result<(), Refusal>>, RoutingError> {
+    ) -> Result<Vec<Result<(), Nack>>, RoutingError> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
@@ -236,7 +236,7 @@ impl<T: Transport> Router<T> {
         let doing = || format!("changing {}", items[0]);
         self.0
             .tell(items, write)
-            .map_err(|fault| error(doing(), family, fault))
+            .map_err(|e| error(doing(), family, e))
     }
 
     fn is_there(&mut self, item: &Item) -> Result<bool, RoutingError> {
@@ -274,26 +274,26 @@ fn none_without_family<R>(found: Result<Vec<R>, RoutingError>) -> Result<Vec<R>,
     }
 }
 
-fn error(doing: String, family: Family, fault: Fault) -> RoutingError {
-    match fault {
-        Fault::Refused(refusal) => refused(doing, family, refusal),
-        Fault::Interrupted => RoutingError::Io {
+fn error(doing: String, family: Family, error: Error) -> RoutingError {
+    match error {
+        Error::Refused(nack) => refused(doing, family, nack),
+        Error::Interrupted => RoutingError::Io {
             doing,
             source: io::ErrorKind::Interrupted.into(),
         },
-        Fault::Io(source) => RoutingError::Io { doing, source },
+        Error::Io(source) => RoutingError::Io { doing, source },
     }
 }
 
-fn refused(doing: String, family: Family, refusal: Refusal) -> RoutingError {
-    match refusal.errno {
+fn refused(doing: String, family: Family, nack: Nack) -> RoutingError {
+    match nack.errno {
         Errno::EPERM => RoutingError::NotPermitted { doing },
         Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP => RoutingError::NoFamily { doing, family },
         // What an interface says whose IPv6 is disabled.
         Errno::EACCES if family == Family::V6 => RoutingError::NoFamily { doing, family },
         _ => RoutingError::Refused {
             doing,
-            reason: refusal.reason(),
+            reason: nack.reason(),
         },
     }
 }

@@ -1,7 +1,7 @@
 //! What is said to nf_tables: dumps, the generation, commits.
 
 use super::batch::{self, Batch, family_header, message_type};
-use crate::netlink::{Fault, Malformed, Message, Table, Talk, Transport, Writer};
+use crate::netlink::{AttributeTable, Connection, Error, Malformed, Message, Transport, Writer};
 use nix::errno::Errno;
 use std::io;
 
@@ -10,22 +10,22 @@ const GENERATION_ID: u16 = 1;
 
 /// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
-pub struct Kernel<T>(Talk<T>);
+pub struct Kernel<T>(Connection<T>);
 
 impl<T: Transport> Kernel<T> {
     pub fn new(transport: T) -> Self {
-        Kernel(Talk::new(transport))
+        Kernel(Connection::new(transport))
     }
 
     /// The number of the last commit in this network namespace.
-    pub fn generation(&mut self) -> Result<u32, Fault> {
+    pub fn generation(&mut self) -> Result<u32, Error> {
         let kind = message_type(GET_GENERATION);
         let mut generation = 0;
         self.0.get(
             kind,
             |w| family_header(w, 0, 0),
             |message| {
-                generation = Table::<2>::parse(body(message)?.1)?.u32(GENERATION_ID)?;
+                generation = AttributeTable::<2>::parse(body(message)?.1)?.u32(GENERATION_ID)?;
                 Ok(())
             },
         )?;
@@ -40,7 +40,7 @@ impl<T: Transport> Kernel<T> {
         family: u8,
         filter: impl FnOnce(&mut Writer),
         mut each: impl FnMut(u8, &[u8]) -> Result<(), Malformed>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let request = |w: &mut Writer| {
             family_header(w, family, 0);
             filter(w);
@@ -54,9 +54,9 @@ impl<T: Transport> Kernel<T> {
     /// Commits a batch made from what was read at `generation`.
     ///
     /// # Errors
-    /// [`Fault::Interrupted`] when somebody else committed since. A refusal has the sequence number
+    /// [`Error::Interrupted`] when somebody else committed since. A refusal has the sequence number
     /// of the message in the batch, or 0.
-    pub fn commit<O>(&mut self, batch: &mut Batch<O>, generation: u32) -> Result<(), Fault> {
+    pub fn commit<O>(&mut self, batch: &mut Batch<O>, generation: u32) -> Result<(), Error> {
         /// Room for what opens and closes a transaction.
         const EDGES: usize = 64;
         if batch.overflowed() {
@@ -70,8 +70,8 @@ impl<T: Transport> Kernel<T> {
             let messages = batch.acknowledged(part);
             let parts = [begin.as_slice(), messages, end.as_slice()];
             match self.0.transact(&parts) {
-                Err(Fault::Refused(r)) if r.errno == Errno::ERESTART => {
-                    return Err(Fault::Interrupted);
+                Err(Error::Refused(r)) if r.errno == Errno::ERESTART => {
+                    return Err(Error::Interrupted);
                 }
                 result => result?,
             }

@@ -24,7 +24,7 @@ mod verdict;
 mod xt;
 
 use super::{Backend, BackendError, Feature, Store};
-use crate::netlink::{Fault, Socket, Transport};
+use crate::netlink::{Error, Socket, Transport};
 use crate::ruleset::{Change, Live, Ruleset};
 use kernel::Kernel;
 pub use native::render;
@@ -121,7 +121,7 @@ impl<T: Transport> Backend for Netlink<T> {
 
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
         let Some(seen) = self.seen.take() else {
-            return Err(refusal::of_read(Fault::Interrupted));
+            return Err(refusal::of_read(Error::Interrupted));
         };
         let mut batch = plan::plan(change, &seen, self.store).map_err(refusal::of_plan)?;
         if batch.is_empty() {

@@ -4,15 +4,15 @@ use super::batch::Batch;
 use super::expr::Expr;
 use super::plan::{Origin, Unsayable, What};
 use crate::backend::{BackendError, Feature};
-use crate::netlink::{Attributes, Fault, Refusal};
+use crate::netlink::{Attributes, Error, Nack};
 use nix::errno::Errno;
 
 /// A dump, or the question for the generation, failed.
-pub fn of_read(fault: Fault) -> BackendError {
+pub fn of_read(fault: Error) -> BackendError {
     let doing = "reading nf_tables".to_owned();
     match fault {
         // What nfnetlink says when it has no nf_tables.
-        Fault::Refused(r) if matches!(r.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {
+        Error::Refused(r) if matches!(r.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {
             BackendError::Missing {
                 doing,
                 feature: Feature::NfTables,
@@ -31,8 +31,8 @@ pub fn of_plan(unsayable: Unsayable) -> BackendError {
 }
 
 /// A commit failed.
-pub fn of_commit(fault: Fault, batch: &Batch<Origin>) -> BackendError {
-    let Fault::Refused(refusal) = &fault else {
+pub fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
+    let Error::Refused(refusal) = &fault else {
         return plain("committing to nf_tables".to_owned(), fault);
     };
     let Some((origin, message)) = batch.find(refusal.sequence) else {
@@ -49,10 +49,10 @@ pub fn of_commit(fault: Fault, batch: &Batch<Origin>) -> BackendError {
 }
 
 /// No single message is to blame.
-fn of_whole_commit(fault: Fault) -> BackendError {
+fn of_whole_commit(fault: Error) -> BackendError {
     let doing = "committing to nf_tables".to_owned();
     match fault {
-        Fault::Refused(r) if r.errno == Errno::EOPNOTSUPP => BackendError::Missing {
+        Error::Refused(r) if r.errno == Errno::EOPNOTSUPP => BackendError::Missing {
             doing,
             feature: Feature::NfTables,
         },
@@ -60,21 +60,21 @@ fn of_whole_commit(fault: Fault) -> BackendError {
     }
 }
 
-fn plain(doing: String, fault: Fault) -> BackendError {
+fn plain(doing: String, fault: Error) -> BackendError {
     match fault {
-        Fault::Refused(r) if r.errno == Errno::EPERM => BackendError::NotPermitted { doing },
-        Fault::Refused(r) => BackendError::Refused {
+        Error::Refused(r) if r.errno == Errno::EPERM => BackendError::NotPermitted { doing },
+        Error::Refused(r) => BackendError::Refused {
             doing,
             reason: r.reason(),
         },
-        Fault::Interrupted => BackendError::Interrupted { doing },
-        Fault::Io(source) => BackendError::Io { doing, source },
+        Error::Interrupted => BackendError::Interrupted { doing },
+        Error::Io(source) => BackendError::Io { doing, source },
     }
 }
 
 /// What the kernel lacks, if that is why it said no: it points at the expression that it does not
 /// know.
-fn missing(refusal: &Refusal, origin: &Origin, message: &[u8]) -> Option<Feature> {
+fn missing(refusal: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
     if !matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
         return None;
     }

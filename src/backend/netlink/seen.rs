@@ -5,7 +5,7 @@ use super::kernel::Kernel;
 use super::native::{self, Found};
 use super::store::{self, Base};
 use crate::backend::Store;
-use crate::netlink::{Fault, Malformed, Table as Attributes, Transport, Writer};
+use crate::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use crate::ruleset::{Family, TableName};
 use std::borrow::Cow;
 
@@ -68,15 +68,15 @@ pub struct Rule {
 }
 
 impl Seen {
-    /// Reads the tables of a store, or [`Fault::Interrupted`] if somebody committed meanwhile.
-    pub fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Fault> {
+    /// Reads the tables of a store, or [`Error::Interrupted`] if somebody committed meanwhile.
+    pub fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Error> {
         let generation = kernel.generation()?;
         let tables = Self::read_tables(kernel, store);
         // One dump alone is of one moment. Several are not, nor does an error count before this is
         // asked: what was to be dumped may have gone.
         let one_moment = tables.as_ref().is_ok_and(Vec::is_empty);
         if !one_moment && kernel.generation()? != generation {
-            return Err(Fault::Interrupted);
+            return Err(Error::Interrupted);
         }
         Ok(Seen {
             generation,
@@ -87,7 +87,7 @@ impl Seen {
     fn read_tables<T: Transport>(
         kernel: &mut Kernel<T>,
         store: Store,
-    ) -> Result<Vec<Table>, Fault> {
+    ) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
         kernel.dump(
             GET_TABLE,
@@ -141,7 +141,7 @@ impl Table {
 }
 
 fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Table>, Malformed> {
-    let a = Attributes::<4>::parse(attributes)?;
+    let a = AttributeTable::<4>::parse(attributes)?;
     let name = store::table_of(store, a.bytes(1)?);
     let (Some(family), Some(name)) = (store::family(family), name) else {
         return Ok(None);
@@ -163,7 +163,7 @@ fn read_sets<T: Transport>(
     kernel: &mut Kernel<T>,
     table: &mut Table,
     name: &str,
-) -> Result<(), Fault> {
+) -> Result<(), Error> {
     let family = store::number(table.family);
     let filter = |w: &mut Writer| w.string(1, name);
     kernel.dump(GET_SET, family, filter, |_, a| table.sets.add(a))?;
@@ -184,7 +184,7 @@ fn add_chain(
     attributes: &[u8],
     store: Store,
 ) -> Result<(), Malformed> {
-    let a = Attributes::<8>::parse(attributes)?;
+    let a = AttributeTable::<8>::parse(attributes)?;
     let table = store::table_of(store, a.bytes(1)?);
     let table = tables
         .iter_mut()
@@ -205,8 +205,8 @@ fn add_chain(
     Ok(())
 }
 
-fn read_base(hook: &[u8], chain: &Attributes<8>) -> Result<Base, Malformed> {
-    let hook = Attributes::<3>::parse(hook)?;
+fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> {
+    let hook = AttributeTable::<3>::parse(hook)?;
     Ok(Base {
         hook: hook.u32(1)?,
         priority: hook.u32(2)? as i32,
@@ -216,7 +216,7 @@ fn read_base(hook: &[u8], chain: &Attributes<8>) -> Result<Base, Malformed> {
 }
 
 fn add_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(), Malformed> {
-    let a = Attributes::<8>::parse(attributes)?;
+    let a = AttributeTable::<8>::parse(attributes)?;
     // Old kernels do not filter.
     if a.string(1)? != table_name {
         return Ok(());

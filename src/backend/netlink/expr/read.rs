@@ -3,10 +3,10 @@
 use super::{
     AT_LEAST, AT_MOST, DATA, Expr, Extension, NAME, REGISTER, SECOND, VERDICT_REGISTER, Verdict,
 };
-use crate::netlink::{Attributes, Malformed, Table};
+use crate::netlink::{AttributeTable, Attributes, Malformed};
 use std::borrow::Cow;
 
-type Data<'a> = Table<'a, 8>;
+type Data<'a> = AttributeTable<'a, 8>;
 
 impl Expr {
     /// Reads the list of a rule's expressions.
@@ -18,7 +18,7 @@ impl Expr {
 
     /// Reads one expression: the content of an element of a rule's list.
     pub fn read(bytes: &[u8]) -> Result<Expr, Malformed> {
-        let element = Table::<3>::parse(bytes)?;
+        let element = AttributeTable::<3>::parse(bytes)?;
         let name = element.string(NAME)?;
         let data = element.get(DATA).unwrap_or_default();
         Ok(read_data(name, data).unwrap_or_else(|_| Expr::Other(name.to_owned())))
@@ -134,7 +134,7 @@ fn read_lookup(a: &Data) -> Result<Expr, Malformed> {
 
 fn read_immediate(a: &Data) -> Result<Expr, Malformed> {
     let to = a.u32(1)?;
-    let data = Table::<3>::exact(a.bytes(2)?)?;
+    let data = AttributeTable::<3>::exact(a.bytes(2)?)?;
     match (to, data.get(1), data.get(2)) {
         (VERDICT_REGISTER, None, Some(verdict)) => Verdict::read(verdict).map(Expr::Verdict),
         (REGISTER | SECOND, Some(value), None) => Ok(Expr::Immediate {
@@ -172,7 +172,7 @@ fn read_tproxy(a: &Data) -> Result<Expr, Malformed> {
 
 impl Verdict {
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let a = Table::<3>::exact(bytes)?;
+        let a = AttributeTable::<3>::exact(bytes)?;
         let chain = || a.string(2).map(str::to_owned);
         match a.u32(1)? {
             Self::DROP => Ok(Verdict::Drop),
@@ -197,7 +197,9 @@ impl Extension {
 
 /// The value in an attribute of nf_tables' data.
 fn read_value(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-    Table::<2>::exact(bytes)?.bytes(1).map(<[u8]>::to_vec)
+    AttributeTable::<2>::exact(bytes)?
+        .bytes(1)
+        .map(<[u8]>::to_vec)
 }
 
 /// The register and the operation of `cmp` and `range`: whether it is "not equal"; others than that

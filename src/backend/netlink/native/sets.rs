@@ -1,6 +1,6 @@
 //! Sets: address lists, which have names, and ports, which belong to one rule and have none.
 
-use crate::netlink::{Attributes, Malformed, Table, Writer};
+use crate::netlink::{AttributeTable, Attributes, Malformed, Writer};
 use crate::ruleset::{AddressSet, Family, PortRange, PortSet, Rule, Test};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -178,7 +178,7 @@ struct FoundSet {
 impl Found {
     /// Reads a set's own attributes.
     pub fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
-        let a = Table::<6>::parse(attributes)?;
+        let a = AttributeTable::<6>::parse(attributes)?;
         let flags = a.get(3).map_or(Ok(0), |_| a.u32(3))?;
         let set = FoundSet {
             nameless: flags & ANONYMOUS != 0,
@@ -207,7 +207,7 @@ impl Found {
 
     /// Reads some elements of a set.
     pub fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
-        let a = Table::<4>::parse(attributes)?;
+        let a = AttributeTable::<4>::parse(attributes)?;
         let set = self.0.get_mut(name).ok_or(Malformed)?;
         for element in Attributes::new(a.get(3).unwrap_or_default()) {
             match set.read_element(element?.1)? {
@@ -249,11 +249,11 @@ impl FoundSet {
     /// An element's key, and whether it is the end of a range. `None` for what no set of ours holds:
     /// longer keys, or an element without one that stands for all others.
     fn read_element(&self, attributes: &[u8]) -> Result<Option<(u128, bool)>, Malformed> {
-        let element = Table::<4>::parse(attributes)?;
+        let element = AttributeTable::<4>::parse(attributes)?;
         let Some(key) = element.get(1) else {
             return Ok(None);
         };
-        let key = Table::<2>::parse(key)?.bytes(1)?;
+        let key = AttributeTable::<2>::parse(key)?.bytes(1)?;
         if key.len() != self.length || key.len() > 16 {
             return Ok(None);
         }
