@@ -1,9 +1,11 @@
 //! What a rule asks of a packet.
 
 use super::names::{Interface, Protocol};
+use super::packet::{FoundSocket, Packet};
+use super::ports::{PortRange, PortSet, join};
 use super::set::AddressSet;
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -111,122 +113,6 @@ impl ConnState {
             ConnState::Untracked => "UNTRACKED",
         }
     }
-}
-
-/// Ports from `first` to `last`, both included; a single port is a range of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
-}
-
-impl PortRange {
-    /// `None` when `first` lies behind `last`.
-    pub fn new(first: u16, last: u16) -> Option<Self> {
-        (first <= last).then_some(PortRange { first, last })
-    }
-
-    /// The lowest port.
-    pub fn first(self) -> u16 {
-        self.first
-    }
-
-    /// The highest port.
-    pub fn last(self) -> u16 {
-        self.last
-    }
-
-    /// Whether `port` lies in the range.
-    pub fn contains(self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
-impl From<u16> for PortRange {
-    fn from(port: u16) -> Self {
-        PortRange {
-            first: port,
-            last: port,
-        }
-    }
-}
-
-/// `80` or `8000:8100`.
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}:{}", self.first, self.last)
-        }
-    }
-}
-
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-/// The ports of one multiport match.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct PortSet(Vec<PortRange>);
-
-impl PortSet {
-    /// How many slots a multiport match has (`XT_MULTI_PORTS`); a range takes two.
-    pub const SLOTS: usize = 15;
-
-    /// Ports in the order given. `None` when there are none, or more than the match has room for.
-    pub fn new(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
-        let ports: Vec<PortRange> = ports.into_iter().collect();
-        let slots: usize = ports
-            .iter()
-            .map(|p| 1 + usize::from(p.first != p.last))
-            .sum();
-        (1..=Self::SLOTS).contains(&slots).then_some(PortSet(ports))
-    }
-
-    /// All ports of some ranges as the fewest ranges, in order, however many: for backends that
-    /// look a port up in a set. `None` when there are no ports.
-    pub fn merged(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
-        let mut ports: Vec<PortRange> = ports.into_iter().collect();
-        ports.sort();
-        ports.dedup_by(|next, before| {
-            let touches = u32::from(next.first) <= u32::from(before.last) + 1;
-            if touches {
-                before.last = before.last.max(next.last);
-            }
-            touches
-        });
-        (!ports.is_empty()).then_some(PortSet(ports))
-    }
-
-    /// The ranges, in the order in which they were given.
-    pub fn as_slice(&self) -> &[PortRange] {
-        &self.0
-    }
-}
-
-/// Two ports, which always have room.
-impl From<[u16; 2]> for PortSet {
-    fn from(ports: [u16; 2]) -> Self {
-        PortSet(ports.map(PortRange::from).to_vec())
-    }
-}
-
-impl fmt::Display for PortSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(f, &self.0)
-    }
-}
-
-fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
-    for (i, item) in items.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        write!(f, "{comma}{item}")?;
-    }
-    Ok(())
 }
 
 impl Match {
@@ -379,6 +265,55 @@ impl Match {
             Test::Socket { transparent: true } => f.write_str("-m socket --transparent"),
         }
     }
+
+    /// Whether the packet passes.
+    pub fn holds(&self, packet: &Packet) -> bool {
+        match self.test {
+            // There is nothing to compare, not even for a negated match.
+            Test::Connmark { .. } if packet.connection().is_none() => false,
+            _ => self.test.holds(packet) != self.not,
+        }
+    }
+}
+
+impl Test {
+    /// Whether it is so, as the kernel's own match of this name looks at it.
+    fn holds(&self, packet: &Packet) -> bool {
+        match self {
+            Test::Source(net) => net.contains(&packet.source.ip()),
+            Test::Destination(net) => net.contains(&packet.destination.ip()),
+            Test::DestinationSet(set) => set.contains(packet.destination.ip()),
+            Test::InInterface(name) => is_on(name, packet.in_interface.as_ref()),
+            Test::OutInterface(name) => is_on(name, packet.out_interface.as_ref()),
+            Test::Protocol(protocol) => *protocol == packet.protocol,
+            Test::Port { side, ports } => ports.contains(packet.port(*side)),
+            Test::Multiport { side, ports } => {
+                let port = packet.port(*side);
+                ports.as_slice().iter().any(|range| range.contains(port))
+            }
+            Test::Owner(owner) => match (owner, &packet.owner) {
+                (Owner::Uid(uid), Some(sender)) => *uid == sender.uid,
+                (Owner::Gid(gid), Some(sender)) => *gid == sender.gid,
+                (_, None) => false,
+            },
+            Test::ConnState(states) => states.contains(&packet.state()),
+            Test::Mark { value, mask } => packet.mark & mask == *value,
+            Test::Connmark { value, mask } => {
+                let connection = packet.connection();
+                connection.is_some_and(|c| c.mark & mask == *value)
+            }
+            Test::Socket { transparent: false } => packet.socket != FoundSocket::None,
+            Test::Socket { transparent: true } => packet.socket == FoundSocket::Transparent,
+        }
+    }
+}
+
+/// No interface has no name, which is no interface's name.
+fn is_on(wanted: &Interface, actual: Option<&Interface>) -> bool {
+    actual.is_some_and(|actual| match wanted.prefix() {
+        Some(prefix) => actual.as_str().starts_with(prefix),
+        None => actual == wanted,
+    })
 }
 
 /// `! m`: the match with its sense turned round.
@@ -394,7 +329,7 @@ impl std::ops::Not for Match {
 }
 
 /// A prefix with its length always written, as iptables-save does.
-struct Prefix<'a>(&'a IpNet);
+pub(super) struct Prefix<'a>(pub &'a IpNet);
 
 impl fmt::Display for Prefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,10 @@ mod change;
 mod fold;
 mod live;
 mod matches;
+mod mismatch;
 mod names;
+mod packet;
+mod ports;
 mod routing;
 mod set;
 #[cfg(test)]
@@ -19,8 +22,10 @@ mod target;
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use live::{Live, LiveChain, LiveRule, LiveTable};
-pub use matches::{ConnState, Match, Owner, PortRange, PortSet, Side, Test};
+pub use matches::{ConnState, Match, Owner, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
+pub use packet::{Connection, Credentials, FoundSocket, Packet, Tracking};
+pub use ports::{PortRange, PortSet};
 pub use set::AddressSet;
 pub use target::{RejectWith, Target};
 

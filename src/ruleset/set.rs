@@ -45,6 +45,11 @@ impl AddressSet {
         &self.0
     }
 
+    /// Whether the address is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
     /// The family that all of the addresses are of.
     pub fn family(&self) -> Family {
         Family::of(self.0[0].addr())

@@ -1,6 +1,7 @@
 //! What a rule does with a packet.
 
 use super::names::ChainName;
+use super::packet::{Packet, Tracking};
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
@@ -101,6 +102,27 @@ impl Target {
             ctmask: u32::MAX,
         }
     }
+
+    /// What it changes of a packet that goes on to the next rule, if it is such a target: marks, and
+    /// the conntrack zone of what conntrack has not seen yet.
+    pub fn change(&self, packet: &mut Packet) {
+        match (self, &mut packet.tracking) {
+            (Target::Mark { value, mask }, _) => packet.mark = mixed(packet.mark, *mask, *value),
+            (Target::SaveMark { nfmask, ctmask }, Tracking::Known(connection)) => {
+                connection.mark = mixed(connection.mark, *ctmask, packet.mark & nfmask);
+            }
+            (Target::RestoreMark { nfmask, ctmask }, Tracking::Known(connection)) => {
+                packet.mark = mixed(packet.mark, *nfmask, connection.mark & ctmask);
+            }
+            (Target::CtZone(zone), Tracking::NotYet) => packet.zone = *zone,
+            _ => {}
+        }
+    }
+}
+
+/// The mark without the bits of `mask`, and those of `value` turned over in it.
+fn mixed(mark: u32, mask: u32, value: u32) -> u32 {
+    (mark & !mask) ^ value
 }
 
 /// The target as iptables-save prints it behind `-j `.
