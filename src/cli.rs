@@ -3,7 +3,7 @@
 
 mod istio;
 
-use crate::config::{Default, Given, Host, Options, Origin, SPECS, Spec};
+use crate::config::{DefaultValue, Given, Host, Options, Origin, SPECS, Spec};
 use crate::log_format::LogFormat;
 use crate::mesh::{MESHES, Mesh};
 use crate::ops::{Action, Choice, Format, Invocation};
@@ -206,14 +206,14 @@ fn defaults(spec: &Spec, meshes: &[&str]) -> String {
     texts.collect::<Vec<_>>().join("; ")
 }
 
-fn describe(default: Default) -> String {
+fn describe(default: DefaultValue) -> String {
     match default {
-        Default::Required => "required".to_owned(),
-        Default::Value("") => "none".to_owned(),
-        Default::Value("false") => "off".to_owned(),
-        Default::Value(value) => value.to_owned(),
-        Default::Same(other) => format!("as --{}", other.spec().long),
-        Default::EnvoyUser { and } => {
+        DefaultValue::Required => "required".to_owned(),
+        DefaultValue::Value("") => "none".to_owned(),
+        DefaultValue::Value("false") => "off".to_owned(),
+        DefaultValue::Value(value) => value.to_owned(),
+        DefaultValue::Same(other) => format!("as --{}", other.spec().long),
+        DefaultValue::EnvoyUser { and } => {
             let more: String = and.iter().map(|id| format!(",{id}")).collect();
             format!("that of $ENVOY_USER, else 1337{more}")
         }

@@ -29,7 +29,7 @@ pub struct Profile {
     pub called: &'static str,
     /// The options it has. One that is not listed is bad input on the command line, and is not
     /// looked for anywhere else.
-    pub options: &'static [(Opt, Default)],
+    pub options: &'static [(Opt, DefaultValue)],
     /// Whether an address alone or with a netmask may stand for a CIDR: iptables takes it, Istio's
     /// program does not.
     pub bare_addresses: bool,
@@ -40,7 +40,7 @@ pub struct Profile {
 
 impl Profile {
     /// The default of `opt`, or `None` if the mesh has no such option.
-    pub fn default_of(&self, opt: Opt) -> Option<Default> {
+    pub fn default_of(&self, opt: Opt) -> Option<DefaultValue> {
         self.options
             .iter()
             .find(|(o, _)| *o == opt)
@@ -50,7 +50,7 @@ impl Profile {
 
 /// What holds when an option is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum DefaultValue {
     /// It must be given.
     Required,
     /// This value, read as if it had been typed.

@@ -2,7 +2,9 @@
 
 use super::facts::{self, Host};
 use super::values::{self, BadItem};
-use super::{Config, ConfigError, Default, Dns, Given, Opt, Options, Origin, Profile, Selection};
+use super::{
+    Config, ConfigError, DefaultValue, Dns, Given, Opt, Options, Origin, Profile, Selection,
+};
 use super::{resolv_conf, sources};
 use ipnet::{IpNet, Ipv4Net};
 use std::path::{Path, PathBuf};
@@ -123,10 +125,10 @@ impl Resolver<'_> {
             return Ok(given.clone());
         }
         let default = match self.profile.default_of(opt) {
-            Some(Default::Value(text)) => text,
-            Some(Default::Same(other)) => return self.given(other),
-            Some(Default::Required) => return Err(self.required(opt)),
-            Some(Default::EnvoyUser { .. }) => "",
+            Some(DefaultValue::Value(text)) => text,
+            Some(DefaultValue::Same(other)) => return self.given(other),
+            Some(DefaultValue::Required) => return Err(self.required(opt)),
+            Some(DefaultValue::EnvoyUser { .. }) => "",
             // A mesh with one port for everything.
             None if opt == Opt::InboundCapturePort => return self.given(Opt::ProxyPort),
             None => unused(opt),
@@ -186,7 +188,7 @@ impl Resolver<'_> {
         let uids = self.list(Opt::ProxyUid, |t| self.uid(t))?;
         match self.profile.default_of(Opt::ProxyUid) {
             _ if !uids.is_empty() => Ok(uids),
-            Some(Default::EnvoyUser { and }) => {
+            Some(DefaultValue::EnvoyUser { and }) => {
                 let user = facts::look_up(self.host, PASSWD, &self.envoy_user);
                 let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
                 uids.extend(and);
@@ -230,7 +232,7 @@ impl Resolver<'_> {
     /// An empty list means the default where that is "all", as in prepare_proxy.sh.
     fn outbound_cidrs(&self) -> Result<Selection<IpNet>, ConfigError> {
         let cidrs = self.selection(Opt::OutboundCidrs, self.cidr())?;
-        let all = self.profile.default_of(Opt::OutboundCidrs) == Some(Default::Value("*"));
+        let all = self.profile.default_of(Opt::OutboundCidrs) == Some(DefaultValue::Value("*"));
         Ok(if all && cidrs.is_none() {
             Selection::All
         } else {

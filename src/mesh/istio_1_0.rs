@@ -8,7 +8,7 @@ use super::shared::{
     Capture, INBOUND, OUTPUT, REDIRECT, bypass_cidrs, established, inbound, policy_routes,
     redirect_cidrs, redirects, tcp, tproxy_captures, tproxy_targets,
 };
-use crate::config::{Config, Default, Opt, Profile, Selection};
+use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Interface, Match, Owner, Protocol, RejectWith, Routing,
     Rule, Ruleset, Table, TableName, Target,
@@ -22,18 +22,18 @@ pub static MESH: Mesh = Mesh {
         name: "istio-1.0",
         called: "istio-iptables.sh",
         options: &[
-            (Opt::ProxyPort, Default::Value("15001")),
-            (Opt::ProxyUid, Default::EnvoyUser { and: &[0] }),
-            (Opt::ProxyGid, Default::Same(Opt::ProxyUid)),
-            (Opt::OutboundCidrs, Default::Value("")),
-            (Opt::OutboundExcludeCidrs, Default::Value("")),
-            (Opt::InboundPorts, Default::Value("")),
-            (Opt::InboundExcludePorts, Default::Value("")),
-            (Opt::InboundCapturePort, Default::Same(Opt::ProxyPort)),
-            (Opt::EnableInboundIpv6, Default::Value("false")),
-            (Opt::Mode, Default::Value("REDIRECT")),
-            (Opt::TproxyMark, Default::Value("1337")),
-            (Opt::TproxyRouteTable, Default::Value("133")),
+            (Opt::ProxyPort, DefaultValue::Value("15001")),
+            (Opt::ProxyUid, DefaultValue::EnvoyUser { and: &[0] }),
+            (Opt::ProxyGid, DefaultValue::Same(Opt::ProxyUid)),
+            (Opt::OutboundCidrs, DefaultValue::Value("")),
+            (Opt::OutboundExcludeCidrs, DefaultValue::Value("")),
+            (Opt::InboundPorts, DefaultValue::Value("")),
+            (Opt::InboundExcludePorts, DefaultValue::Value("")),
+            (Opt::InboundCapturePort, DefaultValue::Same(Opt::ProxyPort)),
+            (Opt::EnableInboundIpv6, DefaultValue::Value("false")),
+            (Opt::Mode, DefaultValue::Value("REDIRECT")),
+            (Opt::TproxyMark, DefaultValue::Value("1337")),
+            (Opt::TproxyRouteTable, DefaultValue::Value("133")),
         ],
         bare_addresses: true,
         env_files: &[

@@ -5,7 +5,7 @@
 
 use super::Mesh;
 use super::shared::{OUTPUT, REDIRECT, redirect_cidrs};
-use crate::config::{Config, Default, Opt, Profile, Selection};
+use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
 use crate::ruleset::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, Routing, Ruleset, Table,
     TableName, Target,
@@ -16,10 +16,10 @@ pub static MESH: Mesh = Mesh {
         name: "nginmesh",
         called: "prepare_proxy.sh",
         options: &[
-            (Opt::ProxyPort, Default::Required),
-            (Opt::ProxyUid, Default::Required),
-            (Opt::OutboundCidrs, Default::Value("*")),
-            (Opt::DualStack, Default::Value("false")),
+            (Opt::ProxyPort, DefaultValue::Required),
+            (Opt::ProxyUid, DefaultValue::Required),
+            (Opt::OutboundCidrs, DefaultValue::Value("*")),
+            (Opt::DualStack, DefaultValue::Value("false")),
         ],
         bare_addresses: true,
         env_files: &[],
