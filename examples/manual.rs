@@ -18,5 +18,8 @@ fn main() -> io::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "prepare-proxy", &directory)?;
     }
+    for drop_in in prepare_proxy::cli::drop_ins() {
+        clap_mangen::generate_to(drop_in, &directory)?;
+    }
     Ok(())
 }

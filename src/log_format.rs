@@ -1,5 +1,6 @@
 //! Messages on standard error: one line each, for people or as JSON.
 
+use clap::ValueEnum;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 use serde_json::json;
@@ -7,7 +8,7 @@ use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How messages are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// `prepare-proxy: message`, in colour on a terminal.
     #[default]
@@ -17,13 +18,6 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    pub fn named(name: &str) -> Self {
-        match name {
-            "json" => LogFormat::Json,
-            _ => LogFormat::Text,
-        }
-    }
-
     /// Starts logging; $RUST_LOG overrules `level`.
     pub fn start(self, level: LevelFilter) {
         let write = match self {

@@ -25,8 +25,8 @@ use thiserror::Error;
 #[derive(Debug)]
 pub struct Profile {
     pub name: &'static str,
-    /// The name of the program that it replaces; called by that name, we are that mesh.
-    pub called: &'static str,
+    /// The names of the programs that it replaces; called by one of them, we are that mesh.
+    pub called: &'static [&'static str],
     /// The options it has. One that is not listed is bad input on the command line, and is not
     /// looked for anywhere else.
     pub options: &'static [(Opt, DefaultValue)],

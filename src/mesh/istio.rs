@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub static MESH: Mesh = Mesh {
     profile: Profile {
         name: "istio",
-        called: "istio-iptables",
+        called: &["istio-iptables"],
         options: &[
             (Opt::ProxyPort, DefaultValue::Value("15001")),
             (Opt::ProxyUid, DefaultValue::EnvoyUser { and: &[] }),

@@ -20,7 +20,7 @@ use std::net::Ipv6Addr;
 pub static MESH: Mesh = Mesh {
     profile: Profile {
         name: "istio-1.0",
-        called: "istio-iptables.sh",
+        called: &["istio-iptables.sh"],
         options: &[
             (Opt::ProxyPort, DefaultValue::Value("15001")),
             (Opt::ProxyUid, DefaultValue::EnvoyUser { and: &[0] }),

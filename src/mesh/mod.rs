@@ -7,6 +7,7 @@ mod istio_1_0;
 mod nginmesh;
 mod shared;
 
+pub use istio::MESH as ISTIO;
 pub use shared::INBOUND;
 
 use crate::config::{Config, Opt, Profile};
@@ -38,9 +39,11 @@ impl Mesh {
         MESHES.into_iter().find(|m| m.profile.name == name)
     }
 
-    /// The mesh whose tool is called `program`.
+    /// The mesh one of whose tools is called `program`.
     pub fn replacing(program: &str) -> Option<&'static Mesh> {
-        MESHES.into_iter().find(|m| m.profile.called == program)
+        MESHES
+            .into_iter()
+            .find(|m| m.profile.called.contains(&program))
     }
 
     /// The names of the meshes that have `opt`.

@@ -14,7 +14,7 @@ use crate::ruleset::{
 pub static MESH: Mesh = Mesh {
     profile: Profile {
         name: "nginmesh",
-        called: "prepare_proxy.sh",
+        called: &["prepare_proxy.sh"],
         options: &[
             (Opt::ProxyPort, DefaultValue::Required),
             (Opt::ProxyUid, DefaultValue::Required),

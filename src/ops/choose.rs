@@ -4,6 +4,7 @@ use super::plan::plan;
 use super::turn;
 use crate::backend::{Backend, BackendError, Store, netlink};
 use crate::ruleset::Ruleset;
+use clap::ValueEnum;
 
 #[cfg(feature = "iptables")]
 use crate::backend::iptables::{Iptables, Variant, legacy_tables_in_use};
@@ -13,7 +14,7 @@ use crate::ruleset::{Family, TableName};
 use caps::{CapSet, Capability};
 
 /// What `--backend` can say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
     #[default]
     Auto,
@@ -35,25 +36,6 @@ pub struct Candidate {
 }
 
 impl Choice {
-    /// Every name, in the order of the help.
-    pub const ALL: &[(&'static str, Choice)] = &[
-        ("auto", Choice::Auto),
-        ("netlink", Choice::Netlink),
-        ("nftables", Choice::Nftables),
-        #[cfg(feature = "iptables")]
-        ("iptables-nft", Choice::IptablesNft),
-        #[cfg(feature = "iptables")]
-        ("iptables-legacy", Choice::IptablesLegacy),
-    ];
-
-    /// The choice called `name`.
-    pub fn named(name: &str) -> Option<Choice> {
-        Choice::ALL
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, c)| *c)
-    }
-
     /// The backends to try, the best first; the next one only counts if the kernel or the machine
     /// lacks what the one before it needs.
     pub fn candidates(self) -> Vec<Candidate> {

@@ -3,9 +3,10 @@
 use super::plan::plan;
 use crate::backend::{iptables, netlink};
 use crate::ruleset::{Family, Live, Ruleset};
+use clap::ValueEnum;
 
 /// How a dry run is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For `iptables-restore --noflush`, and a part for `ip6tables-restore` behind it.
     #[default]
@@ -16,24 +17,6 @@ pub enum Format {
     Nft,
     /// The ruleset as JSON, see docs/json.md.
     Json,
-}
-
-impl Format {
-    /// Every name, in the order of the help.
-    pub const ALL: [(&'static str, Format); 4] = [
-        ("restore", Format::Restore),
-        ("commands", Format::Commands),
-        ("nft", Format::Nft),
-        ("json", Format::Json),
-    ];
-
-    /// The format called `name`.
-    pub fn named(name: &str) -> Option<Format> {
-        Format::ALL
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, f)| *f)
-    }
 }
 
 /// The whole output for `wanted`, with a newline at its end.

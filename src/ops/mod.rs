@@ -22,6 +22,7 @@ use crate::exit::Exit;
 use crate::mesh::{MESHES, Mesh};
 use crate::ruleset::Ruleset;
 use caps::{CapSet, Capability};
+use clap::Subcommand;
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
 use std::fs::File;
@@ -29,16 +30,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to do. The doc lines are the help; options of one action alone are a struct that derives
+/// [`clap::Args`], in its variant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
 pub enum Action {
-    /// Install the rules, or nothing where they are in place.
+    /// Install the rules, or nothing if they are in place; what is done without ACTION
+    #[default]
     Apply,
-    /// Remove all that is ours, whatever installed it.
+    /// Remove all rules of a mesh, whatever installed them
     Clean,
-    /// Show what an apply would change.
+    /// Show what an apply would change: 0 nothing, 1 something, 2 cannot tell
     Diff,
-    /// Check the options and leave the rules as they are.
+    /// Check the options and leave the rules as they are; only drop-ins ask for it.
+    #[command(skip)]
     Check,
 }
 

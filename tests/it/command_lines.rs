@@ -167,6 +167,11 @@ fn each_name_stands_for_its_mesh() {
         ("istio-iptables", "istio-iptables -u 1337", "--dport 15008"),
         (
             "prepare-proxy",
+            "--format nft istio-iptables -u 1337",
+            "table ip prepare-proxy-nat",
+        ),
+        (
+            "prepare-proxy",
             "-p 15001 -u 1337",
             "-A PREROUTING -m comment",
         ),

@@ -4,17 +4,15 @@
 //! variable too (`--skip-rule-apply`, `SKIP_RULE_APPLY`). Flags about things that `apply` does
 //! anyway are taken and change nothing.
 
-use super::{Cli, invalid, option, options, switch};
+use super::mesh_options::{self, switch};
+use super::{Cli, invalid};
 use crate::config::{Host, Opt, SPECS, Spec, parse_port, parse_switch};
 use crate::log_format::LogFormat;
 use crate::mesh::Mesh;
 use crate::ops::{Action, Choice};
-use clap::{Arg, ArgMatches, Command, Error};
+use clap::{Arg, ArgMatches, Command, Error, ValueEnum};
 use log::LevelFilter;
 use std::path::PathBuf;
-
-/// The subcommand, and the program that it replaces.
-pub const NAME: &str = "istio-iptables";
 
 const HEADING: &str = "istio-iptables";
 
@@ -49,7 +47,8 @@ const LOG: [&str; 4] = [
     "log_stacktrace_level",
 ];
 
-pub fn command() -> Command {
+/// Istio's flags.
+pub fn command(command: Command) -> Command {
     let value = |name: &'static str, value: &'static str, help: &'static str| {
         let arg = Arg::new(name).long(name).value_name(value).help(help);
         arg.help_heading(HEADING)
@@ -67,11 +66,10 @@ pub fn command() -> Command {
     });
     let as_json = Arg::new("log_as_json").long("log_as_json");
     let as_json = switch(as_json.help("As --log-format json")).help_heading(HEADING);
-    Command::new(NAME)
+    let istio = ["istio"];
+    command
         .about("The same as Istio's program of that name: apply --mesh istio, with its flags")
-        .max_term_width(100)
-        .args_override_self(true)
-        .args(specs().map(|(spec, name)| option(spec, name, &["istio"])))
+        .args(specs().map(|(spec, name)| mesh_options::arg(spec, name, &istio)))
         .args(switches)
         .args(VALUES.map(|(name, shown, help)| value(name, shown, help)))
         .args(LOG.map(log))
@@ -87,17 +85,13 @@ fn specs() -> impl Iterator<Item = (&'static Spec, &'static str)> {
     flags.map(|spec| (spec, spec.alias.unwrap_or(spec.long)))
 }
 
-/// What the subcommand's line says, on top of what was said before it.
+/// What the flags ask for, on top of what was said before the tool's name.
 pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, Error> {
     let line = Line { matches, host };
     let mut cli = before;
     let invocation = &mut cli.invocation;
-    invocation.options = options(matches, specs());
-    if line.on("cleanup-only")? {
-        invocation.action = Action::Clean;
-    } else if line.on("skip-rule-apply")? {
-        invocation.action = Action::Check;
-    }
+    invocation.options = mesh_options::read(matches, specs());
+    invocation.action = line.action()?;
     invocation.validate = line.on("run-validation")?;
     invocation.dry_run |= line.on("dry-run")?;
     if let Some(backend) = line.backend()? {
@@ -119,7 +113,7 @@ pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, E
     Ok(cli)
 }
 
-/// The subcommand's flags and their variables.
+/// The flags and their variables.
 struct Line<'a> {
     matches: &'a ArgMatches,
     host: &'a dyn Host,
@@ -148,12 +142,22 @@ impl Line<'_> {
         }
     }
 
+    fn action(&self) -> Result<Action, Error> {
+        Ok(
+            match (self.on("cleanup-only")?, self.on("skip-rule-apply")?) {
+                (true, _) => Action::Clean,
+                (false, true) => Action::Check,
+                (false, false) => Action::Apply,
+            },
+        )
+    }
+
     fn backend(&self) -> Result<Option<Choice>, Error> {
         let flag = "--force-iptables-binary";
         let variant = self.value("force-iptables-binary")?;
         let name = match (variant.as_deref(), self.on("native-nftables")?) {
             (None, false) => return Ok(None),
-            (None, true) => "nftables",
+            (None, true) => return Ok(Some(Choice::Nftables)),
             (Some(_), true) => return Err(invalid(flag, "excludes --native-nftables")),
             (Some("nft"), _) => "iptables-nft",
             (Some("legacy"), _) => "iptables-legacy",
@@ -161,9 +165,11 @@ impl Line<'_> {
                 return Err(invalid(flag, format!("\"{other}\" is not legacy or nft")));
             }
         };
-        let missing = format!("this program was built without the backend {name}");
-        let choice = Choice::named(name).ok_or_else(|| invalid("--backend", missing))?;
-        Ok(Some(choice))
+        let choice = Choice::from_str(name, false);
+        choice.map(Some).map_err(|_| {
+            let problem = format!("this program was built without the backend {name}");
+            invalid("--force-iptables-binary", problem)
+        })
     }
 
     /// Checks what the live probe would have used.

@@ -1,0 +1,108 @@
+//! Command lines of tools that this program stands in for, exactly as those tools have them: one
+//! file and one row each.
+//!
+//! Such a line is read when the program is called by one of the tool's names, or behind one of them
+//! as a word: `prepare-proxy istio-iptables …`. Before that word only general options may stand:
+//! those of the mesh belong to the tool's line, which would not see them there.
+
+use super::{Cli, Line, invalid, istio_iptables, program};
+use crate::config::{Host, Options};
+use crate::mesh::{self, Mesh};
+use clap::{ArgMatches, Command, Error};
+use std::ffi::OsString;
+
+/// One tool's command line.
+pub struct DropIn {
+    /// Whose rules the tool writes. The names that it is called by are the mesh's
+    /// [`called`](crate::config::Profile::called), the first one is shown.
+    pub mesh: &'static Mesh,
+    /// Its flags; name and version are set here.
+    pub command: fn(Command) -> Command,
+    /// What the flags ask for, on top of what was said before the tool's name.
+    pub read: fn(Cli, &ArgMatches, &dyn Host) -> Result<Cli, Error>,
+}
+
+/// Every tool with a command line of its own.
+pub static DROP_INS: [DropIn; 1] = [DropIn {
+    mesh: &mesh::ISTIO,
+    command: istio_iptables::command,
+    read: istio_iptables::read,
+}];
+
+/// A drop-in that was called.
+pub struct Call<'a> {
+    drop_in: &'static DropIn,
+    /// As it was called: for the usage.
+    name: String,
+    /// What stands before the tool's name.
+    before: (Line, Options),
+    flags: &'a [OsString],
+}
+
+impl<'a> Call<'a> {
+    /// The drop-in that these arguments call, if they call one: by the program's name, or by the
+    /// first word that is one of its names and is not the value of an option.
+    pub fn find(args: &'a [OsString]) -> Option<Self> {
+        let by_name = program(args.first()).and_then(named);
+        let words = args.iter().enumerate().skip(1);
+        let mut by_word = words.filter_map(|(at, word)| {
+            let drop_in = named(word.to_str()?)?;
+            Some((drop_in, at, Line::read(&args[..at]).ok()?))
+        });
+        let (drop_in, at, before) = match by_word.next() {
+            Some(call) => call,
+            None => (by_name?, 0, Line::read(&args[..1]).ok()?),
+        };
+        let name = drop_in.mesh.profile.called[0];
+        Some(Call {
+            drop_in,
+            name: match by_name {
+                Some(_) => name.to_owned(),
+                None => format!("prepare-proxy {name}"),
+            },
+            before,
+            flags: &args[at + 1..],
+        })
+    }
+
+    /// Reads the whole line. Before the tool's name nothing may stand that belongs to its flags.
+    pub fn read(self, host: &dyn Host) -> Result<Cli, Error> {
+        let (line, options) = self.before;
+        if let Some(surplus) = surplus(&line, &options) {
+            let problem = format!(
+                "cannot stand before {}, whose flags come behind it",
+                self.drop_in.mesh.profile.called[0]
+            );
+            return Err(invalid(&surplus, problem));
+        }
+        let command = self.drop_in.command().no_binary_name(true);
+        let command = command.bin_name(self.name);
+        let matches = command.try_get_matches_from(self.flags)?;
+        let before = line.cli(self.drop_in.mesh, options);
+        (self.drop_in.read)(before, &matches, host)
+    }
+}
+
+/// What is said before a tool's name and does not belong there.
+fn surplus(line: &Line, options: &Options) -> Option<String> {
+    let mesh = line.general.mesh.map(|_| "--mesh".to_owned());
+    let action = line.action.as_ref().map(|_| "an action".to_owned());
+    let option = || options.iter().next().map(ToString::to_string);
+    mesh.or(action).or_else(option)
+}
+
+fn named(name: &str) -> Option<&'static DropIn> {
+    let called = |d: &&DropIn| d.mesh.profile.called.contains(&name);
+    DROP_INS.iter().find(called)
+}
+
+impl DropIn {
+    /// The whole command line, for help, man page and completions.
+    pub fn command(&self) -> Command {
+        let command = Command::new(self.mesh.profile.called[0])
+            .version(env!("CARGO_PKG_VERSION"))
+            .max_term_width(100)
+            .args_override_self(true);
+        (self.command)(command)
+    }
+}
