@@ -1,15 +1,17 @@
 //! Conversations with the kernel over netlink(7): `wire` (bytes), [`Socket`], [`Connection`]
-//! (questions and answers), [`Error`]. What is said is up to those who speak: nf_tables' backends
-//! and `routing`.
+//! (questions and answers), [`Subscription`] (what is told unasked), [`Error`]. What is said is up to
+//! those who speak: nf_tables' backends and `routing`.
 
 mod connection;
 mod error;
 mod socket;
+mod subscription;
 mod wire;
 
 pub use connection::Connection;
 pub use error::{Error, Nack};
 pub use socket::{Socket, Transport};
+pub use subscription::{Arrived, Subscription};
 pub use wire::{AttributeTable, Attributes, Malformed, Message, Writer, u32_ne};
 
 use nix::libc;

@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 use nix::{setsockopt_impl, sockopt_impl};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The two ways that datagrams go. The kernel answers before `send` returns, so that `receive`
 /// never waits.
@@ -32,6 +32,14 @@ sockopt_impl!(
     libc::SOL_NETLINK,
     libc::NETLINK_EXT_ACK,
     bool
+);
+sockopt_impl!(
+    /// Notifications of this group arrive too.
+    AddMembership,
+    SetOnly,
+    libc::SOL_NETLINK,
+    libc::NETLINK_ADD_MEMBERSHIP,
+    u32
 );
 sockopt_impl!(
     /// Replies do not repeat the request.
@@ -67,6 +75,26 @@ impl Socket {
             }
         }
         Ok(Socket(socket))
+    }
+
+    /// Joins a multicast group by its number: its notifications arrive from now on.
+    pub fn join(&self, group: u32) -> io::Result<()> {
+        Ok(setsockopt(&self.0, AddMembership, &group)?)
+    }
+
+    /// Makes room for so many bytes that have arrived and are not received yet, or for as many as
+    /// net.core.rmem_max allows where more is not permitted.
+    pub fn queue(&self, bytes: usize) -> io::Result<()> {
+        match setsockopt(&self.0, sockopt::RcvBufForce, &bytes) {
+            Err(Errno::EPERM) => Ok(setsockopt(&self.0, sockopt::RcvBuf, &bytes)?),
+            result => Ok(result?),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -271,7 +271,7 @@ fn write_address(w: &mut Writer, address: IpNet) {
 }
 
 /// `AF_INET` or `AF_INET6`.
-fn number_of(family: Family) -> u8 {
+pub fn number_of(family: Family) -> u8 {
     match family {
         Family::V4 => 2,
         Family::V6 => 10,

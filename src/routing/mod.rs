@@ -5,6 +5,9 @@
 //! library of all of rtnetlink would make the program half a megabyte larger.
 
 mod message;
+mod monitor;
+
+pub use monitor::{Event, Monitor};
 
 use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};
 use crate::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};

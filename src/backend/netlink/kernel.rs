@@ -83,7 +83,7 @@ impl<T: Transport> Kernel<T> {
 }
 
 /// The family and the attributes of an nf_tables message.
-fn body(message: Message<'_>) -> Result<(u8, &[u8]), Malformed> {
+pub fn body(message: Message<'_>) -> Result<(u8, &[u8]), Malformed> {
     match message.payload {
         [family, _, _, _, attributes @ ..] => Ok((*family, attributes)),
         _ => Err(Malformed),
