@@ -38,10 +38,10 @@ make_rust_image() {
 
 # build_image TARGET NAME [ARGUMENT...]: an empty target is the Dockerfile's own default.
 build_image() {
-    local target=$1 name=$2 registry=${CARGO_HOME:-$HOME/.cargo}/registry
+    local target=$1 name=$2
     shift 2
     buildah bud --isolation chroot --pull-never --layers ${target:+--target "$target"} -t "$name" \
-        -v "$(rustc --print sysroot):/usr/local/rust:ro" -v "$registry:/usr/local/cargo/registry:O" \
+        -v "$(rustc --print sysroot):/usr/local/rust:ro" -v "$cargo_home/registry:/usr/local/cargo/registry:O" \
         --build-arg "VERSION=$version" "$@" "$top" >"$work/build.log" 2>&1 ||
         die "building $name: $(tail -n 20 "$work/build.log")"
 }

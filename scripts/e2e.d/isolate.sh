@@ -49,7 +49,7 @@ host_state() {
     nft list ruleset
     cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding
     sort /proc/self/mounts
-    ls -A /run/netns /run/systemd/nspawn /var/lib/machines 2>/dev/null || true
+    find /run/netns /run/systemd/nspawn /var/lib/machines -mindepth 1 -maxdepth 1 2>/dev/null || true
     find /sys/fs/cgroup -name "prepare-proxy-e2e-$$"
 }
 

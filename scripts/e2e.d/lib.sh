@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What every part of scripts/e2e shares. $work is where everything it makes lives.
+# What every part of scripts/e2e shares, after need_rust. $work is where everything it makes lives.
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 top=$PWD
-work=$top/target/e2e
-mkdir -p "$work"
+work=$target_dir/e2e
+as_builder mkdir -p "$work"
 
 rust_image=localhost/rust:1-slim-bookworm
 debian_image=localhost/debian:bookworm-slim
