@@ -4,6 +4,7 @@ use crate::backend::BackendError;
 use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::routing::RoutingError;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -69,6 +70,11 @@ impl Error {
             Error::NoNetAdmin
             | Error::Backend(BackendError::NotPermitted { .. } | BackendError::NoRawSocket)
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,
+            Error::Backend(BackendError::LegacyUnknown { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                Exit::NotPermitted
+            }
             Error::Namespace {
                 source: nix::Error::EPERM,
                 ..

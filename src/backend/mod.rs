@@ -67,6 +67,16 @@ pub enum BackendError {
     )]
     NoRawSocket,
 
+    /// Whether there are rules of iptables-legacy, that is.
+    #[error(
+        "whether iptables-legacy has rules here cannot be told: {path} cannot be read: {source} (only root and \
+         CAP_DAC_READ_SEARCH can, and where there is no /proc nobody)"
+    )]
+    LegacyUnknown {
+        path: &'static str,
+        source: io::Error,
+    },
+
     /// The kernel has no such thing, as opposed to not permitting it.
     #[error("{doing}: {feature}")]
     Missing { doing: String, feature: Feature },
@@ -83,11 +93,11 @@ pub enum BackendError {
     #[error("{doing}: somebody else changed the rules at the same time")]
     Interrupted { doing: String },
 
-    /// A program is not there or cannot be run.
-    #[error("{program} cannot be run: {source}")]
-    Program { program: String, source: io::Error },
+    /// A program is neither in $PATH nor in the system's directories.
+    #[error("there is no program {0}")]
+    NoProgram(String),
 
-    /// The conversation with the kernel or the program broke down.
+    /// The conversation with the kernel or the program broke down, or never began.
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
 }
@@ -97,6 +107,8 @@ pub enum BackendError {
 pub enum Feature {
     /// nf_tables itself (CONFIG_NF_TABLES).
     NfTables,
+    /// Rules of iptables-legacy: in this network namespace there never were any.
+    LegacyTables,
     /// An x_tables match or target, by its name (`owner`, `REDIRECT`…), or nft_compat under it.
     Xt(String),
     /// A kind of nf_tables expression or chain, by its name.
@@ -107,6 +119,7 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Feature::NfTables => f.write_str("this kernel has no nf_tables"),
+            Feature::LegacyTables => f.write_str("there are no tables of iptables-legacy here"),
             Feature::Xt(name) => write!(f, "this kernel has no xt extension \"{name}\""),
             Feature::Nft(name) => write!(f, "this kernel's nf_tables has no \"{name}\""),
         }

@@ -1,6 +1,6 @@
 //! `apply` and `clean`: read, compare, and commit only what differs, until nothing does.
 
-use super::choose::{Choice, is_absence, stores_besides};
+use super::choose::{Choice, is_absence, is_out_of_reach, stores_besides};
 use super::plan::plan;
 use super::turn::{self, Patience, Turn};
 use crate::backend::{Backend, BackendError, Feature, Store};
@@ -152,12 +152,12 @@ impl Run {
         let mut anything = false;
         for open in stores_besides(keep) {
             let mut backend = match open() {
-                Err(e @ BackendError::Program { .. }) => {
+                Err(e @ BackendError::NoProgram(_)) => {
                     log::warn!("rules there may be left: {e}");
                     continue;
                 }
                 // Enough for an apply, but not to say that everything is clean.
-                Err(e @ BackendError::NoRawSocket) if keep.is_some() => {
+                Err(e) if keep.is_some() && is_out_of_reach(&e) => {
                     log::warn!("rules there may be left: {e}");
                     continue;
                 }
@@ -175,7 +175,7 @@ impl Run {
     /// Writes the rules with the first backend that can.
     fn write<'w>(&mut self, wanted: &'w Ruleset, choice: Choice) -> Result<Written<'w>, Error> {
         let mut last = Error::NoBackend;
-        for candidate in choice.candidates() {
+        for candidate in choice.candidates()? {
             let installed = (candidate.open)().map_err(Error::from).and_then(|backend| {
                 log::debug!("backend {}: {}", backend.name(), candidate.reason);
                 self.install(backend, wanted)

@@ -7,6 +7,8 @@ use crate::ruleset::Ruleset;
 use clap::ValueEnum;
 
 #[cfg(feature = "iptables")]
+use crate::backend::Feature;
+#[cfg(feature = "iptables")]
 use crate::backend::iptables::{Iptables, Variant, legacy_tables_in_use};
 #[cfg(feature = "iptables")]
 use crate::ruleset::{Family, TableName};
@@ -37,11 +39,11 @@ pub struct Candidate {
 
 impl Choice {
     /// The backends to try, the best first; the next one only counts if the kernel or the machine
-    /// lacks what the one before it needs.
-    pub fn candidates(self) -> Vec<Candidate> {
+    /// lacks what the one before it needs. An error when it cannot be told where rules are.
+    pub fn candidates(self) -> Result<Vec<Candidate>, BackendError> {
         let chosen = |open| {
             let reason = "chosen with --backend";
-            vec![Candidate { reason, open }]
+            Ok(vec![Candidate { reason, open }])
         };
         match self {
             Choice::Auto => automatic(),
@@ -55,13 +57,13 @@ impl Choice {
     }
 }
 
-fn automatic() -> Vec<Candidate> {
+fn automatic() -> Result<Vec<Candidate>, BackendError> {
     #[cfg(feature = "iptables")]
-    if legacy_nat_has_rules() {
-        return vec![Candidate {
+    if legacy_nat_has_rules()? {
+        return Ok(vec![Candidate {
             reason: "this namespace has iptables-legacy NAT rules",
             open: iptables_legacy,
-        }];
+        }]);
     }
     let stays = is_home(native) && !is_home(xt);
     let settled = stays.then_some(Candidate {
@@ -83,7 +85,7 @@ fn automatic() -> Vec<Candidate> {
             open: iptables_legacy,
         },
     ];
-    settled.into_iter().chain(others).collect()
+    Ok(settled.into_iter().chain(others).collect())
 }
 
 /// Whether rules of ours are in a store: there they stay, as a diff says.
@@ -94,14 +96,16 @@ fn is_home(open: Open) -> bool {
 
 /// A backend for every store but `keep` in which rules of ours can be, however they came there.
 pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
-    let stores: [(Store, Open); 2] = [(Store::Xt, xt), (Store::Native, native)];
-    #[cfg(feature = "iptables")]
-    let legacy = legacy_in_use().then_some((Store::Legacy, iptables_legacy as Open));
-    #[cfg(not(feature = "iptables"))]
-    let legacy = None;
-    let all = stores.into_iter().chain(legacy);
-    all.filter(move |(store, _)| Some(*store) != keep)
-        .map(|(_, open)| open)
+    const STORES: &[(Store, Open)] = &[
+        (Store::Xt, xt),
+        (Store::Native, native),
+        #[cfg(feature = "iptables")]
+        (Store::Legacy, legacy_in_use),
+    ];
+    STORES
+        .iter()
+        .filter(move |(store, _)| Some(*store) != keep)
+        .map(|(_, open)| *open)
 }
 
 /// Whether an error means that the next candidate may do better: something is absent, as opposed to
@@ -109,7 +113,16 @@ pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
 pub fn is_absence(error: &BackendError) -> bool {
     matches!(
         error,
-        BackendError::Missing { .. } | BackendError::Program { .. }
+        BackendError::Missing { .. } | BackendError::NoProgram(_)
+    )
+}
+
+/// Whether an error means that we may not look into legacy tables: not reason enough to leave
+/// others alone.
+pub fn is_out_of_reach(error: &BackendError) -> bool {
+    matches!(
+        error,
+        BackendError::NoRawSocket | BackendError::LegacyUnknown { .. }
     )
 }
 
@@ -136,19 +149,28 @@ fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
     Ok(Box::new(Iptables::find(Variant::Legacy)?))
 }
 
+/// The legacy tables, if this namespace has any.
 #[cfg(feature = "iptables")]
-fn legacy_in_use() -> bool {
-    Family::ALL.into_iter().any(legacy_tables_in_use)
+fn legacy_in_use() -> Result<Box<dyn Backend>, BackendError> {
+    for family in Family::ALL {
+        if legacy_tables_in_use(family)? {
+            return iptables_legacy();
+        }
+    }
+    Err(BackendError::Missing {
+        doing: "looking for rules of iptables-legacy".to_owned(),
+        feature: Feature::LegacyTables,
+    })
 }
 
 /// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones
-/// are, ours go beside them, if the tools are at hand.
+/// are, ours go beside them, if they can be looked at: if not, whoever looks for leftovers says so.
 #[cfg(feature = "iptables")]
-fn legacy_nat_has_rules() -> bool {
-    let live = || Iptables::find(Variant::Legacy)?.read();
-    legacy_in_use()
-        && live().is_ok_and(|live| {
-            let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
-            nat.flat_map(|t| &t.chains).any(|c| !c.rules.is_empty())
-        })
+fn legacy_nat_has_rules() -> Result<bool, BackendError> {
+    let live = match legacy_in_use() {
+        Err(e) if is_absence(&e) || is_out_of_reach(&e) => return Ok(false),
+        legacy => legacy?.read()?,
+    };
+    let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
+    Ok(nat.flat_map(|t| &t.chains).any(|c| !c.rules.is_empty()))
 }

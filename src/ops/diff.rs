@@ -4,7 +4,7 @@ use super::apply::leftovers;
 use super::choose::{Choice, Open, is_absence, stores_besides};
 use super::plan::plan;
 use super::turn;
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendError};
 use crate::error::Error;
 use crate::routing;
 use crate::ruleset::{
@@ -68,9 +68,15 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
     diff.add(backend.name(), &live, &backend.shape(wanted));
     let mut marks = live.tproxy_marks();
     for open in stores_besides(Some(backend.store())) {
-        if let Some((other, live)) = read(open)? {
-            diff.add(other.name(), &live, &Ruleset::default());
-            marks.extend(live.tproxy_marks());
+        match read(open) {
+            // An apply would leave them alone too.
+            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
+            read => {
+                if let Some((other, live)) = read? {
+                    diff.add(other.name(), &live, &Ruleset::default());
+                    marks.extend(live.tproxy_marks());
+                }
+            }
         }
     }
     let found = routing::find()?;
@@ -99,7 +105,7 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
 
 /// The backend that an apply would try first, of those that there are.
 fn target(choice: Choice) -> Result<Opened, Error> {
-    for candidate in choice.candidates() {
+    for candidate in choice.candidates()? {
         if let Some(opened) = read(candidate.open)? {
             return Ok(opened);
         }

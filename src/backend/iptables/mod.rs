@@ -10,6 +10,8 @@ mod parse;
 mod program;
 mod render;
 #[cfg(feature = "iptables")]
+mod run;
+#[cfg(feature = "iptables")]
 mod tool;
 
 #[cfg(feature = "iptables")]

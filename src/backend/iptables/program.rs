@@ -1,10 +1,12 @@
 //! The programs: where they are, what they say of themselves, and how they are run.
 
+use super::run::run;
 use crate::backend::BackendError;
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 /// Which kernel interface the tools speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,72 +36,102 @@ pub struct Version {
     pub number: (u32, u32, u32),
 }
 
+/// How long a program may take to say its version. It has nothing to wait for.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
 /// What the program says of itself, or `None` if it is not there.
 pub fn version(program: &str) -> Result<Option<Version>, BackendError> {
-    let Some(path) = look_up(program) else {
+    let Some(path) = look_up(program)? else {
         return Ok(None);
     };
-    let mut command = Command::new(path);
+    let doing = || {
+        format!(
+            "asking {} for its version, without which its rules can be neither read nor written",
+            path.display()
+        )
+    };
+    let mut command = tool(&path);
     command.arg("--version");
-    let output = feed(command, "").map_err(|source| BackendError::Program {
-        program: program.to_owned(),
-        source,
+    let output = run(command, "", VERSION_LIMIT).map_err(|problem| BackendError::Io {
+        doing: doing(),
+        source: io::Error::other(problem),
     })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(Some(parse_version(&text)))
+    let version = parse_version(&output).ok_or_else(|| BackendError::Refused {
+        doing: doing(),
+        reason: words(&output),
+    })?;
+    Ok(Some(version))
 }
 
-/// Reads `iptables-restore v1.8.9 (nf_tables)`.
-fn parse_version(text: &str) -> Version {
-    let digits = text.split_once(" v").map_or("", |(_, rest)| rest);
+/// Reads `iptables-restore v1.8.9 (nf_tables)`. Before 1.6.2 the program did not know the option,
+/// and was what is now called legacy. Anything else says nothing.
+fn parse_version(output: &Output) -> Option<Version> {
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return stderr.contains("option '--version'").then_some(Version {
+            variant: Variant::Legacy,
+            number: (0, 0, 0),
+        });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, digits) = text.split_once(" v")?;
     let end = digits.find([' ', '\n', '(']).unwrap_or(digits.len());
-    let mut parts = digits[..end].split('.').map(|p| p.parse().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    Version {
+    let mut parts = digits[..end].split('.');
+    let first = parts.next()?.parse().ok()?;
+    let mut next = || parts.next().and_then(|p| p.parse().ok()).unwrap_or(0);
+    Some(Version {
         variant: match text.contains("(nf_tables)") {
             true => Variant::Nft,
             false => Variant::Legacy,
         },
-        number: (next(), next(), next()),
+        number: (first, next(), next()),
+    })
+}
+
+/// Why a program failed, in its own words, on one line.
+pub fn words(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = stderr.lines().filter(|l| !l.trim().is_empty());
+    let said: Vec<&str> = lines.filter(|l| !l.starts_with("Try `")).collect();
+    match said.is_empty() {
+        true => output.status.to_string(),
+        false => said.join("; "),
     }
 }
 
-/// The path of a program. A directory that is relative (or empty, as in a $PATH that is not set)
-/// would be somebody's working directory, and is not looked into.
-pub fn look_up(program: &str) -> Option<PathBuf> {
+/// A program to be started with an environment of its own. Ours is not handed on: who may set some
+/// of it (an env file's writer, say) could make the program load or run what he likes.
+pub fn tool(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", SYSTEM_PATH);
+    command
+}
+
+/// The path of a program, or `None` if no directory has it. A directory that is relative (or empty,
+/// as in a $PATH that is not set) would be somebody's working directory, and is not looked into. One
+/// that cannot be looked into may have it: an error, unless another one has.
+pub fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = OsString::from(SYSTEM_PATH);
     let dirs = std::env::split_paths(&path).chain(std::env::split_paths(&system));
-    dirs.filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(program))
-        .find(|p| p.is_file())
-}
-
-/// The error for a program that is not there.
-pub fn not_found(program: &str) -> BackendError {
-    BackendError::Program {
-        program: program.to_owned(),
-        source: io::ErrorKind::NotFound.into(),
+    let mut unknown = None;
+    for candidate in dirs.filter(|d| d.is_absolute()).map(|d| d.join(program)) {
+        match candidate.metadata() {
+            Ok(found) if found.is_file() => return Ok(Some(candidate)),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(e) => unknown = unknown.or(Some((candidate, e))),
+        }
     }
-}
-
-/// Runs a program to its end, with something to read.
-pub fn feed(mut command: Command, input: &str) -> io::Result<Output> {
-    let mut child = command
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    // A tool that gives up early closes its input; its own words say why, not the broken pipe.
-    let written = child
-        .stdin
-        .take()
-        .map(|mut i| i.write_all(input.as_bytes()));
-    let output = child.wait_with_output()?;
-    match written {
-        Some(Err(e)) if output.status.success() => Err(e),
-        _ => Ok(output),
+    match unknown {
+        None => Ok(None),
+        Some((candidate, source)) => Err(BackendError::Io {
+            doing: format!("looking for {}", candidate.display()),
+            source,
+        }),
     }
 }
 
@@ -107,16 +139,47 @@ pub fn feed(mut command: Command, input: &str) -> io::Result<Output> {
 mod tests {
     use super::*;
 
+    /// What a shell script says to `--version`.
+    fn said(script: &str) -> Option<(Variant, (u32, u32, u32))> {
+        let output = tool(Path::new("/bin/sh")).args(["-c", script]).output();
+        parse_version(&output.unwrap()).map(|v| (v.variant, v.number))
+    }
+
     #[test]
     fn versions_of_all_ages_are_told_apart() {
-        let nft = parse_version("iptables-restore v1.8.9 (nf_tables)\n");
-        assert_eq!((nft.variant, nft.number), (Variant::Nft, (1, 8, 9)));
-        let legacy = parse_version("iptables-restore v1.8.9 (legacy)\n");
-        assert_eq!(
-            (legacy.variant, legacy.number),
-            (Variant::Legacy, (1, 8, 9))
-        );
-        let old = parse_version("iptables-restore v1.6.1\n");
-        assert_eq!((old.variant, old.number), (Variant::Legacy, (1, 6, 1)));
+        for (script, version) in [
+            (
+                "echo 'iptables-restore v1.8.9 (nf_tables)'",
+                (Variant::Nft, (1, 8, 9)),
+            ),
+            (
+                "echo 'iptables-restore v1.8.9 (legacy)'",
+                (Variant::Legacy, (1, 8, 9)),
+            ),
+            (
+                "echo 'iptables-restore v1.6.2'",
+                (Variant::Legacy, (1, 6, 2)),
+            ),
+            (
+                "echo \"iptables-restore: unrecognized option '--version'\" >&2; exit 1",
+                (Variant::Legacy, (0, 0, 0)),
+            ),
+        ] {
+            assert_eq!(said(script), Some(version), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_fails_has_no_version() {
+        for script in [
+            "exit 0",
+            "echo iptables-restore",
+            "echo 'iptables-restore v?'",
+            "echo 'iptables-restore v1.8.9 (legacy)'; exit 1",
+            "echo 'error while loading shared libraries: libxtables.so.12' >&2; exit 127",
+            "kill -9 $$",
+        ] {
+            assert_eq!(said(script), None, "{script}");
+        }
     }
 }

@@ -1,16 +1,24 @@
 //! One variant of the programs as a backend.
 
-use super::program::{Variant, feed, look_up, not_found, version};
+use super::program::{Variant, look_up, tool, version, words};
+use super::run::run;
 use super::{parse_save, restore};
 use crate::backend::{Backend, BackendError, Store};
 use crate::ruleset::{Change, Family, Live};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::AccessFlags;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+use std::time::Duration;
 
 /// How long iptables-legacy may wait for the xtables lock.
 const LOCK_WAIT_SECONDS: &str = "10";
+
+/// How long a tool may take to read or write the rules of one family: the wait for the lock, and
+/// ten times what 100,000 rules took on one processor.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What iptables-legacy says when it has waited in vain.
 const LOCKED: &str = "xtables lock";
@@ -89,22 +97,22 @@ impl Iptables {
                 });
             }
         }
-        Err(BackendError::Program {
-            program: format!("{}-restore", variant.name()),
-            source: io::ErrorKind::NotFound.into(),
-        })
+        Err(BackendError::NoProgram(format!(
+            "{}-restore",
+            variant.name()
+        )))
     }
 
     /// The output of `…-save`, or `None` where the kernel does not have the family.
     fn save(&self, family: Family) -> Result<Option<String>, BackendError> {
         let program = self.program(family, "save");
         let doing = format!("reading {family} rules with {program}");
-        let output = self.run(&program, &[], "")?;
+        let output = self.run(&doing, &program, &[], "")?;
         if output.status.success() {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             return Ok(Some(text));
         }
-        if family == Family::V6 && !Path::new("/proc/net/if_inet6").exists() {
+        if family == Family::V6 && kernel_lacks_ipv6() {
             return Ok(None);
         }
         Err(refused(doing, &output, ""))
@@ -133,7 +141,8 @@ impl Iptables {
         } else {
             &[]
         };
-        let output = self.run(&program, &[&["--noflush"], wait].concat(), text)?;
+        let args = [&["--noflush"], wait].concat();
+        let output = self.run(&doing, &program, &args, text)?;
         if output.status.success() {
             return Ok(());
         }
@@ -148,28 +157,59 @@ impl Iptables {
         format!("{base}{}-{verb}", self.infix)
     }
 
-    fn run(&self, program: &str, args: &[&str], input: &str) -> Result<Output, BackendError> {
-        let path = look_up(program).ok_or_else(|| not_found(program))?;
-        let mut command = Command::new(path);
+    /// Runs one of the programs to its end; `doing` says what for.
+    fn run(
+        &self,
+        doing: &str,
+        program: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<Output, BackendError> {
+        let path = look_up(program)?.ok_or_else(|| BackendError::NoProgram(program.to_owned()))?;
+        let mut command = tool(&path);
         command.args(args);
         if self.variant == Variant::Legacy {
             command.envs(lock_without_a_file().map(|lock| ("XTABLES_LOCKFILE", lock)));
         }
-        feed(command, input).map_err(|source| BackendError::Program {
-            program: program.to_owned(),
-            source,
+        run(command, input, LIMIT).map_err(|problem| BackendError::Io {
+            doing: doing.to_owned(),
+            source: io::Error::other(problem),
         })
     }
 }
 
+/// Whether the kernel was built or booted without IPv6 (`ipv6.disable=1`): then it knows no such
+/// sockets.
+fn kernel_lacks_ipv6() -> bool {
+    let made = socket(
+        AddressFamily::Inet6,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    matches!(made, Err(Errno::EAFNOSUPPORT))
+}
+
 /// Whether iptables-legacy holds tables of this family in this network namespace. The file lists
-/// those that were used; reading it creates none.
-pub fn legacy_tables_in_use(family: Family) -> bool {
-    let path = match family {
-        Family::V4 => "/proc/net/ip_tables_names",
-        Family::V6 => "/proc/net/ip6_tables_names",
+/// those that were used; reading it creates none. It is absent where the kernel has no x_tables.
+/// [`BackendError::LegacyUnknown`] where it cannot be read.
+pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
+    let names = match family {
+        Family::V4 => "/proc/self/net/ip_tables_names",
+        Family::V6 => "/proc/self/net/ip6_tables_names",
     };
-    std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty())
+    let text = std::fs::read_to_string(names).or_else(|e| match e.kind() {
+        // In every network namespace there is this one.
+        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| String::new()),
+        _ => Err(e),
+    });
+    match text {
+        Ok(text) => Ok(!text.trim().is_empty()),
+        Err(source) => Err(BackendError::LegacyUnknown {
+            path: names,
+            source,
+        }),
+    }
 }
 
 /// Something to lock where iptables-legacy cannot make its lock file (a read-only root): the
@@ -181,19 +221,13 @@ fn lock_without_a_file() -> Option<&'static str> {
         true => may(file, AccessFlags::R_OK),
         false => may("/run", AccessFlags::W_OK),
     };
-    let chosen = std::env::var_os("XTABLES_LOCKFILE").is_some();
-    (!usable && !chosen).then_some("/proc/self/ns/net")
+    (!usable).then_some("/proc/self/ns/net")
 }
 
 /// The tool's own words, with the line of our text that they are about.
 fn refused(doing: String, output: &Output, input: &str) -> BackendError {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let mut reason: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
-    reason.retain(|l| !l.starts_with("Try `"));
-    let mut reason = reason.join("; ");
-    if reason.is_empty() {
-        reason = output.status.to_string();
-    }
+    let mut reason = words(output);
     if let Some(line) = line_number(&stderr).and_then(|n| input.lines().nth(n - 1)) {
         reason = format!("{reason} (the line is: {line})");
     }

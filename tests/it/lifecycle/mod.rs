@@ -15,6 +15,7 @@ mod recorded;
 mod restricted_host;
 mod ssh;
 mod syscalls;
+mod tools;
 mod world;
 
 use crate::lab::BACKENDS;

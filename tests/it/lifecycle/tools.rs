@@ -1,0 +1,197 @@
+//! The iptables tools as programs: what they are given, and what it means when one cannot be
+//! started, fails, or does not end. Only one that is not there counts as absent.
+
+use super::world::{SOME, apply, everything, rules, run};
+use crate::lab::{Done, Namespace, Variant, product};
+use prepare_proxy::ruleset::Family;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// The backends that start programs.
+const TOOLS: &[&str] = &["iptables-nft", "iptables-legacy"];
+
+/// A directory for $PATH with one program in it.
+fn directory_with(program: &str, script: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join(program);
+    fs::write(&path, script).expect("a script");
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
+    directory
+}
+
+/// Runs the product with a directory before the others in $PATH.
+fn run_with(namespace: &Namespace, directory: &Path, line: &str) -> Done {
+    let mut command = product();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display());
+    command.env("PATH", path).args(line.split_whitespace());
+    namespace.run(&mut command)
+}
+
+/// Fails unless a run ended with exit 1, said what could not be told and left everything as it was.
+fn refused(namespace: &Namespace, before: &str, done: Done, words: &str) {
+    let done = done.expect(1, words).unwrap();
+    assert!(done.err.contains(words), "{}", done.err);
+    assert!(!done.err.contains("removed"), "{}", done.err);
+    assert_eq!(before, everything(namespace), "{words}");
+}
+
+#[test]
+fn a_tool_gets_nothing_of_our_environment() {
+    for backend in TOOLS {
+        let namespace = Namespace::new();
+        let save = Variant::of(backend).tool(Family::V4, "-save");
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
+        let script = format!(
+            "#!/bin/sh\ntr '\\0' '\\n' </proc/$$/environ >{}\nexec /usr/sbin/{save} \"$@\"\n",
+            log.path().display()
+        );
+        let directory = directory_with(&save, &script);
+        let mut command = product();
+        for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GCONV_PATH"] {
+            command.env(name, "/nowhere/payload.so");
+        }
+        for name in ["XTABLES_LIBDIR", "XTABLES_LOCKFILE", "BASH_ENV", "ENV"] {
+            command.env(name, "/nowhere/payload");
+        }
+        let path = format!("{}:/usr/sbin:/usr/bin", directory.path().display());
+        command.env("PATH", path).args(["--backend", backend]);
+        let done = namespace.run(command.args(SOME.split(' ')));
+        done.expect(0, backend).unwrap();
+        let given = fs::read_to_string(log.path()).expect("the script wrote it");
+        let mut given: Vec<&str> = given.lines().collect();
+        given.sort();
+        let path = "PATH=/usr/sbin:/sbin:/usr/bin:/bin";
+        assert_eq!(given, ["LC_ALL=C", path], "{backend}");
+    }
+}
+
+/// The files of a mesh-expansion VM belong to the proxy's user. What he writes there is options for
+/// root's run, and never more.
+#[test]
+fn a_hostile_cluster_env_runs_nothing() {
+    let marker = tempfile::tempdir().expect("a temporary directory");
+    let ran = marker.path().join("ran");
+    let payload = format!("#!/bin/sh\ntouch {}\n", ran.display());
+    for backend in TOOLS {
+        let restore = Variant::of(backend).tool(Family::V4, "-restore");
+        let directory = directory_with(&restore, &payload);
+        let here = directory.path().display();
+        let file = directory.path().join("cluster.env");
+        let text = format!(
+            "PATH={here}\nLD_PRELOAD={here}/payload.so\nLD_AUDIT={here}/payload.so\nBASH_ENV={here}/{restore}\n\
+             XTABLES_LIBDIR={here}\nPREPARE_PROXY_MESH=nginmesh\nISTIO_SERVICE_CIDR=10.63.240.0/20\n"
+        );
+        for mesh in ["istio-1.0", "istio"] {
+            let namespace = Namespace::new();
+            let line = format!(
+                "--mesh {mesh} --backend {backend} --env-file {}",
+                file.display()
+            );
+            let command = format!("{text}ISTIO_INBOUND_PORTS=80,$(touch {})\n", ran.display());
+            fs::write(&file, command).expect("a file");
+            run(&namespace, &line)
+                .expect(2, "a command for ports")
+                .unwrap();
+            fs::write(&file, &text).expect("a file");
+            let done = run(&namespace, &line).expect(0, &line).unwrap();
+            // What ld.so says of a library that it cannot load would be here.
+            assert!(!done.err.contains("payload"), "{}", done.err);
+            assert!(rules(&namespace).contains("-d 10.63.240.0/20"));
+            assert!(!ran.exists(), "the payload ran");
+        }
+    }
+}
+
+/// The unit must not hand such files to systemd, which would make them the environment of root's
+/// program, and would hang where one is a FIFO.
+#[test]
+fn the_unit_leaves_the_files_of_the_mesh_to_the_program() {
+    let unit = include_str!("../../../deploy/systemd/prepare-proxy.service");
+    let files: Vec<&str> = unit
+        .lines()
+        .filter_map(|l| l.strip_prefix("EnvironmentFile="))
+        .collect();
+    assert_eq!(files, ["-/etc/default/prepare-proxy"]);
+    for key in ["ExecStart=", "ExecReload="] {
+        let line = unit.lines().find(|l| l.starts_with(key)).expect(key);
+        for name in ["cluster.env", "sidecar.env"] {
+            let option = format!(" --env-file -/var/lib/istio/envoy/{name}");
+            assert!(line.contains(&option), "{line}");
+        }
+    }
+}
+
+/// A tool that is there and cannot be started is not a tool that is not there.
+#[test]
+fn without_a_process_to_be_had_nothing_is_said_to_be_clean() {
+    let namespace = Namespace::new();
+    apply(&namespace, "iptables-legacy", SOME).unwrap();
+    let before = everything(&namespace);
+    for line in ["clean", SOME, "diff"] {
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-o", "/dev/null", "-e"]);
+        command.arg("inject=clone,clone3,fork,vfork:error=EAGAIN");
+        command.arg(product().get_program()).args(line.split(' '));
+        if line == "diff" {
+            command.args(SOME.split(' '));
+        }
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin");
+        let mut done = namespace.run(&mut command);
+        if line == "diff" {
+            done = Done {
+                code: Some(done.code.unwrap_or_default() - 1),
+                ..done
+            };
+        }
+        refused(
+            &namespace,
+            &before,
+            done,
+            "cannot be started: Resource temporarily unavailable",
+        );
+    }
+}
+
+#[test]
+fn a_tool_that_fails_is_not_one_that_is_absent() {
+    let namespace = Namespace::new();
+    apply(&namespace, "iptables-legacy", SOME).unwrap();
+    let before = everything(&namespace);
+    for (script, words) in [
+        (
+            "#!/nowhere/interpreter\n",
+            "cannot be started: No such file",
+        ),
+        ("not a program\n", "cannot be started: Exec format error"),
+        ("#!/bin/sh\nexit 127\n", "exit status: 127"),
+        (
+            "#!/bin/sh\necho 'cannot open shared object file' >&2; exit 127\n",
+            "cannot open shared object",
+        ),
+        ("#!/bin/sh\nkill -9 $$\n", "signal: 9"),
+    ] {
+        let directory = directory_with("iptables-legacy-restore", script);
+        for line in ["clean", SOME] {
+            let done = run_with(&namespace, directory.path(), line);
+            refused(&namespace, &before, done, words);
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_never_ends_is_ended() {
+    let namespace = Namespace::new();
+    apply(&namespace, "iptables-legacy", SOME).unwrap();
+    let before = everything(&namespace);
+    let directory = directory_with("iptables-legacy-restore", "#!/bin/sh\nexec sleep 1234\n");
+    let done = run_with(&namespace, directory.path(), "clean");
+    refused(
+        &namespace,
+        &before,
+        done,
+        "had not ended after 10 s, and was killed",
+    );
+}
