@@ -5,15 +5,20 @@
 
 pub mod env_file;
 pub mod facts;
+mod given;
 mod options;
+mod reading;
 pub mod resolv_conf;
 mod resolve;
 mod sources;
 mod values;
 
 pub use facts::Host;
-pub use options::{Given, Opt, Options, Origin, SPECS, Spec};
-pub use values::{Mode, Selection, port as parse_port, switch as parse_switch};
+pub use given::{Given, Options, Origin};
+pub use options::{Opt, SPECS, Spec};
+pub use values::{Selection, port as parse_port, switch as parse_switch};
+
+use values::Mode;
 
 use crate::ruleset::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
@@ -30,6 +35,9 @@ pub struct Profile {
     /// The options it has. One that is not listed is bad input on the command line, and is not
     /// looked for anywhere else.
     pub options: &'static [(Opt, DefaultValue)],
+    /// What holds although there is no option for it: its chains could say something else, and do
+    /// not.
+    pub fixed: &'static [(Opt, DefaultValue)],
     /// Whether an address alone or with a netmask may stand for a CIDR: iptables takes it, Istio's
     /// program does not.
     pub bare_addresses: bool,
@@ -41,11 +49,19 @@ pub struct Profile {
 impl Profile {
     /// The default of `opt`, or `None` if the mesh has no such option.
     pub fn default_of(&self, opt: Opt) -> Option<DefaultValue> {
-        self.options
-            .iter()
-            .find(|(o, _)| *o == opt)
-            .map(|(_, d)| *d)
+        find(self.options, opt)
     }
+
+    /// What holds for `opt`, which is not among the mesh's options, or `None` if its rules know of
+    /// no such thing.
+    pub fn fixed_value_of(&self, opt: Opt) -> Option<DefaultValue> {
+        find(self.fixed, opt)
+    }
+}
+
+fn find(values: &[(Opt, DefaultValue)], opt: Opt) -> Option<DefaultValue> {
+    let found = values.iter().find(|(o, _)| *o == opt);
+    found.map(|(_, value)| *value)
 }
 
 /// What holds when an option is not given.
@@ -70,12 +86,23 @@ pub enum Dns {
     Servers(Vec<IpAddr>),
 }
 
-/// Everything that decides on rules, resolved.
+/// TPROXY: how packets are delivered to the proxy's transparent socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tproxy {
+    /// The packet mark that the policy route looks for; not 0.
+    pub mark: u32,
+    /// The routing table with the route to lo.
+    pub route_table: u32,
+}
+
+/// Everything that decides on rules, resolved. A list that a mesh has no option for is empty, a
+/// switch is off: nothing of the kind is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub proxy_port: u16,
     pub inbound_capture_port: u16,
-    pub inbound_tunnel_port: u16,
+    /// `None` in a mesh without a tunnel.
+    pub inbound_tunnel_port: Option<u16>,
     /// Users and groups whose own traffic is exempt.
     pub proxy_uids: Vec<u32>,
     pub proxy_gids: Vec<u32>,
@@ -89,9 +116,8 @@ pub struct Config {
     pub inbound_ports: Selection<PortRange>,
     pub inbound_exclude_ports: Vec<PortRange>,
     pub enable_inbound_ipv6: bool,
-    pub mode: Mode,
-    pub tproxy_mark: u32,
-    pub tproxy_route_table: u32,
+    /// Whether inbound TCP is handed to the proxy as it is, instead of redirected.
+    pub tproxy: Option<Tproxy>,
     pub exclude_interfaces: Vec<Interface>,
     pub virtual_interfaces: Vec<Interface>,
     pub dns: Option<Dns>,

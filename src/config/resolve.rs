@@ -1,17 +1,14 @@
 //! Options, environment, files and defaults become a [`Config`].
 
 use super::facts::{self, Host};
-use super::values::{self, BadItem};
-use super::{
-    Config, ConfigError, DefaultValue, Dns, Given, Opt, Options, Origin, Profile, Selection,
-};
-use super::{resolv_conf, sources};
-use ipnet::{IpNet, Ipv4Net};
+use super::options::{Typed, typed};
+use super::reading::Reading;
+use super::{Config, ConfigError, DefaultValue, Dns, Given, Mode, Opt, Options, Origin, Profile};
+use super::{Selection, Tproxy, resolv_conf, sources};
+use ipnet::IpNet;
 use std::path::{Path, PathBuf};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
 
 /// How many groups `--owner-groups` takes: one rule asks for all of them, and a rule has room for
 /// so many matches. The limit is istio-iptables'.
@@ -44,7 +41,10 @@ impl Config {
             options: &options,
             envoy_user: sources::envoy_user(&files, host),
             profile,
-            host,
+            names: Reading {
+                host,
+                bare_addresses: profile.bare_addresses,
+            },
         }
         .config()
     }
@@ -75,39 +75,37 @@ struct Resolver<'a> {
     options: &'a Options,
     envoy_user: String,
     profile: &'a Profile,
-    host: &'a dyn Host,
+    names: Reading<'a>,
 }
 
 impl Resolver<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
-        let ipv6 = facts::ipv6(self.host);
+        let ipv6 = facts::ipv6(self.names.host);
         let uids = self.proxy_uids()?;
         let config = Config {
-            proxy_port: self.value(Opt::ProxyPort, values::port)?,
-            inbound_capture_port: self.value(Opt::InboundCapturePort, values::port)?,
-            inbound_tunnel_port: self.value(Opt::InboundTunnelPort, values::port)?,
+            proxy_port: self.value(typed::ProxyPort)?,
+            inbound_capture_port: self.value(typed::InboundCapturePort)?,
+            inbound_tunnel_port: self.any(typed::InboundTunnelPort)?,
             proxy_gids: self.proxy_gids(&uids)?,
             proxy_uids: uids,
             outbound_cidrs: self.outbound_cidrs()?,
-            outbound_exclude_cidrs: self.list(Opt::OutboundExcludeCidrs, self.cidr())?,
-            outbound_ports: self.list(Opt::OutboundPorts, values::port_range)?,
-            outbound_exclude_ports: self.list(Opt::OutboundExcludePorts, values::port_range)?,
+            outbound_exclude_cidrs: self.or_none(typed::OutboundExcludeCidrs)?,
+            outbound_ports: self.or_none(typed::OutboundPorts)?,
+            outbound_exclude_ports: self.or_none(typed::OutboundExcludePorts)?,
             owner_groups: self.owner_groups()?,
-            owner_groups_exclude: self.list(Opt::OwnerGroupsExclude, |t| self.gid(t))?,
-            inbound_ports: self.selection(Opt::InboundPorts, values::port_range)?,
-            inbound_exclude_ports: self.list(Opt::InboundExcludePorts, values::port_range)?,
-            enable_inbound_ipv6: self.value(Opt::EnableInboundIpv6, values::shell_switch)?,
-            mode: self.value(Opt::Mode, values::mode)?,
-            tproxy_mark: self.value(Opt::TproxyMark, values::mark)?,
-            tproxy_route_table: self.value(Opt::TproxyRouteTable, values::route_table)?,
-            exclude_interfaces: self.list(Opt::ExcludeInterfaces, values::interface)?,
-            virtual_interfaces: self.list(Opt::VirtualInterfaces, values::interface)?,
+            owner_groups_exclude: self.or_none(typed::OwnerGroupsExclude)?,
+            inbound_ports: self.value(typed::InboundPorts)?,
+            inbound_exclude_ports: self.or_none(typed::InboundExcludePorts)?,
+            enable_inbound_ipv6: self.or_none(typed::EnableInboundIpv6)?,
+            tproxy: self.tproxy()?,
+            exclude_interfaces: self.or_none(typed::ExcludeInterfaces)?,
+            virtual_interfaces: self.or_none(typed::VirtualInterfaces)?,
             dns: self.dns()?,
-            drop_invalid: self.value(Opt::DropInvalid, values::switch)?,
-            dual_stack: self.value(Opt::DualStack, values::switch)?,
+            drop_invalid: self.or_none(typed::DropInvalid)?,
+            dual_stack: self.or_none(typed::DualStack)?,
             has_ipv6: ipv6.enabled,
             has_global_ipv6: ipv6.global,
-            loopback_cidr: self.value(Opt::LoopbackCidr, loopback)?,
+            loopback_cidr: self.value(typed::LoopbackCidr)?,
         };
         if config.dual_stack && !config.has_ipv6 {
             return Err(ConfigError::NoIpv6);
@@ -118,26 +116,25 @@ impl Resolver<'_> {
         Ok(config)
     }
 
-    /// What was given for `opt`, or the text of its default. An option that the mesh does not have
-    /// gets a harmless value, which the mesh never looks at.
-    fn given(&self, opt: Opt) -> Result<Given, ConfigError> {
+    /// What was given for `opt`, else what holds in this mesh without it; `None` if the mesh knows
+    /// nothing of it.
+    fn given(&self, opt: Opt) -> Result<Option<Given>, ConfigError> {
         if let Some(given) = self.options.get(opt).filter(|given| !given.is_unset()) {
-            return Ok(given.clone());
+            return Ok(Some(given.clone()));
         }
-        let default = match self.profile.default_of(opt) {
+        let holds = self.profile.default_of(opt);
+        let value = match holds.or_else(|| self.profile.fixed_value_of(opt)) {
+            None => return Ok(None),
             Some(DefaultValue::Value(text)) => text,
             Some(DefaultValue::Same(other)) => return self.given(other),
             Some(DefaultValue::Required) => return Err(self.required(opt)),
             Some(DefaultValue::EnvoyUser { .. }) => "",
-            // A mesh with one port for everything.
-            None if opt == Opt::InboundCapturePort => return self.given(Opt::ProxyPort),
-            None => unused(opt),
         };
-        Ok(Given {
+        Ok(Some(Given {
             opt,
-            value: default.to_owned(),
+            value: value.to_owned(),
             origin: Origin::Default,
-        })
+        }))
     }
 
     fn required(&self, opt: Opt) -> ConfigError {
@@ -150,46 +147,34 @@ impl Resolver<'_> {
         }
     }
 
-    fn value<T>(
-        &self,
-        opt: Opt,
-        parse: impl Fn(&str) -> Result<T, BadItem>,
-    ) -> Result<T, ConfigError> {
-        let given = self.given(opt)?;
-        parse(&given.value).map_err(|e| bad_value(&given, e))
+    /// The option's value; `None` if the mesh knows nothing of it.
+    fn any<O: Typed>(&self, _: O) -> Result<Option<O::Value>, ConfigError> {
+        let Some(given) = self.given(O::OPT)? else {
+            return Ok(None);
+        };
+        let value = O::parse(&given.value, &self.names).map_err(|e| bad_value(&given, e))?;
+        Ok(Some(value))
     }
 
-    fn list<T>(
-        &self,
-        opt: Opt,
-        item: impl Fn(&str) -> Result<T, BadItem>,
-    ) -> Result<Vec<T>, ConfigError> {
-        self.value(opt, |text| values::list(text, &item))
+    /// The value of an option that every mesh has or fixes.
+    fn value<O: Typed>(&self, option: O) -> Result<O::Value, ConfigError> {
+        let value = self.any(option)?;
+        Ok(value.unwrap_or_else(|| panic!("{} says nothing of {:?}", self.profile.name, O::OPT)))
     }
 
-    fn selection<T>(
-        &self,
-        opt: Opt,
-        item: impl Fn(&str) -> Result<T, BadItem>,
-    ) -> Result<Selection<T>, ConfigError> {
-        self.value(opt, |text| values::selection(text, &item))
-    }
-
-    fn uid(&self, text: &str) -> Result<u32, BadItem> {
-        values::id(text, "UID", |name| facts::look_up(self.host, PASSWD, name))
-    }
-
-    fn gid(&self, text: &str) -> Result<u32, BadItem> {
-        values::id(text, "GID", |name| facts::look_up(self.host, GROUP, name))
+    /// A list or a switch. A mesh without the option does nothing of the kind: the list is empty,
+    /// the switch is off.
+    fn or_none<O: Typed<Value: Default>>(&self, option: O) -> Result<O::Value, ConfigError> {
+        Ok(self.any(option)?.unwrap_or_default())
     }
 
     /// The list given, or the mesh's default where it is absent or empty.
     fn proxy_uids(&self) -> Result<Vec<u32>, ConfigError> {
-        let uids = self.list(Opt::ProxyUid, |t| self.uid(t))?;
+        let uids = self.value(typed::ProxyUid)?;
         match self.profile.default_of(Opt::ProxyUid) {
             _ if !uids.is_empty() => Ok(uids),
             Some(DefaultValue::EnvoyUser { and }) => {
-                let user = facts::look_up(self.host, PASSWD, &self.envoy_user);
+                let user = self.names.user(&self.envoy_user);
                 let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
                 uids.extend(and);
                 Ok(uids)
@@ -198,40 +183,50 @@ impl Resolver<'_> {
         }
     }
 
-    /// The list given, or the numbers of the users where it is absent or empty.
+    /// The list given, or the numbers of the users where it is absent or empty: these, not their
+    /// names, which would be other groups'.
     fn proxy_gids(&self, uids: &[u32]) -> Result<Vec<u32>, ConfigError> {
-        let gids = match self.options.get(Opt::ProxyGid) {
-            Some(_) => self.list(Opt::ProxyGid, |t| self.gid(t))?,
+        let given = self.options.get(Opt::ProxyGid).filter(|g| !g.is_unset());
+        let gids = match given {
+            Some(_) => self.or_none(typed::ProxyGid)?,
             None => Vec::new(),
         };
-        Ok(if gids.is_empty() { uids.to_vec() } else { gids })
+        let has = self.profile.default_of(Opt::ProxyGid).is_some();
+        Ok(match has && gids.is_empty() {
+            true => uids.to_vec(),
+            false => gids,
+        })
+    }
+
+    /// Mark and table are checked even where nothing uses them.
+    fn tproxy(&self) -> Result<Option<Tproxy>, ConfigError> {
+        let mark = self.any(typed::TproxyMark)?;
+        let table = self.any(typed::TproxyRouteTable)?;
+        Ok(match (self.any(typed::Mode)?, mark, table) {
+            (Some(Mode::Tproxy), Some(mark), Some(route_table)) => {
+                Some(Tproxy { mark, route_table })
+            }
+            _ => None,
+        })
     }
 
     fn owner_groups(&self) -> Result<Selection<u32>, ConfigError> {
-        let groups = self.selection(Opt::OwnerGroups, |t| self.gid(t))?;
-        match &groups {
-            Selection::Only(list) if list.len() > MAX_OWNER_GROUPS => {
+        let groups = self.value(typed::OwnerGroups)?;
+        match (&groups, self.options.get(Opt::OwnerGroups)) {
+            (Selection::Only(list), Some(given)) if list.len() > MAX_OWNER_GROUPS => {
                 let problem = format!(
                     "{} groups are more than one rule can ask for ({MAX_OWNER_GROUPS})",
                     list.len()
                 );
-                Err(bad_value(&self.given(Opt::OwnerGroups)?, problem))
+                Err(bad_value(given, problem))
             }
             _ => Ok(groups),
         }
     }
 
-    /// How a CIDR may be written for this mesh.
-    fn cidr(&self) -> fn(&str) -> Result<IpNet, BadItem> {
-        match self.profile.bare_addresses {
-            true => values::cidr_or_address,
-            false => values::cidr,
-        }
-    }
-
     /// An empty list means the default where that is "all", as in prepare_proxy.sh.
     fn outbound_cidrs(&self) -> Result<Selection<IpNet>, ConfigError> {
-        let cidrs = self.selection(Opt::OutboundCidrs, self.cidr())?;
+        let cidrs = self.value(typed::OutboundCidrs)?;
         let all = self.profile.default_of(Opt::OutboundCidrs) == Some(DefaultValue::Value("*"));
         Ok(if all && cidrs.is_none() {
             Selection::All
@@ -241,14 +236,15 @@ impl Resolver<'_> {
     }
 
     fn dns(&self) -> Result<Option<Dns>, ConfigError> {
-        let redirect = self.value(Opt::RedirectDns, values::switch)?;
-        let all = self.value(Opt::CaptureAllDns, values::switch)?;
+        let redirect = self.or_none(typed::RedirectDns)?;
+        let all = self.or_none(typed::CaptureAllDns)?;
         match (redirect, all) {
             (false, _) => Ok(None),
             (true, true) => Ok(Some(Dns::All)),
             (true, false) => {
                 let path = Path::new(RESOLV_CONF);
                 let text = self
+                    .names
                     .host
                     .file(path)
                     .map_err(|e| sources::file_error(path, e))?;
@@ -260,30 +256,5 @@ impl Resolver<'_> {
                 Ok(Some(Dns::Servers(servers)))
             }
         }
-    }
-}
-
-/// A value for an option that the mesh does not have, so that a [`Config`] is always whole.
-fn unused(opt: Opt) -> &'static str {
-    match opt {
-        Opt::InboundTunnelPort | Opt::TproxyMark | Opt::TproxyRouteTable => "1",
-        Opt::OutboundCidrs | Opt::OwnerGroups | Opt::InboundPorts => "*",
-        Opt::Mode => "REDIRECT",
-        Opt::LoopbackCidr => "127.0.0.1/32",
-        Opt::EnableInboundIpv6
-        | Opt::RedirectDns
-        | Opt::CaptureAllDns
-        | Opt::DropInvalid
-        | Opt::DualStack => "false",
-        _ => "",
-    }
-}
-
-/// An IPv4 prefix within 127.0.0.0/8.
-fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
-    let all = Ipv4Net::new_assert([127, 0, 0, 0].into(), 8);
-    match values::cidr(text) {
-        Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net.trunc()),
-        _ => Err(BadItem::new(text, "a CIDR within 127.0.0.0/8")),
     }
 }

@@ -135,6 +135,15 @@ fn prefix(text: &str) -> Option<IpNet> {
     IpNet::new(address.parse().ok()?, number(length)?).ok()
 }
 
+/// An IPv4 prefix within 127.0.0.0/8.
+pub fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
+    let all = Ipv4Net::new_assert([127, 0, 0, 0].into(), 8);
+    match cidr(text) {
+        Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net.trunc()),
+        _ => Err(BadItem::new(text, "a CIDR within 127.0.0.0/8")),
+    }
+}
+
 /// An interface name as iptables takes it, white space around it allowed.
 pub fn interface(text: &str) -> Result<Interface, BadItem> {
     text.trim().parse().map_err(|_| {

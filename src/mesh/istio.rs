@@ -12,7 +12,7 @@ use super::shared::{
     Capture, IN_REDIRECT, INBOUND, OUTPUT, REDIRECT, bypass_cidrs, inbound, policy_routes,
     redirect_cidrs, redirects, tcp,
 };
-use crate::config::{Config, DefaultValue, Mode, Opt, Profile, Selection};
+use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Interface, LoopbackAddress, Match, Owner, PortSet,
     Protocol, Routing, Rule, Ruleset, Table, TableName, Target,
@@ -49,6 +49,7 @@ pub static MESH: Mesh = Mesh {
             (Opt::DualStack, DefaultValue::Value("false")),
             (Opt::LoopbackCidr, DefaultValue::Value("127.0.0.1/32")),
         ],
+        fixed: &[],
         bare_addresses: false,
         env_files: &[],
     },
@@ -103,7 +104,7 @@ fn owners(config: &Config) -> impl Iterator<Item = Owner> {
 
 fn mangle(config: &Config, family: Family) -> Table {
     let mut table = Table::new(family, TableName::Mangle);
-    if config.mode == Mode::Tproxy {
+    if config.tproxy.is_some() {
         exclude_interfaces(&mut table, config);
     }
     if config.drop_invalid {
@@ -114,8 +115,8 @@ fn mangle(config: &Config, family: Family) -> Table {
             Target::Jump(DROP),
         );
     }
-    if config.mode == Mode::Tproxy {
-        tproxy::rules(&mut table, config);
+    if let Some(tproxy) = config.tproxy {
+        tproxy::rules(&mut table, config, tproxy);
     }
     table
 }
@@ -123,15 +124,17 @@ fn mangle(config: &Config, family: Family) -> Table {
 fn nat(config: &Config, family: Family) -> Table {
     let mut table = Table::new(family, TableName::Nat);
     redirects(&mut table, config);
-    let tunnel = [tcp(), Match::dport(config.inbound_tunnel_port)];
-    table
-        .chain(INBOUND)
-        .rule("bypass-tunnel-port", tunnel, Target::Return);
+    if let Some(port) = config.inbound_tunnel_port {
+        let tunnel = [tcp(), Match::dport(port)];
+        table
+            .chain(INBOUND)
+            .rule("bypass-tunnel-port", tunnel, Target::Return);
+    }
     output(table.chain(OUTPUT), config, family);
     dns::redirect(&mut table, config);
     virtual_interfaces(&mut table, config);
     exclude_interfaces(&mut table, config);
-    if config.mode == Mode::Redirect && !config.inbound_ports.is_none() {
+    if config.tproxy.is_none() && !config.inbound_ports.is_none() {
         inbound(table.chain(INBOUND), config, &Capture::redirect());
         table.chain(ChainName::PREROUTING).rule(
             "install-istio-prerouting",
@@ -189,14 +192,18 @@ fn proxy_traffic(chain: &mut Chain, config: &Config, family: Family, owner: Owne
     let lo = Match::out_interface(Interface::LOOPBACK);
     let loopback = Match::destination(config.loopback(family));
     let tunnel = config.inbound_tunnel_port;
-    let ports = match owner {
-        // The agent asks a nameserver on the pod's own address directly.
-        Owner::Uid(_) if config.dns.is_some() => Match::dports(PortSet::from([53, tunnel])),
-        _ => Match::dport(tunnel),
+    // The agent asks a nameserver on the pod's own address directly.
+    let asks = matches!(owner, Owner::Uid(_)) && config.dns.is_some();
+    let direct = match (asks, tunnel) {
+        (true, Some(tunnel)) => Some(Match::dports(PortSet::from([dns::PORT, tunnel]))),
+        (true, None) => Some(Match::dport(dns::PORT)),
+        (false, tunnel) => tunnel.map(Match::dport),
     };
+    let to_own_address = [lo.clone(), !loopback, tcp()].into_iter();
+    let others = to_own_address.chain(direct.map(|ports| !ports));
     chain.rule(
         "redirect-implicit-loopback",
-        [lo.clone(), !loopback, tcp(), !ports, Match::owner(owner)],
+        others.chain([Match::owner(owner)]),
         Target::Jump(IN_REDIRECT),
     );
     if !captures_loopback(config) {

@@ -8,7 +8,7 @@ use super::shared::{
     Capture, INBOUND, OUTPUT, REDIRECT, bypass_cidrs, established, inbound, policy_routes,
     redirect_cidrs, redirects, tcp, tproxy_captures, tproxy_targets,
 };
-use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
+use crate::config::{Config, DefaultValue, Opt, Profile, Selection, Tproxy};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Interface, Match, Owner, Protocol, RejectWith, Routing,
     Rule, Ruleset, Table, TableName, Target,
@@ -34,6 +34,10 @@ pub static MESH: Mesh = Mesh {
             (Opt::Mode, DefaultValue::Value("REDIRECT")),
             (Opt::TproxyMark, DefaultValue::Value("1337")),
             (Opt::TproxyRouteTable, DefaultValue::Value("133")),
+        ],
+        fixed: &[
+            (Opt::OwnerGroups, DefaultValue::Value("*")),
+            (Opt::LoopbackCidr, DefaultValue::Value("127.0.0.1/32")),
         ],
         bare_addresses: true,
         env_files: &[
@@ -69,8 +73,8 @@ const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0
 
 fn ruleset(config: &Config) -> Ruleset {
     let mut tables = Vec::new();
-    if tproxy_captures(config) {
-        tables.push(mangle(config));
+    if let Some(tproxy) = tproxy_captures(config) {
+        tables.push(mangle(config, tproxy));
     }
     tables.push(nat(config));
     if config.has_ipv6 && !config.enable_inbound_ipv6 {
@@ -85,9 +89,9 @@ fn ruleset(config: &Config) -> Ruleset {
     }
 }
 
-fn mangle(config: &Config) -> Table {
+fn mangle(config: &Config, tproxy: Tproxy) -> Table {
     let mut table = Table::new(Family::V4, TableName::Mangle);
-    tproxy_targets(&mut table, config);
+    tproxy_targets(&mut table, config, tproxy);
     capture_inbound(&mut table, config, &Capture::tproxy(Match::socket()));
     table
 }
@@ -95,7 +99,7 @@ fn mangle(config: &Config) -> Table {
 fn nat(config: &Config) -> Table {
     let mut table = Table::new(Family::V4, TableName::Nat);
     redirects(&mut table, config);
-    if !config.inbound_ports.is_none() && !tproxy_captures(config) {
+    if !config.inbound_ports.is_none() && config.tproxy.is_none() {
         capture_inbound(&mut table, config, &Capture::redirect());
     }
     let output = table.chain(OUTPUT);

@@ -21,6 +21,12 @@ pub static MESH: Mesh = Mesh {
             (Opt::OutboundCidrs, DefaultValue::Value("*")),
             (Opt::DualStack, DefaultValue::Value("false")),
         ],
+        fixed: &[
+            (Opt::InboundPorts, DefaultValue::Value("*")),
+            (Opt::InboundCapturePort, DefaultValue::Same(Opt::ProxyPort)),
+            (Opt::OwnerGroups, DefaultValue::Value("*")),
+            (Opt::LoopbackCidr, DefaultValue::Value("127.0.0.1/32")),
+        ],
         bare_addresses: true,
         env_files: &[],
     },

@@ -1,7 +1,7 @@
 //! Rules that several meshes write in the same way, under the same names.
 
 use super::of_family;
-use crate::config::{Config, Mode, Selection};
+use crate::config::{Config, Selection, Tproxy};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Match, PolicyRoute, PortRange, Protocol, Rule, Table,
     Target,
@@ -107,11 +107,11 @@ pub fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
 }
 
 /// The chains of TPROXY mode that the inbound chain jumps to.
-pub fn tproxy_targets(mangle: &mut Table, config: &Config) {
+pub fn tproxy_targets(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
     let family = mangle.family;
     mangle
         .chain(DIVERT)
-        .rule("mark-for-tproxy", [], Target::mark(config.tproxy_mark))
+        .rule("mark-for-tproxy", [], Target::mark(tproxy.mark))
         .rule("accept-marked", [], Target::Accept);
     let loopback = Match::destination(config.loopback(family));
     mangle.chain(TPROXY).rule(
@@ -120,28 +120,28 @@ pub fn tproxy_targets(mangle: &mut Table, config: &Config) {
         Target::Tproxy {
             on_port: config.inbound_capture_port,
             on_ip: family.unspecified(),
-            value: config.tproxy_mark,
+            value: tproxy.mark,
             mask: u32::MAX,
         },
     );
 }
 
-/// Whether TPROXY captures anything: in that mode, with some inbound port.
-pub fn tproxy_captures(config: &Config) -> bool {
-    config.mode == Mode::Tproxy && !config.inbound_ports.is_none()
+/// TPROXY, if it captures anything: in that mode, with some inbound port.
+pub fn tproxy_captures(config: &Config) -> Option<Tproxy> {
+    config.tproxy.filter(|_| !config.inbound_ports.is_none())
 }
 
 /// What delivers TPROXY's marked packets here.
 pub fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyRoute> {
+    let Some(tproxy) = tproxy_captures(config) else {
+        return Vec::new();
+    };
     let route = |family: &Family| PolicyRoute {
         family: *family,
-        mark: config.tproxy_mark,
-        table: config.tproxy_route_table,
+        mark: tproxy.mark,
+        table: tproxy.route_table,
     };
-    match tproxy_captures(config) {
-        true => families.iter().map(route).collect(),
-        false => Vec::new(),
-    }
+    families.iter().map(route).collect()
 }
 
 /// Leaves these destinations alone, as far as they are of this family.

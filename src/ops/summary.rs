@@ -1,7 +1,7 @@
 //! The one line that a successful run logs.
 
 use super::apply::Applied;
-use crate::config::{Config, Dns, Mode, Selection};
+use crate::config::{Config, Dns, Selection};
 use crate::mesh;
 use crate::ruleset::{Match, Ruleset, Side, Target, Test};
 use std::fmt::Display;
@@ -53,9 +53,9 @@ pub fn cleaned(changed: bool, took: Duration) -> String {
 
 fn inbound(config: &Config) -> String {
     let port = config.inbound_capture_port;
-    let how = match config.mode {
-        Mode::Redirect => "",
-        Mode::Tproxy => " (TPROXY)",
+    let how = match config.tproxy {
+        None => "",
+        Some(_) => " (TPROXY)",
     };
     match &config.inbound_ports {
         Selection::All => format!("all TCP to port {port}{how}"),
@@ -116,7 +116,7 @@ fn dns(config: &Config) -> String {
 
 fn exempt(config: &Config) -> String {
     let mut parts = vec![some(&config.proxy_uids, "uid")];
-    if config.proxy_gids != config.proxy_uids {
+    if !config.proxy_gids.is_empty() && config.proxy_gids != config.proxy_uids {
         parts.push(some(&config.proxy_gids, "gid"));
     }
     let inbound_ports = match &config.inbound_ports {

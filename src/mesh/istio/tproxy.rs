@@ -6,7 +6,7 @@
 //! own gets a mark of its own, and is the only traffic over lo that is captured.
 
 use super::{owners, passthrough};
-use crate::config::Config;
+use crate::config::{Config, Tproxy};
 use crate::mesh::shared::{
     Capture, INBOUND, established, inbound, tcp, tproxy_captures, tproxy_targets,
 };
@@ -15,16 +15,16 @@ use crate::ruleset::{Chain, ChainName, Interface, Match, Table, Target};
 /// On what the proxy sends to the pod's own address, on its way to the proxy's inbound side.
 pub const OUTBOUND_MARK: u32 = 1338;
 
-pub fn rules(mangle: &mut Table, config: &Config) {
-    let captures = tproxy_captures(config);
+pub fn rules(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
+    let captures = tproxy_captures(config).is_some();
     let family = mangle.family;
     if captures {
-        tproxy_targets(mangle, config);
+        tproxy_targets(mangle, config, tproxy);
     }
     let chain = mangle.chain(INBOUND);
     chain.rule(
         "bypass-marked",
-        [tcp(), Match::mark(config.tproxy_mark)],
+        [tcp(), Match::mark(tproxy.mark)],
         Target::Return,
     );
     let lo = || Match::in_interface(Interface::LOOPBACK);
@@ -47,18 +47,18 @@ pub fn rules(mangle: &mut Table, config: &Config) {
     }
     prerouting.rule(
         "save-tproxy-mark",
-        [tcp(), Match::mark(config.tproxy_mark)],
+        [tcp(), Match::mark(tproxy.mark)],
         Target::save_mark(),
     );
     let loopback = Match::destination(config.loopback(family));
-    output(mangle.chain(ChainName::OUTPUT), config, &loopback);
+    output(mangle.chain(ChainName::OUTPUT), config, tproxy, &loopback);
 }
 
-fn output(chain: &mut Chain, config: &Config, loopback: &Match) {
+fn output(chain: &mut Chain, config: &Config, tproxy: Tproxy, loopback: &Match) {
     let lo = Match::out_interface(Interface::LOOPBACK);
     chain.rule(
         "bypass-marked",
-        [tcp(), lo.clone(), Match::mark(config.tproxy_mark)],
+        [tcp(), lo.clone(), Match::mark(tproxy.mark)],
         Target::Return,
     );
     for owner in owners(config) {
@@ -70,7 +70,7 @@ fn output(chain: &mut Chain, config: &Config, loopback: &Match) {
     }
     chain.rule(
         "restore-tproxy-mark",
-        [tcp(), Match::connmark(config.tproxy_mark)],
+        [tcp(), Match::connmark(tproxy.mark)],
         Target::restore_mark(),
     );
 }

@@ -1,0 +1,66 @@
+//! Options as typed: what was given for each, and where.
+
+use super::Opt;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The option's long name on that command line.
+    Flag(&'static str),
+    Env(&'static str),
+    File(&'static str, PathBuf),
+    Default,
+}
+
+/// A value as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    pub opt: Opt,
+    pub value: String,
+    pub origin: Origin,
+}
+
+impl Given {
+    /// Whether it is an empty variable, which means no more than one that is not there; but no owner
+    /// groups at all is not the same as the default, every group.
+    pub fn is_unset(&self) -> bool {
+        let variable = matches!(self.origin, Origin::Env(_) | Origin::File(..));
+        variable && self.value.is_empty() && self.opt != Opt::OwnerGroups
+    }
+}
+
+/// The name under which the value was given: what an error message points at.
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Default => write!(f, "--{}", self.opt.spec().long),
+            Origin::Env(name) => f.write_str(name),
+            Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
+        }
+    }
+}
+
+/// What was given, option by option. Layers are added from the strongest to the weakest.
+#[derive(Clone, Debug, Default)]
+pub struct Options(BTreeMap<Opt, Given>);
+
+impl Options {
+    /// Takes the value unless a stronger layer has set the option already.
+    pub fn offer(&mut self, given: Given) {
+        self.0.entry(given.opt).or_insert(given);
+    }
+
+    /// What was given for an option, if anything was.
+    pub fn get(&self, opt: Opt) -> Option<&Given> {
+        self.0.get(&opt)
+    }
+
+    /// Everything that was given, in the order of [`Opt`].
+    pub fn iter(&self) -> impl Iterator<Item = &Given> {
+        self.0.values()
+    }
+}

@@ -1,0 +1,40 @@
+//! What the reading of a value takes besides its text.
+
+use super::facts::{self, Host};
+use super::values::{self, BadItem};
+use ipnet::IpNet;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// The names that the host knows, and how a mesh writes its values.
+pub struct Reading<'a> {
+    pub host: &'a dyn Host,
+    /// See [`super::Profile::bare_addresses`].
+    pub bare_addresses: bool,
+}
+
+impl Reading<'_> {
+    /// A user, by number or by a name in /etc/passwd.
+    pub fn uid(&self, text: &str) -> Result<u32, BadItem> {
+        values::id(text, "UID", |name| self.user(name))
+    }
+
+    /// A group, by number or by a name in /etc/group.
+    pub fn gid(&self, text: &str) -> Result<u32, BadItem> {
+        values::id(text, "GID", |name| facts::look_up(self.host, GROUP, name))
+    }
+
+    /// The number of a user in /etc/passwd.
+    pub fn user(&self, name: &str) -> Option<u32> {
+        facts::look_up(self.host, PASSWD, name)
+    }
+
+    /// A prefix of either family, in the way the mesh has it.
+    pub fn cidr(&self, text: &str) -> Result<IpNet, BadItem> {
+        match self.bare_addresses {
+            true => values::cidr_or_address(text),
+            false => values::cidr(text),
+        }
+    }
+}
