@@ -10,7 +10,7 @@ mod turn;
 mod unmapped;
 
 pub use choose::Choice;
-pub use dry_run::Format;
+pub use dry_run::{Format, render};
 pub use plan::plan;
 
 use diff::Diff;

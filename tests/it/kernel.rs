@@ -76,6 +76,18 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// What nft lists once it has checked and loaded what a dry run prints.
+    fn loaded_by_nft(&self) -> Result<String, String> {
+        let printed = self.run(&["--dry-run", "--format", "nft"]);
+        let printed = printed.expect(0, "a dry run")?.out;
+        let namespace = Namespace::new();
+        for args in [["-c", "-f", "-"].as_slice(), &["-f", "-"]] {
+            let done = namespace.run_with_input(Command::new("nft").args(args), &printed);
+            done.expect(0, &printed)?;
+        }
+        Ok(namespace.sh("nft --stateless list ruleset"))
+    }
+
     /// Every promise that holds for any accepted case; the first one that is broken.
     fn check(&self) -> Result<(), String> {
         let untouched = self.state();
@@ -99,6 +111,12 @@ impl<'a> Replay<'a> {
         if self.backend == NATIVE {
             let rules = state.native.contains("prepare-proxy");
             applied.check(rules, "rules in tables of our own")?;
+            let loaded = self.loaded_by_nft()?;
+            same(
+                &*state.native,
+                &*loaded,
+                "nft makes something else of a dry run",
+            )?;
         }
         let again = self.run(&[]).expect(0, "apply again")?;
         let quiet = again.err.contains("already in place");

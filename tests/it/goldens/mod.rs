@@ -1,9 +1,23 @@
-//! What a dry run prints for every case, in every format: the library alone, with a host that is a
-//! table, so that no privilege and no tool is needed.
+//! What a dry run prints: the library alone, with a host that is a table, so that no privilege and
+//! no tool is needed.
+//!
+//! Of every case the text for iptables-restore is kept, for people to read; the other formats are
+//! proved to say the same ([`formats`]), and of one ruleset with every match and target all four
+//! are kept. What nft makes of its format is asked in [`crate::kernel`].
 
-use crate::cases::Case;
-use prepare_proxy::config::Host;
-use prepare_proxy::{cli, ops};
+mod formats;
+mod json;
+#[cfg(feature = "iptables")]
+mod restore;
+
+use crate::cases::{self, Case};
+use crate::every_match;
+use clap::ValueEnum;
+use prepare_proxy::cli;
+use prepare_proxy::config::{Config, Host};
+use prepare_proxy::mesh::MESHES;
+use prepare_proxy::ops::{self, Format, Invocation};
+use prepare_proxy::ruleset::{Family, Ruleset, Table, TableName};
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv6Addr;
@@ -38,41 +52,88 @@ fn if_inet6(addresses: &[String]) -> String {
         .collect()
 }
 
-/// Runs the case as a dry run; the exit status would be `Err`'s.
-fn dry_run(case: &Case, format: &str) -> Result<String, String> {
-    let before = ["prepare-proxy", "--dry-run", "--format", format];
-    let args = before
-        .map(str::to_owned)
-        .into_iter()
-        .chain(case.command_line());
-    let cli = cli::parse(args.map(OsString::from).collect(), &Answers(case))
-        .map_err(|e| e.to_string())?;
+/// The command line of a case, understood.
+fn invocation(case: &Case, options: &[&str]) -> Result<Invocation, String> {
+    let args = ["prepare-proxy"].iter().chain(options).map(OsString::from);
+    let args = args.chain(case.command_line().into_iter().map(OsString::from));
+    match cli::parse(args.collect(), &Answers(case)) {
+        Ok(cli) => Ok(cli.invocation),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Runs the case as a dry run; `Err` is its message.
+fn dry_run(case: &Case, format: Format) -> Result<String, String> {
+    let invocation = invocation(case, &["--dry-run", "--format", &name(format)])?;
     let mut out = Vec::new();
-    ops::run(cli.invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
+    ops::run(invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(out).expect("a dry run prints UTF-8"))
 }
 
-#[test]
-fn every_case_prints_its_golden() {
+/// What `--format` takes.
+fn name(format: Format) -> String {
+    let value = format.to_possible_value().expect("none is hidden");
+    value.get_name().to_owned()
+}
+
+/// What a case asks for, as a value.
+fn wanted(case: &Case) -> Result<Ruleset, String> {
+    let Invocation {
+        mesh,
+        options,
+        env_files,
+        ..
+    } = invocation(case, &[])?;
+    let meshes = MESHES.map(|m| &m.profile);
+    let config = Config::resolve(options, &env_files, &mesh.profile, &meshes, &Answers(case));
+    Ok((mesh.ruleset)(&config.map_err(|e| e.to_string())?))
+}
+
+fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.bind(|| {
-        for case in crate::cases::all().iter().filter(|c| c.writes()) {
-            let mut golden = String::new();
-            for format in ["restore", "commands", "nft", "json"] {
-                let text = dry_run(case, format).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-                golden += &format!("==> {format}\n{text}\n");
-            }
-            insta::assert_snapshot!(case.name.as_str(), golden);
+    settings
+}
+
+/// What a reader of a golden wants to know first.
+fn told(case: &Case) -> String {
+    let env = case.env.iter().map(|(key, value)| format!("{key}={value}"));
+    let words = env.chain(case.command_line()).map(|word| match &*word {
+        "" => "''".to_owned(),
+        _ => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_case_prints_its_golden() {
+    for case in cases::all().iter().filter(|c| c.writes()) {
+        let text = dry_run(case, Format::Restore).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let mut settings = settings();
+        settings.set_description(told(case));
+        settings.bind(|| insta::assert_snapshot!(case.name.as_str(), text));
+    }
+}
+
+#[test]
+fn every_match_prints_its_golden() {
+    let mut wanted = every_match::everything();
+    // IPv6 is IPv4 once more, but for what filter holds.
+    let worth = |t: &Table| t.family == Family::V4 || t.name == TableName::Filter;
+    wanted.tables.retain(worth);
+    settings().bind(|| {
+        for format in Format::value_variants() {
+            let golden = format!("every-match-{}", name(*format));
+            insta::assert_snapshot!(golden, ops::render(&wanted, *format));
         }
     });
 }
 
 #[test]
 fn refused_cases_are_refused() {
-    for case in crate::cases::all().iter().filter(|c| c.is_refused()) {
-        assert!(dry_run(case, "restore").is_err(), "{}", case.name);
+    for case in cases::all().iter().filter(|c| c.is_refused()) {
+        assert!(dry_run(case, Format::Restore).is_err(), "{}", case.name);
     }
 }
