@@ -3,8 +3,8 @@
 //! Data goes one way: the command line ([`cli`]) gives raw options; [`config`] resolves them, with
 //! the environment, files and facts of the host, into a configuration in which every invariant
 //! holds; a [`mesh`] turns that into a [`ruleset`], a pure value; [`ops`] compares it with what a
-//! [`backend`] reads from the kernel and hands the difference back to it to be committed. [`packet`]
-//! tells what a ruleset does to one connection.
+//! [`backend`] reads from the kernel, as far as that is ours (`ownership`), and hands the difference
+//! back to it to be committed. [`packet`] tells what a ruleset does to one connection.
 #![forbid(unsafe_code)]
 
 pub mod backend;
@@ -16,6 +16,7 @@ mod log_format;
 pub mod mesh;
 pub mod netlink;
 pub mod ops;
+mod ownership;
 pub mod packet;
 pub mod routing;
 pub mod ruleset;

@@ -104,4 +104,5 @@ fn nginmesh() -> Ruleset {
         tables: vec![table],
         ..Ruleset::default()
     }
+    .labelled("istio")
 }

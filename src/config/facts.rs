@@ -1,7 +1,7 @@
 //! What the host says. Everything that the resolving of options asks of the system goes through
 //! [`Host`]; tests answer from a table.
 
-use crate::ruleset::LoopbackAddress;
+use crate::ownership::PASSTHROUGH;
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv6Addr;
@@ -69,7 +69,7 @@ fn is_global(line: &str) -> bool {
     u128::from_str_radix(digits, 16).is_ok_and(|bits| {
         let address = Ipv6Addr::from(bits);
         let local = address.is_loopback() || address.is_unicast_link_local();
-        !local && !address.is_multicast() && address != LoopbackAddress::PASSTHROUGH
+        !local && !address.is_multicast() && address != PASSTHROUGH
     })
 }
 

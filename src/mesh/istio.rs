@@ -4,7 +4,6 @@
 //! differs between them is in the values.
 
 mod dns;
-mod leftovers;
 mod tproxy;
 
 use super::Mesh;
@@ -13,6 +12,7 @@ use super::shared::{
     redirect_cidrs, redirects, tcp,
 };
 use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
+use crate::ownership::{ISTIO, PASSTHROUGH};
 use crate::ruleset::{
     Chain, ChainName, ConnState, Family, Interface, LoopbackAddress, Match, Owner, PortSet,
     Protocol, Routing, Rule, Ruleset, Table, TableName, Target,
@@ -53,9 +53,8 @@ pub static MESH: Mesh = Mesh {
         bare_addresses: false,
         env_files: &[],
     },
-    ruleset,
-    writes: leftovers::writes,
-    begins: |_, _, _| Vec::new(),
+    signature: &ISTIO,
+    rules: ruleset,
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");
@@ -92,7 +91,7 @@ fn tables(config: &Config, family: Family) -> [Table; 3] {
 fn passthrough(family: Family) -> IpNet {
     match family {
         Family::V4 => IpAddr::from(Ipv4Addr::new(127, 0, 0, 6)).into(),
-        Family::V6 => IpAddr::from(LoopbackAddress::PASSTHROUGH).into(),
+        Family::V6 => IpAddr::from(PASSTHROUGH).into(),
     }
 }
 

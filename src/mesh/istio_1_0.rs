@@ -9,9 +9,10 @@ use super::shared::{
     redirect_cidrs, redirects, tcp, tproxy_captures, tproxy_targets,
 };
 use crate::config::{Config, DefaultValue, Opt, Profile, Selection, Tproxy};
+use crate::ownership::ISTIO;
 use crate::ruleset::{
-    Chain, ChainName, ConnState, Family, Interface, Match, Owner, Protocol, RejectWith, Routing,
-    Rule, Ruleset, Table, TableName, Target,
+    Chain, ChainName, Family, Interface, Match, Owner, Protocol, RejectWith, Routing, Rule,
+    Ruleset, Table, TableName, Target,
 };
 
 use ipnet::Ipv6Net;
@@ -45,23 +46,9 @@ pub static MESH: Mesh = Mesh {
             ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),
         ],
     },
-    ruleset,
-    // Alone, the script's rules in ip6tables INPUT are those of many a hand-written firewall.
-    writes: |_, _, _| false,
-    begins,
+    signature: &ISTIO,
+    rules: ruleset,
 };
-
-/// The script flushes ip6tables INPUT, and refuses all IPv6 that is not an answer.
-fn begins(family: Family, table: TableName, chain: &ChainName) -> Vec<Rule> {
-    if (family, table) != (Family::V6, TableName::Filter) || *chain != ChainName::INPUT {
-        return Vec::new();
-    }
-    let reject = Target::Reject(RejectWith::Icmp6PortUnreachable);
-    vec![
-        Rule::unexplained([Match::state([ConnState::Established])], Target::Accept),
-        Rule::unexplained([], reject),
-    ]
-}
 
 /// What comes in over IPv6.
 const INPUT: ChainName = ChainName::fixed("ISTIO_INPUT");

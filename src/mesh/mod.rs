@@ -11,29 +11,30 @@ pub use istio::MESH as ISTIO;
 pub use shared::INBOUND;
 
 use crate::config::{Config, Opt, Profile};
-use crate::ruleset::{ChainName, Family, Rule, Ruleset, TableName};
+use crate::ownership::Signature;
+use crate::ruleset::{Family, Ruleset};
 use ipnet::IpNet;
 
 /// All meshes; the first one is the default.
 pub static MESHES: [&Mesh; 3] = [&nginmesh::MESH, &istio_1_0::MESH, &istio::MESH];
 
-/// The mark and the routing table of TPROXY where no other ones were asked for.
-pub const TPROXY_MARK_AND_TABLE: (u32, u32) = (1337, 133);
-
 /// A data plane, and the rules that it wants.
 #[derive(Debug)]
 pub struct Mesh {
     pub profile: Profile,
-    /// Everything wanted, for every family that the configuration calls for.
-    pub ruleset: fn(&Config) -> Ruleset,
-    /// Whether this mesh, or the tool it replaces, writes such a rule into a base chain: for rules
-    /// that neither carry one of our comments nor jump to one of our chains.
-    pub writes: fn(TableName, &ChainName, &Rule) -> bool,
-    /// What the tool replaced makes of a base chain that it flushes first, or nothing.
-    pub begins: fn(Family, TableName, &ChainName) -> Vec<Rule>,
+    /// How its chains and comments are known.
+    pub signature: &'static Signature,
+    /// Everything wanted, for every family that the configuration calls for; the comments are not
+    /// labelled yet.
+    rules: fn(&Config) -> Ruleset,
 }
 
 impl Mesh {
+    /// Everything wanted, for every family that the configuration calls for.
+    pub fn ruleset(&self, config: &Config) -> Ruleset {
+        (self.rules)(config).labelled(self.signature.comments)
+    }
+
     /// The mesh called `name`.
     pub fn named(name: &str) -> Option<&'static Mesh> {
         MESHES.into_iter().find(|m| m.profile.name == name)
@@ -53,17 +54,6 @@ impl Mesh {
             .filter(move |m| m.profile.default_of(opt).is_some())
             .map(|m| m.profile.name)
     }
-}
-
-/// Whether some mesh writes such a rule into a base chain, see [`Mesh::writes`].
-pub fn any_writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
-    MESHES.iter().any(|m| (m.writes)(table, chain, rule))
-}
-
-/// What the tools replaced leave in a base chain that they have flushed, see [`Mesh::begins`].
-pub fn beginnings(family: Family, table: TableName, chain: &ChainName) -> Vec<Vec<Rule>> {
-    let begins = MESHES.iter().map(|m| (m.begins)(family, table, chain));
-    begins.filter(|rules| !rules.is_empty()).collect()
 }
 
 impl Config {

@@ -6,6 +6,7 @@
 use super::Mesh;
 use super::shared::{OUTPUT, REDIRECT, redirect_cidrs};
 use crate::config::{Config, DefaultValue, Opt, Profile, Selection};
+use crate::ownership::ISTIO;
 use crate::ruleset::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, Routing, Ruleset, Table,
     TableName, Target,
@@ -30,9 +31,8 @@ pub static MESH: Mesh = Mesh {
         bare_addresses: true,
         env_files: &[],
     },
-    ruleset,
-    writes: |_, _, _| false,
-    begins: |_, _, _| Vec::new(),
+    signature: &ISTIO,
+    rules: ruleset,
 };
 
 fn ruleset(config: &Config) -> Ruleset {

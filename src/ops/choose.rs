@@ -1,10 +1,11 @@
 //! Which backend writes.
 
+use super::backoff::Backoff;
 use super::plan::plan;
-use super::turn;
 use crate::backend::{Backend, BackendError, Store, netlink};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Live, Ruleset};
 use clap::ValueEnum;
+use std::time::Duration;
 
 #[cfg(feature = "iptables")]
 use crate::backend::Feature;
@@ -90,8 +91,20 @@ fn automatic() -> Result<Vec<Candidate>, BackendError> {
 
 /// Whether rules of ours are in a store: there they stay, as a diff says.
 fn is_home(open: Open) -> bool {
-    let live = open().and_then(|mut backend| turn::read(&mut *backend));
+    let live = open().and_then(|mut backend| read_unchanging(&mut *backend));
     live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
+}
+
+/// Reads what a backend sees, for at most ten seconds again where somebody else committed meanwhile;
+/// then [`BackendError::Interrupted`].
+pub fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+    let mut backoff = Backoff::of(Duration::from_secs(10));
+    loop {
+        match backend.read() {
+            Err(BackendError::Interrupted { .. }) if backoff.wait() => {}
+            result => return result,
+        }
+    }
 }
 
 /// A backend for every store but `keep` in which rules of ours can be, however they came there.

@@ -1,11 +1,10 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use super::apply::leftovers;
-use super::choose::{Choice, Open, is_absence, stores_besides};
+use super::choose::{Choice, Open, is_absence, read_unchanging, stores_besides};
 use super::plan::plan;
-use super::turn;
 use crate::backend::{Backend, BackendError};
 use crate::error::Error;
+use crate::ownership;
 use crate::routing;
 use crate::ruleset::{
     ChainName, Family, Live, LiveRule, Routing, Rule, Ruleset, TableChange, TableName,
@@ -66,7 +65,7 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         ..Diff::default()
     };
     diff.add(backend.name(), &live, &backend.shape(wanted));
-    let mut marks = live.tproxy_marks();
+    let mut marks = ownership::tproxy_marks(&live);
     for open in stores_besides(Some(backend.store())) {
         match read(open) {
             // An apply would leave them alone too.
@@ -74,14 +73,14 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
             read => {
                 if let Some((other, live)) = read? {
                     diff.add(other.name(), &live, &Ruleset::default());
-                    marks.extend(live.tproxy_marks());
+                    marks.extend(ownership::tproxy_marks(&live));
                 }
             }
         }
     }
     let found = routing::find()?;
     diff.add_routing(
-        &leftovers(&found, &marks).without(&wanted.routing),
+        &ownership::routing(&found, &marks).without(&wanted.routing),
         LineAction::Remove,
     );
     diff.add_routing(&wanted.routing.without(&found), LineAction::Add);
@@ -94,7 +93,7 @@ type Opened = (Box<dyn Backend>, Live);
 /// Opens and reads a store, or `None` where this machine cannot have it.
 fn read(open: Open) -> Result<Option<Opened>, Error> {
     let opened = open().and_then(|mut backend| {
-        let live = turn::read(&mut *backend)?;
+        let live = read_unchanging(&mut *backend)?;
         Ok((backend, live))
     });
     match opened {
@@ -201,7 +200,7 @@ impl Line {
     }
 
     fn of_rule(rule: &Rule) -> Line {
-        let bare = Rule::unexplained(rule.matches.clone(), rule.target.clone());
+        let bare = Rule::without_comment(rule.matches.clone(), rule.target.clone());
         Line {
             action: LineAction::Keep,
             rule: bare.to_string(),

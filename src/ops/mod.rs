@@ -1,13 +1,15 @@
 //! The actions: the only place where pure code meets the system.
 
 mod apply;
+mod backoff;
 mod choose;
 mod diff;
 mod dry_run;
+mod namespace_lock;
 mod plan;
+mod settle;
 mod summary;
-mod turn;
-mod unmapped;
+mod user_namespace;
 
 pub use choose::Choice;
 pub use dry_run::{Format, render};
@@ -74,7 +76,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         return clean(&invocation, start, out);
     }
     let config = resolve(&invocation, host)?;
-    let wanted = (invocation.mesh.ruleset)(&config);
+    let wanted = invocation.mesh.ruleset(&config);
     match invocation.action {
         Action::Diff => return diff(&invocation, &wanted, out),
         _ if invocation.dry_run => {
@@ -98,7 +100,7 @@ fn apply(
 ) -> Result<(), Error> {
     is_a_place_for_rules(invocation.allow_host_network, host)?;
     may_change_rules()?;
-    let unmapped = unmapped::explain(wanted, host);
+    let unmapped = user_namespace::explain(wanted, host);
     let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, &unmapped))?;
     if let Some(problem) = unmapped {
         log::warn!("{problem}");

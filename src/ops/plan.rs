@@ -1,16 +1,16 @@
 //! What has to change: pure, from what is there and what is wanted.
 
-use crate::mesh;
+use crate::ownership::{Ours, is_our_chain};
 use crate::ruleset::{
-    BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Live, LiveChain, LiveRule,
-    LiveTable, Place, Rule, Ruleset, Table, TableChange, TableName,
+    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Ruleset,
+    Table, TableChange, TableName, same_effects,
 };
 
 /// The change that turns all that is ours in `live` into `wanted`, and leaves the rest alone. Empty
 /// when they agree; comments are not compared. With an empty ruleset it removes all that is ours.
 pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
     let mut change = Change::default();
-    let foreign_hands = Family::ALL.map(|f| somebody_else_wrote_our_chains(live, f));
+    let ours = Ours::among(live);
     for family in Family::ALL {
         for name in TableName::ALL {
             let table = TablePlan {
@@ -18,27 +18,12 @@ pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
                 wanted: wanted.table(family, name),
                 family,
                 name,
-                trust: foreign_hands[family as usize],
-                trust_beginnings: foreign_hands.contains(&true),
+                ours: &ours,
             };
             change.tables.extend(table.change());
         }
     }
     change
-}
-
-/// Whether an `ISTIO_*` chain of this family holds a rule without one of our comments: then a tool
-/// that we replace was here (or the kernel has no comments), and rules in base chains are known by
-/// their looks. Otherwise ours carry comments, and one without is foreign however it looks.
-fn somebody_else_wrote_our_chains(live: &Live, family: Family) -> bool {
-    let tables = live.tables.iter().filter(|t| t.family == family);
-    let chains = tables.flat_map(|t| &t.chains).filter(|c| c.name.is_ours());
-    chains.flat_map(|c| &c.rules).any(|r| !has_our_comment(r))
-}
-
-fn has_our_comment(live: &LiveRule) -> bool {
-    let comment = live.comment.as_deref();
-    comment.is_some_and(|c| crate::ruleset::Why::from_comment(c).is_some())
 }
 
 /// One table, before and after.
@@ -47,10 +32,7 @@ struct TablePlan<'a> {
     wanted: Option<&'a Table>,
     family: Family,
     name: TableName,
-    /// Whether rules without a comment may be ours by their looks.
-    trust: bool,
-    /// The same, in whatever family, of rules that are the first ones in their chain.
-    trust_beginnings: bool,
+    ours: &'a Ours,
 }
 
 impl<'a> TablePlan<'a> {
@@ -78,9 +60,9 @@ impl<'a> TablePlan<'a> {
     /// Chains of ours that are not there, or do not hold just what is wanted.
     fn rewrites(&self) -> Vec<ChainRewrite> {
         let mut rewrites = Vec::new();
-        for chain in self.wanted_chains().filter(|c| c.name.is_ours()) {
+        for chain in self.wanted_chains().filter(|c| is_our_chain(&c.name)) {
             let live = self.live.and_then(|t| t.chain(&chain.name));
-            if live.is_none_or(|l| !same(l.rules.iter(), chain.rules.iter())) {
+            if live.is_none_or(|l| !same_effects(l.rules.iter(), chain.rules.iter())) {
                 rewrites.push(ChainRewrite {
                     name: chain.name.clone(),
                     exists: live.is_some(),
@@ -98,37 +80,33 @@ impl<'a> TablePlan<'a> {
             wanted.is_some_and(|t| t.chains.iter().any(|c| c.name == chain.name))
         };
         self.live_chains()
-            .filter(move |c| c.name.is_ours() && !stays(c))
+            .filter(move |c| is_our_chain(&c.name) && !stays(c))
     }
 
     /// Every chain that is not ours but holds, or is to hold, rules of ours.
     fn base_changes(&self) -> Vec<BaseChange> {
-        let live = self.live_chains().map(|c| &c.name);
-        let mut names: Vec<_> = live.filter(|n| !n.is_ours()).collect();
-        for chain in self.wanted_chains() {
-            if !chain.name.is_ours() && !names.contains(&&chain.name) {
-                names.push(&chain.name);
-            }
-        }
-        let changes = names.into_iter().filter_map(|name| {
-            let live = self.live.and_then(|t| t.chain(name));
-            let wanted = self.wanted_chains().find(|c| c.name == *name);
-            self.base_change(live, wanted)
+        let live = self.live_chains().filter(|c| !is_our_chain(&c.name));
+        let new = self.wanted_chains().filter(|wanted| {
+            let is_there = self.live.is_some_and(|t| t.chain(&wanted.name).is_some());
+            !is_our_chain(&wanted.name) && !is_there
         });
-        changes.collect()
+        let changes = live.filter_map(|live| {
+            let wanted = self.wanted_chains().find(|c| c.name == live.name);
+            self.base_change(Some(live), wanted)
+        });
+        changes
+            .chain(new.filter_map(|wanted| self.base_change(None, Some(wanted))))
+            .collect()
     }
 
     fn base_change(&self, live: Option<&LiveChain>, wanted: Option<&Chain>) -> Option<BaseChange> {
         let name = live.map(|c| &c.name).or(wanted.map(|c| &c.name))?;
-        let rules = live.map_or(&[][..], |c| &c.rules);
-        let (first, rest) = rules.split_at(self.beginning(name, rules));
-        let rest = rest.iter().filter(|r| self.is_ours(name, r));
-        let ours: Vec<&LiveRule> = first.iter().chain(rest).collect();
+        let ours = live.map_or(Vec::new(), |c| self.ours.rules(self.family, self.name, c));
         let at = |place: Place| {
             let rules = wanted.into_iter().flat_map(|c| &c.rules);
             rules.filter(move |r| r.place == place)
         };
-        if same(ours.iter().copied(), at(Place::Head).chain(at(Place::Tail))) {
+        if same_effects(ours.iter().copied(), at(Place::Head).chain(at(Place::Tail))) {
             return None;
         }
         Some(BaseChange {
@@ -137,45 +115,5 @@ impl<'a> TablePlan<'a> {
             head: at(Place::Head).cloned().collect(),
             tail: at(Place::Tail).cloned().collect(),
         })
-    }
-
-    /// How many rules at the start of a base chain a tool replaced has left, after it flushed what
-    /// was there.
-    fn beginning(&self, chain: &ChainName, rules: &[LiveRule]) -> usize {
-        let left = |begin: &Vec<Rule>| {
-            rules.len() >= begin.len() && same(rules.iter().take(begin.len()), begin.iter())
-        };
-        let begins = mesh::beginnings(self.family, self.name, chain);
-        match self.trust_beginnings {
-            true => begins.iter().find(|b| left(b)).map_or(0, Vec::len),
-            false => 0,
-        }
-    }
-
-    /// Whether a rule in a chain that is not ours is.
-    fn is_ours(&self, chain: &ChainName, live: &LiveRule) -> bool {
-        let jumps = live.jump.as_ref().is_some_and(|c| c.is_ours());
-        let looks = |rule: &Rule| mesh::any_writes(self.name, chain, rule);
-        jumps || has_our_comment(live) || self.trust && live.rule.as_ref().is_some_and(looks)
-    }
-}
-
-/// Whether the rules in the kernel do what is wanted, one by one and in the same order.
-fn same<'a>(
-    live: impl Iterator<Item = &'a LiveRule>,
-    wanted: impl Iterator<Item = &'a Rule>,
-) -> bool {
-    let agrees = |live: &LiveRule, wanted: &Rule| {
-        live.rule
-            .as_ref()
-            .is_some_and(|rule| rule.same_effect(wanted))
-    };
-    let (mut live, mut wanted) = (live, wanted);
-    loop {
-        match (live.next(), wanted.next()) {
-            (None, None) => return true,
-            (Some(l), Some(w)) if agrees(l, w) => {}
-            _ => return false,
-        }
     }
 }

@@ -16,7 +16,7 @@ pub fn applied(
     took: Duration,
     on_a_host: bool,
 ) -> String {
-    let verb = match done.changed {
+    let verb = match done.changed() {
         true => "installed",
         false => "already in place",
     };

@@ -46,7 +46,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
 /// Rules of the tables that a packet meets, with jumps to and fro.
 fn any_rules() -> impl Strategy<Value = Rules> {
     let jump = proptest::sample::select(CHAINS.to_vec())
-        .prop_map(|chain| Rule::unexplained([], Target::Jump(chain)));
+        .prop_map(|chain| Rule::without_comment([], Target::Jump(chain)));
     let rule = || prop_oneof![4 => strategy::rule(Family::V4), 1 => jump.clone()];
     let name = proptest::sample::select(TableName::ALL.to_vec());
     let base = [ChainName::PREROUTING, ChainName::INPUT, ChainName::OUTPUT];

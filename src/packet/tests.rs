@@ -95,7 +95,7 @@ fn incoming(destination: &str) -> Walk {
 fn table(name: TableName, rules: &[(ChainName, &[Match], Target)]) -> Table {
     let mut table = Table::new(Family::V4, name);
     for (chain, matches, target) in rules {
-        let rule = Rule::unexplained(matches.iter().cloned(), target.clone());
+        let rule = Rule::without_comment(matches.iter().cloned(), target.clone());
         table.chain(chain.clone()).rules.push(rule);
     }
     table

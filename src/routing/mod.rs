@@ -16,7 +16,6 @@ use message::{Item, Route, Rule};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use std::io;
-use std::net::IpAddr;
 use thiserror::Error;
 
 /// Why a route or an address could not be read, made or removed.
@@ -56,8 +55,8 @@ pub fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
     Router::open()?.remove(unwanted)
 }
 
-/// What is recognisably ours, whatever options made it: every `fwmark` rule, on all bits and on
-/// nothing else, to a table that holds just `local default dev lo`; and ::6/128 on lo.
+/// What may be ours, whatever options made it: every `fwmark` rule, on all bits and on nothing else,
+/// to a table that holds just `local default dev lo`; and lo's IPv6 addresses but ::1.
 pub fn find() -> Result<Routing, RoutingError> {
     Router::open()?.find()
 }
@@ -151,9 +150,8 @@ impl<T: Transport> Router<T> {
             }
         }
         let addresses = none_without_family(self.addresses(Family::V6))?;
-        let passthrough = IpNet::from(IpAddr::from(LoopbackAddress::PASSTHROUGH));
-        let ours = addresses.into_iter().filter(|a| *a == passthrough);
-        found.loopback_addresses.extend(ours.map(LoopbackAddress));
+        let added = addresses.into_iter().filter(|a| !a.addr().is_loopback());
+        found.loopback_addresses.extend(added.map(LoopbackAddress));
         Ok(found)
     }
 

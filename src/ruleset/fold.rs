@@ -1,7 +1,7 @@
 //! The same rules with fewer tests, for a backend that looks addresses and ports up in sets.
 
 use super::set::AddressSet;
-use super::{Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test, Why};
+use super::{Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test};
 use ipnet::IpNet;
 
 /// From how many rules on a run becomes one.
@@ -105,7 +105,8 @@ impl<'a> Run<'a> {
             _ => Test::DestinationSet(AddressSet::new(tests.filter_map(destination))?),
         };
         let mut rule = self.rules[0].clone();
-        rule.why = stem(&rule, self.at).map(|stem| Why::from(stem.to_owned()));
+        let stem = stem(&rule, self.at).map(str::to_owned);
+        rule.why = rule.why.zip(stem).map(|(why, stem)| why.with_id(stem));
         rule.matches[self.at].test = test;
         Some(rule)
     }
@@ -221,7 +222,7 @@ fn port_test(side: Side, ports: &PortSet) -> Test {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{ChainName, Family, Protocol, TableName};
+    use crate::ruleset::{ChainName, Family, Protocol, TableName, Why};
 
     const CHAIN: ChainName = ChainName::fixed("ISTIO_OUTPUT");
     const CALLED: ChainName = ChainName::fixed("ISTIO_REDIRECT");
@@ -242,7 +243,8 @@ mod tests {
 
     fn to(net: &str, target: Target) -> Rule {
         let net: IpNet = net.parse().unwrap();
-        Rule::new(format!("bypass-{net}"), [Match::destination(net)], target)
+        let why = Why::from(format!("bypass-{net}")).labelled("istio");
+        Rule::new(why, [Match::destination(net)], target)
     }
 
     #[test]
@@ -267,7 +269,8 @@ mod tests {
     fn a_run_of_ports_is_a_set() {
         let rule = |port: u16| {
             let matches = [Match::protocol(Protocol::Tcp), Match::dport(port)];
-            Rule::new(format!("bypass-port-{port}"), matches, Target::Return)
+            let why = Why::from(format!("bypass-port-{port}")).labelled("istio");
+            Rule::new(why, matches, Target::Return)
         };
         let rules = [81, 22, 80, 443, 22].map(rule);
         let wanted = ["-p tcp -m multiport --dports 22,80:81,443 \
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn rules_for_different_reasons_stay_apart() {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"];
-        let rules = nets.map(|n| to(n, Target::Return).because(Why::from(format!("{n}-x"))));
+        let rules = nets.map(|n| to(n, Target::Return).commented(Why::from(format!("{n}-x"))));
         assert_eq!(folded(rules.to_vec()).len(), 4);
     }
 

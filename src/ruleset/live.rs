@@ -2,7 +2,6 @@
 
 use super::names::{ChainName, Family, TableName};
 use super::{Rule, Target};
-use std::collections::BTreeSet;
 
 /// Everything one backend can see in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,19 +15,6 @@ impl Live {
         self.tables
             .iter()
             .find(|t| t.family == family && t.name == name)
-    }
-}
-
-impl Live {
-    /// The marks that chains of ours put on packets for TPROXY: the policy routes for them are ours.
-    pub fn tproxy_marks(&self) -> BTreeSet<u32> {
-        let chains = self.tables.iter().flat_map(|t| &t.chains);
-        let rules = chains.filter(|c| c.name.is_ours()).flat_map(|c| &c.rules);
-        let mark = |live: &LiveRule| match live.rule.as_ref()?.target {
-            Target::Tproxy { value, .. } => Some(value),
-            _ => None,
-        };
-        rules.filter_map(mark).collect()
     }
 }
 
@@ -81,6 +67,23 @@ impl LiveRule {
             comment,
             rule: Some(rule),
             handle,
+        }
+    }
+}
+
+/// Whether the rules in the kernel do what is wanted, one by one and in the same order.
+pub fn same_effects<'a>(
+    live: impl Iterator<Item = &'a LiveRule>,
+    wanted: impl Iterator<Item = &'a Rule>,
+) -> bool {
+    let live = live.map(|l| l.rule.as_ref());
+    let agrees = |live: Option<&Rule>, wanted: &Rule| live.is_some_and(|l| l.same_effect(wanted));
+    let (mut live, mut wanted) = (live, wanted);
+    loop {
+        match (live.next(), wanted.next()) {
+            (None, None) => return true,
+            (Some(l), Some(w)) if agrees(l, w) => {}
+            _ => return false,
         }
     }
 }

@@ -21,7 +21,7 @@ mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use live::{Live, LiveChain, LiveRule, LiveTable};
+pub use live::{Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{ConnState, Match, Owner, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
 pub use packet::{Connection, Credentials, FoundSocket, Packet, Tracking};
@@ -62,14 +62,26 @@ impl Ruleset {
             .sum()
     }
 
+    /// The same rules, each with this label before its `why`: whose rules they are.
+    pub fn labelled(mut self, label: &'static str) -> Self {
+        for rule in self.rules_mut() {
+            rule.why = rule.why.take().map(|why| why.labelled(label));
+        }
+        self
+    }
+
     /// The same rules without a `why`: for kernels that have no xt comment match (gVisor).
     pub fn without_comments(&self) -> Self {
         let mut plain = self.clone();
-        let chains = plain.tables.iter_mut().flat_map(|t| &mut t.chains);
-        for rule in chains.flat_map(|c| &mut c.rules) {
+        for rule in plain.rules_mut() {
             rule.why = None;
         }
         plain
+    }
+
+    fn rules_mut(&mut self) -> impl Iterator<Item = &mut Rule> {
+        let chains = self.tables.iter_mut().flat_map(|t| &mut t.chains);
+        chains.flat_map(|c| &mut c.rules)
     }
 }
 
@@ -152,7 +164,7 @@ pub struct Rule {
     /// In iptables-save's order, see [`Match::rank`].
     pub matches: Vec<Match>,
     pub target: Target,
-    /// What the rule is for, shown as the comment `istio/<why>`. `None` only for rules read from a
+    /// What the rule is for, shown as its comment, such as `istio/bypass-envoy`. `None` only for rules read from a
     /// kernel, or where the kernel has no comment match.
     pub why: Option<Why>,
     #[serde(skip_serializing_if = "Place::is_tail")]
@@ -167,11 +179,11 @@ impl Rule {
         matches: impl IntoIterator<Item = Match>,
         target: Target,
     ) -> Self {
-        Rule::unexplained(matches, target).because(why.into())
+        Rule::without_comment(matches, target).commented(why.into())
     }
 
     /// A rule without a `why`, as read from a kernel.
-    pub fn unexplained(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
+    pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
         let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
         matches.sort_by_key(Match::rank);
         Rule {
@@ -183,7 +195,7 @@ impl Rule {
     }
 
     /// The same rule with this `why`.
-    pub fn because(self, why: Why) -> Self {
+    pub fn commented(self, why: Why) -> Self {
         Rule {
             why: Some(why),
             ..self

@@ -154,9 +154,6 @@ impl Hook {
 #[serde(transparent)]
 pub struct ChainName(Cow<'static, str>);
 
-/// Every chain whose name begins like this is ours.
-const OURS: &str = "ISTIO_";
-
 impl ChainName {
     /// The base chain of what comes in.
     pub const PREROUTING: ChainName = ChainName::fixed("PREROUTING");
@@ -188,11 +185,6 @@ impl ChainName {
     /// The hook, if this is one of iptables' base chains.
     pub fn hook(&self) -> Option<Hook> {
         Hook::ALL.into_iter().find(|h| h.as_str() == self.0)
-    }
-
-    /// Whether the chain belongs to us (`ISTIO_*`).
-    pub fn is_ours(&self) -> bool {
-        self.0.starts_with(OURS)
     }
 }
 
@@ -283,44 +275,87 @@ impl fmt::Display for Interface {
     }
 }
 
-/// What a rule is for: a short stable id such as `bypass-envoy`. It is data, so that the comment in
-/// the kernel, the plan and the explanation cannot say different things.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Why(Cow<'static, str>);
-
-/// What every comment of ours begins with.
-const COMMENT: &str = "istio/";
+/// What a rule is for: a short stable id such as `bypass-envoy`, and whose rule it is. It is data, so
+/// that the comment in the kernel, the plan and the explanation cannot say different things.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Why {
+    /// What stands before the slash in the comment; nothing before a ruleset is
+    /// [labelled](super::Ruleset::labelled).
+    label: Option<Cow<'static, str>>,
+    id: Cow<'static, str>,
+}
 
 impl Why {
-    /// The `why` in a rule's comment, if the comment is one of ours.
+    /// Reads a comment `LABEL/ID`, whoever wrote it. Both are printable and without quotes or
+    /// backslashes, so that every tool prints the comment in the same way.
     pub fn from_comment(comment: &str) -> Option<Self> {
-        let id = comment.strip_prefix(COMMENT)?;
         let plain = |b: u8| b.is_ascii_graphic() && !b"\"'\\".contains(&b);
-        (!id.is_empty() && id.bytes().all(plain)).then(|| Why(Cow::Owned(id.to_owned())))
+        let (label, id) = comment.split_once('/')?;
+        let whole = !label.is_empty() && !id.is_empty() && comment.bytes().all(plain);
+        whole.then(|| Why {
+            label: Some(Cow::Owned(label.to_owned())),
+            id: Cow::Owned(id.to_owned()),
+        })
     }
 
-    /// The id, without what every comment begins with.
+    /// The id alone.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.id
+    }
+
+    /// What stands before the slash in the comment.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// The same id with this label.
+    pub fn labelled(self, label: &'static str) -> Self {
+        Why {
+            label: Some(Cow::Borrowed(label)),
+            ..self
+        }
+    }
+
+    /// Another id with the same label.
+    pub fn with_id(&self, id: impl Into<Cow<'static, str>>) -> Self {
+        Why {
+            label: self.label.clone(),
+            id: id.into(),
+        }
     }
 }
 
 impl From<&'static str> for Why {
     fn from(id: &'static str) -> Self {
-        Why(Cow::Borrowed(id))
+        Why {
+            label: None,
+            id: Cow::Borrowed(id),
+        }
     }
 }
 
 impl From<String> for Why {
     fn from(id: String) -> Self {
-        Why(Cow::Owned(id))
+        Why {
+            label: None,
+            id: Cow::Owned(id),
+        }
     }
 }
 
-/// The whole comment, `istio/<why>`.
+/// The whole comment: `LABEL/ID`.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{COMMENT}{}", self.0)
+        if let Some(label) = &self.label {
+            write!(f, "{label}/")?;
+        }
+        f.write_str(&self.id)
+    }
+}
+
+/// The id alone: whose rule it is says the ruleset that it stands in.
+impl Serialize for Why {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.id)
     }
 }

@@ -3,7 +3,6 @@
 use super::names::Family;
 use ipnet::IpNet;
 use serde::Serialize;
-use std::net::Ipv6Addr;
 
 /// Wanted beside the rules; each part as iproute2 shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,9 +63,3 @@ pub struct PolicyRoute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct LoopbackAddress(pub IpNet);
-
-impl LoopbackAddress {
-    /// What Istio's meshes put on lo, so that the proxy can bind to it: the counterpart of
-    /// 127.0.0.6, which needs no address of its own.
-    pub const PASSTHROUGH: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
-}

@@ -40,9 +40,9 @@ pub fn rule(family: Family) -> impl Strategy<Value = Rule> {
                     true => Target::Return,
                     false => target,
                 };
-                let rule = Rule::unexplained(matches, target);
+                let rule = Rule::without_comment(matches, target);
                 match why {
-                    Some(why) => rule.because(why),
+                    Some(why) => rule.commented(why),
                     None => rule,
                 }
             },
@@ -160,5 +160,7 @@ fn target(family: Family) -> impl Strategy<Value = Target> {
 }
 
 fn why() -> impl Strategy<Value = Why> {
-    "[a-z][a-z0-9./:-]{0,40}".prop_map(Why::from)
+    let label = prop_oneof![Just("istio"), Just("another-tool")];
+    let id = "[a-z][a-z0-9./:,-]{0,40}".prop_map(Why::from);
+    (label, id).prop_map(|(label, why)| why.labelled(label))
 }

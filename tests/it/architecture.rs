@@ -8,15 +8,24 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("ruleset", &[]),
     ("packet", &["ruleset"]),
-    ("config", &["ruleset"]),
-    ("mesh", &["config", "ruleset"]),
+    ("ownership", &["ruleset"]),
+    ("config", &["ownership", "ruleset"]),
+    ("mesh", &["config", "ownership", "ruleset"]),
     ("netlink", &[]),
     ("backend", &["netlink", "ruleset"]),
     ("routing", &["netlink", "ruleset"]),
     (
         "ops",
         &[
-            "backend", "config", "error", "exit", "mesh", "packet", "routing", "ruleset",
+            "backend",
+            "config",
+            "error",
+            "exit",
+            "mesh",
+            "ownership",
+            "packet",
+            "routing",
+            "ruleset",
         ],
     ),
 ];
@@ -90,13 +99,24 @@ fn imports_go_one_way() {
 #[test]
 fn pure_rooms_do_not_reach_for_the_system() {
     for (file, text) in sources() {
-        if ["ruleset", "packet", "mesh"]
-            .iter()
-            .any(|room| in_room(&file, room))
-        {
+        let pure = ["ruleset", "ownership", "packet", "mesh"];
+        if pure.iter().any(|room| in_room(&file, room)) {
             for line in code(&text) {
                 let found = IMPURE.iter().find(|name| line.contains(*name));
                 assert_eq!(found, None, "{file}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn netfilter_knows_no_mesh() {
+    for (file, text) in sources() {
+        let rooms = ["ruleset", "packet", "netlink", "routing", "backend"];
+        let only_for_tests = file.ends_with("tests.rs") || file.ends_with("strategy.rs");
+        if !only_for_tests && rooms.iter().any(|room| in_room(&file, room)) {
+            for line in code(&text) {
+                assert!(!line.to_lowercase().contains("istio"), "{file}: {line}");
             }
         }
     }

@@ -19,6 +19,7 @@ pub fn everything() -> Ruleset {
         tables: tables.collect(),
         ..Ruleset::default()
     }
+    .labelled("istio")
 }
 
 fn tcp() -> Match {

@@ -135,12 +135,12 @@ impl Words {
         if self.rest.next().is_some() {
             return None;
         }
-        let rule = Rule::unexplained(self.matches, target);
+        let rule = Rule::without_comment(self.matches, target);
         if !rule.has_protocol_of_ports() {
             return None;
         }
         Some(match self.why {
-            Some(why) => rule.because(why),
+            Some(why) => rule.commented(why),
             None => rule,
         })
     }

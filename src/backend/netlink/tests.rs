@@ -5,7 +5,7 @@ use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Attributes, Transport, Writer};
 use crate::ruleset::{
     BaseChange, ChainName, ChainRewrite, Change, Family, Match, Owner, Rule, TableChange,
-    TableName, Target,
+    TableName, Target, Why,
 };
 use nix::errno::Errno;
 use proptest::prelude::*;
@@ -152,7 +152,8 @@ fn played<F: FnMut(&Sent) -> Answers>(kernel: F, room: usize) -> Netlink<Played<
 fn change(rules: usize) -> Change {
     let ours = ChainName::fixed("ISTIO_OUTPUT");
     let owner = Match::owner(Owner::Uid(1337));
-    let rule = Rule::new("bypass-envoy", [owner], Target::Return);
+    let why = Why::from("bypass-envoy").labelled("istio");
+    let rule = Rule::new(why, [owner], Target::Return);
     let jump = Rule::new("install", [], Target::Jump(ours.clone()));
     Change {
         tables: vec![TableChange {

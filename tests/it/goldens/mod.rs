@@ -86,7 +86,7 @@ fn wanted(case: &Case) -> Result<Ruleset, String> {
     } = invocation(case, &[])?;
     let meshes = MESHES.map(|m| &m.profile);
     let config = Config::resolve(options, &env_files, &mesh.profile, &meshes, &Answers(case));
-    Ok((mesh.ruleset)(&config.map_err(|e| e.to_string())?))
+    Ok(mesh.ruleset(&config.map_err(|e| e.to_string())?))
 }
 
 fn settings() -> insta::Settings {

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use prepare_proxy::backend::netlink::{open_native, open_xt};
 use prepare_proxy::backend::{Backend, BackendError};
 use prepare_proxy::ruleset::{
-    ChainName, Change, Family, Match, Owner, Ruleset, Table, TableName, Target,
+    ChainName, Change, Family, Match, Owner, Ruleset, Table, TableName, Target, Why,
 };
 use std::io::Write;
 use std::process::Command;
@@ -31,6 +31,7 @@ fn list(length: u32) -> Ruleset {
         tables: vec![table],
         ..Ruleset::default()
     }
+    .labelled("istio")
 }
 
 fn comes_and_goes(open: Open, length: u32) {
@@ -111,7 +112,8 @@ fn the_rule_that_the_kernel_refuses_is_named() {
     let mut wanted = list(3);
     let chain = wanted.tables[0].chain(ChainName::PREROUTING);
     let owner = [Match::owner(Owner::Uid(1337))];
-    chain.rule("misplaced", owner, Target::Return);
+    let why = Why::from("misplaced").labelled("istio");
+    chain.rule(why, owner, Target::Return);
     let error = apply(&namespace, open_xt, &wanted).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -167,7 +167,7 @@ pub fn raise(lines: &[Option<Line>], next: &str) -> Option<(Rule, usize)> {
     let Action::Take(target) = &body.action else {
         return None;
     };
-    let mut rule = Rule::unexplained(matches, target.clone());
+    let mut rule = Rule::without_comment(matches, target.clone());
     rule.why.clone_from(&body.why);
     // The rule is what these lines say if these lines are what would be written for it.
     let written = lower_rule(&rule, next);

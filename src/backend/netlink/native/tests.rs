@@ -156,15 +156,15 @@ fn a_masked_mark_is_refused_where_it_cannot_be_mixed() {
         nfmask: 0xff,
         ctmask: 0xff,
     };
-    let rule = Rule::unexplained([], target);
+    let rule = Rule::without_comment([], target);
     assert_eq!(through_bytes(Family::V4, &[rule]), None);
 }
 
 #[test]
 fn rules_behind_one_with_a_gate_stand_in_the_next_part() {
     let rules = [
-        Rule::unexplained([!Match::owner(Owner::Uid(7))], Target::Return),
-        Rule::unexplained([], Target::Accept),
+        Rule::without_comment([!Match::owner(Owner::Uid(7))], Target::Return),
+        Rule::without_comment([], Target::Accept),
     ];
     let rules: Vec<&Rule> = rules.iter().collect();
     let parts = lower("ISTIO_OUTPUT", &rules);

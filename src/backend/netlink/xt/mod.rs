@@ -68,7 +68,7 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
         [Expr::Target(extension)] => target::read(extension, family)?,
         _ => return None,
     };
-    let mut rule = Rule::unexplained(matches, target);
+    let mut rule = Rule::without_comment(matches, target);
     if !rule.has_protocol_of_ports() {
         return None;
     }

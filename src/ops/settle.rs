@@ -1,0 +1,241 @@
+//! Rules, in all stores together: new rules first, then what is left elsewhere, and again until
+//! nothing changes.
+
+use super::backoff::Backoff;
+use super::choose::{Candidate, Choice, is_absence, is_out_of_reach, stores_besides};
+use super::plan::plan;
+use crate::backend::{Backend, BackendError, Feature, Store};
+use crate::error::Error;
+use crate::ownership::tproxy_marks;
+use crate::ruleset::{Change, Ruleset};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long a run tries again because others change the rules at the same time.
+const LONGEST_CONTEST: Duration = Duration::from_secs(30);
+
+/// The new rules, and the stores in which nothing else of ours is to stay.
+pub struct Settlement<'w> {
+    goal: Option<Goal<'w>>,
+    /// All stores but the goal's, from the first look into them on.
+    others: Option<Vec<Box<dyn Backend>>>,
+    pub record: Record,
+}
+
+/// What one run has met and done so far.
+#[derive(Default)]
+pub struct Record {
+    /// What was committed, in its order.
+    pub changes: Vec<Change>,
+    /// TPROXY's marks in the rules that were there, but for such as could not be changed.
+    pub marks: BTreeSet<u32>,
+}
+
+impl<'w> Settlement<'w> {
+    /// All of `wanted` in one store, nothing in the others.
+    ///
+    /// # Errors
+    /// Where it cannot be told which backends there are, see [`Choice::candidates`].
+    pub fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
+        let goal = Goal {
+            wanted: Cow::Borrowed(wanted),
+            candidates: choice.candidates()?,
+            backend: None,
+        };
+        Ok(Settlement {
+            goal: Some(goal),
+            ..Settlement::of_nothing()
+        })
+    }
+
+    /// Nothing in any store.
+    pub fn of_nothing() -> Self {
+        Settlement {
+            goal: None,
+            others: None,
+            record: Record::default(),
+        }
+    }
+
+    /// The backend that has written the new rules, or found them in place.
+    pub fn backend(&self) -> Option<&dyn Backend> {
+        self.goal.as_ref()?.backend.as_deref()
+    }
+
+    /// Goes round until nothing changes any more.
+    ///
+    /// Whoever writes looks again: not every backend notices that somebody else was at work between
+    /// its read and its commit, and none of them for another's store. So the last of several runs
+    /// finds what it wants in the end, whole.
+    ///
+    /// # Errors
+    /// [`Error::Contended`] after half a minute in which others changed the rules each time.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        let mut backoff = Backoff::of(LONGEST_CONTEST);
+        loop {
+            match self.round() {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(Error::Backend(BackendError::Interrupted { doing })) => {
+                    log::debug!("{doing}: once more");
+                }
+                Err(e) => return Err(e),
+            }
+            if !backoff.wait() {
+                return Err(Error::Contended(LONGEST_CONTEST.as_secs()));
+            }
+        }
+    }
+
+    /// New rules first, then what is left elsewhere. Returns whether there is nothing to look at
+    /// again.
+    fn round(&mut self) -> Result<bool, Error> {
+        let certain = match &mut self.goal {
+            Some(goal) => goal.write(&mut self.record)?,
+            None => true,
+        };
+        let swept = self.sweep()?;
+        Ok(certain && !swept)
+    }
+
+    /// Removes all that is ours from the other stores. Returns whether there was anything.
+    fn sweep(&mut self) -> Result<bool, Error> {
+        let others = match self.others.take() {
+            Some(others) => others,
+            None => open_besides(self.backend().map(Backend::store))?,
+        };
+        let mut swept = false;
+        for backend in self.others.insert(others) {
+            swept |= self.record.put(&mut **backend, &Ruleset::default())?;
+        }
+        Ok(swept)
+    }
+}
+
+/// Opens all stores but `keep`, as far as this machine can have them.
+fn open_besides(keep: Option<Store>) -> Result<Vec<Box<dyn Backend>>, BackendError> {
+    let mut others = Vec::new();
+    for open in stores_besides(keep) {
+        match open() {
+            Ok(backend) => others.push(backend),
+            Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
+            // Enough for an apply, but not to say that everything is clean.
+            Err(e) if keep.is_some() && is_out_of_reach(&e) => {
+                log::warn!("rules there may be left: {e}");
+            }
+            Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(others)
+}
+
+impl Record {
+    /// Makes what is ours in a store into what is wanted there. Returns whether anything had to be
+    /// committed.
+    fn put(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, BackendError> {
+        let live = backend.read()?;
+        let change = plan(&live, &backend.shape(wanted));
+        let anything = !change.is_empty();
+        if anything {
+            backend.commit(&change)?;
+            self.changes.push(change);
+        }
+        self.marks.extend(tproxy_marks(&live));
+        Ok(anything)
+    }
+}
+
+/// Rules that are wanted, and who writes them.
+struct Goal<'w> {
+    /// As far as the kernel can have it, once a backend is chosen.
+    wanted: Cow<'w, Ruleset>,
+    candidates: Vec<Candidate>,
+    /// The first candidate that could.
+    backend: Option<Box<dyn Backend>>,
+}
+
+impl Goal<'_> {
+    /// Writes the rules. Returns whether they are certain to be there now: nothing had to be
+    /// written, or the backend would have noticed others at work.
+    fn write(&mut self, record: &mut Record) -> Result<bool, Error> {
+        let Some(backend) = &mut self.backend else {
+            return self.write_with_the_first_that_can(record);
+        };
+        let written = record.put(&mut **backend, &self.wanted)?;
+        Ok(!written || backend.notices_others())
+    }
+
+    fn write_with_the_first_that_can(&mut self, record: &mut Record) -> Result<bool, Error> {
+        let mut last = Error::NoBackend;
+        for candidate in &self.candidates {
+            match candidate.write(&self.wanted, record) {
+                Ok(first) => {
+                    let certain = !first.written || first.backend.notices_others();
+                    self.backend = Some(first.backend);
+                    if let Some(plain) = first.without_comments {
+                        self.wanted = Cow::Owned(plain);
+                    }
+                    return Ok(certain);
+                }
+                Err(e) if is_absence(&e) => {
+                    log::debug!("{e}");
+                    last = e.into();
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// How the first write of a backend went.
+struct FirstWrite {
+    backend: Box<dyn Backend>,
+    written: bool,
+    /// What was written instead of what is wanted, where the kernel has no comments.
+    without_comments: Option<Ruleset>,
+}
+
+impl Candidate {
+    fn write(&self, wanted: &Ruleset, record: &mut Record) -> Result<FirstWrite, BackendError> {
+        let mut backend = (self.open)()?;
+        log::debug!("backend {}: {}", backend.name(), self.reason);
+        let (written, without_comments) = match record.put(&mut *backend, wanted) {
+            Err(e) if may_be_the_comments(&e, backend.store()) => {
+                let plain = wanted.without_comments();
+                let written = record
+                    .put(&mut *backend, &plain)
+                    .map_err(|again| match again {
+                        BackendError::Interrupted { .. } => again,
+                        // If they were not what was wrong, the first refusal says what is.
+                        _ => e,
+                    })?;
+                log::warn!(
+                    "this kernel has no xt comment match: the rules are there without comments"
+                );
+                (written, Some(plain))
+            }
+            result => (result?, None),
+        };
+        Ok(FirstWrite {
+            backend,
+            written,
+            without_comments,
+        })
+    }
+}
+
+/// Whether the kernel may only lack the xt comment match (gVisor does). netlink knows;
+/// iptables-legacy is told no more than that a line was refused.
+fn may_be_the_comments(error: &BackendError, store: Store) -> bool {
+    match error {
+        BackendError::Missing {
+            feature: Feature::Xt(name),
+            ..
+        } => name == "comment",
+        BackendError::Refused { .. } => store == Store::Legacy,
+        _ => false,
+    }
+}
