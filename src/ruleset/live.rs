@@ -51,13 +51,13 @@ pub struct LiveRule {
     pub jump: Option<ChainName>,
     /// What iptables-save prints behind `-A CHAIN `, or a description where that is not known.
     pub text: String,
-    /// nf_tables' handle; 0 where there is none.
-    pub handle: u64,
+    /// nf_tables' handles of the rules that it is made of, in their order; none elsewhere.
+    pub handles: Vec<u64>,
 }
 
 impl LiveRule {
     /// A rule that was understood.
-    pub fn known(rule: Rule, comment: Option<String>, handle: u64) -> Self {
+    pub fn known(rule: Rule, comment: Option<String>, handles: Vec<u64>) -> Self {
         LiveRule {
             jump: match &rule.target {
                 Target::Jump(chain) => Some(chain.clone()),
@@ -66,7 +66,7 @@ impl LiveRule {
             text: rule.to_string(),
             comment,
             rule: Some(rule),
-            handle,
+            handles,
         }
     }
 }

@@ -81,7 +81,7 @@ fn parse_rule(spec: &str) -> LiveRule {
         comment,
         jump,
         text: spec.to_owned(),
-        handle: 0,
+        handles: Vec::new(),
     }
 }
 

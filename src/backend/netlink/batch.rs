@@ -1,19 +1,18 @@
 //! Messages that are committed together.
 
+use super::nf_tables::{
+    NFNL_BATCH_GENID, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES,
+};
 use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Writer};
 use std::ops::Range;
 
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const GENERATION: u16 = 1;
-
 /// The type of an nf_tables message, from its `NFT_MSG_*` number.
-pub fn message_type(number: u16) -> u16 {
+pub const fn message_type(number: u16) -> u16 {
     (NFNL_SUBSYS_NFTABLES << 8) | number
 }
 
-/// The header behind netlink's own (`struct nfgenmsg`).
+/// The header behind netlink's own (`struct nfgenmsg` of linux/netfilter/nfnetlink.h, whose version
+/// is 0).
 pub fn family_header(w: &mut Writer, family: u8, resource: u16) {
     w.raw(&[family, 0]);
     w.raw(&resource.to_be_bytes());
@@ -154,12 +153,12 @@ impl<O> Batch<O> {
 
 /// Opens a transaction that the kernel takes only if it still is at this generation.
 pub fn begin(generation: u32) -> Writer {
-    edge(BATCH_BEGIN, Some(generation))
+    edge(NFNL_MSG_BATCH_BEGIN, Some(generation))
 }
 
 /// Closes a transaction.
 pub fn end() -> Writer {
-    edge(BATCH_END, None)
+    edge(NFNL_MSG_BATCH_END, None)
 }
 
 fn edge(kind: u16, generation: Option<u32>) -> Writer {
@@ -167,7 +166,7 @@ fn edge(kind: u16, generation: Option<u32>) -> Writer {
     writer.message(kind, NLM_F_REQUEST, 0, |w| {
         family_header(w, 0, NFNL_SUBSYS_NFTABLES);
         if let Some(generation) = generation {
-            w.u32(GENERATION, generation);
+            w.u32(NFNL_BATCH_GENID, generation);
         }
     });
     writer

@@ -2,13 +2,14 @@
 //!
 //! iptables-nft and nft write these with the same expressions, but for small things ([`Style`]).
 
-use super::expr::{Expr, base, meta};
+use super::expr::{Expr, meta, payload};
 use crate::ruleset::{Family, Interface, Match, PortRange, Protocol, Side, Test};
 use ipnet::IpNet;
+use nix::libc;
 use std::net::IpAddr;
 
-/// The length of the kernel's interface names, with their NUL (`IFNAMSIZ`).
-const INTERFACE_NAME: usize = 16;
+/// The length of the kernel's interface names, with their NUL (linux/if.h).
+const IFNAMSIZ: usize = libc::IFNAMSIZ;
 
 /// Whose habits are followed. What either wrote is read alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
     match &m.test {
         Test::Source(net) => write_address(*net, Side::Source, not, exprs),
         Test::Destination(net) => write_address(*net, Side::Destination, not, exprs),
-        Test::InInterface(name) => write_interface(meta::IIFNAME, name, style, not, exprs),
-        Test::OutInterface(name) => write_interface(meta::OIFNAME, name, style, not, exprs),
+        Test::InInterface(name) => write_interface(meta::NFT_META_IIFNAME, name, style, not, exprs),
+        Test::OutInterface(name) => {
+            write_interface(meta::NFT_META_OIFNAME, name, style, not, exprs)
+        }
         Test::Protocol(protocol) => exprs.extend([
-            Expr::Meta(meta::L4PROTO),
+            Expr::Meta(meta::NFT_META_L4PROTO),
             Expr::Cmp {
                 not,
                 value: vec![protocol.number()],
@@ -39,7 +42,7 @@ pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
             compare_ports(*ports, style, not, exprs);
         }
         Test::Mark { value, mask } => {
-            exprs.push(Expr::Meta(meta::MARK));
+            exprs.push(Expr::Meta(meta::NFT_META_MARK));
             compare_mark(*value, *mask, not, exprs);
         }
         _ => return false,
@@ -50,7 +53,7 @@ pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
 /// Reads one match off the front, and says how many expressions it took.
 pub fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
     match exprs {
-        [Expr::Meta(meta::MARK), rest @ ..] => {
+        [Expr::Meta(meta::NFT_META_MARK), rest @ ..] => {
             let (value, mask, not, used) = read_mark(rest)?;
             let test = Test::Mark { value, mask };
             Some((Match { not, test }, 1 + used))
@@ -60,8 +63,8 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
             Some((Match { not: *not, test }, 2))
         }
         [Expr::Payload { base, offset, len }, rest @ ..] => match *base {
-            base::NETWORK => read_address(*offset, *len, rest, family),
-            base::TRANSPORT => read_port(*offset, *len, rest),
+            payload::NFT_PAYLOAD_NETWORK_HEADER => read_address(*offset, *len, rest, family),
+            payload::NFT_PAYLOAD_TRANSPORT_HEADER => read_port(*offset, *len, rest),
             _ => None,
         },
         _ => None,
@@ -72,7 +75,7 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
 pub fn address(family: Family, side: Side, len: u32) -> Expr {
     let (source, destination) = address_offsets(family);
     Expr::Payload {
-        base: base::NETWORK,
+        base: payload::NFT_PAYLOAD_NETWORK_HEADER,
         offset: match side {
             Side::Source => source,
             Side::Destination => destination,
@@ -81,7 +84,7 @@ pub fn address(family: Family, side: Side, len: u32) -> Expr {
     }
 }
 
-/// Where source and destination stand in the family's header.
+/// Where source and destination stand in the family's header (RFC 791, RFC 8200), in bytes.
 fn address_offsets(family: Family) -> (u32, u32) {
     match family {
         Family::V4 => (12, 16),
@@ -178,7 +181,7 @@ fn write_interface(key: u32, name: &Interface, style: Style, not: bool, exprs: &
             let mut value = name.as_str().as_bytes().to_vec();
             let length = match style {
                 Style::Iptables => value.len() + 1,
-                Style::Nft => INTERFACE_NAME,
+                Style::Nft => IFNAMSIZ,
             };
             value.resize(length, 0);
             value
@@ -190,9 +193,9 @@ fn write_interface(key: u32, name: &Interface, style: Style, not: bool, exprs: &
 
 fn read_meta(key: u32, value: &[u8]) -> Option<Test> {
     match key {
-        meta::IIFNAME => read_interface(value).map(Test::InInterface),
-        meta::OIFNAME => read_interface(value).map(Test::OutInterface),
-        meta::L4PROTO => {
+        meta::NFT_META_IIFNAME => read_interface(value).map(Test::InInterface),
+        meta::NFT_META_OIFNAME => read_interface(value).map(Test::OutInterface),
+        meta::NFT_META_L4PROTO => {
             let known = Protocol::ALL.into_iter().find(|p| [p.number()] == value);
             known.map(Test::Protocol)
         }
@@ -215,10 +218,10 @@ fn read_interface(value: &[u8]) -> Option<Interface> {
     }
 }
 
-/// Loads a port of the packet.
+/// Loads a port of the packet, which stands where TCP and UDP have it (RFC 9293, RFC 768).
 pub fn port(side: Side) -> Expr {
     Expr::Payload {
-        base: base::TRANSPORT,
+        base: payload::NFT_PAYLOAD_TRANSPORT_HEADER,
         offset: match side {
             Side::Source => 0,
             Side::Destination => 2,

@@ -1,12 +1,10 @@
 //! What is said to nf_tables: dumps, the generation, commits.
 
 use super::batch::{self, Batch, family_header, message_type};
+use super::nf_tables::{NFT_MSG_GETGEN, NFTA_GEN_ID};
 use crate::netlink::{AttributeTable, Connection, Error, Malformed, Message, Transport, Writer};
 use nix::errno::Errno;
 use std::io;
-
-const GET_GENERATION: u16 = 16;
-const GENERATION_ID: u16 = 1;
 
 /// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
@@ -19,13 +17,13 @@ impl<T: Transport> Kernel<T> {
 
     /// The number of the last commit in this network namespace.
     pub fn generation(&mut self) -> Result<u32, Error> {
-        let kind = message_type(GET_GENERATION);
+        let kind = message_type(NFT_MSG_GETGEN);
         let mut generation = 0;
         self.0.get(
             kind,
             |w| family_header(w, 0, 0),
             |message| {
-                generation = AttributeTable::<2>::parse(body(message)?.1)?.u32(GENERATION_ID)?;
+                generation = AttributeTable::<2>::parse(body(message)?.1)?.u32(NFTA_GEN_ID)?;
                 Ok(())
             },
         )?;

@@ -4,21 +4,23 @@
 //! committed since it was read. Rules are written in one of two ways: as iptables-nft writes them,
 //! so that iptables shows and edits them, or in nf_tables' own expressions in tables of our own.
 //!
-//! From the bottom up: `batch` and `kernel` (what is said to nf_tables), `expr` (nf_tables' steps as
-//! values), `header`, `verdict`, `xt` and `native` (rules to steps and back), `store` (where they
-//! live), `seen` and `live` (dumps), `plan` (changes), `refusal` (errors).
+//! From the bottom up: `nf_tables` (numbers of the kernel's header), `batch` and `kernel` (what is
+//! said to it), `expr` (its expressions as values, one file each), `header`, `verdict`, `xt` and
+//! `native` (rules to expressions and back), `hooks` (where they live), `dump` (what is there),
+//! `decode` (a dump in the model), `encode` (a change as messages), `error`.
 
 mod batch;
+mod decode;
+mod dump;
+mod encode;
+mod error;
 mod expr;
 mod header;
+mod hooks;
 mod kernel;
-mod live;
 mod monitor;
 mod native;
-mod plan;
-mod refusal;
-mod seen;
-mod store;
+mod nf_tables;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -27,18 +29,18 @@ mod xt;
 use super::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Error, Socket, Transport};
 use crate::ruleset::{Change, Live, Ruleset};
+use dump::Dump;
 use kernel::Kernel;
 pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
 pub use native::render;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
-use seen::Seen;
 use std::borrow::Cow;
 use std::io;
 
-/// A rule has no form in the encoding.
+/// A rule says something for which the encoding has no form.
 #[derive(Clone, Copy, Debug)]
-pub struct Unwritable;
+pub struct NoForm;
 
 /// A backend that speaks to nf_tables through a netlink socket.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub struct Netlink<T = Socket> {
     kernel: Kernel<T>,
     store: Store,
     /// What the next change is made from.
-    seen: Option<Seen>,
+    dump: Option<Dump>,
 }
 
 /// Opens a socket in the network namespace of this thread, for the tables that iptables-nft keeps
@@ -86,7 +88,7 @@ impl<T: Transport> Netlink<T> {
         Netlink {
             kernel: Kernel::new(transport),
             store,
-            seen: None,
+            dump: None,
         }
     }
 }
@@ -115,22 +117,22 @@ impl<T: Transport> Backend for Netlink<T> {
     }
 
     fn read(&mut self) -> Result<Live, BackendError> {
-        let mut seen = Seen::read(&mut self.kernel, self.store).map_err(refusal::of_read)?;
-        let live = live::take(&mut seen, self.store);
-        self.seen = Some(seen);
+        let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
+        let live = decode::live(&dump, self.store);
+        self.dump = Some(dump);
         Ok(live)
     }
 
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
-        let Some(seen) = self.seen.take() else {
-            return Err(refusal::of_read(Error::Interrupted));
+        let Some(dump) = self.dump.take() else {
+            return Err(error::of_read(Error::Interrupted));
         };
-        let mut batch = plan::plan(change, &seen, self.store).map_err(refusal::of_plan)?;
+        let mut batch = encode::encode(change, &dump, self.store).map_err(error::of_encode)?;
         if batch.is_empty() {
             return Ok(());
         }
         self.kernel
-            .commit(&mut batch, seen.generation)
-            .map_err(|fault| refusal::of_commit(fault, &batch))
+            .commit(&mut batch, dump.generation)
+            .map_err(|error| error::of_commit(error, &batch))
     }
 }

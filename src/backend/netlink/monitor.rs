@@ -6,7 +6,8 @@
 
 use super::batch::message_type;
 use super::kernel::{Kernel, body};
-use super::{refusal, store, unsupported};
+use super::nf_tables::*;
+use super::{error, hooks, unsupported};
 use crate::backend::{BackendError, Feature, Store};
 use crate::netlink::{Arrived, AttributeTable, Malformed, Message, Socket, Subscription};
 use crate::ruleset::{Family, TableName};
@@ -18,19 +19,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
 
 /// What a message is about (`enum nf_tables_msg_types`): new ones and removed ones.
-const TABLE: [u16; 2] = [libc::NFT_MSG_NEWTABLE as u16, libc::NFT_MSG_DELTABLE as u16];
-const CHAIN: [u16; 2] = [libc::NFT_MSG_NEWCHAIN as u16, libc::NFT_MSG_DELCHAIN as u16];
-const RULE: [u16; 2] = [libc::NFT_MSG_NEWRULE as u16, libc::NFT_MSG_DELRULE as u16];
-const NEW_GENERATION: u16 = libc::NFT_MSG_NEWGEN as u16;
-
-// Of linux/netfilter/nf_tables.h, which libc does not have.
-const NFTA_GEN_ID: u16 = 1;
-const NFTA_GEN_PROC_PID: u16 = 2;
-const NFTA_GEN_PROC_NAME: u16 = 3;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_CHAIN_NAME: u16 = 3;
-/// The name of the table, of whatever object.
-const NFTA_TABLE: u16 = 1;
+const TABLE: [u16; 2] = [NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE];
+const CHAIN: [u16; 2] = [NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN];
+const RULE: [u16; 2] = [NFT_MSG_NEWRULE, NFT_MSG_DELRULE];
 
 /// One message of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +111,7 @@ impl Monitor {
 
     /// The number of the last commit in this network namespace.
     pub fn generation(&mut self) -> Result<u32, BackendError> {
-        self.kernel.generation().map_err(refusal::of_read)
+        self.kernel.generation().map_err(error::of_read)
     }
 
     /// Hands over what was told since the last time. What cannot be read counts as lost.
@@ -159,16 +150,16 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     let kind = message.kind & !SUBSYSTEM;
     let (family, attributes) = body(message)?;
     let a = AttributeTable::<4>::parse(attributes)?;
-    if kind == NEW_GENERATION {
+    if kind == NFT_MSG_NEWGEN {
         return read_commit(&a).map(|commit| Some(Notification::Committed(commit)));
     }
-    let Some(family) = store::family(family) else {
+    let Some(family) = hooks::family(family) else {
         return Ok(None);
     };
-    let name = a.bytes(NFTA_TABLE)?;
+    let name = a.bytes(NFTA_TABLE_NAME)?;
     let found = [Store::Xt, Store::Native]
         .into_iter()
-        .find_map(|store| Some((store, store::table_of(store, name)?)));
+        .find_map(|store| Some((store, hooks::table_of(store, name)?)));
     let Some((store, table)) = found else {
         return Ok(None);
     };
@@ -278,7 +269,7 @@ mod tests {
             (8, 2, "firewalld", Some((2, "filter_INPUT")), None),
         ] {
             let payload = told(family, |w| {
-                w.string(NFTA_TABLE, table);
+                w.string(NFTA_TABLE_NAME, table);
                 if let Some((kind, name)) = chain {
                     w.string(kind, name);
                 }

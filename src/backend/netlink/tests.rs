@@ -1,6 +1,8 @@
 //! Kernels that misbehave, played by a transport.
 
 use super::Netlink;
+use super::batch::message_type;
+use super::nf_tables::*;
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Attributes, Transport, Writer};
 use crate::ruleset::{
@@ -8,17 +10,18 @@ use crate::ruleset::{
     TableName, Target, Why,
 };
 use nix::errno::Errno;
+use nix::libc;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::io;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const MULTI: u16 = 2;
-const CAPPED_WITH_WORDS: u16 = 0x300;
-const GET_TABLE: u16 = 0xa01;
-const GET_GENERATION: u16 = 0xa10;
-const BATCH_BEGIN: u16 = 0x10;
+const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
+const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
+const MULTI: u16 = libc::NLM_F_MULTI as u16;
+const CAPPED_WITH_WORDS: u16 = (libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS) as u16;
+const NEW_GENERATION: u16 = message_type(NFT_MSG_NEWGEN);
+const GET_TABLE: u16 = message_type(NFT_MSG_GETTABLE);
+const GET_GENERATION: u16 = message_type(NFT_MSG_GETGEN);
 
 type Answers = Vec<io::Result<Vec<u8>>>;
 
@@ -108,9 +111,9 @@ fn answer(sequence: u32, errno: i32, words: &str, offset: usize) -> Vec<u8> {
 
 fn generation(sequence: u32, generation: u32) -> Vec<u8> {
     let mut w = Writer::default();
-    w.message(0xa0f, 0, sequence, |w| {
+    w.message(NEW_GENERATION, 0, sequence, |w| {
         w.raw(&[0; 4]);
-        w.u32(1, generation);
+        w.u32(NFTA_GEN_ID, generation);
     });
     w.as_slice().to_vec()
 }
@@ -118,10 +121,10 @@ fn generation(sequence: u32, generation: u32) -> Vec<u8> {
 /// The table `nat` of IPv4.
 fn table(sequence: u32) -> Vec<u8> {
     let mut w = Writer::default();
-    w.message(0xa00, MULTI, sequence, |w| {
-        w.raw(&[2, 0, 0, 0]);
-        w.string(1, "nat");
-        w.u32(3, 0);
+    w.message(message_type(NFT_MSG_NEWTABLE), MULTI, sequence, |w| {
+        w.raw(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+        w.string(NFTA_TABLE_NAME, "nat");
+        w.u32(NFTA_TABLE_USE, 0);
     });
     w.as_slice().to_vec()
 }
@@ -133,7 +136,7 @@ fn done(sequence: u32) -> Vec<u8> {
 /// An empty nf_tables at generation 7, that answers a commit with what a function says.
 fn empty_until(mut commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
     move |sent| match sent.kind() {
-        BATCH_BEGIN => commit(sent),
+        NFNL_MSG_BATCH_BEGIN => commit(sent),
         GET_GENERATION => vec![Ok(generation(sent.sequence(), 7))],
         _ => vec![Ok(done(sent.sequence()))],
     }
@@ -389,7 +392,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(
         datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8),
-        kinds in prop::collection::vec(0xa00..0xa11u16, 8),
+        kinds in prop::collection::vec(message_type(NFT_MSG_NEWTABLE)..=GET_GENERATION, 8),
         native in any::<bool>(),
     ) {
         let kernel = |sent: &Sent| {

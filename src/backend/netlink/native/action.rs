@@ -1,8 +1,9 @@
 //! Targets as nf_tables' own expressions, and back.
 
-use crate::backend::netlink::expr::{Expr, REGISTER, SECOND, Verdict, ct, meta};
+use crate::backend::netlink::expr::reject::{NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST};
+use crate::backend::netlink::expr::{Expr, NFT_REG_1, NFT_REG_2, Verdict, ct, meta};
 use crate::backend::netlink::header::{address_of, octets, word};
-use crate::backend::netlink::{Unwritable, store, verdict};
+use crate::backend::netlink::{NoForm, hooks, verdict};
 use crate::ruleset::{Family, RejectWith, Target};
 
 /// Appends what a target does.
@@ -10,7 +11,7 @@ use crate::ruleset::{Family, RejectWith, Target};
 /// # Errors
 /// When nf_tables cannot do it: to mix a masked part of one mark into another it would need a
 /// second register in an expression, which no kernel before 6.13 has.
-pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(), Unwritable> {
+pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(), NoForm> {
     if let Some(verdict) = verdict::write(target) {
         exprs.push(Expr::Verdict(verdict));
         return Ok(());
@@ -19,23 +20,23 @@ pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(
         Target::Redirect { to_port } => {
             exprs.extend([constant(&to_port.to_be_bytes()), Expr::Redirect]);
         }
-        Target::Reject(with) => exprs.push(reject(*with, family).ok_or(Unwritable)?),
+        Target::Reject(with) => exprs.push(reject(*with, family).ok_or(NoForm)?),
         Target::Mark { value, mask } => set_mark(*value, *mask, exprs),
         Target::SaveMark {
             nfmask,
             ctmask: u32::MAX,
         } => {
-            exprs.push(Expr::Meta(meta::MARK));
+            exprs.push(Expr::Meta(meta::NFT_META_MARK));
             exprs.extend(masked(*nfmask));
-            exprs.push(Expr::CtSet(ct::MARK));
+            exprs.push(Expr::CtSet(ct::NFT_CT_MARK));
         }
         Target::RestoreMark {
             nfmask: u32::MAX,
             ctmask,
         } => {
-            exprs.push(Expr::Ct(ct::MARK));
+            exprs.push(Expr::Ct(ct::NFT_CT_MARK));
             exprs.extend(masked(*ctmask));
-            exprs.push(Expr::MetaSet(meta::MARK));
+            exprs.push(Expr::MetaSet(meta::NFT_META_MARK));
         }
         Target::Tproxy {
             on_port,
@@ -48,21 +49,21 @@ pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(
             if address {
                 exprs.push(constant(&octets(*on_ip)));
                 exprs.push(Expr::Immediate {
-                    register: SECOND,
+                    register: NFT_REG_2,
                     value: port.to_vec(),
                 });
             } else {
                 exprs.push(constant(&port));
             }
-            let family = u32::from(store::number(family));
+            let family = u32::from(hooks::nfproto(family));
             exprs.push(Expr::Tproxy { family, address });
             set_mark(*value, *mask, exprs);
             exprs.push(Expr::Verdict(Verdict::Accept));
         }
         Target::CtZone(zone) => {
-            exprs.extend([constant(&zone.to_ne_bytes()), Expr::CtSet(ct::ZONE)]);
+            exprs.extend([constant(&zone.to_ne_bytes()), Expr::CtSet(ct::NFT_CT_ZONE)]);
         }
-        _ => return Err(Unwritable),
+        _ => return Err(NoForm),
     }
     Ok(())
 }
@@ -78,15 +79,23 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Target> {
             let mut all = RejectWith::ALL.into_iter();
             Target::Reject(all.find(|w| self::reject(*w, family).as_ref() == Some(reject))?)
         }
-        [Expr::Meta(meta::MARK), mask @ .., Expr::CtSet(ct::MARK)] => Target::SaveMark {
+        [
+            Expr::Meta(meta::NFT_META_MARK),
+            mask @ ..,
+            Expr::CtSet(ct::NFT_CT_MARK),
+        ] => Target::SaveMark {
             nfmask: read_masked(mask)?,
             ctmask: u32::MAX,
         },
-        [Expr::Ct(ct::MARK), mask @ .., Expr::MetaSet(meta::MARK)] => Target::RestoreMark {
+        [
+            Expr::Ct(ct::NFT_CT_MARK),
+            mask @ ..,
+            Expr::MetaSet(meta::NFT_META_MARK),
+        ] => Target::RestoreMark {
             nfmask: u32::MAX,
             ctmask: read_masked(mask)?,
         },
-        [zone, Expr::CtSet(ct::ZONE)] => Target::CtZone(u16::from_ne_bytes(value_of(zone)?)),
+        [zone, Expr::CtSet(ct::NFT_CT_ZONE)] => Target::CtZone(u16::from_ne_bytes(value_of(zone)?)),
         [mark @ .., Expr::Verdict(Verdict::Accept)] => read_tproxy(mark, family)?,
         mark => {
             let (value, mask) = read_mark(mark)?;
@@ -100,11 +109,11 @@ fn read_tproxy(exprs: &[Expr], family: Family) -> Option<Target> {
     let (port, on_ip, mark) = match exprs {
         [
             Expr::Immediate {
-                register: REGISTER,
+                register: NFT_REG_1,
                 value: address,
             },
             Expr::Immediate {
-                register: SECOND,
+                register: NFT_REG_2,
                 value: port,
             },
             Expr::Tproxy { address: true, .. },
@@ -133,25 +142,25 @@ fn set_mark(value: u32, mask: u32, exprs: &mut Vec<Expr>) {
     if mask == u32::MAX {
         exprs.push(constant(&value.to_ne_bytes()));
     } else {
-        exprs.push(Expr::Meta(meta::MARK));
+        exprs.push(Expr::Meta(meta::NFT_META_MARK));
         exprs.push(Expr::Bitwise {
             mask: (!mask).to_ne_bytes().to_vec(),
             xor: value.to_ne_bytes().to_vec(),
         });
     }
-    exprs.push(Expr::MetaSet(meta::MARK));
+    exprs.push(Expr::MetaSet(meta::NFT_META_MARK));
 }
 
 /// Value and mask of what [`set_mark`] writes.
 fn read_mark(exprs: &[Expr]) -> Option<(u32, u32)> {
     match exprs {
-        [value, Expr::MetaSet(meta::MARK)] => {
+        [value, Expr::MetaSet(meta::NFT_META_MARK)] => {
             Some((u32::from_ne_bytes(value_of(value)?), u32::MAX))
         }
         [
-            Expr::Meta(meta::MARK),
+            Expr::Meta(meta::NFT_META_MARK),
             Expr::Bitwise { mask, xor },
-            Expr::MetaSet(meta::MARK),
+            Expr::MetaSet(meta::NFT_META_MARK),
         ] => Some((word(xor)?, !word(mask)?)),
         _ => None,
     }
@@ -175,7 +184,7 @@ fn read_masked(exprs: &[Expr]) -> Option<u32> {
 
 fn constant(bytes: &[u8]) -> Expr {
     Expr::Immediate {
-        register: REGISTER,
+        register: NFT_REG_1,
         value: bytes.to_vec(),
     }
 }
@@ -183,21 +192,27 @@ fn constant(bytes: &[u8]) -> Expr {
 fn value_of<const N: usize>(expr: &Expr) -> Option<[u8; N]> {
     match expr {
         Expr::Immediate {
-            register: REGISTER,
+            register: NFT_REG_1,
             value,
         } => value.as_slice().try_into().ok(),
         _ => None,
     }
 }
 
-/// `NFT_REJECT_*`, with the code of ICMP or ICMPv6 where it has one.
+/// linux/icmp.h and linux/icmpv6.h.
+const ICMP_PORT_UNREACH: u8 = 3;
+const ICMPV6_PORT_UNREACH: u8 = 4;
+
+/// `None` if this family has no such refusal.
 fn reject(with: RejectWith, family: Family) -> Option<Expr> {
-    const UNREACHABLE: u32 = 0;
-    const RESET: u32 = 1;
     let (kind, code) = match (with, family) {
-        (RejectWith::IcmpPortUnreachable, Family::V4) => (UNREACHABLE, 3),
-        (RejectWith::Icmp6PortUnreachable, Family::V6) => (UNREACHABLE, 4),
-        (RejectWith::TcpReset, _) => (RESET, 0),
+        (RejectWith::IcmpPortUnreachable, Family::V4) => {
+            (NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACH)
+        }
+        (RejectWith::Icmp6PortUnreachable, Family::V6) => {
+            (NFT_REJECT_ICMP_UNREACH, ICMPV6_PORT_UNREACH)
+        }
+        (RejectWith::TcpReset, _) => (NFT_REJECT_TCP_RST, 0),
         _ => return None,
     };
     Some(Expr::Reject { kind, code })

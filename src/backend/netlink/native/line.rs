@@ -52,10 +52,16 @@ pub fn part_name(chain: &str, index: usize) -> String {
     }
 }
 
+/// The chain of which one with this name is a later part, if its name says so.
+pub fn is_part_of(name: &str) -> Option<&str> {
+    let (chain, index) = name.rsplit_once('-')?;
+    let number = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+    number.then_some(chain)
+}
+
 /// Whether a chain's name says that it is a later part of `chain`.
 pub fn is_part(name: &str, chain: &str) -> bool {
-    let index = name.strip_prefix(chain).and_then(|n| n.strip_prefix('-'));
-    index.is_some_and(|i| !i.is_empty() && i.bytes().all(|b| b.is_ascii_digit()))
+    is_part_of(name) == Some(chain)
 }
 
 /// The names of the parts that these rules need beside the chain itself.

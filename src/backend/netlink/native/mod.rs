@@ -5,16 +5,17 @@ mod line;
 mod render;
 mod sets;
 
-use super::Unwritable;
-use super::expr::{Expr, Verdict, base, ct, meta, socket};
+use super::NoForm;
+use super::expr::{Expr, Verdict, ct, meta, payload, socket};
 use super::header::{self, Style};
+use super::nf_tables::NFTA_RULE_USERDATA;
 use crate::netlink::Writer;
 use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
 pub use line::Line;
 use line::{Action, Condition};
-pub use line::{Part, is_part, later_parts, lower, part_name, raise};
+pub use line::{Part, is_part, is_part_of, later_parts, lower, part_name, raise};
 pub use render::render;
-pub use sets::{Found, Lists, Set, is_list};
+pub use sets::{Lists, Set, Sets, is_list};
 
 /// The expressions of a line, and the sets without a name that must be there before it.
 #[derive(Default)]
@@ -25,12 +26,7 @@ pub struct Encoded {
 
 /// The expressions of a line. `lists` names the chain's address lists, `id` is the last number that a
 /// set of this batch was given.
-pub fn write(
-    line: &Line,
-    family: Family,
-    lists: &Lists,
-    id: &mut u32,
-) -> Result<Encoded, Unwritable> {
+pub fn write(line: &Line, family: Family, lists: &Lists, id: &mut u32) -> Result<Encoded, NoForm> {
     let mut encoded = Encoded::default();
     for condition in &line.conditions {
         match condition {
@@ -38,19 +34,19 @@ pub fn write(
             Condition::Socket { transparent: true } => {
                 encoded
                     .exprs
-                    .extend([Expr::Socket(socket::TRANSPARENT), equal(&[1])]);
+                    .extend([Expr::Socket(socket::NFT_SOCKET_TRANSPARENT), equal(&[1])]);
             }
             // The key says yes or no where there is a socket, and nothing where there is none.
             Condition::Socket { transparent: false } => {
                 let any = Expr::AtMost(vec![1]);
                 encoded
                     .exprs
-                    .extend([Expr::Socket(socket::TRANSPARENT), any]);
+                    .extend([Expr::Socket(socket::NFT_SOCKET_TRANSPARENT), any]);
             }
             Condition::Wildcard => {
                 encoded
                     .exprs
-                    .extend([Expr::Socket(socket::WILDCARD), equal(&[1])]);
+                    .extend([Expr::Socket(socket::NFT_SOCKET_WILDCARD), equal(&[1])]);
             }
         }
     }
@@ -70,7 +66,7 @@ fn write_match(
     lists: &Lists,
     id: &mut u32,
     encoded: &mut Encoded,
-) -> Result<(), Unwritable> {
+) -> Result<(), NoForm> {
     let exprs = &mut encoded.exprs;
     if header::write(m, Style::Nft, exprs) {
         return Ok(());
@@ -79,7 +75,7 @@ fn write_match(
         Test::DestinationSet(set) if set.family() == family => exprs.extend([
             header::address(family, Side::Destination, u32::from(family.bits() / 8)),
             Expr::Lookup {
-                set: lists.name(set).ok_or(Unwritable)?,
+                set: lists.name(set).ok_or(NoForm)?,
                 id: None,
                 not: m.not,
             },
@@ -96,14 +92,14 @@ fn write_match(
         }
         Test::Owner(owner) if !m.not => {
             let (key, id) = match owner {
-                Owner::Uid(id) => (meta::SKUID, id),
-                Owner::Gid(id) => (meta::SKGID, id),
+                Owner::Uid(id) => (meta::NFT_META_SKUID, id),
+                Owner::Gid(id) => (meta::NFT_META_SKGID, id),
             };
             exprs.extend([Expr::Meta(key), equal(&id.to_ne_bytes())]);
         }
         Test::ConnState(states) => {
             let bits = states.iter().fold(0, |bits, s| bits | state_bit(*s));
-            exprs.push(Expr::Ct(ct::STATE));
+            exprs.push(Expr::Ct(ct::NFT_CT_STATE));
             exprs.push(Expr::Bitwise {
                 mask: bits.to_ne_bytes().to_vec(),
                 xor: vec![0; 4],
@@ -114,29 +110,33 @@ fn write_match(
             });
         }
         Test::Connmark { value, mask } => {
-            exprs.push(Expr::Ct(ct::MARK));
+            exprs.push(Expr::Ct(ct::NFT_CT_MARK));
             header::compare_mark(*value, *mask, m.not, exprs);
         }
-        _ => return Err(Unwritable),
+        _ => return Err(NoForm),
     }
     Ok(())
 }
 
-/// The attribute of a rule in which nft keeps its comment: type, length and value of a byte each
-/// (libnftnl). At most 128 bytes with the NUL (`NFTNL_UDATA_COMMENT_MAXLEN`); what is longer is cut.
+/// libnftnl's udata.h: what a rule's user data says is a comment, and how long that may be with its
+/// NUL.
+pub const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
+const NFTNL_UDATA_COMMENT_MAXLEN: usize = 128;
+
+/// The attribute of a rule in which nft keeps its comment: type, length and value of a byte each.
+/// What is longer than nft would take is cut.
 pub fn write_comment(w: &mut Writer, comment: &str) {
-    const COMMENT: u8 = 0;
-    const LONGEST: usize = 127;
-    let mut ends = (0..=comment.len().min(LONGEST)).rev();
+    let longest = comment.len().min(NFTNL_UDATA_COMMENT_MAXLEN - 1);
+    let mut ends = (0..=longest).rev();
     let end = ends.find(|i| comment.is_char_boundary(*i)).unwrap_or(0);
-    let mut data = vec![COMMENT, end as u8 + 1];
+    let mut data = vec![NFTNL_UDATA_RULE_COMMENT, end as u8 + 1];
     data.extend_from_slice(&comment.as_bytes()[..end]);
     data.push(0);
-    w.bytes(7, &data);
+    w.bytes(NFTA_RULE_USERDATA, &data);
 }
 
 /// Reads a line; `None` if it is none that [`write`] writes.
-pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Found) -> Option<Line> {
+pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Sets) -> Option<Line> {
     let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
     let (mut tests, action) = (&exprs[..counter], &exprs[counter + 1..]);
     let mut conditions = Vec::new();
@@ -161,7 +161,7 @@ pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Found
 }
 
 /// Reads one condition off the front, and says how many expressions it took.
-fn read_condition(exprs: &[Expr], family: Family, found: &Found) -> Option<(Condition, usize)> {
+fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condition, usize)> {
     match exprs {
         [Expr::Socket(key), compare, ..] => Some((read_socket(*key, compare)?, 2)),
         _ => {
@@ -177,36 +177,38 @@ fn read_condition(exprs: &[Expr], family: Family, found: &Found) -> Option<(Cond
 fn read_socket(key: u32, compare: &Expr) -> Option<Condition> {
     let any = Expr::AtMost(vec![1]);
     match key {
-        socket::WILDCARD if *compare == equal(&[1]) => Some(Condition::Wildcard),
-        socket::TRANSPARENT if *compare == equal(&[1]) => {
+        socket::NFT_SOCKET_WILDCARD if *compare == equal(&[1]) => Some(Condition::Wildcard),
+        socket::NFT_SOCKET_TRANSPARENT if *compare == equal(&[1]) => {
             Some(Condition::Socket { transparent: true })
         }
-        socket::TRANSPARENT if *compare == any => Some(Condition::Socket { transparent: false }),
+        socket::NFT_SOCKET_TRANSPARENT if *compare == any => {
+            Some(Condition::Socket { transparent: false })
+        }
         _ => None,
     }
 }
 
 /// A match on more than what the packet itself says, or with a set.
-fn read_extension(exprs: &[Expr], family: Family, found: &Found) -> Option<(Match, usize)> {
+fn read_extension(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
     match exprs {
         [load, Expr::Lookup { set, not, .. }, ..] => {
             let test = read_lookup(load, set, family, found)?;
             Some((Match { not: *not, test }, 2))
         }
         [
-            Expr::Meta(key @ (meta::SKUID | meta::SKGID)),
+            Expr::Meta(key @ (meta::NFT_META_SKUID | meta::NFT_META_SKGID)),
             Expr::Cmp { not: false, value },
             ..,
         ] => {
             let id = header::word(value)?;
             let owner = match *key {
-                meta::SKUID => Owner::Uid(id),
+                meta::NFT_META_SKUID => Owner::Uid(id),
                 _ => Owner::Gid(id),
             };
             Some((Match::owner(owner), 2))
         }
         [
-            Expr::Ct(ct::STATE),
+            Expr::Ct(ct::NFT_CT_STATE),
             Expr::Bitwise { mask, xor },
             Expr::Cmp { not, value },
             ..,
@@ -224,7 +226,7 @@ fn read_extension(exprs: &[Expr], family: Family, found: &Found) -> Option<(Matc
             };
             plain.then_some((m, 3))
         }
-        [Expr::Ct(ct::MARK), rest @ ..] => {
+        [Expr::Ct(ct::NFT_CT_MARK), rest @ ..] => {
             let (value, mask, not, used) = header::read_mark(rest)?;
             let test = Test::Connmark { value, mask };
             Some((Match { not, test }, 1 + used))
@@ -233,10 +235,10 @@ fn read_extension(exprs: &[Expr], family: Family, found: &Found) -> Option<(Matc
     }
 }
 
-fn read_lookup(load: &Expr, set: &str, family: Family, found: &Found) -> Option<Test> {
+fn read_lookup(load: &Expr, set: &str, family: Family, found: &Sets) -> Option<Test> {
     match load {
         Expr::Payload {
-            base: base::TRANSPORT,
+            base: payload::NFT_PAYLOAD_TRANSPORT_HEADER,
             offset,
             len,
         } => Some(Test::Multiport {
@@ -261,7 +263,7 @@ fn equal(value: &[u8]) -> Expr {
     }
 }
 
-/// `NF_CT_STATE_BIT`.
+/// `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h, and the bits with names of their own.
 fn state_bit(state: ConnState) -> u32 {
     match state {
         ConnState::Invalid => 1,

@@ -3,7 +3,7 @@
 use super::line::{Action, Condition, Line, Part, lower};
 use super::sets::Lists;
 use crate::backend::Store;
-use crate::backend::netlink::store::{Base, base, table_name};
+use crate::backend::netlink::hooks::{Base, base, table_name};
 use crate::ruleset::{
     AddressSet, Chain, Family, Hook, Interface, Match, Owner, Place, PortRange, Protocol,
     RejectWith, Rule, Ruleset, Side, Table, TableName, Target, Test,

@@ -1,5 +1,6 @@
 //! Sets: address lists, which have names, and ports, which belong to one rule and have none.
 
+use crate::backend::netlink::nf_tables::*;
 use crate::netlink::{AttributeTable, Attributes, Malformed, Writer};
 use crate::ruleset::{AddressSet, Family, PortRange, PortSet, Rule, Test};
 use std::collections::BTreeMap;
@@ -11,12 +12,10 @@ pub const NAMELESS: &str = "__set%d";
 /// How many ranges go into one message: an attribute ends at 64 KiB.
 const CHUNK: usize = 900;
 
-/// `NFT_SET_*`.
-const ANONYMOUS: u32 = 1;
-const CONSTANT: u32 = 2;
-const INTERVAL: u32 = 4;
-/// `NFT_SET_ELEM_INTERVAL_END`.
-const INTERVAL_END: u32 = 1;
+/// How nft calls the kinds of keys, so that it can print them (nft's `enum datatypes`).
+const TYPE_IPADDR: u32 = 7;
+const TYPE_IP6ADDR: u32 = 8;
+const TYPE_INET_SERVICE: u32 = 13;
 
 /// The address lists of one chain, in the order in which its rules need them.
 ///
@@ -67,7 +66,6 @@ pub struct Set {
     /// What rules of the same batch may call it by.
     id: u32,
     flags: u32,
-    /// nft's number for the kind of keys, so that it can print them.
     kind: u32,
     /// The length of a key in bytes.
     length: usize,
@@ -81,10 +79,10 @@ impl Set {
         Set {
             name,
             id,
-            flags: INTERVAL,
+            flags: NFT_SET_INTERVAL,
             kind: match family {
-                Family::V4 => 7,
-                Family::V6 => 8,
+                Family::V4 => TYPE_IPADDR,
+                Family::V6 => TYPE_IP6ADDR,
             },
             length: usize::from(family.bits() / 8),
             ranges: ranges
@@ -101,8 +99,10 @@ impl Set {
         Set {
             name: NAMELESS.to_owned(),
             id,
-            flags: ANONYMOUS | CONSTANT | if interval { INTERVAL } else { 0 },
-            kind: 13,
+            flags: NFT_SET_ANONYMOUS
+                | NFT_SET_CONSTANT
+                | if interval { NFT_SET_INTERVAL } else { 0 },
+            kind: TYPE_INET_SERVICE,
             length: 2,
             ranges,
         }
@@ -110,16 +110,16 @@ impl Set {
 
     /// The attributes that make the set, behind the table's name.
     pub fn write(&self, w: &mut Writer) {
-        w.string(2, &self.name);
-        w.u32(3, self.flags);
-        w.u32(4, self.kind);
-        w.u32(5, self.length as u32);
-        w.u32(10, self.id);
+        w.string(NFTA_SET_NAME, &self.name);
+        w.u32(NFTA_SET_FLAGS, self.flags);
+        w.u32(NFTA_SET_KEY_TYPE, self.kind);
+        w.u32(NFTA_SET_KEY_LEN, self.length as u32);
+        w.u32(NFTA_SET_ID, self.id);
     }
 
     /// It belongs to one rule.
     pub fn is_nameless(&self) -> bool {
-        self.flags & ANONYMOUS != 0
+        self.flags & NFT_SET_ANONYMOUS != 0
     }
 
     /// The ranges, as many as fit into a message.
@@ -130,12 +130,12 @@ impl Set {
     /// The attributes that fill some ranges in, behind the table's name.
     pub fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
         let last = u128::MAX >> (128 - 8 * self.length);
-        w.string(2, &self.name);
-        w.u32(4, self.id);
-        w.nest(3, |w| {
+        w.string(NFTA_SET_ELEM_LIST_SET, &self.name);
+        w.u32(NFTA_SET_ELEM_LIST_SET_ID, self.id);
+        w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
             for (first, end) in chunk {
                 self.write_element(*first, false, w);
-                if self.flags & INTERVAL != 0 && *end < last {
+                if self.flags & NFT_SET_INTERVAL != 0 && *end < last {
                     self.write_element(end + 1, true, w);
                 }
             }
@@ -143,11 +143,12 @@ impl Set {
     }
 
     fn write_element(&self, key: u128, end: bool, w: &mut Writer) {
-        w.nest(1, |w| {
+        w.nest(NFTA_LIST_ELEM, |w| {
             let bytes = key.to_be_bytes();
-            w.nest(1, |w| w.bytes(1, &bytes[bytes.len() - self.length..]));
+            let key = &bytes[bytes.len() - self.length..];
+            w.nest(NFTA_SET_ELEM_KEY, |w| w.bytes(NFTA_DATA_VALUE, key));
             if end {
-                w.u32(3, INTERVAL_END);
+                w.u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
             }
         });
     }
@@ -162,10 +163,10 @@ fn key_of(address: IpAddr) -> u128 {
 
 /// The sets of a table as they were found, by name.
 #[derive(Debug, Default)]
-pub struct Found(BTreeMap<String, FoundSet>);
+pub struct Sets(BTreeMap<String, LiveSet>);
 
 #[derive(Debug)]
-struct FoundSet {
+struct LiveSet {
     nameless: bool,
     interval: bool,
     length: usize,
@@ -175,20 +176,21 @@ struct FoundSet {
     foreign: bool,
 }
 
-impl Found {
+impl Sets {
     /// Reads a set's own attributes.
     pub fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<6>::parse(attributes)?;
-        let flags = a.get(3).map_or(Ok(0), |_| a.u32(3))?;
-        let set = FoundSet {
-            nameless: flags & ANONYMOUS != 0,
-            interval: flags & INTERVAL != 0,
-            length: a.u32(5)? as usize,
+        let flags = a.get(NFTA_SET_FLAGS);
+        let flags = flags.map_or(Ok(0), |_| a.u32(NFTA_SET_FLAGS))?;
+        let set = LiveSet {
+            nameless: flags & NFT_SET_ANONYMOUS != 0,
+            interval: flags & NFT_SET_INTERVAL != 0,
+            length: a.u32(NFTA_SET_KEY_LEN)? as usize,
             elements: Vec::new(),
             foreign: false,
         };
         // A name that is no text is no name of ours.
-        if let Ok(name) = a.string(2) {
+        if let Ok(name) = a.string(NFTA_SET_NAME) {
             self.0.insert(name.to_owned(), set);
         }
         Ok(())
@@ -209,7 +211,7 @@ impl Found {
     pub fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<4>::parse(attributes)?;
         let set = self.0.get_mut(name).ok_or(Malformed)?;
-        for element in Attributes::new(a.get(3).unwrap_or_default()) {
+        for element in Attributes::new(a.get(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default()) {
             match set.read_element(element?.1)? {
                 Some(element) => set.elements.push(element),
                 None => set.foreign = true,
@@ -245,23 +247,24 @@ impl Found {
     }
 }
 
-impl FoundSet {
+impl LiveSet {
     /// An element's key, and whether it is the end of a range. `None` for what no set of ours holds:
     /// longer keys, or an element without one that stands for all others.
     fn read_element(&self, attributes: &[u8]) -> Result<Option<(u128, bool)>, Malformed> {
         let element = AttributeTable::<4>::parse(attributes)?;
-        let Some(key) = element.get(1) else {
+        let Some(key) = element.get(NFTA_SET_ELEM_KEY) else {
             return Ok(None);
         };
-        let key = AttributeTable::<2>::parse(key)?.bytes(1)?;
+        let key = AttributeTable::<2>::parse(key)?.bytes(NFTA_DATA_VALUE)?;
         if key.len() != self.length || key.len() > 16 {
             return Ok(None);
         }
-        let flags = element.get(3).map_or(Ok(0), |_| element.u32(3))?;
+        let flags = element.get(NFTA_SET_ELEM_FLAGS);
+        let flags = flags.map_or(Ok(0), |_| element.u32(NFTA_SET_ELEM_FLAGS))?;
         let number = key
             .iter()
             .fold(0, |number, byte| (number << 8) | u128::from(*byte));
-        Ok(Some((number, flags & INTERVAL_END != 0)))
+        Ok(Some((number, flags & NFT_SET_ELEM_INTERVAL_END != 0)))
     }
 
     fn ranges(&self) -> Vec<(u128, u128)> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::backend::netlink::expr;
+use crate::backend::netlink::nf_tables::NFTA_SET_NAME;
 use crate::netlink::Attributes;
 use crate::ruleset::{
     AddressSet, Chain, ChainName, PortRange, PortSet, Rule, Ruleset, Table, TableName, Target,
@@ -24,14 +25,14 @@ fn folded(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
 }
 
 /// What a kernel keeps of a set.
-fn keep(set: &Set, found: &mut Found, name: &str) {
+fn keep(set: &Set, found: &mut Sets, name: &str) {
     let mut w = Writer::default();
     set.write(&mut w);
     let mut renamed = Writer::default();
     for attribute in Attributes::new(w.as_slice()) {
         let (kind, value) = attribute.unwrap();
         match kind {
-            2 => renamed.string(2, name),
+            NFTA_SET_NAME => renamed.string(NFTA_SET_NAME, name),
             _ => renamed.bytes(kind, value),
         }
     }
@@ -48,7 +49,7 @@ fn keep(set: &Set, found: &mut Found, name: &str) {
 fn through_bytes(family: Family, rules: &[Rule]) -> Option<Vec<Rule>> {
     let rules: Vec<&Rule> = rules.iter().collect();
     let lists = Lists::of(CHAIN, &rules);
-    let mut found = Found::default();
+    let mut found = Sets::default();
     let mut id = 0;
     for (name, list) in lists.all() {
         id += 1;
@@ -142,7 +143,7 @@ proptest! {
         let addresses = AddressSet::new(nets.into_iter().map(net)).unwrap();
         let port = |(a, b): (u16, u16)| PortRange::new(a.min(b), a.max(b)).unwrap();
         let ports = PortSet::merged(ports.into_iter().map(port)).unwrap();
-        let mut found = Found::default();
+        let mut found = Sets::default();
         keep(&Set::of_addresses("a".to_owned(), 1, &addresses), &mut found, "a");
         keep(&Set::of_ports(2, &ports), &mut found, "p");
         prop_assert_eq!(found.addresses("a", family), Some(addresses));

@@ -8,8 +8,8 @@ use super::info::{Fields, Info};
 use crate::backend::netlink::expr::Extension;
 use crate::ruleset::{ConnState, Match, Owner, PortRange, PortSet, Side, Test};
 
-/// The longest comment that fits, with its NUL (`XT_MAX_COMMENT_LEN`).
-const COMMENT: usize = 256;
+/// The longest comment that fits, with its NUL (xt_comment.h).
+const XT_MAX_COMMENT_LEN: usize = 256;
 
 /// The `match` expression of a match that has no native form with iptables-nft. `None` if x_tables
 /// cannot say it: a negated `socket`, or more ports than `multiport` has room for.
@@ -58,22 +58,23 @@ pub fn read(extension: &Extension) -> Option<Match> {
 
 /// `-m state` is the match `conntrack` with a flag that only its printing minds.
 fn under_its_new_name(extension: &Extension) -> Extension {
-    /// `XT_CONNTRACK_STATE_ALIAS`.
-    const ALIAS: u16 = 1 << 13;
+    const XT_CONNTRACK_STATE_ALIAS: u16 = 1 << 13;
     let mut plain = extension.clone();
     if extension.name == "conntrack"
         && let Some(compared) = plain.info.get_mut(COMPARED..COMPARED + 2)
     {
         let bits = u16::from_ne_bytes([compared[0], compared[1]]);
-        compared.copy_from_slice(&(bits & !ALIAS).to_ne_bytes());
+        compared.copy_from_slice(&(bits & !XT_CONNTRACK_STATE_ALIAS).to_ne_bytes());
     }
     plain
 }
 
 /// The `comment` match; `None` if the comment is too long for it or holds a NUL.
 pub fn write_comment(comment: &str) -> Option<Extension> {
-    let fits = comment.len() < COMMENT && !comment.contains('\0');
-    let info = Info::default().bytes(comment.as_bytes()).to(COMMENT);
+    let fits = comment.len() < XT_MAX_COMMENT_LEN && !comment.contains('\0');
+    let info = Info::default()
+        .bytes(comment.as_bytes())
+        .to(XT_MAX_COMMENT_LEN);
     fits.then(|| info.finish("comment", 0))
 }
 
@@ -84,14 +85,14 @@ pub fn read_comment(extension: &Extension) -> Option<String> {
     (write_comment(comment)? == *extension).then(|| comment.to_owned())
 }
 
-/// `XT_OWNER_UID` and `XT_OWNER_GID`; what is inverted is said by the same bits.
-const UID: u8 = 1;
-const GID: u8 = 2;
+/// What is compared, and by the same bits, what is inverted (xt_owner.h).
+const XT_OWNER_UID: u8 = 1;
+const XT_OWNER_GID: u8 = 2;
 
 fn owner_info(owner: Owner, not: bool) -> Info {
     let (uid, gid, what) = match owner {
-        Owner::Uid(id) => (id, 0, UID),
-        Owner::Gid(id) => (0, id, GID),
+        Owner::Uid(id) => (id, 0, XT_OWNER_UID),
+        Owner::Gid(id) => (0, id, XT_OWNER_GID),
     };
     let info = Info::default().u32(uid).u32(uid).u32(gid).u32(gid);
     info.u8(what).u8(if not { what } else { 0 })
@@ -99,8 +100,8 @@ fn owner_info(owner: Owner, not: bool) -> Info {
 
 fn read_owner(info: Fields) -> Option<(bool, Test)> {
     let owner = match info.u8(16)? {
-        UID => Owner::Uid(info.u32(0)?),
-        GID => Owner::Gid(info.u32(8)?),
+        XT_OWNER_UID => Owner::Uid(info.u32(0)?),
+        XT_OWNER_GID => Owner::Gid(info.u32(8)?),
         _ => return None,
     };
     Some((info.u8(17)? != 0, Test::Owner(owner)))
@@ -110,20 +111,21 @@ fn read_owner(info: Fields) -> Option<(bool, Test)> {
 const COMPARED: usize = 146;
 const INVERTED: usize = 148;
 const STATES: usize = 150;
+/// How long it is, in bytes.
+const CONNTRACK_INFO: usize = 164;
 
 fn conntrack_info(states: &[ConnState], not: bool) -> Info {
-    /// `XT_CONNTRACK_STATE`.
-    const STATE: u16 = 1;
+    const XT_CONNTRACK_STATE: u16 = 1;
     let bits = states.iter().fold(0, |bits, s| bits | bit(*s));
     Info::default()
         .to(COMPARED)
-        .u16(STATE)
-        .u16(if not { STATE } else { 0 })
+        .u16(XT_CONNTRACK_STATE)
+        .u16(if not { XT_CONNTRACK_STATE } else { 0 })
         .u16(bits)
-        .to(164)
+        .to(CONNTRACK_INFO)
 }
 
-/// `XT_CONNTRACK_STATE_BIT`.
+/// `XT_CONNTRACK_STATE_BIT` of a state, and the bits that have names of their own.
 fn bit(state: ConnState) -> u16 {
     match state {
         ConnState::Invalid => 1,

@@ -5,30 +5,30 @@ mod info;
 mod matches;
 mod target;
 
-use super::Unwritable;
+use super::NoForm;
 use super::expr::Expr;
 use super::header::{self, Style};
 use super::verdict;
 use crate::ruleset::{Family, Match, Rule, Test, Why};
 
 /// The expressions of a rule, in iptables-nft's order.
-pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, Unwritable> {
+pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
     let mut matches: Vec<&Match> = rule.matches.iter().collect();
     matches.sort_by_key(|m| rank(m));
     let mut exprs = Vec::with_capacity(3 * matches.len() + 4);
     for m in matches {
         if !header::write(m, Style::Iptables, &mut exprs) {
-            exprs.push(Expr::Match(matches::write(m).ok_or(Unwritable)?));
+            exprs.push(Expr::Match(matches::write(m).ok_or(NoForm)?));
         }
     }
     if let Some(why) = &rule.why {
-        let comment = matches::write_comment(&why.to_string()).ok_or(Unwritable)?;
+        let comment = matches::write_comment(&why.to_string()).ok_or(NoForm)?;
         exprs.push(Expr::Match(comment));
     }
     exprs.push(Expr::Counter);
     exprs.push(match verdict::write(&rule.target) {
         Some(verdict) => Expr::Verdict(verdict),
-        None => Expr::Target(target::write(&rule.target, family).ok_or(Unwritable)?),
+        None => Expr::Target(target::write(&rule.target, family).ok_or(NoForm)?),
     });
     Ok(exprs)
 }

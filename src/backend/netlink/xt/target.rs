@@ -13,12 +13,16 @@ pub fn write(target: &Target, family: Family) -> Option<Extension> {
         Target::Redirect { to_port } => (redirect_info(*to_port, family), "REDIRECT", 0),
         Target::Reject(with) => (info.u32(reject_code(*with, family)?).to(8), "REJECT", 0),
         Target::Mark { value, mask } => (info.u32(*value).u32(*mask), "MARK", 2),
-        Target::SaveMark { nfmask, ctmask } => {
-            (connmark_info(*nfmask, *ctmask, SAVE), "CONNMARK", 2)
-        }
-        Target::RestoreMark { nfmask, ctmask } => {
-            (connmark_info(*nfmask, *ctmask, RESTORE), "CONNMARK", 2)
-        }
+        Target::SaveMark { nfmask, ctmask } => (
+            connmark_info(*nfmask, *ctmask, XT_CONNMARK_SAVE),
+            "CONNMARK",
+            2,
+        ),
+        Target::RestoreMark { nfmask, ctmask } => (
+            connmark_info(*nfmask, *ctmask, XT_CONNMARK_RESTORE),
+            "CONNMARK",
+            2,
+        ),
         Target::Tproxy {
             on_port,
             on_ip,
@@ -59,8 +63,8 @@ pub fn read(extension: &Extension, family: Family) -> Option<Target> {
         "CONNMARK" => {
             let (ctmask, nfmask) = (info.u32(4)?, info.u32(8)?);
             match info.u8(14)? {
-                SAVE => Target::SaveMark { nfmask, ctmask },
-                RESTORE => Target::RestoreMark { nfmask, ctmask },
+                XT_CONNMARK_SAVE => Target::SaveMark { nfmask, ctmask },
+                XT_CONNMARK_RESTORE => Target::RestoreMark { nfmask, ctmask },
                 _ => return None,
             }
         }
@@ -76,20 +80,23 @@ pub fn read(extension: &Extension, family: Family) -> Option<Target> {
     (write(&target, family)? == *extension).then_some(target)
 }
 
-/// One range with one port: `struct nf_nat_ipv4_multi_range_compat`, `struct nf_nat_range`.
+/// One range with one port (linux/netfilter/nf_nat.h): `struct nf_nat_ipv4_multi_range_compat`,
+/// `struct nf_nat_range`.
 fn redirect_info(port: u16, family: Family) -> Info {
-    /// `NF_NAT_RANGE_PROTO_SPECIFIED`.
-    const PORTS: u32 = 2;
+    const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
     let info = match family {
-        Family::V4 => Info::default().u32(1).u32(PORTS).to(16),
-        Family::V6 => Info::default().u32(PORTS).to(36),
+        Family::V4 => Info::default()
+            .u32(1)
+            .u32(NF_NAT_RANGE_PROTO_SPECIFIED)
+            .to(16),
+        Family::V6 => Info::default().u32(NF_NAT_RANGE_PROTO_SPECIFIED).to(36),
     };
     info.port(port).port(port)
 }
 
-/// `XT_CONNMARK_SAVE` and `XT_CONNMARK_RESTORE`.
-const SAVE: u8 = 1;
-const RESTORE: u8 = 2;
+/// xt_connmark.h.
+const XT_CONNMARK_SAVE: u8 = 1;
+const XT_CONNMARK_RESTORE: u8 = 2;
 
 fn connmark_info(nfmask: u32, ctmask: u32, mode: u8) -> Info {
     // Shifts, in between, are not used.
@@ -97,13 +104,18 @@ fn connmark_info(nfmask: u32, ctmask: u32, mode: u8) -> Info {
     info.u8(0).u8(0).u8(mode)
 }
 
-/// `enum ipt_reject_with` and `enum ip6t_reject_with`.
+/// `enum ipt_reject_with` (ipt_REJECT.h) and `enum ip6t_reject_with` (ip6t_REJECT.h).
+const IPT_ICMP_PORT_UNREACHABLE: u32 = 3;
+const IPT_TCP_RESET: u32 = 7;
+const IP6T_ICMP6_PORT_UNREACH: u32 = 4;
+const IP6T_TCP_RESET: u32 = 6;
+
 fn reject_code(with: RejectWith, family: Family) -> Option<u32> {
     match (with, family) {
-        (RejectWith::IcmpPortUnreachable, Family::V4) => Some(3),
-        (RejectWith::TcpReset, Family::V4) => Some(7),
-        (RejectWith::Icmp6PortUnreachable, Family::V6) => Some(4),
-        (RejectWith::TcpReset, Family::V6) => Some(6),
+        (RejectWith::IcmpPortUnreachable, Family::V4) => Some(IPT_ICMP_PORT_UNREACHABLE),
+        (RejectWith::TcpReset, Family::V4) => Some(IPT_TCP_RESET),
+        (RejectWith::Icmp6PortUnreachable, Family::V6) => Some(IP6T_ICMP6_PORT_UNREACH),
+        (RejectWith::TcpReset, Family::V6) => Some(IP6T_TCP_RESET),
         _ => None,
     }
 }

@@ -2,16 +2,18 @@
 
 use crate::backend::Store;
 use crate::ruleset::{Family, Hook, TableName};
+use nix::libc;
 use std::borrow::Cow;
 
-/// The policy that lets packets pass (`NF_ACCEPT`).
-pub const ACCEPT: u32 = 1;
+/// The policy that lets packets pass (linux/netfilter.h).
+pub const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
 
-/// Where a base chain is hooked in.
+/// Where a base chain is hooked in (nft(8), "Base chain types").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// `NF_INET_*`.
+    /// `NF_INET_*` of linux/netfilter.h.
     pub hook: u32,
+    /// Lower ones are asked first.
     pub priority: i32,
     /// `filter`, `nat` or `route`.
     pub kind: Cow<'static, str>,
@@ -37,17 +39,17 @@ pub fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
     all.find(|t| table_name(store, *t).as_bytes() == name)
 }
 
-/// The base chain that iptables has at a hook of a table; in tables of our own it is asked just
-/// before that one.
+/// The base chain that iptables has at a hook of a table (linux/netfilter_ipv4.h has the priorities,
+/// which are IPv6's too); in tables of our own it is asked just before that one.
 pub fn base(store: Store, table: TableName, hook: Hook) -> Base {
-    let source = matches!(hook, Hook::Input | Hook::Postrouting);
+    let translates_source = matches!(hook, Hook::Input | Hook::Postrouting);
     let (priority, kind) = match table {
-        TableName::Raw => (-300, "filter"),
-        TableName::Mangle if hook == Hook::Output => (-150, "route"),
-        TableName::Mangle => (-150, "filter"),
-        TableName::Nat if source => (100, "nat"),
-        TableName::Nat => (-100, "nat"),
-        TableName::Filter => (0, "filter"),
+        TableName::Raw => (libc::NF_IP_PRI_RAW, "filter"),
+        TableName::Mangle if hook == Hook::Output => (libc::NF_IP_PRI_MANGLE, "route"),
+        TableName::Mangle => (libc::NF_IP_PRI_MANGLE, "filter"),
+        TableName::Nat if translates_source => (libc::NF_IP_PRI_NAT_SRC, "nat"),
+        TableName::Nat => (libc::NF_IP_PRI_NAT_DST, "nat"),
+        TableName::Filter => (libc::NF_IP_PRI_FILTER, "filter"),
     };
     Base {
         hook: hook as u32,
@@ -60,15 +62,15 @@ pub fn base(store: Store, table: TableName, hook: Hook) -> Base {
     }
 }
 
-/// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
-pub fn number(family: Family) -> u8 {
+/// The number of a family (linux/netfilter.h).
+pub fn nfproto(family: Family) -> u8 {
     match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
+        Family::V4 => libc::NFPROTO_IPV4 as u8,
+        Family::V6 => libc::NFPROTO_IPV6 as u8,
     }
 }
 
 /// The family with this number, if it is one of ours.
 pub fn family(number: u8) -> Option<Family> {
-    Family::ALL.into_iter().find(|f| self::number(*f) == number)
+    Family::ALL.into_iter().find(|f| nfproto(*f) == number)
 }

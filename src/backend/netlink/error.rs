@@ -1,8 +1,8 @@
 //! From the kernel's errors to ours: which rule, which extension, which feature.
 
 use super::batch::Batch;
+use super::encode::{Origin, Unsupported, What};
 use super::expr::Expr;
-use super::plan::{Origin, Unsayable, What};
 use crate::backend::{BackendError, Feature};
 use crate::netlink::{Attributes, Error, Nack};
 use nix::errno::Errno;
@@ -23,27 +23,27 @@ pub fn of_read(fault: Error) -> BackendError {
 }
 
 /// The change holds something that cannot be written.
-pub fn of_plan(unsayable: Unsayable) -> BackendError {
+pub fn of_encode(unsupported: Unsupported) -> BackendError {
     BackendError::Refused {
-        doing: unsayable.origin.to_string(),
-        reason: unsayable.reason.to_owned(),
+        doing: unsupported.origin.to_string(),
+        reason: unsupported.reason.to_owned(),
     }
 }
 
 /// A commit failed.
 pub fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
-    let Error::Refused(refusal) = &fault else {
+    let Error::Refused(nack) = &fault else {
         return plain("committing to nf_tables".to_owned(), fault);
     };
-    let Some((origin, message)) = batch.find(refusal.sequence) else {
+    let Some((origin, message)) = batch.find(nack.sequence) else {
         return of_whole_commit(fault);
     };
     let doing = origin.to_string();
-    match missing(refusal, origin, message) {
+    match missing(nack, origin, message) {
         Some(feature) => BackendError::Missing { doing, feature },
         None => BackendError::Refused {
             doing,
-            reason: refusal.reason(),
+            reason: nack.reason(),
         },
     }
 }
@@ -74,12 +74,12 @@ fn plain(doing: String, fault: Error) -> BackendError {
 
 /// What the kernel lacks, if that is why it said no: it points at the expression that it does not
 /// know.
-fn missing(refusal: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
-    if !matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
+fn missing(nack: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
+    if !matches!(nack.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
         return None;
     }
     match origin.what {
-        What::Rule(..) => match expression_at(message, refusal.offset?)? {
+        What::Rule(..) => match expression_at(message, nack.offset?)? {
             Expr::Match(e) | Expr::Target(e) => Some(Feature::Xt(e.name.into_owned())),
             // A chain or a set that is not there.
             Expr::Verdict(_) | Expr::Lookup { .. } => None,

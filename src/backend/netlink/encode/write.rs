@@ -1,97 +1,104 @@
 //! The messages of one table.
 
-use super::origin::{Origin, Unsayable, What};
+use super::origin::{Origin, Unsupported, What};
 use crate::backend::Store;
 use crate::backend::netlink::batch::Batch;
+use crate::backend::netlink::dump;
 use crate::backend::netlink::expr::Expr;
+use crate::backend::netlink::hooks;
 use crate::backend::netlink::native::{self, Line, Lists, Set};
-use crate::backend::netlink::seen;
-use crate::backend::netlink::store;
+use crate::backend::netlink::nf_tables::*;
 use crate::backend::netlink::xt;
 use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::ruleset::{ChainName, Family, Rule, TableChange, TableName};
 
-const NEW_TABLE: u16 = 0;
-const DELETE_TABLE: u16 = 2;
-pub(super) const NEW_CHAIN: u16 = 3;
-const DELETE_CHAIN: u16 = 5;
-const NEW_RULE: u16 = 6;
-pub(super) const DELETE_RULE: u16 = 8;
-const NEW_SET: u16 = 9;
-const DELETE_SET: u16 = 11;
-const NEW_ELEMENTS: u16 = 12;
-
 const NO_SUCH_FORM: &str = "the rule has no such form";
 
-/// Writes messages about one table into a batch.
-pub struct Within<'p, 'a> {
+/// Writes messages about one table of one family into a batch.
+pub struct TableEncoder<'p, 'a> {
     batch: &'p mut Batch<Origin<'a>>,
     pub store: Store,
     family: Family,
     pub table: TableName,
+    /// The table as it was dumped, if it is there.
+    pub found: Option<&'p dump::Table>,
     /// The last number that a set of the batch was given.
     last_set: &'p mut u32,
 }
 
-impl<'p, 'a> Within<'p, 'a> {
+impl<'p, 'a> TableEncoder<'p, 'a> {
     pub fn new(
         batch: &'p mut Batch<Origin<'a>>,
         store: Store,
         table: &TableChange,
+        found: Option<&'p dump::Table>,
         last_set: &'p mut u32,
     ) -> Self {
-        Within {
+        TableEncoder {
             batch,
             store,
             family: table.family,
             table: table.name,
+            found,
             last_set,
         }
     }
 
     pub fn make_table(&mut self) {
-        self.message(NEW_TABLE, NLM_F_CREATE, What::Table, |_| {});
+        self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, What::Table, |_| {});
     }
 
     /// Nothing may be left in it.
     pub fn remove_table(&mut self) {
-        self.message(DELETE_TABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
+        self.message(NFT_MSG_DELTABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
     }
 
     pub fn make_chain(&mut self, name: &'a ChainName) {
-        self.chain(NEW_CHAIN, What::Chain(name), name.as_str(), |_| {});
+        self.chain(NFT_MSG_NEWCHAIN, What::Chain(name), name.as_str(), |_| {});
+    }
+
+    /// A chain as it was dumped, if it is there.
+    pub fn chain_found(&self, chain: &ChainName) -> Option<&'p dump::Chain> {
+        self.found.and_then(|t| t.chain(chain.as_str()))
+    }
+
+    /// The later parts that a chain was dumped with.
+    pub fn parts_found(
+        &self,
+        chain: &ChainName,
+    ) -> impl Iterator<Item = &'p dump::Chain> + use<'p> {
+        let table = self.found.filter(|_| self.store == Store::Native);
+        let chain = chain.as_str().to_owned();
+        table
+            .into_iter()
+            .flat_map(move |t| t.parts(&chain).collect::<Vec<_>>())
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
-    pub fn make_parts(
-        &mut self,
-        chain: &'a ChainName,
-        rules: &[&Rule],
-        found: Option<&seen::Chain>,
-    ) {
-        for part in self.parts(chain, rules) {
-            if !found.is_some_and(|c| c.parts.contains(&part)) {
-                self.chain(NEW_CHAIN, What::Chain(chain), &part, |_| {});
+    pub fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+        for part in self.parts_needed(chain, rules) {
+            if !self.parts_found(chain).any(|c| c.name == part) {
+                self.chain(NFT_MSG_NEWCHAIN, What::Chain(chain), &part, |_| {});
             }
         }
     }
 
     /// Removes the parts that the rules of a chain do not need any more.
-    pub fn remove_parts(
-        &mut self,
-        chain: &'a ChainName,
-        rules: &[&Rule],
-        found: Option<&seen::Chain>,
-    ) {
-        let needed = self.parts(chain, rules);
-        for part in found.into_iter().flat_map(|c| &c.parts) {
-            if !needed.contains(part) {
-                self.chain(DELETE_CHAIN, What::RemoveChain(chain), part, |_| {});
+    pub fn remove_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+        let needed = self.parts_needed(chain, rules);
+        for part in self.parts_found(chain) {
+            if !needed.contains(&part.name) {
+                self.chain(
+                    NFT_MSG_DELCHAIN,
+                    What::RemoveChain(chain),
+                    &part.name,
+                    |_| {},
+                );
             }
         }
     }
 
-    fn parts(&self, chain: &ChainName, rules: &[&Rule]) -> Vec<String> {
+    fn parts_needed(&self, chain: &ChainName, rules: &[&Rule]) -> Vec<String> {
         match self.store {
             Store::Native => native::later_parts(chain.as_str(), rules),
             _ => Vec::new(),
@@ -99,33 +106,34 @@ impl<'p, 'a> Within<'p, 'a> {
     }
 
     /// Takes all rules out of a chain and its parts, and its address lists away.
-    pub fn empty(&mut self, chain: &'a ChainName, found: Option<&seen::Table>) {
-        let parts = found
-            .and_then(|t| t.chain(chain.as_str()))
-            .map(|c| &c.parts);
-        let parts = parts.into_iter().flatten().map(String::as_str);
+    pub fn empty(&mut self, chain: &'a ChainName) {
+        let parts = self.parts_found(chain).map(|c| c.name.as_str());
         for part in std::iter::once(chain.as_str()).chain(parts) {
-            self.message(DELETE_RULE, 0, What::Flush(chain), |w| w.string(2, part));
+            self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
+                w.string(NFTA_RULE_CHAIN, part)
+            });
         }
-        let sets = found.into_iter().flat_map(|t| t.sets.names());
+        let sets = self.found.into_iter().flat_map(|t| t.sets.names());
         for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
-            self.message(DELETE_SET, 0, What::Lists(chain), |w| w.string(2, list));
+            self.message(NFT_MSG_DELSET, 0, What::Lists(chain), |w| {
+                w.string(NFTA_SET_NAME, list)
+            });
         }
     }
 
     /// Removes an empty chain with its parts.
-    pub fn remove_chain(&mut self, chain: &'a ChainName, found: Option<&seen::Chain>) {
-        self.chain(
-            DELETE_CHAIN,
-            What::RemoveChain(chain),
-            chain.as_str(),
-            |_| {},
-        );
-        self.remove_parts(chain, &[], found);
+    pub fn remove_chain(&mut self, chain: &'a ChainName) {
+        let what = What::RemoveChain(chain);
+        self.chain(NFT_MSG_DELCHAIN, what, chain.as_str(), |_| {});
+        self.remove_parts(chain, &[]);
     }
 
     /// Writes rules to an empty chain.
-    pub fn fill(&mut self, chain: &'a ChainName, rules: &[&'a Rule]) -> Result<(), Unsayable<'a>> {
+    pub fn fill(
+        &mut self,
+        chain: &'a ChainName,
+        rules: &[&'a Rule],
+    ) -> Result<(), Unsupported<'a>> {
         match self.store {
             Store::Native => {
                 let lists = Lists::of(chain.as_str(), rules);
@@ -154,17 +162,18 @@ impl<'p, 'a> Within<'p, 'a> {
         chain: &'a ChainName,
         rule: &'a Rule,
         flags: u16,
-    ) -> Result<(), Unsayable<'a>> {
+    ) -> Result<(), Unsupported<'a>> {
         let what = What::Rule(chain, rule);
-        let exprs = xt::write(rule, self.family).map_err(|_| self.unsayable(what, NO_SUCH_FORM))?;
+        let exprs =
+            xt::write(rule, self.family).map_err(|_| self.unsupported(what, NO_SUCH_FORM))?;
         let protocol = rule.protocol();
-        self.message(NEW_RULE, NLM_F_CREATE | flags, what, |w| {
+        self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
             write_rule(w, chain.as_str(), &exprs);
             // x_tables' extensions ask for the protocol apart from the expressions.
             if let Some(protocol) = protocol {
-                w.nest(5, |w| {
-                    w.u32(1, u32::from(protocol.number()));
-                    w.u32(2, 0);
+                w.nest(NFTA_RULE_COMPAT, |w| {
+                    w.u32(NFTA_RULE_COMPAT_PROTO, u32::from(protocol.number()));
+                    w.u32(NFTA_RULE_COMPAT_FLAGS, 0);
                 });
             }
         });
@@ -180,14 +189,14 @@ impl<'p, 'a> Within<'p, 'a> {
         part: &str,
         lists: &Lists,
         flags: u16,
-    ) -> Result<(), Unsayable<'a>> {
+    ) -> Result<(), Unsupported<'a>> {
         let what = What::Rule(chain, rule);
         let written = native::write(line, self.family, lists, self.last_set);
-        let encoded = written.map_err(|_| self.unsayable(what, NO_SUCH_FORM))?;
+        let encoded = written.map_err(|_| self.unsupported(what, NO_SUCH_FORM))?;
         for set in &encoded.sets {
             self.set(what, set);
         }
-        self.message(NEW_RULE, NLM_F_CREATE | flags, what, |w| {
+        self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
             write_rule(w, part, &encoded.exprs);
             if let Some(why) = &line.why {
                 native::write_comment(w, &why.to_string());
@@ -201,10 +210,10 @@ impl<'p, 'a> Within<'p, 'a> {
 
     /// A set and what is in it; if it has no name, in one piece.
     fn set(&mut self, what: What<'a>, set: &Set) {
-        self.message(NEW_SET, NLM_F_CREATE, what, |w| set.write(w));
+        self.message(NFT_MSG_NEWSET, NLM_F_CREATE, what, |w| set.write(w));
         for chunk in set.chunks() {
             let fill = |w: &mut Writer| set.write_elements(chunk, w);
-            self.message(NEW_ELEMENTS, NLM_F_CREATE, what, fill);
+            self.message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, what, fill);
             if set.is_nameless() {
                 self.batch.join();
             }
@@ -219,11 +228,11 @@ impl<'p, 'a> Within<'p, 'a> {
         fill: impl FnOnce(&mut Writer),
     ) {
         let flags = match number {
-            NEW_CHAIN => NLM_F_CREATE,
+            NFT_MSG_NEWCHAIN => NLM_F_CREATE,
             _ => 0,
         };
         self.message(number, flags, what, |w| {
-            w.string(3, name);
+            w.string(NFTA_CHAIN_NAME, name);
             fill(w);
         });
     }
@@ -236,17 +245,18 @@ impl<'p, 'a> Within<'p, 'a> {
         what: What<'a>,
         fill: impl FnOnce(&mut Writer),
     ) {
-        let (family, origin) = (store::number(self.family), self.origin(what));
-        let table = store::table_name(self.store, self.table);
+        let (family, origin) = (hooks::nfproto(self.family), self.origin(what));
+        let table = hooks::table_name(self.store, self.table);
         self.batch.message(number, flags, family, origin, |w| {
-            w.string(1, table);
+            // The first attribute of tables, chains, rules, sets and elements alike.
+            w.string(NFTA_TABLE_NAME, table);
             fill(w);
         });
     }
 
-    pub(super) fn unsayable(&self, what: What<'a>, reason: &'static str) -> Unsayable<'a> {
+    pub(super) fn unsupported(&self, what: What<'a>, reason: &'static str) -> Unsupported<'a> {
         let origin = self.origin(what);
-        Unsayable { origin, reason }
+        Unsupported { origin, reason }
     }
 
     fn origin(&self, what: What<'a>) -> Origin<'a> {
@@ -259,6 +269,8 @@ impl<'p, 'a> Within<'p, 'a> {
 }
 
 fn write_rule(w: &mut Writer, chain: &str, exprs: &[Expr]) {
-    w.string(2, chain);
-    w.nest(4, |w| exprs.iter().for_each(|e| e.write(w)));
+    w.string(NFTA_RULE_CHAIN, chain);
+    w.nest(NFTA_RULE_EXPRESSIONS, |w| {
+        exprs.iter().for_each(|e| e.write(w))
+    });
 }

@@ -25,9 +25,9 @@ pub enum What<'a> {
     RemoveRule(&'a ChainName, &'a LiveRule),
 }
 
-/// Something in a change that cannot be written.
+/// Something in a change that cannot be written, and why.
 #[derive(Clone, Copy, Debug)]
-pub struct Unsayable<'a> {
+pub struct Unsupported<'a> {
     pub origin: Origin<'a>,
     pub reason: &'static str,
 }

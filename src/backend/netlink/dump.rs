@@ -1,0 +1,253 @@
+//! What nf_tables holds of one store, as it was dumped: a value that nothing changes afterwards.
+
+use super::expr::Expr;
+use super::hooks::{self, Base};
+use super::kernel::Kernel;
+use super::native::{self, Sets};
+use super::nf_tables::*;
+use crate::backend::Store;
+use crate::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
+use crate::ruleset::{Family, TableName};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The tables of one store at one moment.
+#[derive(Debug)]
+pub struct Dump {
+    /// The commit after which it was so.
+    pub generation: u32,
+    pub tables: Vec<Table>,
+}
+
+#[derive(Debug)]
+pub struct Table {
+    pub family: Family,
+    pub name: TableName,
+    /// In the order in which they were made.
+    pub chains: Vec<Chain>,
+    /// Where in `chains` one stands.
+    index: HashMap<String, usize>,
+    /// Only of tables of our own: nobody asks for others.
+    pub sets: Sets,
+    /// No packet comes to its chains (`NFT_TABLE_F_DORMANT`).
+    pub dormant: bool,
+    /// How many chains, sets and other things it holds (`NFTA_TABLE_USE`).
+    uses: u32,
+}
+
+#[derive(Debug)]
+pub struct Chain {
+    pub name: String,
+    /// Where it is hooked in, if it is.
+    pub base: Option<Base>,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+pub struct Rule {
+    pub handle: u64,
+    pub exprs: Vec<Expr>,
+    /// The comment that nft keeps beside a rule.
+    pub comment: Option<String>,
+}
+
+impl Dump {
+    /// Dumps the tables of a store.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if somebody committed meanwhile.
+    pub fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Error> {
+        let generation = kernel.generation()?;
+        let tables = read_tables(kernel, store);
+        // One dump alone is of one moment. Several are not, nor does an error count before this is
+        // asked: what was to be dumped may have gone.
+        let one_moment = tables.as_ref().is_ok_and(Vec::is_empty);
+        if !one_moment && kernel.generation()? != generation {
+            return Err(Error::Interrupted);
+        }
+        Ok(Dump {
+            generation,
+            tables: tables?,
+        })
+    }
+
+    pub fn table(&self, family: Family, name: TableName) -> Option<&Table> {
+        self.tables
+            .iter()
+            .find(|t| t.family == family && t.name == name)
+    }
+}
+
+impl Table {
+    pub fn chain(&self, name: &str) -> Option<&Chain> {
+        self.index.get(name).map(|at| &self.chains[*at])
+    }
+
+    /// The chains that are later parts of this one; only tables of our own have such.
+    pub fn parts(&self, chain: &str) -> impl Iterator<Item = &Chain> {
+        self.chains
+            .iter()
+            .filter(move |c| native::is_part(&c.name, chain))
+    }
+
+    /// The chains but for those that are later parts of others.
+    pub fn without_parts(&self) -> impl Iterator<Item = &Chain> {
+        let is_part = |c: &Chain| {
+            let of = native::is_part_of(&c.name);
+            of.is_some_and(|chain| self.chain(chain).is_some())
+        };
+        self.chains.iter().filter(move |c| !is_part(c))
+    }
+
+    /// Whether there is something in it beside chains, and lists of ours.
+    pub fn holds_more(&self) -> bool {
+        let of_ours = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
+        let known = self.chains.len() + self.sets.named().count();
+        self.uses as usize != known || !self.sets.named().all(of_ours)
+    }
+
+    fn add_chain(&mut self, chain: Chain) {
+        self.index.insert(chain.name.clone(), self.chains.len());
+        self.chains.push(chain);
+    }
+}
+
+fn read_tables<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Vec<Table>, Error> {
+    let mut tables = Vec::new();
+    let everything = |_: &mut Writer| {};
+    kernel.dump(NFT_MSG_GETTABLE, 0, everything, |family, a| {
+        tables.extend(read_table(family, a, store)?);
+        Ok(())
+    })?;
+    if !tables.is_empty() {
+        kernel.dump(NFT_MSG_GETCHAIN, 0, everything, |family, a| {
+            read_chain(&mut tables, family, a, store)
+        })?;
+    }
+    for table in &mut tables {
+        let name = hooks::table_name(store, table.name);
+        if store == Store::Native {
+            read_sets(kernel, table, name)?;
+        }
+        let family = hooks::nfproto(table.family);
+        let filter = |w: &mut Writer| w.string(NFTA_RULE_TABLE, name);
+        kernel.dump(NFT_MSG_GETRULE, family, filter, |_, a| {
+            read_rule(table, name, a)
+        })?;
+    }
+    Ok(tables)
+}
+
+fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Table>, Malformed> {
+    let a = AttributeTable::<4>::parse(attributes)?;
+    let name = hooks::table_of(store, a.bytes(NFTA_TABLE_NAME)?);
+    let (Some(family), Some(name)) = (hooks::family(family), name) else {
+        return Ok(None);
+    };
+    let flags = match a.get(NFTA_TABLE_FLAGS) {
+        Some(_) => a.u32(NFTA_TABLE_FLAGS)?,
+        None => 0,
+    };
+    Ok(Some(Table {
+        family,
+        name,
+        chains: Vec::new(),
+        index: HashMap::new(),
+        sets: Sets::default(),
+        dormant: flags & NFT_TABLE_F_DORMANT != 0,
+        uses: a.u32(NFTA_TABLE_USE)?,
+    }))
+}
+
+/// Reads the sets of a table, and what is in them.
+fn read_sets<T: Transport>(
+    kernel: &mut Kernel<T>,
+    table: &mut Table,
+    name: &str,
+) -> Result<(), Error> {
+    let family = hooks::nfproto(table.family);
+    let filter = |w: &mut Writer| w.string(NFTA_SET_TABLE, name);
+    kernel.dump(NFT_MSG_GETSET, family, filter, |_, a| table.sets.add(a))?;
+    let sets: Vec<String> = table.sets.names().map(str::to_owned).collect();
+    for set in &sets {
+        let filter = |w: &mut Writer| {
+            w.string(NFTA_SET_ELEM_LIST_TABLE, name);
+            w.string(NFTA_SET_ELEM_LIST_SET, set);
+        };
+        kernel.dump(NFT_MSG_GETSETELEM, family, filter, |_, a| {
+            table.sets.fill(set, a)
+        })?;
+    }
+    Ok(())
+}
+
+fn read_chain(
+    tables: &mut [Table],
+    family: u8,
+    attributes: &[u8],
+    store: Store,
+) -> Result<(), Malformed> {
+    let a = AttributeTable::<8>::parse(attributes)?;
+    let table = hooks::table_of(store, a.bytes(NFTA_CHAIN_TABLE)?);
+    let table = tables
+        .iter_mut()
+        .find(|t| Some(t.family) == hooks::family(family) && Some(t.name) == table);
+    if let Some(table) = table {
+        table.add_chain(Chain {
+            name: text(a.bytes(NFTA_CHAIN_NAME)?).into_owned(),
+            base: match a.get(NFTA_CHAIN_HOOK) {
+                Some(hook) => Some(read_base(hook, &a)?),
+                None => None,
+            },
+            rules: Vec::new(),
+        });
+    }
+    Ok(())
+}
+
+fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> {
+    let hook = AttributeTable::<3>::parse(hook)?;
+    Ok(Base {
+        hook: hook.u32(NFTA_HOOK_HOOKNUM)?,
+        priority: hook.u32(NFTA_HOOK_PRIORITY)? as i32,
+        kind: chain.string(NFTA_CHAIN_TYPE)?.to_owned().into(),
+        accepts: chain.u32(NFTA_CHAIN_POLICY)? == hooks::NF_ACCEPT,
+    })
+}
+
+fn read_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(), Malformed> {
+    let a = AttributeTable::<8>::parse(attributes)?;
+    // Kernels before 4.19 do not filter by the table.
+    if a.string(NFTA_RULE_TABLE)? != table_name {
+        return Ok(());
+    }
+    let rule = Rule {
+        handle: a.u64(NFTA_RULE_HANDLE)?,
+        exprs: Expr::read_list(a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default())?,
+        comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
+    };
+    // A chain that was not dumped is new: the generation tells.
+    if let Some(at) = table.index.get(text(a.bytes(NFTA_RULE_CHAIN)?).as_ref()) {
+        table.chains[*at].rules.push(rule);
+    }
+    Ok(())
+}
+
+/// A name, which may be any bytes if it is foreign.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes))
+}
+
+/// The comment in a rule's user data, which is types, lengths and values of a byte each (libnftnl).
+fn read_comment(userdata: &[u8]) -> Option<String> {
+    let mut rest = userdata;
+    while let [kind, length, behind @ ..] = rest {
+        let value = behind.get(..usize::from(*length))?;
+        if *kind == native::NFTNL_UDATA_RULE_COMMENT {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return std::str::from_utf8(text).ok().map(str::to_owned);
+        }
+        rest = &behind[value.len()..];
+    }
+    None
+}
