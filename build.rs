@@ -1,4 +1,8 @@
 //! Link arguments that a profile cannot say.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo talks to this by variables"
+)]
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

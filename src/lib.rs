@@ -6,6 +6,14 @@
 //! [`backend`] reads from the kernel, as far as that is ours (`ownership`), and hands the difference
 //! back to it to be committed. [`packet`] tells what a ruleset does to one connection.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests look for themselves"
+    )
+)]
 
 pub mod backend;
 pub mod cli;

@@ -1,5 +1,9 @@
 //! What the host says. Everything that the resolving of options asks of the system goes through
 //! [`Host`]; tests answer from a table.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "asks the host, for everybody else"
+)]
 
 use crate::ownership::PASSTHROUGH;
 use std::ffi::OsString;

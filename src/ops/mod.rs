@@ -27,7 +27,6 @@ use caps::{CapSet, Capability};
 use clap::Subcommand;
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -194,13 +193,14 @@ fn resolve(invocation: &Invocation, host: &dyn Host) -> Result<Config, Error> {
 }
 
 /// Moves this process into another network namespace; the process has one thread.
+#[expect(clippy::disallowed_types, reason = "held, not read")]
 fn enter(path: &Path) -> Result<(), Error> {
     let error = |source| Error::Namespace {
         path: path.to_owned(),
         source,
     };
     let io = |e: std::io::Error| error(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
-    let file = File::open(path).map_err(io)?;
+    let file = std::fs::File::open(path).map_err(io)?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(error)
 }
 

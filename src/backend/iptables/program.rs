@@ -1,4 +1,9 @@
 //! The programs: where they are, what they say of themselves, and how they are run.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "finds the tools in $PATH and starts them"
+)]
 
 use super::run::run;
 use crate::backend::BackendError;

@@ -1,4 +1,8 @@
 //! Runs a program to its end: fed and listened to at once, and killed when it takes too long.
+#![expect(
+    clippy::disallowed_types,
+    reason = "starts the tools; a File here is a pipe"
+)]
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
