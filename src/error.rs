@@ -1,6 +1,7 @@
 //! What can end a run early, and the exit status that it has.
 
 use crate::backend::BackendError;
+use crate::backend::netlink::Unprintable;
 use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::routing::RoutingError;
@@ -49,6 +50,9 @@ pub enum Error {
     #[error("none of the backends that this program was built with can work here")]
     NoBackend,
 
+    #[error("--format nft: {0}; --format json and the backend nftables have")]
+    Unprintable(#[from] Unprintable),
+
     #[error("cannot write the result: {0}")]
     Output(std::io::Error),
 }
@@ -66,7 +70,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Explained { source, .. } => source.exit(),
-            Error::Config(_) | Error::HostNetwork => Exit::BadInput,
+            Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) => Exit::BadInput,
             Error::NoNetAdmin
             | Error::Backend(BackendError::NotPermitted { .. } | BackendError::NoRawSocket)
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,

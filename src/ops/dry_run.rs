@@ -2,6 +2,7 @@
 
 use super::plan::plan;
 use crate::backend::{iptables, netlink};
+use crate::error::Error;
 use crate::ruleset::{Family, Live, Ruleset};
 use clap::ValueEnum;
 
@@ -19,14 +20,15 @@ pub enum Format {
     Json,
 }
 
-/// The whole output for `wanted`, with a newline at its end.
-pub fn render(wanted: &Ruleset, format: Format) -> String {
-    match format {
+/// The whole output for `wanted`, with a newline at its end. [`Error::Unprintable`] when a format
+/// has no way to say something.
+pub fn render(wanted: &Ruleset, format: Format) -> Result<String, Error> {
+    Ok(match format {
         Format::Restore => restore(wanted),
         Format::Commands => commands(wanted),
-        Format::Nft => nft(wanted),
+        Format::Nft => nft(wanted)?,
         Format::Json => super::json(wanted),
-    }
+    })
 }
 
 fn restore(wanted: &Ruleset) -> String {
@@ -45,8 +47,8 @@ fn restore(wanted: &Ruleset) -> String {
     text
 }
 
-fn nft(wanted: &Ruleset) -> String {
-    comments(wanted) + &netlink::render(wanted)
+fn nft(wanted: &Ruleset) -> Result<String, Error> {
+    Ok(comments(wanted) + &netlink::render(wanted)?)
 }
 
 /// The routes, for a tool that reads rules only.

@@ -79,7 +79,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     match invocation.action {
         Action::Diff => return diff(&invocation, &wanted, out),
         _ if invocation.dry_run => {
-            return print(out, &dry_run::render(&wanted, invocation.format));
+            return print(out, &dry_run::render(&wanted, invocation.format)?);
         }
         Action::Check => log::info!("the options are right; no rule is written"),
         Action::Apply | Action::Clean => apply(&invocation, &config, &wanted, start, host)?,

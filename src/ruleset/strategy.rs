@@ -76,8 +76,9 @@ fn net(family: Family) -> BoxedStrategy<IpNet> {
 
 fn interfaces() -> impl Strategy<Value = Vec<Match>> {
     let name = || {
-        let name = "[a-z][a-z0-9.@_-]{0,13}\\+?";
-        name.prop_map(|name| name.parse::<Interface>().expect("a valid name"))
+        // Every byte that a name may have, such as mean something to a shell or to nft.
+        let name = "[!-~]{1,14}\\+?";
+        name.prop_filter_map("a name", |name| name.parse::<Interface>().ok())
     };
     let both = (
         of(negated(name().prop_map(Match::in_interface))),

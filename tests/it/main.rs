@@ -20,5 +20,6 @@ mod kernel;
 mod lifecycle;
 mod netlink;
 mod no_leaks;
+mod printed;
 mod routing;
 mod traffic;

@@ -13,6 +13,7 @@ mod render;
 mod run;
 #[cfg(feature = "iptables")]
 mod tool;
+mod words;
 
 #[cfg(feature = "iptables")]
 pub use parse::parse_save;

@@ -1,5 +1,6 @@
 //! A [`Change`] as text: for iptables-restore, and as commands for a person or a script.
 
+use super::words::for_shell;
 use crate::ruleset::{BaseChange, ChainName, Change, Family, Rule, TableChange};
 use std::fmt::Write;
 
@@ -21,7 +22,8 @@ pub fn restore(change: &Change, family: Family) -> String {
     text
 }
 
-/// The same as commands, one a line, runnable by a shell in their order.
+/// The same as commands, one a line, runnable by a shell in their order. Names that would mean
+/// something to a shell are quoted.
 pub fn commands(change: &Change, family: Family) -> String {
     let program = program(family);
     let mut text = String::new();
@@ -35,6 +37,7 @@ pub fn commands(change: &Change, family: Family) -> String {
             );
         }
         for step in steps(table) {
+            let step = for_shell(&step);
             line(&mut text, format_args!("{program} -t {name} {step}"));
         }
     }

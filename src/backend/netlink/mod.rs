@@ -32,7 +32,7 @@ use crate::ruleset::{Change, Live, Ruleset};
 use dump::Dump;
 use kernel::Kernel;
 pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
-pub use native::render;
+pub use native::{Unprintable, render};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use std::borrow::Cow;

@@ -11,11 +11,12 @@ use std::process::Command;
 /// Checks one property of every case that writes, and of the ruleset with every match and target.
 pub fn always(format: Format, holds: impl Fn(&Ruleset, &str, &str) -> Result<(), String>) {
     let check = |wanted: &Ruleset, printed: &str| {
-        let restore = ops::render(wanted, Format::Restore);
+        let restore = ops::render(wanted, Format::Restore).unwrap();
         holds(wanted, &restore, printed)
     };
     let everything = every_match::everything();
-    check(&everything, &ops::render(&everything, format)).unwrap();
+    let printed = ops::render(&everything, format).unwrap();
+    check(&everything, &printed).unwrap();
     for case in cases::all().iter().filter(|c| c.writes()) {
         let result = dry_run(case, format).and_then(|printed| check(&wanted(case)?, &printed));
         result.unwrap_or_else(|e| panic!("{}: {e}", case.name));

@@ -126,7 +126,7 @@ fn every_match_prints_its_golden() {
     settings().bind(|| {
         for format in Format::value_variants() {
             let golden = format!("every-match-{}", name(*format));
-            insta::assert_snapshot!(golden, ops::render(&wanted, *format));
+            insta::assert_snapshot!(golden, ops::render(&wanted, *format).unwrap());
         }
     });
 }

@@ -14,7 +14,7 @@ use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
 pub use line::Line;
 use line::{Action, Condition};
 pub use line::{Part, is_part, is_part_of, later_parts, lower, part_name, raise};
-pub use render::render;
+pub use render::{Unprintable, render};
 pub use sets::{Lists, Set, Sets, is_list};
 
 /// The expressions of a line, and the sets without a name that must be there before it.
