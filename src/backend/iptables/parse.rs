@@ -4,6 +4,7 @@
 //! by that text, but nothing is guessed about it.
 
 use super::super::BackendError;
+use super::words::words;
 use crate::ruleset::{
     ChainName, ConnState, Family, LiveChain, LiveRule, LiveTable, Match, Owner, PortRange, PortSet,
     Protocol, RejectWith, Rule, Side, TableName, Target, Test, Why,
@@ -13,11 +14,15 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 /// The tables in the output of `iptables-save` or `ip6tables-save`. Tables and chains that are
-/// never ours (`security`, names that iptables does not take) are left out.
+/// never ours (`security`, names that iptables does not take) are left out. Refused where it cannot
+/// be told what is a rule and what is text in one, or where the tool left a table out.
 pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendError> {
     let mut tables: Vec<LiveTable> = Vec::new();
     let mut skipping = false;
-    for line in text.lines() {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = whole_line(rest).ok_or_else(|| unreadable(family, text, rest))?;
+        rest = after;
         if let Some(name) = line.strip_prefix('*') {
             let name = TableName::parse(name);
             skipping = name.is_none();
@@ -26,7 +31,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
                 name,
                 chains: Vec::new(),
             }));
-        } else if line.contains("is incompatible, use 'nft' tool") {
+        } else if line.contains("is incompatible, use 'nft' tool") && !is_rule(line) {
             return Err(BackendError::Refused {
                 doing: format!("reading {family} rules with iptables"),
                 reason: format!(
@@ -43,6 +48,35 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
         }
     }
     Ok(tables)
+}
+
+/// The first line of `text`, and what is behind it; a rule may have newlines in its quotes. `None`
+/// where that cannot be told.
+fn whole_line(text: &str) -> Option<(&str, &str)> {
+    let end = match is_rule(text) {
+        true => text.len() - words(text).ok()?.1.len(),
+        false => text.find('\n').unwrap_or(text.len()),
+    };
+    let (line, rest) = text.split_at(end);
+    Some((line, rest.strip_prefix('\n').unwrap_or(rest)))
+}
+
+fn is_rule(line: &str) -> bool {
+    line.starts_with("-A ")
+}
+
+/// The error for a rule, at the start of `rest`, that cannot be told from what follows it.
+fn unreadable(family: Family, text: &str, rest: &str) -> BackendError {
+    let before = &text[..text.len() - rest.len()];
+    let line = rest.lines().next().unwrap_or_default();
+    BackendError::Refused {
+        doing: format!("reading {family} rules with iptables"),
+        reason: format!(
+            "line {}, {line:?}, has a quotation mark in a name, so that it cannot be told where the rule ends; \
+             --backend netlink can read it",
+            before.matches('\n').count() + 1
+        ),
+    }
 }
 
 fn declare(table: &mut LiveTable, declaration: &str) {
@@ -64,7 +98,8 @@ fn append(table: &mut LiveTable, line: &str) {
 
 /// One rule as it stands behind `-A CHAIN `.
 fn parse_rule(spec: &str) -> LiveRule {
-    let words = words(spec);
+    let (words, _) = words(spec).unwrap_or_default();
+    let words: Vec<String> = words.into_iter().map(|w| w.meant.into_owned()).collect();
     let after = |options: &[&str]| {
         let at = words.iter().position(|w| options.contains(&w.as_str()))?;
         words.get(at + 1).cloned()
@@ -83,27 +118,6 @@ fn parse_rule(spec: &str) -> LiveRule {
         text: spec.to_owned(),
         handles: Vec::new(),
     }
-}
-
-/// Splits a line as iptables-restore does: double quotes group, a backslash inside them quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = None::<String>;
-    let mut quoted = false;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if quoted => word.get_or_insert_default().extend(chars.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// The words of a rule, read from the left.
@@ -377,6 +391,33 @@ mod tests {
         assert_eq!(odd.comment.as_deref(), Some(r#"say "hi" \ -j ISTIO_X"#));
         assert_eq!(odd.jump, None);
         assert_eq!(odd.rule.unwrap().why, None);
+    }
+
+    /// Whoever can give a rule a comment must not be able to write lines of his own.
+    #[test]
+    fn newlines_in_comments_make_no_rules() {
+        let comment = "x\n-A ISTIO_OUTPUT -j DROP\nCOMMIT\n*nat\n:ISTIO_X - [0:0]\n# is incompatible, use 'nft' tool";
+        let text = format!(
+            "*nat\n:OUTPUT ACCEPT [0:0]\n:ISTIO_OUTPUT - [0:0]\n\
+             -A OUTPUT -m comment --comment \"{comment}\" -j ACCEPT\n-A OUTPUT -j ISTIO_OUTPUT\nCOMMIT\n"
+        );
+        let tables = parse_save(Family::V4, &text).unwrap();
+        assert_eq!(tables.len(), 1);
+        let [output, ours] = &tables[0].chains[..] else {
+            panic!("{tables:?}")
+        };
+        assert_eq!((output.rules.len(), ours.rules.len()), (2, 0));
+        assert_eq!(output.rules[0].comment.as_deref(), Some(comment));
+    }
+
+    #[test]
+    fn a_quotation_mark_in_a_name_is_refused() {
+        let text = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -o \"x -j ACCEPT\n-A OUTPUT -m comment --comment \" \n*nat\" -j ACCEPT\nCOMMIT\n";
+        let error = parse_save(Family::V4, text).unwrap_err().to_string();
+        assert!(
+            error.contains("line 3") && error.contains("--backend netlink"),
+            "{error}"
+        );
     }
 
     #[test]

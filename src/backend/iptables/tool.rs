@@ -63,6 +63,7 @@ impl Backend for Iptables {
     /// Whole per table, as iptables-restore commits; the families one after the other. What
     /// somebody else did since the read is only noticed when it gets in the way.
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
+        may_be_said(change)?;
         for family in Family::ALL {
             let text = restore(change, family);
             if !text.is_empty() {
@@ -174,6 +175,26 @@ impl Iptables {
             doing: doing.to_owned(),
             source: io::Error::other(problem),
         })
+    }
+}
+
+/// iptables-restore reads lines: it cannot be told to delete a rule in whose comment one ends, and
+/// would take the rest for something else.
+fn may_be_said(change: &Change) -> Result<(), BackendError> {
+    let base = change.tables.iter().flat_map(|t| &t.base);
+    let deleted = base.flat_map(|b| b.delete.iter().map(move |rule| (&b.chain, rule)));
+    match deleted
+        .into_iter()
+        .find(|(_, rule)| rule.text.contains('\n'))
+    {
+        None => Ok(()),
+        Some((chain, rule)) => Err(BackendError::Refused {
+            doing: format!("removing a rule of ours from chain {chain}"),
+            reason: format!(
+                "its comment {:?} has a line break, which iptables-restore cannot be told; delete it by its number",
+                rule.comment.as_deref().unwrap_or_default()
+            ),
+        }),
     }
 }
 

@@ -195,3 +195,37 @@ fn a_tool_that_never_ends_is_ended() {
         "had not ended after 10 s, and was killed",
     );
 }
+
+/// Whoever may give a rule a comment must not be able to write rules that we believe in.
+#[test]
+fn a_line_break_in_a_foreign_comment_makes_no_rule() {
+    for backend in TOOLS {
+        let namespace = Namespace::new();
+        let tool = Variant::of(backend).tool(Family::V4, "");
+        let comment = "x\n-A OUTPUT -p tcp -j ISTIO_OUTPUT\nCOMMIT\n*nat\n:ISTIO_REDIRECT - [0:0]";
+        let mut foreign = Command::new(&tool);
+        foreign.args(["-t", "nat", "-A", "OUTPUT", "-p", "sctp"]);
+        foreign.args(["-m", "comment", "--comment", comment, "-j", "ACCEPT"]);
+        namespace.output(&mut foreign);
+        let before = everything(&namespace);
+        let changed = apply(&namespace, backend, SOME).unwrap();
+        assert!(changed.err.contains("installed"), "{}", changed.err);
+        let again = apply(&namespace, backend, SOME).unwrap();
+        assert!(again.err.contains("already in place"), "{}", again.err);
+        run(&namespace, "clean").expect(0, "clean").unwrap();
+        let after = everything(&namespace);
+        assert_eq!(
+            before.matches("-p sctp").count(),
+            after.matches("-p sctp").count()
+        );
+        // One that leads to a chain of ours is ours, but cannot be named to iptables-restore.
+        let ours = format!(
+            "{tool} -t nat -N ISTIO_REDIRECT; {tool} -t nat -A OUTPUT -m comment --comment 'a\nb' -j ISTIO_REDIRECT"
+        );
+        namespace.sh(&ours);
+        let before = everything(&namespace);
+        let line = format!("--backend {backend} {SOME}");
+        let done = run(&namespace, &line);
+        refused(&namespace, &before, done, "has a line break");
+    }
+}
