@@ -101,7 +101,7 @@ pub fn parse(args: Vec<OsString>, host: &dyn Host) -> Result<Cli, clap::Error> {
     }
     let (line, options) = Line::read(&args)?;
     let called_as = program(args.first()).and_then(Mesh::replacing);
-    let mesh = mesh(&line.general, called_as, host.env("PREPARE_PROXY_MESH"))?;
+    let mesh = line.general.mesh.or(called_as);
     Ok(line.cli(mesh, options))
 }
 
@@ -114,7 +114,7 @@ impl Line {
         Ok((Line::from_arg_matches(&matches)?, options))
     }
 
-    fn cli(self, mesh: &'static Mesh, options: Options) -> Cli {
+    fn cli(self, mesh: Option<&'static Mesh>, options: Options) -> Cli {
         let general = self.general;
         Cli {
             log_level: general.log_level(),
@@ -138,25 +138,6 @@ impl Line {
 /// The name, without its directory, that a program was called by.
 fn program(arg: Option<&OsString>) -> Option<&str> {
     Path::new(arg?).file_name().and_then(OsStr::to_str)
-}
-
-/// The mesh: as said, else as called, else as the environment says, else the first one.
-fn mesh(
-    general: &General,
-    called_as: Option<&'static Mesh>,
-    from_env: Option<OsString>,
-) -> Result<&'static Mesh, clap::Error> {
-    let from_env = from_env.filter(|name| !name.is_empty());
-    match (general.mesh.or(called_as), from_env) {
-        (Some(mesh), _) => Ok(mesh),
-        (None, None) => Ok(MESHES[0]),
-        (None, Some(name)) => name.to_str().and_then(Mesh::named).ok_or_else(|| {
-            let names = MESHES.map(|m| m.profile.name).join(", ");
-            let name = name.to_string_lossy();
-            let problem = format!("\"{name}\" is not a mesh ({names})");
-            invalid("PREPARE_PROXY_MESH", problem)
-        }),
-    }
 }
 
 /// A value that is refused.

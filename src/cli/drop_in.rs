@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
         let command = self.drop_in.command().no_binary_name(true);
         let command = command.bin_name(self.name);
         let matches = command.try_get_matches_from(self.flags)?;
-        let before = line.cli(self.drop_in.mesh, options);
+        let before = line.cli(Some(self.drop_in.mesh), options);
         (self.drop_in.read)(before, &matches, host)
     }
 }

@@ -16,6 +16,7 @@ mod values;
 pub use facts::Host;
 pub use given::{Given, Options, Origin};
 pub use options::{Opt, SPECS, Spec};
+pub use sources::EnvFiles;
 pub use values::{Selection, port as parse_port, switch as parse_switch};
 
 use values::Mode;

@@ -4,9 +4,9 @@ use super::facts::{self, Host};
 use super::options::{Typed, typed};
 use super::reading::Reading;
 use super::{Config, ConfigError, DefaultValue, Dns, Given, Mode, Opt, Options, Origin, Profile};
-use super::{Selection, Tproxy, resolv_conf, sources};
+use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};
 use ipnet::IpNet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -18,12 +18,11 @@ const MAX_OWNER_GROUPS: usize = 64;
 const ISTIO_PROXY_UID: u32 = 1337;
 
 impl Config {
-    /// Resolves what was given on the command line, in `env_files` (the weakest first; a leading
-    /// `-` means "if it exists"), by `host` and by the mesh's defaults. `meshes` are all there are,
-    /// for the message that says which one has an option.
+    /// Resolves what was given on the command line, in env files, by `host` and by the mesh's
+    /// defaults. `meshes` are all there are, for the message that says which one has an option.
     pub fn resolve(
         flags: Options,
-        env_files: &[PathBuf],
+        env_files: EnvFiles,
         profile: &Profile,
         meshes: &[&Profile],
         host: &dyn Host,
@@ -33,7 +32,7 @@ impl Config {
                 return Err(not_in_mesh(given, profile, meshes));
             }
         }
-        let files = sources::read_files(env_files, profile, host)?;
+        let files = env_files.with_own(profile, host)?;
         let mut options = flags;
         sources::offer_environment(&mut options, profile, host)?;
         sources::offer_files(&mut options, &files, profile);

@@ -35,39 +35,65 @@ fn variables(profile: &Profile) -> impl Iterator<Item = (Opt, &'static str)> {
         .flat_map(|s| s.env.iter().map(|name| (s.opt, *name)))
 }
 
-/// An env file: its path, and the assignments in it.
-pub(super) type EnvFile = (PathBuf, Vec<(String, String)>);
+/// Env files and the assignments in them, the strongest first.
+#[derive(Debug, Default)]
+pub struct EnvFiles(Vec<(PathBuf, Vec<(String, String)>)>);
 
-/// The env files, the strongest first: those of the command line, then the mesh's own.
-pub(super) fn read_files(
-    env_files: &[PathBuf],
-    profile: &Profile,
-    host: &dyn Host,
-) -> Result<Vec<EnvFile>, ConfigError> {
-    let own = profile.env_files.iter().map(|(variable, path)| {
-        let named = host.env(variable).filter(|v| !v.is_empty());
-        (named.map_or(PathBuf::from(path), PathBuf::from), true)
-    });
-    let named = env_files.iter().map(|path| optional(path));
-    let mut files = Vec::new();
-    for (path, optional) in own.chain(named) {
-        match host.file(&path) {
+impl EnvFiles {
+    /// Reads the files of the command line, the weakest first; a leading `-` means "if it exists".
+    pub fn read(paths: &[PathBuf], host: &dyn Host) -> Result<Self, ConfigError> {
+        let mut files = EnvFiles::default();
+        for path in paths {
+            let (path, optional) = optional(path);
+            files.add(&path, optional, host)?;
+        }
+        files.0.reverse();
+        Ok(files)
+    }
+
+    /// Adds the mesh's own files, which are weaker than all others.
+    pub(super) fn with_own(self, profile: &Profile, host: &dyn Host) -> Result<Self, ConfigError> {
+        let mut own = EnvFiles::default();
+        for (variable, path) in profile.env_files {
+            let named = host.env(variable).filter(|v| !v.is_empty());
+            own.add(
+                &named.map_or(PathBuf::from(path), PathBuf::from),
+                true,
+                host,
+            )?;
+        }
+        let strongest_first = own.0.into_iter().rev();
+        Ok(EnvFiles(
+            self.0.into_iter().chain(strongest_first).collect(),
+        ))
+    }
+
+    fn add(&mut self, path: &Path, optional: bool, host: &dyn Host) -> Result<(), ConfigError> {
+        match host.file(path) {
             Ok(text) => {
-                let assignments = env_file::parse(&text).map_err(|e| file_error(&path, e))?;
-                files.push((path, assignments));
+                let assignments = env_file::parse(&text).map_err(|e| file_error(path, e))?;
+                self.0.push((path.to_owned(), assignments));
+                Ok(())
             }
-            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(file_error(&path, e)),
+            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(file_error(path, e)),
         }
     }
-    files.reverse();
-    Ok(files)
+
+    /// The value of a variable in the strongest file that has a value for it, and that file.
+    pub fn get(&self, name: &str) -> Option<(&str, &Path)> {
+        let mut found = self.0.iter().filter_map(|(path, assignments)| {
+            let value = assigned(assignments, name)?;
+            Some((value, path.as_path()))
+        });
+        found.find(|(value, _)| !value.is_empty())
+    }
 }
 
 /// Adds what the env files say. An empty value takes back what weaker files say, but not what
 /// another name of its option says in the same file.
-pub(super) fn offer_files(options: &mut Options, files: &[EnvFile], profile: &Profile) {
-    for (path, assignments) in files {
+pub(super) fn offer_files(options: &mut Options, files: &EnvFiles, profile: &Profile) {
+    for (path, assignments) in &files.0 {
         let given = |(opt, name)| {
             let value = assigned(assignments, name)?.to_owned();
             let origin = Origin::File(name, path.clone());
@@ -86,15 +112,12 @@ fn assigned<'a>(assignments: &'a [(String, String)], name: &str) -> Option<&'a s
 }
 
 /// The name of the user whom the proxy runs as.
-pub(super) fn envoy_user(files: &[EnvFile], host: &dyn Host) -> String {
+pub(super) fn envoy_user(files: &EnvFiles, host: &dyn Host) -> String {
     const VARIABLE: &str = "ENVOY_USER";
     let environment = host.env(VARIABLE).and_then(|v| v.into_string().ok());
     environment
         .filter(|v| !v.is_empty())
-        .or_else(|| {
-            let mut found = files.iter().filter_map(|(_, a)| assigned(a, VARIABLE));
-            found.find(|v| !v.is_empty()).map(str::to_owned)
-        })
+        .or_else(|| files.get(VARIABLE).map(|(user, _)| user.to_owned()))
         .unwrap_or_else(|| "istio-proxy".to_owned())
 }
 

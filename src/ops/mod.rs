@@ -7,6 +7,7 @@ mod diff;
 mod dry_run;
 mod namespace_lock;
 mod plan;
+mod resolve;
 mod settle;
 mod summary;
 mod user_namespace;
@@ -14,6 +15,7 @@ mod user_namespace;
 pub use choose::Choice;
 pub use dry_run::{Format, render};
 pub use plan::plan;
+pub use resolve::resolve;
 
 use diff::Diff;
 
@@ -21,7 +23,7 @@ use crate::backend::BackendError;
 use crate::config::{Config, Host, Options, facts};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::mesh::{MESHES, Mesh};
+use crate::mesh::Mesh;
 use crate::ruleset::Ruleset;
 use caps::{CapSet, Capability};
 use clap::Subcommand;
@@ -51,7 +53,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Invocation {
     pub action: Action,
-    pub mesh: &'static Mesh,
+    /// Named, or that of the tool whose name we were called by; otherwise variables say it.
+    pub mesh: Option<&'static Mesh>,
     pub backend: Choice,
     pub options: Options,
     pub env_files: Vec<PathBuf>,
@@ -74,8 +77,8 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     if invocation.action == Action::Clean {
         return clean(&invocation, start, out);
     }
-    let config = resolve(&invocation, host)?;
-    let wanted = invocation.mesh.ruleset(&config);
+    let (mesh, config) = resolve(&invocation, host)?;
+    let wanted = mesh.ruleset(&config);
     match invocation.action {
         Action::Diff => return diff(&invocation, &wanted, out),
         _ if invocation.dry_run => {
@@ -178,18 +181,6 @@ fn show(diff: &Diff, format: Format) -> String {
 fn json(value: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(value);
     text.expect("keys are strings and nothing else can fail") + "\n"
-}
-
-fn resolve(invocation: &Invocation, host: &dyn Host) -> Result<Config, Error> {
-    let meshes = MESHES.map(|m| &m.profile);
-    let config = Config::resolve(
-        invocation.options.clone(),
-        &invocation.env_files,
-        &invocation.mesh.profile,
-        &meshes,
-        host,
-    )?;
-    Ok(config)
 }
 
 /// Moves this process into another network namespace; the process has one thread.

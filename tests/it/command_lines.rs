@@ -112,6 +112,40 @@ fn flags_win_over_environment_over_sidecar_over_cluster() {
     );
 }
 
+/// As in /etc/default/prepare-proxy: the mesh stands beside its options.
+#[test]
+fn an_env_file_can_name_the_mesh() {
+    let dir = TempDir::new().unwrap();
+    let settings = dir.path().join("settings");
+    fs::write(
+        &settings,
+        "PREPARE_PROXY_MESH=istio\nISTIO_INBOUND_PORTS=80\n",
+    )
+    .unwrap();
+    let dry_run = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = product();
+        command.args(["--dry-run", "--env-file"]).arg(&settings);
+        Done::from(
+            command
+                .args(args)
+                .envs(env.iter().copied())
+                .output()
+                .unwrap(),
+        )
+    };
+    let done = dry_run(&[], &[]).expect(0, "the file's mesh").unwrap();
+    assert!(done.out.contains("--dport 15008"), "{}", done.out);
+    // The environment is stronger, and a flag stronger still.
+    let variable = [("PREPARE_PROXY_MESH", "istio-1.0")];
+    assert!(dry_run(&[], &variable).out.contains("--uid-owner 0"));
+    let flag = ["--mesh", "istio"];
+    assert!(dry_run(&flag, &variable).out.contains("--dport 15008"));
+    fs::write(&settings, "PREPARE_PROXY_MESH=osm\n").unwrap();
+    let refused = dry_run(&[], &[]).expect(2, "an unknown mesh").unwrap();
+    let place = format!("PREPARE_PROXY_MESH in {}: \"osm\"", settings.display());
+    assert!(refused.err.contains(&place), "{}", refused.err);
+}
+
 /// The mesh-expansion example of Istio's documentation, with the program under the script's name.
 #[test]
 fn a_virtual_machine_is_set_up_from_its_two_files() {

@@ -14,8 +14,7 @@ use crate::cases::{self, Case};
 use crate::every_match;
 use clap::ValueEnum;
 use prepare_proxy::cli;
-use prepare_proxy::config::{Config, Host};
-use prepare_proxy::mesh::MESHES;
+use prepare_proxy::config::Host;
 use prepare_proxy::ops::{self, Format, Invocation};
 use prepare_proxy::ruleset::{Family, Ruleset, Table, TableName};
 use std::ffi::OsString;
@@ -78,15 +77,10 @@ fn name(format: Format) -> String {
 
 /// What a case asks for, as a value.
 fn wanted(case: &Case) -> Result<Ruleset, String> {
-    let Invocation {
-        mesh,
-        options,
-        env_files,
-        ..
-    } = invocation(case, &[])?;
-    let meshes = MESHES.map(|m| &m.profile);
-    let config = Config::resolve(options, &env_files, &mesh.profile, &meshes, &Answers(case));
-    Ok(mesh.ruleset(&config.map_err(|e| e.to_string())?))
+    let invocation = invocation(case, &[])?;
+    let resolved = ops::resolve(&invocation, &Answers(case));
+    let (mesh, config) = resolved.map_err(|e| e.to_string())?;
+    Ok(mesh.ruleset(&config))
 }
 
 fn settings() -> insta::Settings {
