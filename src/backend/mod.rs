@@ -37,7 +37,7 @@ pub trait Backend {
 
     /// The ruleset in the form in which this backend keeps it, to be compared with what
     /// [`Backend::read`] says: the same, or with runs of rules made one with a set.
-    fn shape<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
+    fn canonical<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
         Cow::Borrowed(wanted)
     }
 

@@ -64,7 +64,7 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         backend: backend.name(),
         ..Diff::default()
     };
-    diff.add(backend.name(), &live, &backend.shape(wanted));
+    diff.add(backend.name(), &live, &backend.canonical(wanted));
     let mut marks = ownership::tproxy_marks(&live);
     for open in stores_besides(Some(backend.store())) {
         match read(open) {

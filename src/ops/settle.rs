@@ -136,7 +136,7 @@ impl Record {
     /// committed.
     fn put(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, BackendError> {
         let live = backend.read()?;
-        let change = plan(&live, &backend.shape(wanted));
+        let change = plan(&live, &backend.canonical(wanted));
         let anything = !change.is_empty();
         if anything {
             backend.commit(&change)?;

@@ -6,7 +6,6 @@
 //! field, never a second copy.
 
 mod change;
-mod fold;
 mod live;
 mod matches;
 mod mismatch;

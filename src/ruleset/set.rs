@@ -1,4 +1,6 @@
-//! Sets of addresses, for backends that look a packet up in one step.
+//! Sets of addresses: what a rule of nftables tests in one step. They are of the model, although
+//! only that backend makes them: rules read back from the kernel hold them, a diff prints them, and
+//! a packet is tested against them.
 
 use super::names::Family;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};

@@ -109,9 +109,9 @@ impl<T: Transport> Backend for Netlink<T> {
         true
     }
 
-    fn shape<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
+    fn canonical<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
         match self.store {
-            Store::Native => Cow::Owned(wanted.folded()),
+            Store::Native => Cow::Owned(native::merged_into_sets(wanted)),
             _ => Cow::Borrowed(wanted),
         }
     }

@@ -130,7 +130,7 @@ fn a_change_made_from_old_knowledge_is_not_committed() {
         let error = namespace.enter(|| {
             let mut backend = open().unwrap();
             let live = backend.read().unwrap();
-            let change = prepare_proxy::ops::plan(&live, &backend.shape(&wanted));
+            let change = prepare_proxy::ops::plan(&live, &backend.canonical(&wanted));
             apply_elsewhere();
             backend.commit(&change).unwrap_err()
         });

@@ -18,7 +18,7 @@ type Open = fn() -> Result<Netlink, BackendError>;
 fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
     namespace.enter(|| {
         let mut backend = open().unwrap();
-        plan(&backend.read().unwrap(), &backend.shape(wanted))
+        plan(&backend.read().unwrap(), &backend.canonical(wanted))
     })
 }
 
@@ -26,7 +26,7 @@ fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
 fn apply(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Result<(), BackendError> {
     namespace.enter(|| {
         let mut backend = open()?;
-        let change = plan(&backend.read()?, &backend.shape(wanted));
+        let change = plan(&backend.read()?, &backend.canonical(wanted));
         backend.commit(&change)
     })
 }

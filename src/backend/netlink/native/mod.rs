@@ -2,6 +2,7 @@
 
 mod action;
 mod line;
+mod merge;
 mod render;
 mod sets;
 
@@ -14,6 +15,7 @@ use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
 pub use line::Line;
 use line::{Action, Condition};
 pub use line::{Part, is_part, is_part_of, later_parts, lower, part_name, raise};
+pub use merge::merged_into_sets;
 pub use render::{Unprintable, render};
 pub use sets::{Lists, Set, Sets, is_list};
 

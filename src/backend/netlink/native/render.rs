@@ -1,6 +1,7 @@
 //! The same lines as nft(8) reads and prints them.
 
 use super::line::{Action, Condition, Line, Part, lower};
+use super::merge::merged_into_sets;
 use super::sets::Lists;
 use crate::backend::Store;
 use crate::backend::netlink::hooks::{Base, base, table_name};
@@ -34,12 +35,12 @@ pub fn render(ruleset: &Ruleset) -> Result<String, Unprintable> {
 pub struct Unprintable(String);
 
 fn render_all(ruleset: &Ruleset) -> String {
-    let folded = ruleset.folded();
+    let merged = merged_into_sets(ruleset);
     let mut text = String::new();
     for family in Family::ALL {
         for table in TableName::ALL
             .iter()
-            .filter_map(|n| folded.table(family, *n))
+            .filter_map(|n| merged.table(family, *n))
         {
             // Writing to a string does not fail.
             let _ = write_table(&mut text, table);

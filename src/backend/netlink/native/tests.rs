@@ -11,7 +11,7 @@ use proptest::prelude::*;
 const CHAIN: &str = "ISTIO_OUTPUT";
 
 /// The rules of a chain in the form in which the backend keeps them.
-fn folded(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
+fn merged(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
     let mut table = Table::new(family, TableName::Nat);
     table.chains.push(Chain {
         name: ChainName::fixed(CHAIN),
@@ -21,7 +21,12 @@ fn folded(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
         tables: vec![table],
         ..Ruleset::default()
     };
-    ruleset.folded().tables.remove(0).chains.remove(0).rules
+    merged_into_sets(&ruleset)
+        .tables
+        .remove(0)
+        .chains
+        .remove(0)
+        .rules
 }
 
 /// What a kernel keeps of a set.
@@ -125,7 +130,7 @@ proptest! {
                 rule
             })
             .collect();
-        let wanted = folded(family, rules);
+        let wanted = merged(family, rules);
         prop_assert_eq!(through_bytes(family, &wanted), Some(wanted));
     }
 

@@ -1,32 +1,31 @@
 //! The same rules with fewer tests, for a backend that looks addresses and ports up in sets.
 
-use super::set::AddressSet;
-use super::{Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test};
+use crate::ruleset::{
+    AddressSet, Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test,
+};
 use ipnet::IpNet;
 
-/// From how many rules on a run becomes one.
+/// How many rules a run has at least that becomes one: a shorter one is faster than a look-up.
 const RUN: usize = 4;
 
-impl Ruleset {
-    /// The ruleset with every run of rules that differ only in their destination, or only in a
-    /// port, made one rule with a set. What happens to a packet stays the same.
-    ///
-    /// So that equal sets are equal values, ports are in order and no set is of one range; and matches
-    /// that say something about the packet's socket stand last, because what has no socket needs a
-    /// rule of its own where there is no x_tables.
-    pub fn folded(&self) -> Ruleset {
-        let tables = self.tables.iter().map(|table| Table {
-            chains: table.chains.iter().map(|c| fold_chain(c, table)).collect(),
-            ..Table::new(table.family, table.name)
-        });
-        Ruleset {
-            tables: tables.collect(),
-            routing: self.routing.clone(),
-        }
+/// The ruleset with every run of rules that differ only in their destination, or only in a port,
+/// made one rule with a set. What happens to a packet stays the same.
+///
+/// So that equal sets are equal values, ports are in order and no set is of one range; and matches
+/// that say something about the packet's socket stand last, because what has no socket needs a rule
+/// of its own where there is no x_tables.
+pub fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
+    let tables = ruleset.tables.iter().map(|table| Table {
+        chains: table.chains.iter().map(|c| merge_chain(c, table)).collect(),
+        ..Table::new(table.family, table.name)
+    });
+    Ruleset {
+        tables: tables.collect(),
+        routing: ruleset.routing.clone(),
     }
 }
 
-fn fold_chain(chain: &Chain, table: &Table) -> Chain {
+fn merge_chain(chain: &Chain, table: &Table) -> Chain {
     let mut rules = Vec::new();
     let mut rest = chain.rules.as_slice();
     while let Some(first) = rest.first() {
@@ -35,8 +34,8 @@ fn fold_chain(chain: &Chain, table: &Table) -> Chain {
             .filter_map(|varying| Run::of(rest, varying))
             .find(|run| run.rules.len() >= RUN && run.may_be_one(table));
         let length = run.as_ref().map_or(1, |run| run.rules.len());
-        let folded = run.and_then(|run| run.folded());
-        rules.push(normal(folded.unwrap_or_else(|| first.clone())));
+        let merged = run.and_then(|run| run.merged());
+        rules.push(normal(merged.unwrap_or_else(|| first.clone())));
         rest = &rest[length..];
     }
     Chain {
@@ -95,7 +94,7 @@ impl<'a> Run<'a> {
     }
 
     /// The whole run as one rule.
-    fn folded(&self) -> Option<Rule> {
+    fn merged(&self) -> Option<Rule> {
         let tests = self.rules.iter().map(|r| &r.matches[self.at].test);
         let test = match tests.clone().next()? {
             Test::Port { side, .. } => Test::Multiport {
@@ -227,8 +226,8 @@ mod tests {
     const CHAIN: ChainName = ChainName::fixed("ISTIO_OUTPUT");
     const CALLED: ChainName = ChainName::fixed("ISTIO_REDIRECT");
 
-    /// The rules of a chain as iptables-save prints them, after folding.
-    fn folded(rules: Vec<Rule>) -> Vec<String> {
+    /// The rules of a chain as iptables-save prints them, after merging.
+    fn merged(rules: Vec<Rule>) -> Vec<String> {
         let mut table = Table::new(Family::V4, TableName::Nat);
         table.chain(CHAIN).rules = rules;
         let called = table.chain(CALLED);
@@ -237,7 +236,7 @@ mod tests {
             tables: vec![table],
             ..Ruleset::default()
         };
-        let rules = &ruleset.folded().tables[0].chains[0].rules;
+        let rules = &merged_into_sets(&ruleset).tables[0].chains[0].rules;
         rules.iter().map(Rule::to_string).collect()
     }
 
@@ -262,7 +261,7 @@ mod tests {
              -m comment --comment \"istio/bypass\" -j RETURN",
             "-d 1.1.1.1/32 -m comment --comment \"istio/bypass-1.1.1.1/32\" -j ACCEPT",
         ];
-        assert_eq!(folded(rules), wanted);
+        assert_eq!(merged(rules), wanted);
     }
 
     #[test]
@@ -275,7 +274,7 @@ mod tests {
         let rules = [81, 22, 80, 443, 22].map(rule);
         let wanted = ["-p tcp -m multiport --dports 22,80:81,443 \
                        -m comment --comment \"istio/bypass-port\" -j RETURN"];
-        assert_eq!(folded(rules.to_vec()), wanted);
+        assert_eq!(merged(rules.to_vec()), wanted);
     }
 
     #[test]
@@ -283,24 +282,24 @@ mod tests {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"];
         let rules: Vec<Rule> = nets.iter().map(|n| to(n, Target::Return)).collect();
         let texts: Vec<String> = rules.iter().map(Rule::to_string).collect();
-        assert_eq!(folded(rules), texts);
+        assert_eq!(merged(rules), texts);
     }
 
     #[test]
     fn rules_for_different_reasons_stay_apart() {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"];
         let rules = nets.map(|n| to(n, Target::Return).commented(Why::from(format!("{n}-x"))));
-        assert_eq!(folded(rules.to_vec()).len(), 4);
+        assert_eq!(merged(rules.to_vec()).len(), 4);
     }
 
     #[test]
-    fn what_a_packet_would_meet_twice_is_folded_only_if_that_does_nothing() {
+    fn what_a_packet_would_meet_twice_is_merged_only_if_that_does_nothing() {
         let nets = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"];
         let rules = |target: &Target| nets.map(|n| to(n, target.clone())).to_vec();
         let toggle = Target::Mark { value: 1, mask: 0 };
-        assert_eq!(folded(rules(&toggle)).len(), 4);
-        assert_eq!(folded(rules(&Target::mark(1))).len(), 1);
-        assert_eq!(folded(rules(&Target::Jump(CALLED))).len(), 1);
-        assert_eq!(folded(rules(&Target::Jump(CHAIN))).len(), 4);
+        assert_eq!(merged(rules(&toggle)).len(), 4);
+        assert_eq!(merged(rules(&Target::mark(1))).len(), 1);
+        assert_eq!(merged(rules(&Target::Jump(CALLED))).len(), 1);
+        assert_eq!(merged(rules(&Target::Jump(CHAIN))).len(), 4);
     }
 }
