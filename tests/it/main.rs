@@ -16,6 +16,7 @@ mod architecture;
 mod bad_input;
 mod command_lines;
 mod goldens;
+mod iptables_crate;
 mod kernel;
 mod lifecycle;
 mod netlink;

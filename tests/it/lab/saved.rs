@@ -5,6 +5,7 @@ use prepare_proxy::ruleset::Family;
 use std::process::Command;
 
 /// A chain as iptables-save prints it.
+#[derive(Debug)]
 pub struct SavedChain {
     pub table: String,
     pub name: String,

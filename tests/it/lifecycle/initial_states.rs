@@ -85,13 +85,17 @@ fn dry_run(format: &str, options: &str) -> String {
 }
 
 /// What an apply would feed to iptables-restore, for one family.
-pub fn restore_text(family: Family, options: &str) -> String {
-    let all = dry_run("restore", options);
+fn restore_text(family: Family, options: &str) -> String {
+    restore_part(family, &dry_run("restore", options))
+}
+
+/// The part for one family of what a dry run prints.
+pub fn restore_part(family: Family, printed: &str) -> String {
     let head = match family {
         Family::V4 => "# IPv4",
         Family::V6 => "# IPv6",
     };
-    let parts = all.split_inclusive("\nCOMMIT\n");
+    let parts = printed.split_inclusive("\nCOMMIT\n");
     parts
         .skip_while(|p| !p.contains(head))
         .take_while(|p| p.contains(head) || !p.contains("# IPv"))

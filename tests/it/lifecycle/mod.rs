@@ -20,7 +20,8 @@ mod world;
 
 use crate::lab::BACKENDS;
 
-pub use world::everything;
+pub use initial_states::restore_part;
+pub use world::{ISTIO, OTHER, SOME, apply, everything, run};
 
 /// Runs a check on every backend, and tells of all that fail.
 fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {
