@@ -47,6 +47,18 @@ pub enum Error {
     #[error("{source}: {remedy}")]
     Explained { source: Box<Error>, remedy: String },
 
+    #[error("{0} is at work in this network namespace already: end it first, or give --wait")]
+    AnotherWatch(String),
+
+    #[error("the network namespace {} is gone: there is nothing left to watch", path.display())]
+    NamespaceGone { path: PathBuf },
+
+    #[error("{doing}: {source}")]
+    Watch {
+        doing: &'static str,
+        source: std::io::Error,
+    },
+
     #[error("none of the backends that this program was built with can work here")]
     NoBackend,
 
@@ -87,6 +99,9 @@ impl Error {
             Error::Backend(_)
             | Error::Routing(_)
             | Error::Contended(_)
+            | Error::AnotherWatch(_)
+            | Error::NamespaceGone { .. }
+            | Error::Watch { .. }
             | Error::NoBackend
             | Error::Output(_) => Exit::Failed,
         }

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+/// Where the resolver looks for it.
+pub const PATH: &str = "/etc/resolv.conf";
+
 /// The addresses behind `nameserver`, in their order and without the scopes of IPv6 (`%eth0`), which
 /// rules cannot ask for. What is no address is skipped with a warning.
 pub fn nameservers(text: &str) -> Vec<IpAddr> {

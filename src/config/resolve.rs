@@ -8,8 +8,6 @@ use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};
 use ipnet::IpNet;
 use std::path::Path;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
 /// How many groups `--owner-groups` takes: one rule asks for all of them, and a rule has room for
 /// so many matches. The limit is istio-iptables'.
 const MAX_OWNER_GROUPS: usize = 64;
@@ -241,7 +239,7 @@ impl Resolver<'_> {
             (false, _) => Ok(None),
             (true, true) => Ok(Some(Dns::All)),
             (true, false) => {
-                let path = Path::new(RESOLV_CONF);
+                let path = Path::new(resolv_conf::PATH);
                 let text = self
                     .names
                     .host
@@ -249,7 +247,10 @@ impl Resolver<'_> {
                     .map_err(|e| sources::file_error(path, e))?;
                 let servers = resolv_conf::nameservers(&text);
                 if servers.is_empty() {
-                    log::warn!("{RESOLV_CONF} names no nameserver: DNS is not redirected");
+                    log::warn!(
+                        "{} names no nameserver: DNS is not redirected",
+                        resolv_conf::PATH
+                    );
                     return Ok(None);
                 }
                 Ok(Some(Dns::Servers(servers)))

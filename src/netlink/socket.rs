@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, setsockopt,
-    sockopt,
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt,
+    setsockopt, sockopt,
 };
 use nix::{setsockopt_impl, sockopt_impl};
 use std::io::{self, IoSlice};
@@ -75,6 +75,12 @@ impl Socket {
             }
         }
         Ok(Socket(socket))
+    }
+
+    /// Gives the socket an address of its own, without which nothing is told to it: the kernel keeps
+    /// notifications from the port that caused them, and none at all is port 0, its own.
+    pub fn bind(&self) -> io::Result<()> {
+        Ok(socket::bind(self.0.as_raw_fd(), &NetlinkAddr::new(0, 0))?)
     }
 
     /// Joins a multicast group by its number: its notifications arrive from now on.

@@ -17,6 +17,8 @@ pub struct Applied {
     pub backend: &'static str,
     /// What was committed, in its order; nothing where all was in place.
     pub changes: Vec<Change>,
+    /// How many of the wanted rules were not there.
+    pub missing: usize,
     /// Whether a policy route or an address had to be made or removed.
     pub rerouted: bool,
 }
@@ -49,6 +51,7 @@ pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     Ok(Applied {
         backend,
         changes: rules.record.changes,
+        missing: rules.record.missing,
         rerouted: routed || unrouted,
     })
 }

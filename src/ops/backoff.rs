@@ -4,20 +4,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Pauses for one who has to try again, which grow from a millisecond to a second, each a random part
-/// longer, so that those who met once do not keep meeting; and an end to them.
+/// Pauses for one who has to try again: none at first, then from a millisecond to a second, each a
+/// random part longer, so that those who met once do not keep meeting; and an end to them.
 pub struct Backoff {
     pause: Duration,
     until: Instant,
 }
 
 impl Backoff {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
     /// Pauses that end `limit` after now.
     pub fn of(limit: Duration) -> Self {
         Backoff {
-            pause: Duration::from_millis(1),
+            pause: Duration::ZERO,
             until: Instant::now() + limit,
         }
     }
@@ -27,7 +28,7 @@ impl Backoff {
     pub fn wait(&mut self) -> bool {
         let left = self.until.saturating_duration_since(Instant::now());
         sleep(self.pause.mul_f64(1.0 + fraction()).min(left));
-        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        self.pause = (self.pause * 2).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_PAUSE);
         !left.is_zero()
     }
 }

@@ -176,6 +176,17 @@ fn legacy_in_use() -> Result<Box<dyn Backend>, BackendError> {
     })
 }
 
+/// Whether there may be rules in a store that tells nobody of changes: iptables-legacy's tables,
+/// where there are any, or where that cannot be told. Without these backends nobody looks there.
+pub fn has_silent_store() -> bool {
+    #[cfg(feature = "iptables")]
+    return Family::ALL
+        .into_iter()
+        .any(|family| !matches!(legacy_tables_in_use(family), Ok(false)));
+    #[cfg(not(feature = "iptables"))]
+    false
+}
+
 /// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones
 /// are, ours go beside them, if they can be looked at: if not, whoever looks for leftovers says so.
 #[cfg(feature = "iptables")]

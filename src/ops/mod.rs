@@ -11,11 +11,14 @@ mod resolve;
 mod settle;
 mod summary;
 mod user_namespace;
+mod watch;
 
 pub use choose::Choice;
 pub use dry_run::{Format, render};
 pub use plan::plan;
 pub use resolve::resolve;
+
+pub use watch::Options as WatchOptions;
 
 use diff::Diff;
 
@@ -44,6 +47,8 @@ pub enum Action {
     Clean,
     /// Show what an apply would change: 0 nothing, 1 something, 2 cannot tell
     Diff,
+    /// Apply, then stay and put right what others change, at once; for machines that live long
+    Watch(WatchOptions),
     /// Check the options and leave the rules as they are; only drop-ins ask for it.
     #[command(skip)]
     Check,
@@ -74,8 +79,12 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     if let Some(path) = &invocation.network_namespace {
         enter(path)?;
     }
-    if invocation.action == Action::Clean {
-        return clean(&invocation, start, out);
+    match &invocation.action {
+        Action::Clean => return clean(&invocation, start, out),
+        Action::Watch(options) if !invocation.dry_run => {
+            return watch::watch(&invocation, options, host);
+        }
+        _ => {}
     }
     let (mesh, config) = resolve(&invocation, host)?;
     let wanted = mesh.ruleset(&config);
@@ -85,7 +94,9 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
             return print(out, &dry_run::render(&wanted, invocation.format)?);
         }
         Action::Check => log::info!("the options are right; no rule is written"),
-        Action::Apply | Action::Clean => apply(&invocation, &config, &wanted, start, host)?,
+        Action::Apply | Action::Clean | Action::Watch(_) => {
+            apply(&invocation, &config, &wanted, start, host)?
+        }
     }
     match invocation.validate {
         true => validate(&invocation, &wanted),
@@ -113,7 +124,20 @@ fn apply(
         "{}",
         summary::applied(config, wanted, &done, took, on_a_host)
     );
+    if done.changed() {
+        announce_watch();
+    }
     Ok(())
+}
+
+/// Says that what was changed here will not stay so, where a watch is at work.
+fn announce_watch() {
+    if let Some(watch) = watch::watch_at_work() {
+        log::warn!(
+            "{watch} is at work in this network namespace and puts back what its own options ask for: change those \
+             and let it reload them, or end it first (systemctl stop prepare-proxy, or SIGTERM to it)"
+        );
+    }
 }
 
 /// Refuses the network of a Kubernetes node, unless that is what is wanted.
@@ -156,6 +180,9 @@ fn clean(invocation: &Invocation, start: Instant, out: &mut dyn Write) -> Result
     }
     let changed = apply::clean()?;
     log::info!("{}", summary::cleaned(changed, start.elapsed()));
+    if changed {
+        announce_watch();
+    }
     Ok(Exit::Done)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::ownership::{Ours, is_our_chain};
 use crate::ruleset::{
-    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Ruleset,
-    Table, TableChange, TableName, same_effects,
+    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Rule,
+    Ruleset, Table, TableChange, TableName, same_effects,
 };
 
 /// The change that turns all that is ours in `live` into `wanted`, and leaves the rest alone. Empty
@@ -24,6 +24,33 @@ pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
         }
     }
     change
+}
+
+/// How many of the rules in `wanted` are in none of the places that they are wanted in. Order is not
+/// looked at, nor are comments.
+pub fn missing(live: &Live, wanted: &Ruleset) -> usize {
+    let chains = wanted
+        .tables
+        .iter()
+        .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
+    let missing = chains.map(|(table, chain)| {
+        let found = live.table(table.family, table.name);
+        let found = found.and_then(|t| t.chain(&chain.name));
+        let mut there: Vec<&Rule> = found
+            .iter()
+            .flat_map(|c| &c.rules)
+            .filter_map(|r| r.rule.as_ref())
+            .collect();
+        let is_missing = |rule: &&Rule| match there.iter().position(|r| r.same_effect(rule)) {
+            Some(at) => {
+                there.swap_remove(at);
+                false
+            }
+            None => true,
+        };
+        chain.rules.iter().filter(is_missing).count()
+    });
+    missing.sum()
 }
 
 /// One table, before and after.

@@ -3,7 +3,7 @@
 
 use super::backoff::Backoff;
 use super::choose::{Candidate, Choice, is_absence, is_out_of_reach, stores_besides};
-use super::plan::plan;
+use super::plan::{missing, plan};
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
 use crate::ownership::tproxy_marks;
@@ -19,7 +19,7 @@ const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 pub struct Settlement<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
-    others: Option<Others>,
+    others: Option<Vec<Box<dyn Backend>>>,
     pub record: Record,
 }
 
@@ -28,6 +28,8 @@ pub struct Settlement<'w> {
 pub struct Record {
     /// What was committed, in its order.
     pub changes: Vec<Change>,
+    /// How many of the wanted rules were not there.
+    pub missing: usize,
     /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     pub marks: BTreeSet<u32>,
 }
@@ -88,72 +90,47 @@ impl<'w> Settlement<'w> {
         }
     }
 
-    /// New rules first, then what is left elsewhere. Returns whether nothing has to be looked at
+    /// New rules first, then what is left elsewhere. Returns whether there is nothing to look at
     /// again.
     fn round(&mut self) -> Result<bool, Error> {
-        let written = match &mut self.goal {
+        let certain = match &mut self.goal {
             Some(goal) => goal.write(&mut self.record)?,
-            None => false,
+            None => true,
         };
         let swept = self.sweep()?;
-        Ok(!swept && (!written || self.goal_stands()?))
-    }
-
-    /// Whether what was written is still there. A backend that does not notice others is asked at
-    /// once, so that of several who are at work one finds it so.
-    fn goal_stands(&mut self) -> Result<bool, BackendError> {
-        match &mut self.goal {
-            Some(goal) => goal.stands(),
-            None => Ok(true),
-        }
+        Ok(certain && !swept)
     }
 
     /// Removes all that is ours from the other stores. Returns whether there was anything.
-    ///
-    /// # Errors
-    /// Where one cannot be opened, after all others were swept.
-    fn sweep(&mut self) -> Result<bool, BackendError> {
-        let keep = self.backend().map(Backend::store);
-        let others = self.others.get_or_insert_with(|| Others::besides(keep));
+    fn sweep(&mut self) -> Result<bool, Error> {
+        let others = match self.others.take() {
+            Some(others) => others,
+            None => open_besides(self.backend().map(Backend::store))?,
+        };
         let mut swept = false;
-        for backend in &mut others.open {
+        for backend in self.others.insert(others) {
             swept |= self.record.put(&mut **backend, &Ruleset::default())?;
         }
-        match others.shut.take() {
-            Some(error) => Err(error),
-            None => Ok(swept),
-        }
+        Ok(swept)
     }
 }
 
-/// The stores in which nothing of ours is to stay.
-struct Others {
-    open: Vec<Box<dyn Backend>>,
-    /// Why one of them cannot be opened, though it may be in use.
-    shut: Option<BackendError>,
-}
-
-impl Others {
-    /// Opens all stores but `keep`, as far as this machine can have them.
-    fn besides(keep: Option<Store>) -> Self {
-        let (mut backends, mut shut) = (Vec::new(), None);
-        for open in stores_besides(keep) {
-            match open() {
-                Ok(backend) => backends.push(backend),
-                Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
-                // Enough for an apply, but not to say that everything is clean.
-                Err(e) if keep.is_some() && is_out_of_reach(&e) => {
-                    log::warn!("rules there may be left: {e}");
-                }
-                Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
-                Err(e) => shut = Some(e),
+/// Opens all stores but `keep`, as far as this machine can have them.
+fn open_besides(keep: Option<Store>) -> Result<Vec<Box<dyn Backend>>, BackendError> {
+    let mut others = Vec::new();
+    for open in stores_besides(keep) {
+        match open() {
+            Ok(backend) => others.push(backend),
+            Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
+            // Enough for an apply, but not to say that everything is clean.
+            Err(e) if keep.is_some() && is_out_of_reach(&e) => {
+                log::warn!("rules there may be left: {e}");
             }
-        }
-        Others {
-            open: backends,
-            shut,
+            Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
+            Err(e) => return Err(e),
         }
     }
+    Ok(others)
 }
 
 impl Record {
@@ -161,10 +138,12 @@ impl Record {
     /// committed.
     fn put(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, BackendError> {
         let live = backend.read()?;
-        let change = plan(&live, &backend.canonical(wanted));
+        let wanted = backend.canonical(wanted);
+        let change = plan(&live, &wanted);
         let anything = !change.is_empty();
         if anything {
             backend.commit(&change)?;
+            self.missing += missing(&live, &wanted);
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&live));
@@ -182,21 +161,27 @@ struct Goal<'w> {
 }
 
 impl Goal<'_> {
-    /// Writes the rules, with the first backend that can and from then on with that one. Returns
-    /// whether anything had to be committed.
+    /// Writes the rules. Returns whether they are certain to be there now: nothing had to be
+    /// written, or the backend would have noticed others at work.
     fn write(&mut self, record: &mut Record) -> Result<bool, Error> {
-        if let Some(backend) = &mut self.backend {
-            return Ok(record.put(&mut **backend, &self.wanted)?);
-        }
+        let Some(backend) = &mut self.backend else {
+            return self.write_with_the_first_that_can(record);
+        };
+        let written = record.put(&mut **backend, &self.wanted)?;
+        Ok(!written || backend.notices_others())
+    }
+
+    fn write_with_the_first_that_can(&mut self, record: &mut Record) -> Result<bool, Error> {
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
             match candidate.write(&self.wanted, record) {
                 Ok(first) => {
+                    let certain = !first.written || first.backend.notices_others();
                     self.backend = Some(first.backend);
                     if let Some(plain) = first.without_comments {
                         self.wanted = Cow::Owned(plain);
                     }
-                    return Ok(first.written);
+                    return Ok(certain);
                 }
                 Err(e) if is_absence(&e) => {
                     log::debug!("{e}");
@@ -207,23 +192,11 @@ impl Goal<'_> {
         }
         Err(last)
     }
-
-    /// Whether the rules that were written are there, as far as that needs a look.
-    fn stands(&mut self) -> Result<bool, BackendError> {
-        match &mut self.backend {
-            Some(backend) if !backend.notices_others() => {
-                let live = backend.read()?;
-                Ok(plan(&live, &backend.canonical(&self.wanted)).is_empty())
-            }
-            _ => Ok(true),
-        }
-    }
 }
 
 /// How the first write of a backend went.
 struct FirstWrite {
     backend: Box<dyn Backend>,
-    /// Whether anything had to be committed.
     written: bool,
     /// What was written instead of what is wanted, where the kernel has no comments.
     without_comments: Option<Ruleset>,

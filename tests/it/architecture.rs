@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
             "exit",
             "mesh",
+            "netlink",
             "ownership",
             "packet",
             "routing",

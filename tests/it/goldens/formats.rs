@@ -35,7 +35,7 @@ pub fn equal<T: PartialEq + std::fmt::Debug>(wanted: T, found: T) -> Result<(), 
 fn json_read_back_is_the_ruleset() {
     always(Format::Json, |wanted, _, printed| {
         let value = serde_json::from_str(printed).map_err(|e| e.to_string())?;
-        equal(wanted, &json::ruleset(&value).labelled("istio"))
+        equal(wanted, &json::ruleset(&value))
     });
 }
 
