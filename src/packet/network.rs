@@ -35,6 +35,17 @@ pub enum Way {
 }
 
 impl Network {
+    /// Gives an interface one more address, behind those that it has.
+    pub fn add_address(&mut self, interface: &Interface, address: IpNet) {
+        match self.links.iter_mut().find(|link| link.name == *interface) {
+            Some(link) => link.addresses.push(address),
+            None => self.links.push(Link {
+                name: interface.clone(),
+                addresses: vec![address],
+            }),
+        }
+    }
+
     /// Where a packet with this mark goes, or nothing if there is no route. As with the kernel's own
     /// rules: first the table of local addresses, then the marks, then the main table.
     pub fn route(&self, to: IpAddr, mark: u32) -> Option<Way> {

@@ -1,6 +1,7 @@
 //! rtnetlink's messages, as far as they are needed (rtnetlink(7), linux/fib_rules.h,
 //! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
 
+use super::links::Hop;
 use crate::netlink::{
     AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
 };
@@ -10,6 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub const GET_ADDRESS: u16 = 22;
+pub const GET_LINK: u16 = 18;
 
 /// lo has this index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -107,8 +109,10 @@ mod fra {
 
 /// `RTA_*`.
 mod rta {
+    pub const DESTINATION: u16 = 1;
     pub const OUT: u16 = 4;
     pub const GATEWAY: u16 = 5;
+    pub const SOURCE: u16 = 7;
     pub const MULTIPATH: u16 = 9;
     pub const TABLE: u16 = 15;
     pub const VIA: u16 = 18;
@@ -239,19 +243,77 @@ fn write_route(w: &mut Writer, policy: &PolicyRoute) {
 
 /// Reads an address of lo; `None` if it is one of another interface or family.
 pub fn read_loopback_address(payload: &[u8], family: Family) -> Result<Option<IpNet>, Malformed> {
+    let found = read_address(payload, family)?;
+    Ok(found.filter(|a| a.interface == LOOPBACK).map(|a| a.net))
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The interface's index.
+    pub interface: u32,
+    pub net: IpNet,
+    /// The kernel has made sure that nobody else has it.
+    pub is_usable: bool,
+}
+
+/// Reads an address; `None` if it is of another family.
+pub fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
+    /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
+    const UNUSABLE: u8 = 0x40 | 0x08;
     let (header, attributes) = payload.split_at_checked(8).ok_or(Malformed)?;
-    if header[0] != number_of(family) || u32_ne(header, 4) != Some(LOOPBACK) {
+    if header[0] != number_of(family) {
         return Ok(None);
     }
     let a = AttributeTable::<16>::parse(attributes)?;
     let bytes = a.get(ifa::LOCAL).or(a.get(ifa::ADDRESS)).ok_or(Malformed)?;
+    let net = IpNet::new(address_of(family, bytes)?, header[1]);
+    Ok(Some(Address {
+        interface: u32_ne(header, 4).ok_or(Malformed)?,
+        net: net.map_err(|_| Malformed)?,
+        is_usable: header[2] & UNUSABLE == 0,
+    }))
+}
+
+fn address_of(family: Family, bytes: &[u8]) -> Result<IpAddr, Malformed> {
     let address = match family {
         Family::V4 => <[u8; 4]>::try_from(bytes).map(IpAddr::from),
         Family::V6 => <[u8; 16]>::try_from(bytes).map(IpAddr::from),
     };
-    let address = address.map_err(|_| Malformed)?;
-    let net = IpNet::new(address, header[1]).map_err(|_| Malformed)?;
-    Ok(Some(net))
+    address.map_err(|_| Malformed)
+}
+
+/// Reads an interface's index and name.
+pub fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
+    /// `IFLA_IFNAME`.
+    const NAME: u16 = 3;
+    let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
+    let a = AttributeTable::<4>::parse(attributes)?;
+    let index = u32_ne(header, 4).ok_or(Malformed)?;
+    Ok((index, a.string(NAME)?.to_owned()))
+}
+
+/// Asks for the route to an address.
+pub fn write_route_to(w: &mut Writer, to: IpAddr) {
+    let family = Family::of(to);
+    w.raw(&[number_of(family), family.bits()]);
+    w.raw(&[0; HEADER - 2]);
+    match to {
+        IpAddr::V4(a) => w.bytes(rta::DESTINATION, &a.octets()),
+        IpAddr::V6(a) => w.bytes(rta::DESTINATION, &a.octets()),
+    }
+}
+
+/// Reads the answer.
+pub fn read_hop(payload: &[u8], family: Family) -> Result<Hop, Malformed> {
+    let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+    let a = AttributeTable::<32>::parse(attributes)?;
+    let source = a.get(rta::SOURCE).map(|bytes| address_of(family, bytes));
+    Ok(Hop {
+        is_local: header[7] == Route::LOCAL,
+        through: read_number(&a, rta::OUT).ok_or(Malformed)?,
+        source: source.transpose()?,
+    })
 }
 
 fn write_address(w: &mut Writer, address: IpNet) {

@@ -4,10 +4,13 @@
 //! what is not there is not missed. The messages are few and small, so they are written here; a
 //! library of all of rtnetlink would make the program half a megabyte larger.
 
+mod links;
 mod message;
 mod monitor;
 
 pub use monitor::{Event, Monitor};
+
+pub use links::{Hop, Link, hop, links};
 
 use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};
 use crate::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};

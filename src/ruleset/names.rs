@@ -241,6 +241,8 @@ pub struct Interface(Cow<'static, str>);
 impl Interface {
     /// The loopback interface.
     pub const LOOPBACK: Interface = Interface(Cow::Borrowed("lo"));
+    /// The first interface to elsewhere, as pods and most machines call it.
+    pub const ETH0: Interface = Interface(Cow::Borrowed("eth0"));
 
     /// The name, with its `+` if it ends in one.
     pub fn as_str(&self) -> &str {

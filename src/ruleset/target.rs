@@ -103,11 +103,13 @@ impl Target {
         }
     }
 
-    /// What it changes of a packet that goes on to the next rule, if it is such a target: marks, and
-    /// the conntrack zone of what conntrack has not seen yet.
+    /// What it changes of a packet, but for its destination: marks, and the conntrack zone of what
+    /// conntrack has not seen yet.
     pub fn change(&self, packet: &mut Packet) {
         match (self, &mut packet.tracking) {
-            (Target::Mark { value, mask }, _) => packet.mark = mixed(packet.mark, *mask, *value),
+            (Target::Mark { value, mask } | Target::Tproxy { value, mask, .. }, _) => {
+                packet.mark = mixed(packet.mark, *mask, *value);
+            }
             (Target::SaveMark { nfmask, ctmask }, Tracking::Known(connection)) => {
                 connection.mark = mixed(connection.mark, *ctmask, packet.mark & nfmask);
             }
