@@ -65,6 +65,9 @@ pub enum Error {
     #[error("--format nft: {0}; --format json and the backend nftables have")]
     Unprintable(#[from] Unprintable),
 
+    #[error("what becomes of connections cannot be seen: {0}")]
+    Probe(std::io::Error),
+
     #[error("cannot write the result: {0}")]
     Output(std::io::Error),
 }
@@ -82,7 +85,9 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Explained { source, .. } => source.exit(),
-            Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) => Exit::BadInput,
+            Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) | Error::Probe(_) => {
+                Exit::BadInput
+            }
             Error::NoNetAdmin
             | Error::Backend(BackendError::NotPermitted { .. } | BackendError::NoRawSocket)
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,

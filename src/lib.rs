@@ -18,6 +18,7 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+mod conntrack;
 mod error;
 mod exit;
 mod log_format;
@@ -44,14 +45,14 @@ pub fn run(args: Vec<OsString>) -> Exit {
         Err(error) => return usage(&error, json),
     };
     cli.log_format.start(cli.log_level);
-    let diff = cli.invocation.action == ops::Action::Diff;
+    let asks = cli.invocation.action.asks();
     match ops::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
         Ok(exit) => exit,
         Err(error) => {
             log::error!("{error}");
             match error.exit() {
-                // For a diff, 1 means that something differs.
-                Exit::Failed if diff => Exit::BadInput,
+                // What could not be told is not an answer.
+                Exit::Failed if asks => Exit::BadInput,
                 exit => exit,
             }
         }

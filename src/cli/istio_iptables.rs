@@ -6,10 +6,10 @@
 
 use super::mesh_options::{self, switch};
 use super::{Cli, invalid};
-use crate::config::{Host, Opt, SPECS, Spec, parse_port, parse_switch};
+use crate::config::{Host, Opt, SPECS, Spec, parse_duration, parse_port, parse_switch};
 use crate::log_format::LogFormat;
 use crate::mesh::Mesh;
-use crate::ops::{Action, Choice};
+use crate::ops::{Action, Choice, verify};
 use clap::{Arg, ArgMatches, Command, Error, ValueEnum};
 use log::LevelFilter;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ const VARIABLE_ONLY: [Opt; 3] = [Opt::OwnerGroups, Opt::OwnerGroupsExclude, Opt:
 const SWITCHES: [(&str, &str); 8] = [
     ("cleanup-only", "Remove the rules and write none"),
     ("skip-rule-apply", "Check the options and leave the rules as they are"),
-    ("run-validation", "Compare the rules in the kernel with the options; status 126 if they differ"),
+    ("run-validation", "Prove by connections that the rules hold; status 126 if they do not"),
     ("native-nftables", "As --backend nftables"),
     ("dry-run", "Print the rules, touch nothing"),
     ("reconcile", "Replace other rules of ours; always done"),
@@ -35,8 +35,8 @@ const SWITCHES: [(&str, &str); 8] = [
 const VALUES: [(&str, &str, &str); 4] = [
     ("force-iptables-binary", "VARIANT", "legacy or nft: as --backend iptables-legacy or iptables-nft"),
     ("network-namespace", "PATH", "Enter this network namespace first"),
-    ("iptables-probe-port", "PORT", "For Istio's live probe, which this program does not make"),
-    ("probe-timeout", "DURATION", "For Istio's live probe, which this program does not make"),
+    ("iptables-probe-port", "PORT", "The port that the connections of --run-validation are made to [default: 15002]"),
+    ("probe-timeout", "DURATION", "How long --run-validation tries what does not hold [default: 5s]"),
 ];
 
 /// The log's flags, which have no variables. Those without effect are the last three.
@@ -92,7 +92,7 @@ pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, E
     let invocation = &mut cli.invocation;
     invocation.options = mesh_options::read(matches, specs());
     invocation.action = line.action()?;
-    invocation.validate = line.on("run-validation")?;
+    invocation.verify = line.verification()?;
     invocation.dry_run |= line.on("dry-run")?;
     if let Some(backend) = line.backend()? {
         invocation.backend = backend;
@@ -103,7 +103,6 @@ pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, E
     for idle in ["reconcile", "force-apply", "cni-mode"] {
         line.on(idle)?;
     }
-    line.probe()?;
     if let Some(level) = line.log_level()? {
         cli.log_level = level;
     }
@@ -172,18 +171,18 @@ impl Line<'_> {
         })
     }
 
-    /// Checks what the live probe would have used.
-    fn probe(&self) -> Result<(), Error> {
+    /// How to prove that the rules hold, if that is asked for.
+    fn verification(&self) -> Result<Option<verify::Options>, Error> {
+        let mut options = verify::Options::default();
         if let Some(port) = self.value("iptables-probe-port")? {
-            parse_port(&port).map_err(|e| invalid("--iptables-probe-port", e))?;
+            let port = parse_port(&port);
+            options.probe_port = port.map_err(|e| invalid("--iptables-probe-port", e))?;
         }
-        match self.value("probe-timeout")? {
-            Some(text) if !is_duration(&text) => {
-                let problem = format!("\"{text}\" is not a duration (5s, 1m30s, 500ms)");
-                Err(invalid("--probe-timeout", problem))
-            }
-            _ => Ok(()),
+        if let Some(timeout) = self.value("probe-timeout")? {
+            let timeout = parse_duration(&timeout);
+            options.probe_timeout = timeout.map_err(|e| invalid("--probe-timeout", e))?;
         }
+        Ok(self.on("run-validation")?.then_some(options))
     }
 
     /// The level of the scope `default`, from `info` or `default:info,…`; other scopes are those of
@@ -212,36 +211,5 @@ impl Line<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Whether Go's time.ParseDuration takes the text: numbers with units.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let number = &rest[..rest.len() - unit.len()];
-        let units = ["ns", "us", "µs", "ms", "s", "m", "h"];
-        let after = units.iter().find_map(|u| unit.strip_prefix(u));
-        match after.filter(|_| number.parse::<f64>().is_ok()) {
-            Some(after) => rest = after,
-            None => return text == "0",
-        }
-    }
-    !text.is_empty()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_those_of_go() {
-        for good in ["5s", "1m30s", "500ms", "1.5h", "0", "10us"] {
-            assert!(is_duration(good), "{good}");
-        }
-        for bad in ["", "5", "s", "5 s", "1d", "-5s", "1.2.3s", "5sx"] {
-            assert!(!is_duration(bad), "{bad}");
-        }
     }
 }

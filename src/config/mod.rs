@@ -17,7 +17,9 @@ pub use facts::Host;
 pub use given::{Given, Options, Origin};
 pub use options::{Opt, SPECS, Spec};
 pub use sources::EnvFiles;
-pub use values::{Selection, port as parse_port, switch as parse_switch};
+pub use values::{
+    Selection, duration as parse_duration, port as parse_port, switch as parse_switch,
+};
 
 use values::Mode;
 

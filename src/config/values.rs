@@ -2,11 +2,13 @@
 
 use crate::ruleset::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
-use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
+use thiserror::Error;
 
 /// An item that was refused, and what would have been allowed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("\"{item}\" is not {allowed}")]
 pub struct BadItem {
     pub item: String,
     /// Completes the sentence `"item" is not …`.
@@ -19,12 +21,6 @@ impl BadItem {
             item: item.to_owned(),
             allowed: allowed.into(),
         }
-    }
-}
-
-impl fmt::Display for BadItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" is not {}", self.item, self.allowed)
     }
 }
 
@@ -201,6 +197,44 @@ pub fn switch(text: &str) -> Result<bool, BadItem> {
     }
 }
 
+/// A length of time as Go's time.ParseDuration reads it: numbers with units, `5s`, `1m30s`, `500ms`.
+pub fn duration(text: &str) -> Result<Duration, BadItem> {
+    let bad = || BadItem::new(text, "a duration (5s, 1m30s, 500ms)");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (part, after) = one_duration(rest).ok_or_else(bad)?;
+        total = total.checked_add(part).ok_or_else(bad)?;
+        rest = after;
+    }
+    match text.is_empty() {
+        true => Err(bad()),
+        false => Ok(total),
+    }
+}
+
+/// A number with its unit, and what stands behind it.
+fn one_duration(text: &str) -> Option<(Duration, &str)> {
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number: f64 = text[..text.len() - unit.len()].parse().ok()?;
+    UNITS.iter().find_map(|(name, seconds)| {
+        let after = unit.strip_prefix(name)?;
+        Some((Duration::try_from_secs_f64(number * seconds).ok()?, after))
+    })
+}
+
 /// The value of a switch that a shell script looks at: people write words there.
 pub fn shell_switch(text: &str) -> Result<bool, BadItem> {
     match text.to_ascii_lowercase().as_str() {
@@ -298,6 +332,33 @@ mod tests {
             assert!(switch(bad).is_err(), "{bad}");
         }
         assert!(shell_switch("often").is_err());
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (good, milliseconds) in [
+            ("5s", 5000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1.5h", 5_400_000),
+            ("0", 0),
+            ("10us", 0),
+        ] {
+            assert_eq!(duration(good).unwrap().as_millis(), milliseconds, "{good}");
+        }
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "1d",
+            "-5s",
+            "1.2.3s",
+            "5sx",
+            "99999999999999999999h",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

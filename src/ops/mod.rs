@@ -11,6 +11,7 @@ mod resolve;
 mod settle;
 mod summary;
 mod user_namespace;
+pub mod verify;
 mod watch;
 
 pub use choose::Choice;
@@ -49,9 +50,18 @@ pub enum Action {
     Diff,
     /// Apply, then stay and put right what others change, at once; for machines that live long
     Watch(WatchOptions),
+    /// Prove by real connections that the redirection holds: 0 it does, 126 it does not, 2 or 3 cannot tell
+    Verify(verify::Options),
     /// Check the options and leave the rules as they are; only drop-ins ask for it.
     #[command(skip)]
     Check,
+}
+
+impl Action {
+    /// Whether it answers a question by its exit status, where [`Exit::Failed`] would be an answer.
+    pub fn asks(&self) -> bool {
+        matches!(self, Action::Diff | Action::Verify(_))
+    }
 }
 
 /// A command line, understood but not yet resolved.
@@ -69,8 +79,8 @@ pub struct Invocation {
     pub dry_run: bool,
     /// How results are printed.
     pub format: Format,
-    /// Afterwards compare the kernel with what is wanted: [`Exit::NotVerified`] if it differs.
-    pub validate: bool,
+    /// Afterwards prove that the redirection holds.
+    pub verify: Option<verify::Options>,
 }
 
 /// Does what the command line asks for. Results go to `out`, everything else to the log.
@@ -90,6 +100,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     let wanted = mesh.ruleset(&config);
     match invocation.action {
         Action::Diff => return diff(&invocation, &wanted, out),
+        Action::Verify(ref options) => return prove(&invocation, options, &wanted, out),
         _ if invocation.dry_run => {
             return print(out, &dry_run::render(&wanted, invocation.format)?);
         }
@@ -98,9 +109,9 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
             apply(&invocation, &config, &wanted, start, host)?
         }
     }
-    match invocation.validate {
-        true => validate(&invocation, &wanted),
-        false => Ok(Exit::Done),
+    match &invocation.verify {
+        Some(options) => prove(&invocation, options, &wanted, out),
+        None => Ok(Exit::Done),
     }
 }
 
@@ -159,16 +170,24 @@ fn explain(error: Error, unmapped: &Option<String>) -> Error {
     }
 }
 
-/// Compares the kernel with what is wanted.
-fn validate(invocation: &Invocation, wanted: &Ruleset) -> Result<Exit, Error> {
-    may_change_rules()?;
-    let diff = diff::diff(wanted, invocation.backend)?;
-    if diff.differs {
-        log::error!("the rules in the kernel are not those that the options ask for:\n{diff}");
-        return Ok(Exit::NotVerified);
+/// Proves what is wanted by real connections; the report is the result.
+fn prove(
+    invocation: &Invocation,
+    options: &verify::Options,
+    wanted: &Ruleset,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let report = verify::verify(wanted, options)?;
+    let text = match invocation.format {
+        Format::Json => json(&report),
+        _ => report.to_string(),
+    };
+    print(out, &text)?;
+    match report.exit() {
+        Exit::Done => log::info!("{}", report.summary()),
+        _ => log::error!("{}", report.summary()),
     }
-    log::info!("the rules in the kernel are those that the options ask for");
-    Ok(Exit::Done)
+    Ok(report.exit())
 }
 
 /// Removes all that is ours; a dry run shows what that would be.

@@ -13,11 +13,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("netlink", &[]),
     ("backend", &["netlink", "ruleset"]),
     ("routing", &["netlink", "ruleset"]),
+    ("conntrack", &["netlink", "ruleset"]),
     (
         "ops",
         &[
             "backend",
             "config",
+            "conntrack",
             "error",
             "exit",
             "mesh",

@@ -24,3 +24,4 @@ mod no_leaks;
 mod printed;
 mod routing;
 mod traffic;
+mod verify;

@@ -1,0 +1,173 @@
+//! Sockets of a probe: made as some user, and such that nothing they send goes further than one hop.
+
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, getsockname,
+    getsockopt, listen, setsockopt, socket, sockopt,
+};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use std::io;
+use std::net::{
+    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
+};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The user and the group that a socket belongs to: what xt_owner and nf_tables' `meta skuid` ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl User {
+    /// Whose this process' own sockets are.
+    pub(super) fn current() -> Self {
+        User {
+            uid: Uid::effective().as_raw(),
+            gid: Gid::effective().as_raw(),
+        }
+    }
+
+    /// Whether this process can make sockets of other users: CAP_SETUID and CAP_SETGID.
+    pub(super) fn can_be_chosen() -> bool {
+        let has =
+            |capability| matches!(caps::has_cap(None, CapSet::Effective, capability), Ok(true));
+        has(Capability::CAP_SETUID) && has(Capability::CAP_SETGID)
+    }
+
+    /// Does `make` with the user's filesystem ids, which the kernel notes in every file that is
+    /// opened, sockets among them (credentials(7)); no other part of the process changes.
+    ///
+    /// # Errors
+    /// EPERM where the ids cannot be taken: no capability, or not mapped in this user namespace.
+    fn makes<T>(self, make: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+        let before = (
+            setfsuid(Uid::from_raw(self.uid)),
+            setfsgid(Gid::from_raw(self.gid)),
+        );
+        // setfsuid(2) fails without a word: asking for what cannot be tells what is.
+        let now = (
+            setfsuid(Uid::from_raw(u32::MAX)).as_raw(),
+            setfsgid(Gid::from_raw(u32::MAX)).as_raw(),
+        );
+        let made = match now == (self.uid, self.gid) {
+            true => make(),
+            false => Err(Errno::EPERM),
+        };
+        setfsgid(before.1);
+        setfsuid(before.0);
+        made
+    }
+}
+
+/// A socket of `user` that is on its way to `to`, from `source` where that is said. Whatever it
+/// sends ends at the first hop (TTL 1), and nothing waits.
+///
+/// # Errors
+/// What connect(2) says at once: ENETUNREACH without a route, for one. That it is on its way is none.
+pub(super) fn departing(
+    user: User,
+    kind: SockType,
+    source: Option<SocketAddr>,
+    to: SocketAddr,
+) -> nix::Result<(OwnedFd, SocketAddr)> {
+    let fd = user.makes(|| unconnected(to, kind))?;
+    limit_to_one_hop(&fd, to)?;
+    if let Some(source) = source {
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(source))?;
+    }
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(e) => return Err(e),
+    }
+    let local =
+        address(&getsockname::<SockaddrStorage>(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)?;
+    Ok((fd, local))
+}
+
+fn unconnected(like: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
+    let family = match like {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(family, kind, flags, None)
+}
+
+fn limit_to_one_hop(fd: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
+    match to {
+        SocketAddr::V4(_) => setsockopt(fd, sockopt::Ipv4Ttl, &1),
+        SocketAddr::V6(_) => setsockopt(fd, sockopt::Ipv6Ttl, &1),
+    }
+}
+
+/// Listens for TCP at `address`; `transparent` takes what TPROXY sends there, whatever its
+/// destination (needs CAP_NET_ADMIN or CAP_NET_RAW).
+///
+/// # Errors
+/// EADDRINUSE where somebody listens already, EADDRNOTAVAIL where the address is not here.
+pub(super) fn listening(address: SocketAddr, transparent: bool) -> nix::Result<TcpListener> {
+    let fd = bound(address, SockType::Stream, transparent)?;
+    listen(&fd, Backlog::new(16)?)?;
+    Ok(TcpListener::from(fd))
+}
+
+/// Takes datagrams at `address`. Errors as of [`listening`].
+pub(super) fn receiving(address: SocketAddr) -> nix::Result<UdpSocket> {
+    bound(address, SockType::Datagram, false).map(UdpSocket::from)
+}
+
+fn bound(address: SocketAddr, kind: SockType, transparent: bool) -> nix::Result<OwnedFd> {
+    let fd = unconnected(address, kind)?;
+    // What an earlier probe left in TIME_WAIT is in nobody's way.
+    if kind == SockType::Stream {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    if transparent {
+        setsockopt(&fd, sockopt::IpTransparent, &true)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(fd)
+}
+
+/// Where an accepted connection was going before NAT turned it to `local`: SO_ORIGINAL_DST, which
+/// needs no privilege. `None` where conntrack does not know the connection.
+pub(super) fn original_destination(
+    stream: &impl std::os::fd::AsFd,
+    local: SocketAddr,
+) -> Option<SocketAddr> {
+    match local {
+        SocketAddr::V4(_) => getsockopt(stream, sockopt::OriginalDst).ok().map(|a| {
+            let ip = Ipv4Addr::from(a.sin_addr.s_addr.to_ne_bytes());
+            SocketAddrV4::new(ip, u16::from_be(a.sin_port)).into()
+        }),
+        SocketAddr::V6(_) => getsockopt(stream, sockopt::Ip6tOriginalDst).ok().map(|a| {
+            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
+            SocketAddrV6::new(ip, u16::from_be(a.sin6_port), 0, 0).into()
+        }),
+    }
+}
+
+/// Why a connection did not come about, if it failed by now (SO_ERROR).
+pub(super) fn failure(fd: &OwnedFd) -> Option<io::Error> {
+    match getsockopt(fd, sockopt::SocketError) {
+        Ok(0) => None,
+        Ok(code) => Some(io::Error::from_raw_os_error(code)),
+        Err(e) => Some(e.into()),
+    }
+}
+
+fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = storage
+        .as_sockaddr_in()
+        .map(|a| SocketAddrV4::from(*a).into());
+    v4.or_else(|| {
+        storage
+            .as_sockaddr_in6()
+            .map(|a| SocketAddrV6::from(*a).into())
+    })
+}
