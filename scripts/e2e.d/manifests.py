@@ -48,9 +48,16 @@ def run_init(pod, expected):
 
 
 def edited(release):
+    """An injector's sample after its sed script: the init container is another, and nothing else."""
     sample = (top / f"scripts/e2e.d/injectors/istio-{release}.yaml").read_text()
-    script = deploy / f"istio-{release}-injector.sed"
-    return subprocess.run(["sed", "-f", script], input=sample, capture_output=True, text=True, check=True).stdout
+    script = ["sed", "-f", deploy / f"istio-{release}-injector.sed"]
+    once = subprocess.run(script, input=sample, capture_output=True, text=True, check=True).stdout
+    twice = subprocess.run(script, input=once, capture_output=True, text=True, check=True).stdout
+    assert once == twice, f"{script} is not the same a second time: {twice}"
+    before, after = injected(sample)["spec"], injected(once)["spec"]
+    assert after["initContainers"][1:] == before["initContainers"][1:], f"{script} changes another container: {once}"
+    assert after["containers"] == before["containers"], f"{script} changes another container: {once}"
+    return once
 
 
 def overlaid():
