@@ -1,22 +1,26 @@
-# Two images from one build:
-#   docker build -t prepare-proxy .                              the static binary and nothing else
+# Images from one build:
+#   docker build -t prepare-proxy .                              the static binary and its licences, nothing else
 #   docker build -t prepare-proxy:iptables --target iptables .   with the iptables tools, for the iptables backends
 #   docker build -t prepare-proxy-demo --target demo .           the proxy and the app of deploy/kubernetes/demo-pod.yaml
 # --platform linux/arm64 (or the build argument TARGETARCH=arm64) cross-compiles for that machine.
-ARG RUST_IMAGE=rust:1-slim-bookworm
+#
+# The release of Rust is rust-toolchain.toml's. A release build names both images by digest:
+#   --build-arg RUST_IMAGE=rust@sha256:… --build-arg DEBIAN_IMAGE=debian@sha256:…
+ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS toolchain
-ARG TARGETARCH=amd64
+# Without a default: one would win over what the builder sets for --platform.
+ARG TARGETARCH
 WORKDIR /src
 # crt-static needs an explicit target: without one it would reach the proc macros too.
 RUN set -e; \
-    case "$TARGETARCH" in \
-      amd64) cpu=x86_64 ;; \
-      arm64) cpu=aarch64 ;; \
+    host=$(rustc -vV | sed -n 's/^host: //p'); \
+    case "${TARGETARCH:-${host%%-*}}" in \
+      amd64 | x86_64) cpu=x86_64 ;; \
+      arm64 | aarch64) cpu=aarch64 ;; \
       *) echo "TARGETARCH=$TARGETARCH: amd64 and arm64 are known" >&2; exit 2 ;; \
     esac; \
-    host=$(rustc -vV | sed -n 's/^host: //p'); \
     target=$cpu-unknown-linux-gnu; \
     if [ "$target" != "$host" ]; then \
       apt-get update; \
@@ -26,13 +30,19 @@ RUN set -e; \
     fi; \
     printf '[build]\ntarget = "%s"\nrustflags = ["-C", "target-feature=+crt-static"]\n' "$target" >>"$CARGO_HOME/config.toml"
 COPY Cargo.toml Cargo.lock build.rs ./
-COPY src src
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs
 
-FROM toolchain AS build
+# What the program depends on, in a layer that a change of its source leaves alone.
+FROM toolchain AS dependencies
+RUN cargo build --release --locked && cargo clean --release --package prepare-proxy
+
+FROM dependencies AS build
+COPY src src
 RUN cargo build --release --locked
 # For runtimes that start the container as a user other than root without ambient capabilities:
 # --build-arg FILE_CAPABILITIES=cap_net_admin=ep
 ARG FILE_CAPABILITIES=
+COPY LICENSE deploy/third-party.txt /image/usr/share/doc/prepare-proxy/
 # The links are the names by which the replaced images were called.
 RUN set -e; \
     mkdir -p /image/usr/local/bin; \
@@ -59,13 +69,19 @@ ENV PATH=/usr/local/bin
 ENTRYPOINT ["/usr/local/bin/lab"]
 
 FROM ${DEBIAN_IMAGE} AS iptables
+ARG DEBIAN_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="prepare-proxy" \
       org.opencontainers.image.description="Sends the TCP of a pod through its sidecar proxy, with the iptables tools" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/prepare-proxy/prepare-proxy" \
+      org.opencontainers.image.url="https://github.com/prepare-proxy/prepare-proxy" \
+      org.opencontainers.image.base.name="$DEBIAN_IMAGE" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"
 RUN apt-get update \
     && apt-get install -y --no-install-recommends iptables \
     && rm -rf /var/lib/apt/lists/*
@@ -75,11 +91,16 @@ ENTRYPOINT ["/usr/local/bin/prepare-proxy"]
 FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="prepare-proxy" \
       org.opencontainers.image.description="Sends the TCP of a pod through its sidecar proxy: one static binary" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/prepare-proxy/prepare-proxy" \
+      org.opencontainers.image.url="https://github.com/prepare-proxy/prepare-proxy" \
+      org.opencontainers.image.base.name="scratch" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"
 COPY --from=build /image /
 ENV PATH=/usr/local/bin
 ENTRYPOINT ["/usr/local/bin/prepare-proxy"]

@@ -29,19 +29,21 @@ make_rust_image() {
     local c
     c=$(buildah from --pull-never $debian_image)
     buildah run --isolation chroot "$c" -- sh -ec \
-        'apt-get update -qq; apt-get install -y -qq --no-install-recommends gcc libc6-dev; mkdir /usr/local/cargo' \
+        'apt-get update -qq; apt-get install -y -qq --no-install-recommends gcc libc6-dev; mkdir /usr/local/cargo
+        printf "#!/bin/sh\n" >/usr/local/bin/rustup; chmod +x /usr/local/bin/rustup' \
         >"$work/rust-image.log" 2>&1 || die "the Rust image: $(tail -n 3 "$work/rust-image.log")"
     buildah config --env CARGO_HOME=/usr/local/cargo --env CARGO_NET_OFFLINE=true \
-        --env PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin "$c"
+        --env PATH=/usr/local/rust/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$c"
     buildah commit -q --rm "$c" $rust_image >/dev/null
 }
 
-# build_image TARGET NAME [ARGUMENT...]: an empty target is the Dockerfile's own default.
+# build_image TARGET NAME [ARGUMENT...]: from $context or what stands here; an empty target is the Dockerfile's default.
 build_image() {
     local target=$1 name=$2
     shift 2
     buildah bud --isolation chroot --pull-never --layers ${target:+--target "$target"} -t "$name" \
         -v "$(rustc --print sysroot):/usr/local/rust:ro" -v "$cargo_home/registry:/usr/local/cargo/registry:O" \
-        --build-arg "VERSION=$version" "$@" "$top" >"$work/build.log" 2>&1 ||
+        --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created" \
+        "$@" "${context:-$top}" >"$work/build.log" 2>&1 ||
         die "building $name: $(tail -n 20 "$work/build.log")"
 }

@@ -6,9 +6,11 @@ top=$PWD
 work=$target_dir/e2e
 as_builder mkdir -p "$work"
 
-rust_image=localhost/rust:1-slim-bookworm
-debian_image=localhost/debian:bookworm-slim
+rust_image=localhost/$(sed -n 's/^ARG RUST_IMAGE=//p' "$top/Dockerfile")
+debian_image=localhost/$(sed -n 's/^ARG DEBIAN_IMAGE=//p' "$top/Dockerfile")
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1)
+revision=$(as_builder git -C "$top" rev-parse HEAD)
+created=$(as_builder env TZ=UTC git -C "$top" log -1 --format=%cd --date=format-local:%FT%TZ)
 image=localhost/prepare-proxy:$version
 image_iptables=$image-iptables
 image_caps=$image-file-capabilities
