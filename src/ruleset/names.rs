@@ -167,14 +167,23 @@ impl ChainName {
         ChainName(Cow::Borrowed(name))
     }
 
+    /// How many bytes a name has at most.
+    const LONGEST: usize = 28;
+
     /// A name read from a kernel or a text: 1 to 28 printable bytes (`XT_EXTENSION_MAXNAMELEN`)
     /// that do not begin like an option. nf_tables' own chains may be longer and are not ours.
     pub fn new(name: &str) -> Result<Self, NameError> {
         let plain = name.bytes().all(|b| b.is_ascii_graphic());
-        if name.is_empty() || name.len() > 28 || !plain || name.starts_with(['-', '!']) {
+        if name.is_empty() || name.len() > Self::LONGEST || !plain || name.starts_with(['-', '!']) {
             return Err(NameError::Chain(name.to_owned()));
         }
         Ok(ChainName(Cow::Owned(name.to_owned())))
+    }
+
+    /// The name with something behind it, and its own end cut off where both are too long.
+    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
+        let kept = Self::LONGEST.saturating_sub(suffix.len()).min(self.0.len());
+        ChainName(Cow::Owned(self.0[..kept].to_owned() + suffix))
     }
 
     /// The name as netfilter has it.

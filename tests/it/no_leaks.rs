@@ -3,6 +3,9 @@
 
 use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, product};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use tempfile::NamedTempFile;
 
 /// Different rules, all of which capture what the storms try.
 struct Changes {
@@ -76,27 +79,79 @@ escape! {
 
 fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
     let lab = Lab::new();
+    let apply = |options: &&str| {
+        let mut command = product();
+        command.args(["--mesh", changes.mesh, "--backend", backend]);
+        lab.pod.output(command.args(options.split(' ')));
+    };
+    let what = format!("{} on {backend}", changes.mesh);
+    let mut options = changes.options.iter().cycle().take(1 + applies);
+    nobody_escapes_while(&lab, changes, &what, || options.next().map(apply).is_some());
+}
+
+/// In a user namespace sockets may not be made larger than the host's limit, and lists longer than
+/// that go to the kernel in several transactions.
+#[test]
+fn nobody_escapes_in_a_user_namespace() {
+    for (backend, excludes) in [("netlink", 3_000), ("nftables", 30_000)] {
+        let pod = Namespace::with_users_and_resolv_conf("nameserver 203.0.113.53\n");
+        let lab = Lab::around(pod);
+        let lists: Vec<NamedTempFile> = (0..2).map(|i| excluded(excludes, 100 + i)).collect();
+        let apply = |run: usize| {
+            let mut command = product();
+            command.args(["--mesh", "istio", "--backend", backend, "-u", "1337"]);
+            command.args(["-i", "*", "-b", "*"]);
+            command.args(
+                [
+                    ["-p", "15001", "-z", "15006"],
+                    ["-p", "25001", "-z", "25006"],
+                ][run % 2],
+            );
+            command.arg("--env-file").arg(lists[run % 2].path());
+            let command = &mut lab.pod.own_root("+net_admin,+net_raw", &command);
+            lab.pod.output(command);
+        };
+        let mut runs = 0..6;
+        nobody_escapes_while(
+            &lab,
+            &ISTIO,
+            &format!("{excludes} excludes on {backend}"),
+            || runs.next().map(apply).is_some(),
+        );
+    }
+}
+
+/// An env file with so many addresses to leave alone, none of which touch.
+fn excluded(count: u32, net: u8) -> NamedTempFile {
+    let first = u32::from_be_bytes([10, net, 0, 0]);
+    let cidr = |i: u32| format!("{}/32", Ipv4Addr::from(first + 2 * i));
+    let list: Vec<String> = (0..count).map(cidr).collect();
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    writeln!(file, "ISTIO_SERVICE_EXCLUDE_CIDR={}", list.join(",")).expect("it can be written");
+    file
+}
+
+/// `change` is called until it says that it has nothing more to do.
+fn nobody_escapes_while(
+    lab: &Lab,
+    changes: &Changes,
+    what: &str,
+    mut change: impl FnMut() -> bool,
+) {
     let ports = [15001, 25001, 15006, 25006].map(|port| format!("{port},transparent,to=nowhere"));
     let mut proxy = vec!["proxy", "--announce"];
     proxy.extend(ports.iter().map(String::as_str));
     let _proxy = Server::start(&lab.pod, User(0, 1337), &proxy);
     let _app = Server::start(&lab.pod, APP, &["serve", "--name=app", "8080"]);
     let _peer = Server::start(&lab.peer, ROOT, &["serve", "--name=peer", "80", "443"]);
-    let apply = |options: &str| {
-        let mut command = product();
-        command.args(["--mesh", changes.mesh, "--backend", backend]);
-        lab.pod.output(command.args(options.split(' ')));
-    };
 
-    apply(changes.options[0]);
+    change();
     let outbound = storm(&lab.pod, changes.outbound);
     let inbound = storm(&lab.peer, changes.inbound);
-    for options in changes.options.iter().cycle().skip(1).take(applies) {
-        apply(options);
-    }
+    while change() {}
     for storm in [outbound, inbound] {
         let totals = totals(storm);
-        println!("{} on {backend}: {totals:?}", changes.mesh);
+        println!("{what}: {totals:?}");
         let by_proxy = totals.iter().filter(|(who, _)| who.starts_with("proxy:"));
         // Two of the proxy's ports answered: the changes took effect on the way.
         assert!(by_proxy.clone().count() == 2, "{totals:?}");

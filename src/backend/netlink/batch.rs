@@ -20,16 +20,16 @@ pub fn family_header(w: &mut Writer, family: u8, resource: u16) {
 
 /// The messages of one change, each with what it is about.
 ///
-/// All go to the kernel as one transaction. Where the socket is too small for that (a pod in a user
-/// namespace may not enlarge it beyond net.core.wmem_max) they go as several, cut so that all that
-/// hooks anything in comes last: the change is no longer one transaction then, but no packet meets
-/// the half of a new ruleset.
+/// All go to the kernel as one transaction, if the socket takes as much: a pod in a user namespace may
+/// not make it larger than net.core.wmem_max. Otherwise they go as several, of which one, the switch,
+/// changes what packets meet. Before it comes what no packet can meet yet, and after it what none can
+/// meet any more; both may be cut anywhere.
 #[derive(Debug)]
 pub struct Batch<O> {
     writer: Writer,
     entries: Vec<Entry<O>>,
-    /// The first message that hooks something in.
-    hooks: Option<usize>,
+    /// The messages of the switch.
+    switch: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -40,12 +40,19 @@ struct Entry<O> {
     origin: O,
 }
 
+/// Messages that must be one transaction are larger than one can be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    pub needed: usize,
+    pub room: usize,
+}
+
 impl<O> Batch<O> {
     pub fn new() -> Self {
         Batch {
             writer: Writer::default(),
             entries: Vec::new(),
-            hooks: None,
+            switch: 0..0,
         }
     }
 
@@ -80,9 +87,14 @@ impl<O> Batch<O> {
         }
     }
 
-    /// From here on messages hook something in or take it away.
-    pub fn hooks(&mut self) {
-        self.hooks = Some(self.entries.len());
+    /// The switch begins with the next message.
+    pub fn begin_switch(&mut self) {
+        self.switch = self.entries.len()..self.entries.len();
+    }
+
+    /// The last message was the end of the switch.
+    pub fn end_switch(&mut self) {
+        self.switch.end = self.entries.len();
     }
 
     pub fn is_empty(&self) -> bool {
@@ -105,30 +117,51 @@ impl<O> Batch<O> {
         Some((&entry.origin, self.slice(index..index + 1)))
     }
 
-    /// The messages cut into transactions of at most `room` bytes, where that is possible at all.
-    pub fn parts(&self, room: usize) -> Vec<Range<usize>> {
-        let count = self.entries.len();
-        let mut parts = Vec::new();
-        if self.writer.as_slice().len() <= room {
-            parts.push(0..count);
-            return parts;
+    /// The messages as the fewest transactions of at most `room` bytes.
+    pub fn transactions(&self, room: usize) -> Result<Vec<Range<usize>>, TooLarge> {
+        let all = 0..self.entries.len();
+        if self.len() <= room {
+            return Ok(vec![all]);
         }
-        let hooks = self.hooks.unwrap_or(count);
-        for section in [0..hooks, hooks..count] {
-            let mut part = section.start..section.start;
-            for index in section.clone() {
-                let fits = self.start(index + 1) - self.start(part.start) <= room;
-                if !fits && !self.entries[index].joined && !part.is_empty() {
-                    parts.push(part.clone());
-                    part.start = index;
+        let switch = self.switch.clone();
+        let mut transactions = self.cut(0..switch.start, room)?;
+        transactions.extend(Some(self.fitting(switch.clone(), room)?).filter(|s| !s.is_empty()));
+        transactions.extend(self.cut(switch.end..all.end, room)?);
+        Ok(transactions)
+    }
+
+    /// Cuts some messages wherever they do not belong together.
+    fn cut(&self, messages: Range<usize>, room: usize) -> Result<Vec<Range<usize>>, TooLarge> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        let mut joined = messages.start;
+        for index in messages.clone() {
+            if !self.entries[index].joined {
+                joined = index;
+            }
+            match parts.last_mut() {
+                Some(part) if self.size(&(part.start..index + 1)) <= room => part.end = index + 1,
+                last => {
+                    // What belongs to this message goes with it.
+                    if let Some(part) = last {
+                        part.end = joined;
+                    }
+                    parts.push(self.fitting(joined..index + 1, room)?);
                 }
-                part.end = index + 1;
-            }
-            if !part.is_empty() {
-                parts.push(part);
             }
         }
-        parts
+        parts.retain(|p| !p.is_empty());
+        Ok(parts)
+    }
+
+    fn fitting(&self, messages: Range<usize>, room: usize) -> Result<Range<usize>, TooLarge> {
+        match self.size(&messages) {
+            needed if needed > room => Err(TooLarge { needed, room }),
+            _ => Ok(messages),
+        }
+    }
+
+    fn size(&self, messages: &Range<usize>) -> usize {
+        self.start(messages.end) - self.start(messages.start)
     }
 
     /// The bytes of some messages, of which the last asks for an acknowledgement.
@@ -189,15 +222,25 @@ mod tests {
     fn one_transaction_as_long_as_there_is_room() {
         let batch = batch(5);
         assert_eq!(batch.len(), 5 * 36);
-        assert_eq!(batch.parts(5 * 36), vec![0..5]);
+        let all = 0..5;
+        assert_eq!(batch.transactions(5 * 36), Ok(vec![all]));
     }
 
     #[test]
-    fn what_hooks_in_goes_last_and_together() {
+    fn the_switch_is_one_transaction_or_none() {
         let mut batch = batch(4);
-        batch.hooks();
+        batch.begin_switch();
+        for _ in 0..3 {
+            batch.message(3, 0, 2, 4, |_| {});
+        }
+        batch.end_switch();
         batch.message(3, 0, 2, 4, |_| {});
-        assert_eq!(batch.parts(80), vec![0..2, 2..4, 4..5]);
+        assert_eq!(batch.transactions(80), Ok(vec![0..2, 2..4, 4..7, 7..8]));
+        let too_large = TooLarge {
+            needed: 60,
+            room: 59,
+        };
+        assert_eq!(batch.transactions(59), Err(too_large));
     }
 
     #[test]
@@ -209,6 +252,13 @@ mod tests {
                 batch.join();
             }
         }
-        assert_eq!(batch.parts(80), vec![0..3, 3..4]);
+        batch.begin_switch();
+        batch.end_switch();
+        assert_eq!(batch.transactions(80), Ok(vec![0..1, 1..3, 3..4]));
+        let too_large = TooLarge {
+            needed: 72,
+            room: 71,
+        };
+        assert_eq!(batch.transactions(71), Err(too_large));
     }
 }

@@ -1,6 +1,6 @@
 //! From the kernel's errors to ours: which rule, which extension, which feature.
 
-use super::batch::Batch;
+use super::batch::{Batch, TooLarge};
 use super::encode::{Origin, Unsupported, What};
 use super::expr::Expr;
 use crate::backend::{BackendError, Feature};
@@ -27,6 +27,18 @@ pub fn of_encode(unsupported: Unsupported) -> BackendError {
     BackendError::Refused {
         doing: unsupported.origin.to_string(),
         reason: unsupported.reason.to_owned(),
+    }
+}
+
+/// What packets meet cannot be changed in one transaction, not even by a detour.
+pub fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
+    BackendError::Refused {
+        doing: "committing to nf_tables".to_owned(),
+        reason: format!(
+            "{needed} bytes must be one transaction, and a socket of this user namespace takes no more than {room}: \
+             raise the host's net.core.wmem_max to {}",
+            needed.div_ceil(2)
+        ),
     }
 }
 

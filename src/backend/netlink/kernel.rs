@@ -5,6 +5,7 @@ use super::nf_tables::{NFT_MSG_GETGEN, NFTA_GEN_ID};
 use crate::netlink::{AttributeTable, Connection, Error, Malformed, Message, Transport, Writer};
 use nix::errno::Errno;
 use std::io;
+use std::ops::Range;
 
 /// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
@@ -49,23 +50,32 @@ impl<T: Transport> Kernel<T> {
         })
     }
 
-    /// Commits a batch made from what was read at `generation`.
+    /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
+    pub fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        /// What opens and closes a transaction.
+        const EDGES: usize = 64;
+        Ok(self.0.capacity(wanted + EDGES)?.saturating_sub(EDGES))
+    }
+
+    /// Commits a batch made from what was read at `generation`, as these transactions.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when somebody else committed since. A refusal has the sequence number
     /// of the message in the batch, or 0.
-    pub fn commit<O>(&mut self, batch: &mut Batch<O>, generation: u32) -> Result<(), Error> {
-        /// Room for what opens and closes a transaction.
-        const EDGES: usize = 64;
+    pub fn commit<O>(
+        &mut self,
+        batch: &mut Batch<O>,
+        transactions: Vec<Range<usize>>,
+        generation: u32,
+    ) -> Result<(), Error> {
         if batch.overflowed() {
             let error = "a rule is too long for a netlink message";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
         }
-        let room = self.0.capacity(batch.len() + EDGES)?;
         let mut generation = generation;
-        for part in batch.parts(room.saturating_sub(EDGES)) {
+        for messages in transactions {
             let (begin, end) = (batch::begin(generation), batch::end());
-            let messages = batch.acknowledged(part);
+            let messages = batch.acknowledged(messages);
             let parts = [begin.as_slice(), messages, end.as_slice()];
             match self.0.transact(&parts) {
                 Err(Error::Refused(r)) if r.errno == Errno::ERESTART => {

@@ -11,6 +11,7 @@
 
 mod batch;
 mod decode;
+mod detour;
 mod dump;
 mod encode;
 mod error;
@@ -29,6 +30,8 @@ mod xt;
 use super::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Error, Socket, Transport};
 use crate::ruleset::{Change, Live, Ruleset};
+use batch::TooLarge;
+use detour::Detour;
 use dump::Dump;
 use kernel::Kernel;
 pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
@@ -127,12 +130,55 @@ impl<T: Transport> Backend for Netlink<T> {
         let Some(dump) = self.dump.take() else {
             return Err(error::of_read(Error::Interrupted));
         };
-        let mut batch = encode::encode(change, &dump, self.store).map_err(error::of_encode)?;
+        match self.put(change, &dump) {
+            Err(Failure::TooLarge(_)) => self.put_by_detour(change, &dump),
+            Err(Failure::Of(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Why a change could not be committed.
+enum Failure {
+    /// What packets meet cannot be changed in one transaction.
+    TooLarge(TooLarge),
+    Of(BackendError),
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Failure::Of(error)
+    }
+}
+
+impl<T: Transport> Netlink<T> {
+    /// Commits a change that was made from this dump, with one switch.
+    fn put(&mut self, change: &Change, dump: &Dump) -> Result<(), Failure> {
+        let mut batch = encode::encode(change, dump, self.store).map_err(error::of_encode)?;
         if batch.is_empty() {
             return Ok(());
         }
-        self.kernel
-            .commit(&mut batch, dump.generation)
-            .map_err(|error| error::of_commit(error, &batch))
+        let room = self.kernel.room(batch.len());
+        let room = room.map_err(|e| error::of_commit(e.into(), &batch))?;
+        let transactions = batch.transactions(room).map_err(Failure::TooLarge)?;
+        let committed = self
+            .kernel
+            .commit(&mut batch, transactions, dump.generation);
+        committed.map_err(|error| error::of_commit(error, &batch).into())
+    }
+
+    /// Commits a change that is too large for one switch.
+    fn put_by_detour(&mut self, change: &Change, dump: &Dump) -> Result<(), BackendError> {
+        let detour = Detour::around(change, dump);
+        self.put(&detour.there, dump).map_err(|e| match e {
+            Failure::TooLarge(by) => error::of_size(by),
+            Failure::Of(error) => error,
+        })?;
+        let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
+        self.put(&detour.back, &dump).map_err(|e| match e {
+            // Somebody else was there meanwhile, and the chains are not as they were left.
+            Failure::TooLarge(_) => error::of_read(Error::Interrupted),
+            Failure::Of(error) => error,
+        })
     }
 }

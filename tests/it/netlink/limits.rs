@@ -12,10 +12,10 @@ use prepare_proxy::ruleset::{
 use std::io::Write;
 use std::process::Command;
 
-const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
 
 /// An exempt list of many CIDRs that do not touch one another, in one chain.
-fn list(length: u32) -> Ruleset {
+pub fn list(length: u32) -> Ruleset {
     let mut table = Table::new(Family::V4, TableName::Nat);
     let chain = table.chain(OUTPUT);
     for i in 0..length {

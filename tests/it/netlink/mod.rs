@@ -3,6 +3,7 @@
 mod limits;
 mod native;
 mod others;
+mod small_sockets;
 mod xt;
 
 use crate::lab::Namespace;

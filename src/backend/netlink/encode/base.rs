@@ -47,13 +47,10 @@ impl<'a> TableEncoder<'_, 'a> {
     /// Only rules of ours stand there: the chain is written like one of our own.
     fn rewrite_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let rules: Vec<&Rule> = change.head.iter().chain(&change.tail).collect();
-        self.make_parts(&change.chain, &rules);
         if self.chain_found(&change.chain).is_some() {
             self.empty(&change.chain);
         }
-        self.fill(&change.chain, &rules)?;
-        self.remove_parts(&change.chain, &rules);
-        Ok(())
+        self.refill(&change.chain, &rules)
     }
 
     /// Other rules keep their places.
@@ -62,10 +59,7 @@ impl<'a> TableEncoder<'_, 'a> {
         for rule in &change.delete {
             let what = What::RemoveRule(chain, rule);
             for handle in &rule.handles {
-                self.message(NFT_MSG_DELRULE, 0, what, |w| {
-                    w.string(NFTA_RULE_CHAIN, chain.as_str());
-                    w.u64(NFTA_RULE_HANDLE, *handle);
-                });
+                self.remove_rule(what, chain, *handle);
             }
             if self.parts_found(chain).next().is_some() {
                 return Err(self.unsupported(what, NOT_ALONE));

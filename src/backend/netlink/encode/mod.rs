@@ -1,17 +1,18 @@
 //! From a change to the messages that make it, in their order.
 //!
-//! First what nothing is hooked to yet: tables, our chains, their rules. Then base chains and the
-//! rules in them. At last what nothing jumps to any more.
+//! First what no packet meets yet: tables, new chains, their rules. Then the switch: rules of chains
+//! that are there, base chains and the rules in them. At last what no packet meets any more.
 
 mod base;
 mod origin;
 mod write;
 
 use super::batch::Batch;
+use super::detour::Bypass;
 use super::dump::Dump;
 use super::hooks;
 use crate::backend::Store;
-use crate::ruleset::{BaseChange, Change, Rule, TableChange};
+use crate::ruleset::{BaseChange, ChainRewrite, Change, Rule, TableChange};
 pub use origin::{Origin, Unsupported, What};
 use write::TableEncoder;
 
@@ -31,16 +32,34 @@ pub fn encode<'a>(
         })
     };
     each(&mut batch, declare)?;
-    each(&mut batch, empty)?;
-    each(&mut batch, fill)?;
-    batch.hooks();
+    each(&mut batch, prepare)?;
+    batch.begin_switch();
+    each(&mut batch, rewrite)?;
     each(&mut batch, change_bases)?;
+    batch.end_switch();
     each(&mut batch, remove)?;
     Ok(batch)
 }
 
 /// One round over the tables.
 type Step<'a> = fn(&mut TableEncoder<'_, 'a>, &'a TableChange) -> Result<(), Unsupported<'a>>;
+
+/// How the rules of a chain of ours come to stand in it.
+enum Way {
+    /// Nothing jumps to it.
+    New,
+    /// It is emptied and filled at once.
+    InPlace,
+    /// Behind two rules that no packet comes past, and which go when all is there.
+    Behind(Bypass),
+}
+
+fn way(at: &TableEncoder, table: &TableChange, chain: &ChainRewrite) -> Way {
+    match at.chain_found(&chain.name) {
+        None => Way::New,
+        Some(found) => Bypass::of(found, table).map_or(Way::InPlace, Way::Behind),
+    }
+}
 
 /// Makes the table and our chains, as far as they are not there.
 fn declare<'a>(
@@ -50,29 +69,42 @@ fn declare<'a>(
     if at.found.is_none() {
         at.make_table();
     }
+    for chain in table.rewrite.iter().filter(|c| !c.exists) {
+        at.make_chain(&chain.name);
+    }
+    Ok(())
+}
+
+/// Writes the rules of chains to which no packet comes yet.
+fn prepare<'a>(
+    at: &mut TableEncoder<'_, 'a>,
+    table: &'a TableChange,
+) -> Result<(), Unsupported<'a>> {
     for chain in &table.rewrite {
-        if !chain.exists {
-            at.make_chain(&chain.name);
+        match way(at, table, chain) {
+            Way::New => {}
+            Way::Behind(bypass) => at.empty_behind(&chain.name, bypass),
+            Way::InPlace => continue,
         }
-        at.make_parts(&chain.name, &all(&chain.rules));
+        at.refill(&chain.name, &all(&chain.rules))?;
     }
     Ok(())
 }
 
-/// Empties our chains that were there.
-fn empty<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChange) -> Result<(), Unsupported<'a>> {
-    for chain in table.rewrite.iter().filter(|c| c.exists) {
-        at.empty(&chain.name);
-    }
-    Ok(())
-}
-
-/// Writes the rules of our chains.
-fn fill<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChange) -> Result<(), Unsupported<'a>> {
+/// Writes the rules of chains to which packets come.
+fn rewrite<'a>(
+    at: &mut TableEncoder<'_, 'a>,
+    table: &'a TableChange,
+) -> Result<(), Unsupported<'a>> {
     for chain in &table.rewrite {
-        let rules = all(&chain.rules);
-        at.fill(&chain.name, &rules)?;
-        at.remove_parts(&chain.name, &rules);
+        match way(at, table, chain) {
+            Way::New => {}
+            Way::Behind(bypass) => at.end_bypass(&chain.name, bypass),
+            Way::InPlace => {
+                at.empty(&chain.name);
+                at.refill(&chain.name, &all(&chain.rules))?;
+            }
+        }
     }
     Ok(())
 }

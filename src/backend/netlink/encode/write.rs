@@ -3,6 +3,7 @@
 use super::origin::{Origin, Unsupported, What};
 use crate::backend::Store;
 use crate::backend::netlink::batch::Batch;
+use crate::backend::netlink::detour::Bypass;
 use crate::backend::netlink::dump;
 use crate::backend::netlink::expr::Expr;
 use crate::backend::netlink::hooks;
@@ -75,7 +76,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
-    pub fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+    fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
         for part in self.parts_needed(chain, rules) {
             if !self.parts_found(chain).any(|c| c.name == part) {
                 self.chain(NFT_MSG_NEWCHAIN, What::Chain(chain), &part, |_| {});
@@ -107,11 +108,42 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
 
     /// Takes all rules out of a chain and its parts, and its address lists away.
     pub fn empty(&mut self, chain: &'a ChainName) {
-        let parts = self.parts_found(chain).map(|c| c.name.as_str());
-        for part in std::iter::once(chain.as_str()).chain(parts) {
-            self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
-                w.string(NFTA_RULE_CHAIN, part)
-            });
+        self.flush(chain, chain.as_str());
+        self.empty_parts(chain);
+    }
+
+    /// The same, but for the rules that no packet comes past.
+    pub fn empty_behind(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+        let rules = self.chain_found(chain).into_iter().flat_map(|c| &c.rules);
+        for rule in rules.filter(|r| !handles.contains(&r.handle)) {
+            self.remove_rule(What::Flush(chain), chain, rule.handle);
+        }
+        self.empty_parts(chain);
+    }
+
+    /// Lets packets come to the rules behind.
+    pub fn end_bypass(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+        for handle in handles {
+            self.remove_rule(What::Flush(chain), chain, handle);
+        }
+    }
+
+    pub(super) fn remove_rule(&mut self, what: What<'a>, chain: &ChainName, handle: u64) {
+        self.message(NFT_MSG_DELRULE, 0, what, |w| {
+            w.string(NFTA_RULE_CHAIN, chain.as_str());
+            w.u64(NFTA_RULE_HANDLE, handle);
+        });
+    }
+
+    fn flush(&mut self, chain: &'a ChainName, part: &str) {
+        self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
+            w.string(NFTA_RULE_CHAIN, part)
+        });
+    }
+
+    fn empty_parts(&mut self, chain: &'a ChainName) {
+        for part in self.parts_found(chain) {
+            self.flush(chain, &part.name);
         }
         let sets = self.found.into_iter().flat_map(|t| t.sets.names());
         for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
@@ -128,12 +160,20 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         self.remove_parts(chain, &[]);
     }
 
-    /// Writes rules to an empty chain.
-    pub fn fill(
+    /// Writes rules to a chain that was emptied, and makes and removes its parts.
+    pub fn refill(
         &mut self,
         chain: &'a ChainName,
         rules: &[&'a Rule],
     ) -> Result<(), Unsupported<'a>> {
+        self.make_parts(chain, rules);
+        self.fill(chain, rules)?;
+        self.remove_parts(chain, rules);
+        Ok(())
+    }
+
+    /// Writes rules behind those of a chain.
+    fn fill(&mut self, chain: &'a ChainName, rules: &[&'a Rule]) -> Result<(), Unsupported<'a>> {
         match self.store {
             Store::Native => {
                 let lists = Lists::of(chain.as_str(), rules);

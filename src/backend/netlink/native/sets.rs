@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The name of which the kernel makes one for a set that belongs to one rule.
 pub const NAMELESS: &str = "__set%d";
 
-/// How many ranges go into one message: an attribute ends at 64 KiB.
-const CHUNK: usize = 900;
+/// How many ranges go into one message: 4 KiB of IPv6 addresses. An attribute ends at 64 KiB, and a
+/// small socket at less.
+const CHUNK: usize = 50;
 
 /// How nft calls the kinds of keys, so that it can print them (nft's `enum datatypes`).
 const TYPE_IPADDR: u32 = 7;

@@ -47,7 +47,7 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     let mut comment = None;
     while let Some(expr) = tests.first() {
         let used = match expr {
-            Expr::Match(extension) if extension.name == "comment" && comment.is_none() => {
+            Expr::Match(extension) if is_comment(expr) && comment.is_none() => {
                 comment = Some(matches::read_comment(extension)?);
                 1
             }
@@ -79,9 +79,14 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
 /// The comment of a rule that is otherwise not understood.
 pub fn comment(exprs: &[Expr]) -> Option<String> {
     exprs.iter().find_map(|e| match e {
-        Expr::Match(extension) if extension.name == "comment" => matches::read_comment(extension),
+        Expr::Match(extension) if is_comment(e) => matches::read_comment(extension),
         _ => None,
     })
+}
+
+/// Whether this is no more than a comment.
+pub fn is_comment(expr: &Expr) -> bool {
+    matches!(expr, Expr::Match(extension) if extension.name == "comment")
 }
 
 /// The order of iptables-nft, which is not that of iptables-save.
