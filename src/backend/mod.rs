@@ -44,6 +44,11 @@ pub trait Backend {
     /// Every table it can see, ours and foreign, in both families. An absent table is no error.
     fn read(&mut self) -> Result<Live, BackendError>;
 
+    /// The same, with what every rule has counted. Errors as of [`Backend::read`].
+    fn read_counted(&mut self) -> Result<Live, BackendError> {
+        self.read()
+    }
+
     /// Commits a change that was made from what [`Backend::read`] last returned, whole or not at
     /// all. [`BackendError::Interrupted`] means that somebody else committed in between: read again.
     fn commit(&mut self, change: &Change) -> Result<(), BackendError>;

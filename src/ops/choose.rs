@@ -95,12 +95,19 @@ fn is_home(open: Open) -> bool {
     live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
 }
 
-/// Reads what a backend sees, for at most ten seconds again where somebody else committed meanwhile;
-/// then [`BackendError::Interrupted`].
+/// Reads what a backend sees, see [`read_until_unchanged`].
 pub fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+    read_until_unchanged(|| backend.read())
+}
+
+/// Reads, for at most ten seconds again where somebody else committed meanwhile; then
+/// [`BackendError::Interrupted`].
+pub fn read_until_unchanged(
+    mut read: impl FnMut() -> Result<Live, BackendError>,
+) -> Result<Live, BackendError> {
     let mut backoff = Backoff::of(Duration::from_secs(10));
     loop {
-        match backend.read() {
+        match read() {
             Err(BackendError::Interrupted { .. }) if backoff.wait() => {}
             result => return result,
         }

@@ -9,6 +9,7 @@ mod namespace_lock;
 mod plan;
 mod resolve;
 mod settle;
+mod show;
 mod summary;
 mod user_namespace;
 pub mod verify;
@@ -50,6 +51,8 @@ pub enum Action {
     Diff,
     /// Apply, then stay and put right what others change, at once; for machines that live long
     Watch(WatchOptions),
+    /// Show what of a mesh is here: which rules, what each is for, what it has counted
+    Show,
     /// Prove by real connections that the redirection holds: 0 it does, 126 it does not, 2 or 3 cannot tell
     Verify(verify::Options),
     /// Check the options and leave the rules as they are; only drop-ins ask for it.
@@ -60,7 +63,7 @@ pub enum Action {
 impl Action {
     /// Whether it answers a question by its exit status, where [`Exit::Failed`] would be an answer.
     pub fn asks(&self) -> bool {
-        matches!(self, Action::Diff | Action::Verify(_))
+        matches!(self, Action::Diff | Action::Show | Action::Verify(_))
     }
 }
 
@@ -91,6 +94,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     }
     match &invocation.action {
         Action::Clean => return clean(&invocation, start, out),
+        Action::Show => return show_ours(invocation.format, out),
         Action::Watch(options) if !invocation.dry_run => {
             return watch::watch(&invocation, options, host);
         }
@@ -105,7 +109,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
             return print(out, &dry_run::render(&wanted, invocation.format)?);
         }
         Action::Check => log::info!("the options are right; no rule is written"),
-        Action::Apply | Action::Clean | Action::Watch(_) => {
+        Action::Apply | Action::Clean | Action::Show | Action::Watch(_) => {
             apply(&invocation, &config, &wanted, start, host)?
         }
     }
@@ -188,6 +192,17 @@ fn prove(
         _ => log::error!("{}", report.summary()),
     }
     Ok(report.exit())
+}
+
+/// Shows all that is ours.
+fn show_ours(format: Format, out: &mut dyn Write) -> Result<Exit, Error> {
+    may_change_rules()?;
+    let shown = show::show()?;
+    let text = match format {
+        Format::Json => json(&shown),
+        _ => shown.to_string(),
+    };
+    print(out, &text)
 }
 
 /// Removes all that is ours; a dry run shows what that would be.

@@ -2,6 +2,7 @@
 
 use super::names::{ChainName, Family, TableName};
 use super::{Rule, Target};
+use serde::Serialize;
 
 /// Everything one backend can see in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,15 @@ pub struct LiveRule {
     pub text: String,
     /// nf_tables' handles of the rules that it is made of, in their order; none elsewhere.
     pub handles: Vec<u64>,
+    /// What it has counted, if whoever read it asked for that.
+    pub counters: Option<Counters>,
+}
+
+/// What has met a rule whole, since the rule was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 impl LiveRule {
@@ -67,6 +77,7 @@ impl LiveRule {
             comment,
             rule: Some(rule),
             handles,
+            counters: None,
         }
     }
 }

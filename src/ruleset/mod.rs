@@ -20,7 +20,7 @@ mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use live::{Live, LiveChain, LiveRule, LiveTable, same_effects};
+pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{ConnState, Match, Owner, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
 pub use packet::{Connection, Credentials, FoundSocket, Packet, Tracking};

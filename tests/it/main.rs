@@ -23,5 +23,6 @@ mod netlink;
 mod no_leaks;
 mod printed;
 mod routing;
+mod show;
 mod traffic;
 mod verify;

@@ -6,8 +6,8 @@
 use super::super::BackendError;
 use super::words::words;
 use crate::ruleset::{
-    ChainName, ConnState, Family, LiveChain, LiveRule, LiveTable, Match, Owner, PortRange, PortSet,
-    Protocol, RejectWith, Rule, Side, TableName, Target, Test, Why,
+    ChainName, ConnState, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Owner,
+    PortRange, PortSet, Protocol, RejectWith, Rule, Side, TableName, Target, Test, Why,
 };
 use ipnet::IpNet;
 use std::iter::Peekable;
@@ -21,7 +21,9 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
     let mut skipping = false;
     let mut rest = text;
     while !rest.is_empty() {
-        let (line, after) = whole_line(rest).ok_or_else(|| unreadable(family, text, rest))?;
+        let (counters, uncounted) = counted(rest);
+        let line = whole_line(uncounted).ok_or_else(|| unreadable(family, text, uncounted));
+        let (line, after) = line?;
         rest = after;
         if let Some(name) = line.strip_prefix('*') {
             let name = TableName::parse(name);
@@ -43,11 +45,25 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
             if let Some(declaration) = line.strip_prefix(':') {
                 declare(table, declaration);
             } else if let Some(rule) = line.strip_prefix("-A ") {
-                append(table, rule);
+                append(table, rule, counters);
             }
         }
     }
     Ok(tables)
+}
+
+/// What stands before a rule with `-c`, `[PACKETS:BYTES] `, and what is behind it.
+fn counted(text: &str) -> (Option<Counters>, &str) {
+    let counters = || {
+        let (inside, rest) = text.strip_prefix('[')?.split_once("] ")?;
+        let (packets, bytes) = inside.split_once(':')?;
+        let counters = Counters {
+            packets: packets.parse().ok()?,
+            bytes: bytes.parse().ok()?,
+        };
+        Some((Some(counters), rest))
+    };
+    counters().unwrap_or((None, text))
 }
 
 /// The first line of `text`, and what is behind it; a rule may have newlines in its quotes. `None`
@@ -89,10 +105,13 @@ fn declare(table: &mut LiveTable, declaration: &str) {
     }
 }
 
-fn append(table: &mut LiveTable, line: &str) {
+fn append(table: &mut LiveTable, line: &str, counters: Option<Counters>) {
     let (chain, spec) = line.split_once(' ').unwrap_or((line, ""));
     if let Some(chain) = table.chains.iter_mut().find(|c| c.name.as_str() == chain) {
-        chain.rules.push(parse_rule(spec));
+        chain.rules.push(LiveRule {
+            counters,
+            ..parse_rule(spec)
+        });
     }
 }
 
@@ -117,6 +136,7 @@ fn parse_rule(spec: &str) -> LiveRule {
         jump,
         text: spec.to_owned(),
         handles: Vec::new(),
+        counters: None,
     }
 }
 

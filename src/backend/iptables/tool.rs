@@ -50,14 +50,12 @@ impl Backend for Iptables {
     }
 
     fn read(&mut self) -> Result<Live, BackendError> {
-        let mut live = Live::default();
-        for family in Family::ALL {
-            if let Some(text) = self.save(family)? {
-                live.tables.extend(parse_save(family, &text)?);
-            }
-        }
-        self.last = live.clone();
-        Ok(live)
+        self.last = self.saved(&[])?;
+        Ok(self.last.clone())
+    }
+
+    fn read_counted(&mut self) -> Result<Live, BackendError> {
+        self.saved(&["-c"])
     }
 
     /// Whole per table, as iptables-restore commits; the families one after the other. What
@@ -103,11 +101,22 @@ impl Iptables {
         )))
     }
 
+    /// What `…-save` prints with these options, of both families.
+    fn saved(&self, options: &[&str]) -> Result<Live, BackendError> {
+        let mut live = Live::default();
+        for family in Family::ALL {
+            if let Some(text) = self.save(family, options)? {
+                live.tables.extend(parse_save(family, &text)?);
+            }
+        }
+        Ok(live)
+    }
+
     /// The output of `…-save`, or `None` where the kernel does not have the family.
-    fn save(&self, family: Family) -> Result<Option<String>, BackendError> {
+    fn save(&self, family: Family, options: &[&str]) -> Result<Option<String>, BackendError> {
         let program = self.program(family, "save");
         let doing = format!("reading {family} rules with {program}");
-        let output = self.run(&doing, &program, &[], "")?;
+        let output = self.run(&doing, &program, options, "")?;
         if output.status.success() {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             return Ok(Some(text));

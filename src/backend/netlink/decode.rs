@@ -84,7 +84,12 @@ fn line(rule: &dump::Rule, table: &Table) -> Option<Line> {
 /// A rule of the model that is some of the kernel's.
 fn native_rule(rule: Rule, found: &[dump::Rule]) -> LiveRule {
     let comment = rule.why.as_ref().map(ToString::to_string);
-    LiveRule::known(rule, comment, found.iter().map(|r| r.handle).collect())
+    let handles = found.iter().map(|r| r.handle).collect();
+    LiveRule {
+        // What leads past the rule is counted by the others.
+        counters: found.last().and_then(|r| r.counters),
+        ..LiveRule::known(rule, comment, handles)
+    }
 }
 
 fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
@@ -100,6 +105,7 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
             let comment = comment.or_else(|| rule.comment.clone());
             LiveRule {
                 text,
+                counters: rule.counters,
                 ..LiveRule::known(known, comment, vec![rule.handle])
             }
         }
@@ -137,6 +143,7 @@ fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
         jump: verdict::jump(&rule.exprs),
         text: format!("[{}]", steps.join(", ")),
         handles: vec![rule.handle],
+        counters: rule.counters,
     }
 }
 

@@ -1,13 +1,13 @@
 //! What nf_tables holds of one store, as it was dumped: a value that nothing changes afterwards.
 
-use super::expr::Expr;
+use super::expr::{Expr, counter};
 use super::hooks::{self, Base};
 use super::kernel::Kernel;
 use super::native::{self, Sets};
 use super::nf_tables::*;
 use crate::backend::Store;
 use crate::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
-use crate::ruleset::{Family, TableName};
+use crate::ruleset::{Counters, Family, TableName};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -49,6 +49,7 @@ pub struct Rule {
     pub exprs: Vec<Expr>,
     /// The comment that nft keeps beside a rule.
     pub comment: Option<String>,
+    pub counters: Option<Counters>,
 }
 
 impl Dump {
@@ -221,9 +222,11 @@ fn read_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(
     if a.string(NFTA_RULE_TABLE)? != table_name {
         return Ok(());
     }
+    let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     let rule = Rule {
         handle: a.u64(NFTA_RULE_HANDLE)?,
-        exprs: Expr::read_list(a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default())?,
+        exprs: Expr::read_list(expressions)?,
+        counters: counter::read(expressions)?,
         comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
     };
     // A chain that was not dumped is new: the generation tells.

@@ -1,7 +1,9 @@
-//! `counter`: counts packets and bytes (`enum nft_counter_attributes`). What it has counted is not
-//! read.
+//! `counter`: counts packets and bytes (`enum nft_counter_attributes`). What it has counted says
+//! nothing of the rule, and is read apart from it.
 
-use crate::netlink::Writer;
+use super::{Data, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
+use crate::netlink::{AttributeTable, Attributes, Malformed, Writer};
+use crate::ruleset::Counters;
 
 pub const NAME: &str = "counter";
 
@@ -12,4 +14,20 @@ const NFTA_COUNTER_PACKETS: u16 = 2;
 pub fn write(w: &mut Writer) {
     w.u64(NFTA_COUNTER_BYTES, 0);
     w.u64(NFTA_COUNTER_PACKETS, 0);
+}
+
+/// What the last counter in a rule's list of expressions has counted, if there is one.
+pub fn read(expressions: &[u8]) -> Result<Option<Counters>, Malformed> {
+    let mut counters = None;
+    for element in Attributes::new(expressions) {
+        let element = AttributeTable::<3>::parse(element?.1)?;
+        if element.string(NFTA_EXPR_NAME)? == NAME {
+            let data = Data::parse(element.bytes(NFTA_EXPR_DATA)?)?;
+            counters = Some(Counters {
+                packets: data.u64(NFTA_COUNTER_PACKETS)?,
+                bytes: data.u64(NFTA_COUNTER_BYTES)?,
+            });
+        }
+    }
+    Ok(counters)
 }
