@@ -5,8 +5,8 @@
 //! |---|---|
 //! | an action | a variant of [`Action`]: its doc line is the help, its own options are a struct with `#[derive(clap::Args)]` in the variant; and what it does, in `ops::run` |
 //! | an option that a mesh decides on | a row in `config/options.rs` |
-//! | an option that no mesh decides on | a field of [`general::General`] |
-//! | the command line of a tool that we stand in for | a file here and a row in [`drop_in::DROP_INS`] |
+//! | an option that no mesh decides on | a field of `general::General` |
+//! | the command line of a tool that we stand in for | a file here and a row in `drop_in::DROP_INS` |
 //!
 //! Actions are subcommands. General options and those of the meshes are `global`: every action takes
 //! them, before its name or after it, and so does the line without an action, which applies. An

@@ -75,7 +75,7 @@ impl Backend for Iptables {
 
 impl Iptables {
     /// Finds the variant under its own name, or under the plain one if that is this variant. Nothing
-    /// but `--version` is run, so the kernel stays as it is. [`BackendError::Program`] when the
+    /// but `--version` is run, so the kernel stays as it is. [`BackendError::NoProgram`] when the
     /// programs are not there.
     pub fn find(variant: Variant) -> Result<Self, BackendError> {
         let own = match variant {

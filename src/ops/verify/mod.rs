@@ -1,8 +1,8 @@
 //! `verify`: real connections prove that the redirection holds.
 //!
-//! What the rules ask about says which connections are worth trying ([`probes`]); what is to become
+//! What the rules ask about says which connections are worth trying (`probes`); what is to become
 //! of each is told by following it through the rules that the options want ([`crate::packet`]); what
-//! becomes of it is seen by listening where the proxy would, or in conntrack ([`probe`]). Nothing
+//! becomes of it is seen by listening where the proxy would, or in conntrack (`probe`). Nothing
 //! goes further than one hop, and nothing is changed.
 
 mod expect;
