@@ -4,6 +4,7 @@
 //! `iptables-legacy` has the old x_tables. This is the only place that starts a process; without
 //! the feature `iptables` only the text is left, which dry runs print.
 
+mod order;
 #[cfg(feature = "iptables")]
 mod parse;
 #[cfg(feature = "iptables")]

@@ -1,14 +1,16 @@
 //! A [`Change`] as text: for iptables-restore, and as commands for a person or a script.
 
+use super::order;
 use super::words::for_shell;
 use crate::ruleset::{BaseChange, ChainName, Change, Family, Rule, TableChange};
 use std::fmt::Write;
 
 /// What `iptables-restore --noflush` (or `ip6tables-restore`) is to read for one family; empty when
-/// nothing changes there. Each table commits as a whole.
+/// nothing changes there. Each table commits as a whole, and what is new comes before what is old
+/// goes.
 pub fn restore(change: &Change, family: Family) -> String {
     let mut text = String::new();
-    for table in change.tables.iter().filter(|t| t.family == family) {
+    for table in &order::steps(change, family) {
         line(&mut text, format_args!("*{}", table.name));
         // Naming a chain that exists empties it, even with --noflush.
         for chain in &table.rewrite {
