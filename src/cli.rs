@@ -129,6 +129,7 @@ impl Line {
                 allow_host_network: general.allow_host_network,
                 dry_run: general.dry_run,
                 format: general.format,
+                verbose: general.verbose > 0,
                 verify: None,
             },
         }

@@ -4,6 +4,7 @@ use crate::backend::BackendError;
 use crate::backend::netlink::Unprintable;
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::packet::JumpLoop;
 use crate::routing::RoutingError;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ pub enum Error {
 
     #[error(transparent)]
     Routing(#[from] RoutingError),
+
+    #[error(transparent)]
+    JumpLoop(#[from] JumpLoop),
 
     #[error(
         "CAP_NET_ADMIN is missing: rules cannot be read or changed without it. Grant it in the pod spec:\n    \
@@ -103,6 +107,7 @@ impl Error {
             Error::Namespace { .. } => Exit::BadInput,
             Error::Backend(_)
             | Error::Routing(_)
+            | Error::JumpLoop(_)
             | Error::Contended(_)
             | Error::AnotherWatch(_)
             | Error::NamespaceGone { .. }

@@ -3,7 +3,7 @@
 use crate::net::{self, Options};
 use clap::ArgMatches;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,8 +52,13 @@ pub fn query(m: &ArgMatches) -> io::Result<ExitCode> {
 
 /// Everything that is said on one connection, its lines joined by ` > `.
 pub fn answer(target: SocketAddr, options: &Options) -> io::Result<String> {
+    heard(net::tcp_connect(target, options)?)
+}
+
+/// The same of a connection that is there.
+pub fn heard(mut stream: TcpStream) -> io::Result<String> {
     let mut said = String::new();
-    let end = net::tcp_connect(target, options)?.read_to_string(&mut said);
+    let end = stream.read_to_string(&mut said);
     match end {
         Err(e) if said.is_empty() => return Err(e),
         Err(e) => said += &format!("error={}", net::error_word(&e)),

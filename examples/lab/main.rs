@@ -12,6 +12,7 @@
     reason = "the bans are for what is shipped"
 )]
 
+mod batch;
 mod client;
 mod life;
 mod net;
@@ -43,6 +44,7 @@ fn run(matches: &ArgMatches) -> io::Result<ExitCode> {
         Some(("connect", m)) => client::connect(m),
         Some(("query", m)) => client::query(m),
         Some(("storm", m)) => storm::run(m),
+        Some(("batch", m)) => batch::run(*m.get_one("timeout").expect("has a default")),
         _ => unreachable!("clap requires a sub-command"),
     }
 }
@@ -77,6 +79,12 @@ fn command() -> Command {
                 .about("Send a datagram, print the reply and who sent it (exit 1 without a reply)"),
         )
         .subcommand(storm_command())
+        .subcommand(
+            Command::new("batch")
+                .about("Make many connections, each as another user")
+                .after_help(batch::HELP)
+                .arg(timeout_arg()),
+        )
 }
 
 fn proxy_command() -> Command {
@@ -144,13 +152,7 @@ fn client_command(name: &'static str) -> Command {
                 .value_parser(net::parse_source)
                 .help("ADDRESS or ADDRESS:PORT to send from"),
         )
-        .arg(
-            Arg::new("timeout")
-                .long("timeout")
-                .default_value("5")
-                .value_parser(value_parser!(u64))
-                .help("Seconds to wait for a connection and for an answer"),
-        )
+        .arg(timeout_arg())
         .arg(
             Arg::new("target")
                 .num_args(1..)
@@ -158,6 +160,14 @@ fn client_command(name: &'static str) -> Command {
                 .value_parser(value_parser!(SocketAddr))
                 .help("ADDRESS:PORT"),
         )
+}
+
+fn timeout_arg() -> Arg {
+    Arg::new("timeout")
+        .long("timeout")
+        .default_value("5")
+        .value_parser(value_parser!(u64))
+        .help("Seconds to wait for a connection and for an answer")
 }
 
 fn parse_user(text: &str) -> Result<(u32, u32), String> {

@@ -54,6 +54,11 @@ pub fn udp_socket(address: SocketAddr, options: &Options) -> io::Result<UdpSocke
 
 /// Connects, from the source that the options name.
 pub fn tcp_connect(to: SocketAddr, options: &Options) -> nix::Result<TcpStream> {
+    connected(tcp_socket(to, options)?, to)
+}
+
+/// A TCP socket from which to connect to `to`; it belongs to who makes it.
+pub fn tcp_socket(to: SocketAddr, options: &Options) -> nix::Result<OwnedFd> {
     let fd = match options.source {
         Some(source) => bound(source, SockType::Stream, options)?,
         None => raw(to, SockType::Stream, options)?,
@@ -69,8 +74,13 @@ pub fn tcp_connect(to: SocketAddr, options: &Options) -> nix::Result<TcpStream> 
         sockopt::ReceiveTimeout,
         &TimeVal::seconds(options.timeout as i64),
     )?;
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
-    Ok(TcpStream::from(fd))
+    Ok(fd)
+}
+
+/// Connects such a socket.
+pub fn connected(socket: OwnedFd, to: SocketAddr) -> nix::Result<TcpStream> {
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(TcpStream::from(socket))
 }
 
 fn bound(address: SocketAddr, kind: SockType, options: &Options) -> nix::Result<OwnedFd> {

@@ -99,12 +99,18 @@ fn greet(who: &str, mut stream: TcpStream) {
 
 fn reply(name: &str, socket: &UdpSocket) {
     let mut datagram = [0; 512];
-    while let (Ok((_, peer)), Ok(local)) = (socket.recv_from(&mut datagram), socket.local_addr()) {
+    while let (Ok((length, peer)), Ok(local)) =
+        (socket.recv_from(&mut datagram), socket.local_addr())
+    {
         let line = format!(
             "by={name}:{} peer={peer} local={local} orig=none",
             local.port()
         );
-        say(&line);
+        let said = String::from_utf8_lossy(&datagram[..length]);
+        say(&format!(
+            "{line} said={}",
+            said.replace(char::is_whitespace, "-")
+        ));
         let _ = socket.send_to(line.as_bytes(), peer);
     }
 }

@@ -45,6 +45,16 @@ pub fn look_up(host: &dyn Host, path: &str, name: &str) -> Option<u32> {
     })
 }
 
+/// The group that /etc/passwd names for a user.
+pub fn primary_group(host: &dyn Host, uid: u32) -> Option<u32> {
+    let text = host.file(Path::new("/etc/passwd")).ok()?;
+    text.lines().find_map(|line| {
+        let mut numbers = line.split(':').skip(2);
+        let is_of = numbers.next()?.parse() == Ok(uid);
+        is_of.then(|| numbers.next()?.parse().ok()).flatten()
+    })
+}
+
 /// What there is of IPv6 in the network namespace.
 pub struct Ipv6 {
     /// The kernel has it, and the namespace has not switched it off (`ipv6.disable=1`,

@@ -5,6 +5,7 @@ mod backoff;
 mod choose;
 mod diff;
 mod dry_run;
+mod explain;
 mod namespace_lock;
 mod plan;
 mod resolve;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use choose::Choice;
 pub use dry_run::{Format, render};
+pub use explain::Question;
 pub use plan::plan;
 pub use resolve::resolve;
 
@@ -49,6 +51,8 @@ pub enum Action {
     Clean,
     /// Show what an apply would change: 0 nothing, 1 something, 2 cannot tell
     Diff,
+    /// Tell what happens to one connection, rule by rule: 0 told, 2 cannot be told
+    Explain(Question),
     /// Apply, then stay and put right what others change, at once; for machines that live long
     Watch(WatchOptions),
     /// Show what of a mesh is here: which rules, what each is for, what it has counted
@@ -63,7 +67,10 @@ pub enum Action {
 impl Action {
     /// Whether it answers a question by its exit status, where [`Exit::Failed`] would be an answer.
     pub fn asks(&self) -> bool {
-        matches!(self, Action::Diff | Action::Show | Action::Verify(_))
+        matches!(
+            self,
+            Action::Diff | Action::Explain(_) | Action::Show | Action::Verify(_)
+        )
     }
 }
 
@@ -82,6 +89,8 @@ pub struct Invocation {
     pub dry_run: bool,
     /// How results are printed.
     pub format: Format,
+    /// Results leave nothing out.
+    pub verbose: bool,
     /// Afterwards prove that the redirection holds.
     pub verify: Option<verify::Options>,
 }
@@ -98,6 +107,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         Action::Watch(options) if !invocation.dry_run => {
             return watch::watch(&invocation, options, host);
         }
+        Action::Explain(question) => return explain::explain(question, &invocation, host, out),
         _ => {}
     }
     let (mesh, config) = resolve(&invocation, host)?;
@@ -109,7 +119,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
             return print(out, &dry_run::render(&wanted, invocation.format)?);
         }
         Action::Check => log::info!("the options are right; no rule is written"),
-        Action::Apply | Action::Clean | Action::Show | Action::Watch(_) => {
+        Action::Apply | Action::Clean | Action::Explain(_) | Action::Show | Action::Watch(_) => {
             apply(&invocation, &config, &wanted, start, host)?
         }
     }
@@ -129,7 +139,7 @@ fn apply(
     is_a_place_for_rules(invocation.allow_host_network, host)?;
     may_change_rules()?;
     let unmapped = user_namespace::explain(wanted, host);
-    let done = apply::apply(wanted, invocation.backend).map_err(|e| explain(e, &unmapped))?;
+    let done = apply::apply(wanted, invocation.backend).map_err(|e| with_remedy(e, &unmapped))?;
     if let Some(problem) = unmapped {
         log::warn!("{problem}");
     }
@@ -164,7 +174,7 @@ fn is_a_place_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(),
 }
 
 /// Adds to a refusal what the kernel does not say.
-fn explain(error: Error, unmapped: &Option<String>) -> Error {
+fn with_remedy(error: Error, unmapped: &Option<String>) -> Error {
     match (error, unmapped) {
         (error @ Error::Backend(BackendError::Refused { .. }), Some(remedy)) => Error::Explained {
             source: Box::new(error),

@@ -127,8 +127,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         self.steps.push(Step {
             chain: chain.name.clone(),
             depth: self.inside.len() - 1,
-            rule: entry.text(),
-            why: entry.why().cloned(),
+            rule: entry.clone(),
             outcome,
             decides: false,
         });

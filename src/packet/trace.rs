@@ -1,6 +1,7 @@
 //! What happened on the way, as data.
 
-use crate::ruleset::{ChainName, Hook, Interface, Packet, RejectWith, Why};
+use super::rules::{Base, Entry};
+use crate::ruleset::{ChainName, Hook, Interface, Packet, RejectWith};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -40,6 +41,7 @@ pub struct Passage {
 pub struct TablePassage {
     pub table: String,
     pub chain: ChainName,
+    pub base: Base,
     /// Why it was not asked, if it was not.
     pub skipped: Option<&'static str>,
     pub steps: Vec<Step>,
@@ -53,9 +55,7 @@ pub struct Step {
     pub chain: ChainName,
     /// How many jumps led here.
     pub depth: usize,
-    /// As iptables-save prints it, without a comment of ours.
-    pub rule: String,
-    pub why: Option<Why>,
+    pub rule: Entry,
     pub outcome: StepOutcome,
     /// Of all rules met it is the one that settles what becomes of the packet.
     pub decides: bool,

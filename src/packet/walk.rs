@@ -2,10 +2,10 @@
 
 use super::JumpLoop;
 use super::network::Network;
-use super::rules::Rules;
+use super::rules::{Base, Rules};
 use super::trace::{Capture, Effect, End, Step, Trace};
-use super::walker::Walker;
-use crate::ruleset::{Packet, Tracking};
+use super::walker::{CONNTRACK, Walker};
+use crate::ruleset::{Hook, Packet, Tracking};
 use std::collections::VecDeque;
 
 /// Where a packet begins, in this namespace or outside.
@@ -62,8 +62,8 @@ pub fn follow(
     Ok(trace)
 }
 
-/// The rule behind which nothing changed any more: the one that captured, refused or dropped the
-/// packet, else the last one that sent it back out of a chain or accepted it.
+/// The rule that captured, refused or dropped the packet. Where none did, the last one of those that
+/// might have captured it but sent it back out of a chain or accepted it.
 fn mark_deciding_rule(trace: &mut Trace) {
     let end = trace.end.clone();
     let settles = |effect: &Effect| match &end {
@@ -81,10 +81,21 @@ fn mark_deciding_rule(trace: &mut Trace) {
             matches!(effect, Effect::Returned(_) | Effect::Accepted)
         }
     };
+    let stopped = matches!(end, End::Dropped | End::Rejected(_));
     let tables = trace.passages.iter_mut().flat_map(|p| &mut p.tables);
+    let tables = tables.filter(|t| stopped || may_capture(&t.base));
     let steps: Vec<&mut Step> = tables.flat_map(|t| &mut t.steps).collect();
     let mut steps = steps.into_iter().rev();
     if let Some(step) = steps.find(|s| s.outcome.effect().is_some_and(settles)) {
         step.decides = true;
+    }
+}
+
+/// Whether a packet can be given another destination or socket there.
+fn may_capture(base: &Base) -> bool {
+    match base.hook {
+        Hook::Output => base.is_nat,
+        Hook::Prerouting => base.priority > CONNTRACK,
+        Hook::Input | Hook::Forward | Hook::Postrouting => false,
     }
 }

@@ -9,7 +9,7 @@ use super::walk::Walk;
 use crate::ruleset::{ConnState, Connection, Hook, Interface, Packet, Tracking};
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
-const CONNTRACK: i32 = -200;
+pub const CONNTRACK: i32 = -200;
 
 /// A packet on its way.
 pub struct Walker<'a> {
@@ -194,6 +194,7 @@ impl<'a> Walker<'a> {
         self.passed(TablePassage {
             table: table.name.clone(),
             chain: chain.name.clone(),
+            base,
             skipped,
             steps: Vec::new(),
             policy: None,
@@ -231,6 +232,7 @@ impl<'a> Walker<'a> {
         self.passed(TablePassage {
             table: table.name.clone(),
             chain: chain.name.clone(),
+            base,
             skipped: None,
             steps,
             policy,

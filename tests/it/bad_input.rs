@@ -142,6 +142,25 @@ const TABLE: &[Bad] = &[
     bad_env("--mesh istio-1.0", &[("ENABLE_INBOUND_IPV6", "often")], &["ENABLE_INBOUND_IPV6", "\"often\""]),
     bad_env("-p 15001 -u 1337", &[("PREPARE_PROXY_MESH", "osm")], &["PREPARE_PROXY_MESH", "\"osm\"", "nginmesh, istio-1.0, istio"]),
     bad_env("istio-iptables", &[("SKIP_RULE_APPLY", "x")], &["skip-rule-apply", "\"x\""]),
+    // The connection to explain.
+    bad("explain --mesh istio", &["--to"]),
+    bad("explain --mesh istio --to 10.1.2.3", &["--to", "\"10.1.2.3\"", "ADDRESS:PORT"]),
+    bad("explain --mesh istio --to 10.1.2.3:0", &["--to", "\"0\"", "1–65535"]),
+    bad("explain --mesh istio --to example.com:80", &["--to", "\"example.com:80\""]),
+    bad("explain --mesh istio --to fd00::1:80x", &["--to", "[fd00::1]:443"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --user nobody-of-that-name", &["--user", "\"nobody-of-that-name\"", "/etc/passwd"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --user 1000:no-such-group", &["--user", "\"no-such-group\"", "/etc/group"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --user 4294967295", &["--user", "\"4294967295\""]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --from 10.2.0.9:x", &["--from", "\"10.2.0.9:x\""]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --from fd00::1", &["--from", "family"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --from 10.2.0.9 --interface eth+", &["--interface", "\"eth+\""]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --user 1 --interface eth0", &["--interface", "outside"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --mark x", &["--mark", "\"x\"", "0xffffffff"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --ct-state OLD", &["--ct-state", "OLD", "established"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --local-address 10.0.0.0/33", &["--local-address", "\"10.0.0.0/33\""]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --local-address 10.0.0.1%a/b", &["--local-address", "\"a/b\""]),
+    bad("explain --to 10.1.2.3:80", &["--proxy-uid", "required"]),
+    bad("apply --mesh istio --to 10.1.2.3:80", &["--to"]),
 ];
 
 /// Runs one line in the namespace.

@@ -21,7 +21,7 @@ mod work;
 
 use super::apply::{self, Applied};
 use super::choose::{Choice, has_silent_store};
-use super::{Invocation, explain, summary, user_namespace};
+use super::{Invocation, summary, user_namespace, with_remedy};
 use crate::backend::netlink::Process;
 use crate::config::{Host, facts};
 use crate::error::Error;

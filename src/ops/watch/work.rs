@@ -213,7 +213,7 @@ impl Watch<'_> {
         let before = self.sources.generation()?;
         let done = apply::apply(&self.goal.wanted, self.backend).map_err(|e| {
             let unmapped = user_namespace::explain(&self.goal.wanted, self.host);
-            explain(e, &unmapped)
+            with_remedy(e, &unmapped)
         })?;
         let after = self.sources.generation()?;
         let ours = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);

@@ -1,0 +1,107 @@
+//! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
+
+use super::view::{Case, Explanation, Outcome, Place, Rule, Table};
+use std::fmt::Write;
+
+/// How many rules in a row that are about other packets are shown, unless all are asked for.
+const SHOWN: usize = 4;
+
+/// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
+pub fn text(explanation: &Explanation, all: bool) -> String {
+    let mut text = format!("{}\n", explanation.answer);
+    if !explanation.assumed.is_empty() {
+        let assumed = explanation.assumed.join("; ");
+        let _ = writeln!(text, "\nTaken for granted: {assumed}.");
+    }
+    for case in &explanation.cases {
+        if explanation.cases.len() > 1 {
+            heading(&mut text, case);
+        }
+        for place in case.way.iter().filter(|place| all || has_news(place)) {
+            hook(&mut text, place, all);
+        }
+    }
+    text
+}
+
+/// Which of several cases this is.
+fn heading(text: &mut String, case: &Case) {
+    let applies = case.unread.iter().rev().find(|u| u.applies);
+    let condition = match applies {
+        None => "If none of the rules applies that cannot be read".to_owned(),
+        Some(u) => format!("If \"{}\" in {} applies", u.rule, u.chain),
+    };
+    let _ = writeln!(text, "\n{condition}, it {}.", case.answer);
+}
+
+/// Whether a table there has rules that were met.
+fn has_news(place: &Place) -> bool {
+    place
+        .tables
+        .iter()
+        .any(|table| !table.rules.is_empty() || table.skipped.is_some())
+}
+
+fn hook(text: &mut String, place: &Place, all: bool) {
+    let _ = write!(text, "\n{}: {} → {}", place.hook, place.from, place.to);
+    if let Some(name) = &place.in_interface {
+        let _ = write!(text, ", in through {name}");
+    }
+    if let Some(name) = &place.out_interface {
+        let _ = write!(text, ", out through {name}");
+    }
+    if place.mark != 0 {
+        let _ = write!(text, ", mark {:#x}", place.mark);
+    }
+    text.push('\n');
+    let told = |t: &&Table| all || !t.rules.is_empty() || t.skipped.is_some();
+    for table in place.tables.iter().filter(told) {
+        let _ = writeln!(text, "  {}", table.table);
+        if let Some(reason) = table.skipped {
+            let _ = writeln!(text, "    {} is not asked: {reason}", table.chain);
+        }
+        rules(text, &table.rules, all);
+        match table.policy {
+            Some("drop") => text.push_str("    => the chain's policy: dropped\n"),
+            Some(_) if all => text.push_str("    the chain's policy: accepted\n"),
+            _ => {}
+        }
+    }
+}
+
+fn rules(text: &mut String, rules: &[Rule], all: bool) {
+    let mut rest = rules;
+    let mut chain = "";
+    while let Some(first) = rest.first() {
+        let indent = " ".repeat(4 + 2 * first.depth);
+        if first.chain != chain {
+            chain = &first.chain;
+            let _ = writeln!(text, "{indent}{chain}");
+        }
+        let alike = |r: &&Rule| r.outcome == Outcome::PassedOver && r.chain == chain;
+        let run = rest.iter().take_while(alike).count().max(1);
+        let shown = if all || run <= SHOWN + 1 { run } else { SHOWN };
+        rest[..shown]
+            .iter()
+            .for_each(|rule| line(text, rule, &indent));
+        if shown < run {
+            let more = run - shown;
+            let _ = writeln!(text, "{indent} … {more} more that are about others (-v)");
+        }
+        rest = &rest[run..];
+    }
+}
+
+fn line(text: &mut String, rule: &Rule, indent: &str) {
+    let sign = match rule.outcome {
+        _ if rule.decides => "=>",
+        Outcome::PassedOver => " -",
+        Outcome::Taken => " >",
+        Outcome::Unread => " ?",
+    };
+    let _ = write!(text, "{indent}{sign} {}", rule.rule);
+    if let Some(why) = &rule.why {
+        let _ = write!(text, "  [{why}]");
+    }
+    let _ = writeln!(text, "\n{indent}     {}", rule.says);
+}

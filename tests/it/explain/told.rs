@@ -1,0 +1,117 @@
+//! What `explain` says, through the library: nothing is asked of this machine.
+
+use super::connection::{Connection, LOCAL, Place};
+use super::options::Options;
+use super::world::{RESOLV_CONF, Seen};
+use prepare_proxy::config::Host;
+use prepare_proxy::{cli, ops};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A host without users, with the pod's nameservers.
+struct Nowhere;
+
+impl Host for Nowhere {
+    fn env(&self, _: &str) -> Option<OsString> {
+        None
+    }
+
+    fn file(&self, path: &Path) -> io::Result<String> {
+        match path.to_str() {
+            Some("/etc/resolv.conf") => Ok(RESOLV_CONF.to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Where a connection ends, as it was told.
+pub struct Told {
+    answer: String,
+    end: Value,
+    /// Where it was sent.
+    asked: SocketAddr,
+    udp: bool,
+    place: Place,
+}
+
+impl Told {
+    pub fn of(options: &Options, connection: &Connection) -> Self {
+        let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
+        let local = ["--local-address".to_owned(), LOCAL.to_owned()];
+        let args = first.into_iter().chain(options.args()).chain(local);
+        let args: Vec<OsString> = args
+            .chain(connection.question())
+            .map(OsString::from)
+            .collect();
+        let shown = || format!("{args:?}");
+        let line =
+            cli::parse(args.clone(), &Nowhere).unwrap_or_else(|e| panic!("{}: {e}", shown()));
+        let mut out = Vec::new();
+        let exit = ops::run(line.invocation, &Nowhere, &mut out);
+        exit.unwrap_or_else(|e| panic!("{}: {e}", shown()));
+        let told: Value = serde_json::from_slice(&out).expect("an explanation is JSON");
+        Told {
+            answer: told["answer"].as_str().expect("a sentence").to_owned(),
+            end: told["cases"][0]["end"].clone(),
+            asked: connection.to,
+            udp: connection.udp,
+            place: connection.place,
+        }
+    }
+
+    /// Whether somebody gets it.
+    pub fn arrives(&self) -> bool {
+        let kind = self.end["kind"].as_str().unwrap_or_default();
+        ["delivered", "sent", "forwarded"].contains(&kind)
+    }
+
+    /// Whether that is what happened.
+    pub fn is(&self, seen: &Seen) -> bool {
+        let end = |key: &str| self.end[key].as_str().unwrap_or_default();
+        let there = |name: &str, port: u16| {
+            let from = without_port(&seen.peer) == without_port(end("from"));
+            // Whom a datagram was sent to is not told to who gets it.
+            let to = self.udp || (seen.local == end("to") && self.original(seen));
+            seen.by == format!("{name}:{port}") && from && to
+        };
+        match end("kind") {
+            "delivered" => {
+                let port = self.end["port"]
+                    .as_u64()
+                    .and_then(|port| port.try_into().ok());
+                there("pod", port.expect("a port"))
+            }
+            "sent" | "forwarded" => there("peer", self.asked.port()),
+            "rejected" if self.udp => seen.by.is_empty(),
+            "rejected" => seen.error == "refused",
+            "dropped" if self.udp => seen.by.is_empty(),
+            "dropped" => seen.error == "timeout",
+            "no-route" => seen.error == "unreachable",
+            kind => panic!("{kind}: {}", self.answer),
+        }
+    }
+
+    /// Whether SO_ORIGINAL_DST told where it was sent. Outside, and where nothing asked conntrack,
+    /// it has nothing to tell.
+    fn original(&self, seen: &Seen) -> bool {
+        let told = seen.original == self.asked.to_string();
+        told || self.end["by"] != "redirect"
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {} {}", self.place, self.answer, self.end)
+    }
+}
+
+fn without_port(address: &str) -> String {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
