@@ -26,13 +26,8 @@ pub enum Error {
     #[error(transparent)]
     JumpLoop(#[from] JumpLoop),
 
-    #[error(
-        "CAP_NET_ADMIN is missing: rules cannot be read or changed without it. Grant it in the pod spec:\n    \
-         securityContext:\n      capabilities: {{add: [NET_ADMIN]}}\n\
-         or in the systemd unit:\n    \
-         AmbientCapabilities=CAP_NET_ADMIN"
-    )]
-    NoNetAdmin,
+    #[error("CAP_NET_ADMIN is missing: rules cannot be read or changed without it. {remedy}")]
+    NoNetAdmin { remedy: String },
 
     #[error(
         "this is the network of a Kubernetes node (hostNetwork: true), not of a pod: rules here would cut the node off. \
@@ -42,6 +37,9 @@ pub enum Error {
 
     #[error("--network-namespace: {} cannot be entered: {source}{}", path.display(), hint(source))]
     Namespace { path: PathBuf, source: nix::Error },
+
+    #[error("--network-namespace: {} is no network namespace (such are /run/netns/NAME, and /proc/PID/ns/net)", path.display())]
+    NoNamespace { path: PathBuf },
 
     #[error(
         "somebody else keeps changing the rules: given up after {0} s; run this again when nobody else is at work"
@@ -92,7 +90,7 @@ impl Error {
             Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) | Error::Probe(_) => {
                 Exit::BadInput
             }
-            Error::NoNetAdmin
+            Error::NoNetAdmin { .. }
             | Error::Backend(BackendError::NotPermitted { .. } | BackendError::NoRawSocket)
             | Error::Routing(RoutingError::NotPermitted { .. }) => Exit::NotPermitted,
             Error::Backend(BackendError::LegacyUnknown { source, .. })
@@ -104,7 +102,7 @@ impl Error {
                 source: nix::Error::EPERM,
                 ..
             } => Exit::NotPermitted,
-            Error::Namespace { .. } => Exit::BadInput,
+            Error::Namespace { .. } | Error::NoNamespace { .. } => Exit::BadInput,
             Error::Backend(_)
             | Error::Routing(_)
             | Error::JumpLoop(_)

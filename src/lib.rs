@@ -44,7 +44,7 @@ pub fn run(args: Vec<OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error, json),
     };
-    cli.log_format.start(cli.log_level);
+    cli.log_format.start(cli.log_level, &System);
     let asks = cli.invocation.action.asks();
     match ops::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
         Ok(exit) => exit,
@@ -60,21 +60,26 @@ pub fn run(args: Vec<OsString>) -> Exit {
 }
 
 /// Help and version go to standard output and are no error; everything else is bad input, which is
-/// a line of JSON too where that was asked for.
+/// a message like all others.
 fn usage(error: &clap::Error, json: bool) -> Exit {
-    if error.use_stderr() && json {
-        LogFormat::Json.start(log::LevelFilter::Error);
-        let text = error.to_string();
-        let text = text.trim_start_matches("error: ");
-        log::error!("{}", text.split("\n\n").next().unwrap_or(text).trim());
-    } else {
+    if !error.use_stderr() {
         // Nobody reading it is not our failure.
         let _ = error.print();
+        return Exit::Done;
     }
-    match error.use_stderr() {
-        true => Exit::BadInput,
-        false => Exit::Done,
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    match json {
+        true => {
+            LogFormat::Json.start(log::LevelFilter::Error, &System);
+            log::error!("{}", text.split("\n\n").next().unwrap_or(text).trim());
+        }
+        false => {
+            LogFormat::Text.start(log::LevelFilter::Error, &System);
+            log::error!("{text}");
+        }
     }
+    Exit::BadInput
 }
 
 /// Whether messages are to be JSON, told before the command line is understood.

@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{ArgAction, Args};
 use log::LevelFilter;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
@@ -26,8 +26,9 @@ pub struct General {
     )]
     pub backend: Choice,
 
-    /// Enter this network namespace first
-    #[arg(long, global = true, value_name = "PATH")]
+    /// Enter this network namespace first; a name is one of /run/netns
+    #[arg(long, global = true, value_name = "PATH",
+        value_parser = OsStringValueParser::new().map(namespace))]
     pub network_namespace: Option<PathBuf>,
 
     /// Read KEY=value lines; -/PATH means "if it exists"; may be repeated
@@ -39,15 +40,9 @@ pub struct General {
     #[arg(short = 'n', long, global = true)]
     pub dry_run: bool,
 
-    /// How a dry run or a diff is printed
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        value_enum,
-        default_value_t
-    )]
-    pub format: Format,
+    /// How a dry run is printed [default: restore]; json also for other results
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
 
     /// Work even in the network namespace of a Kubernetes node
     #[arg(long, global = true)]
@@ -87,6 +82,14 @@ impl General {
 fn meshes() -> impl TypedValueParser<Value = &'static Mesh> {
     PossibleValuesParser::new(MESHES.map(|m| m.profile.name))
         .try_map(|name| Mesh::named(&name).ok_or("no such mesh"))
+}
+
+/// The path of a network namespace. A name without a directory is one that ip-netns(8) has given.
+pub fn namespace(value: OsString) -> PathBuf {
+    match value.as_encoded_bytes().contains(&b'/') {
+        true => PathBuf::from(value),
+        false => Path::new("/run/netns").join(value),
+    }
 }
 
 /// The path of an env file. What begins with `-` may be the next option, after a path that was left

@@ -4,6 +4,7 @@
 //! variable too (`--skip-rule-apply`, `SKIP_RULE_APPLY`). Flags about things that `apply` does
 //! anyway are taken and change nothing.
 
+use super::general::namespace;
 use super::mesh_options::{self, switch};
 use super::{Cli, invalid};
 use crate::config::{Host, Opt, SPECS, Spec, parse_duration, parse_port, parse_switch};
@@ -12,7 +13,6 @@ use crate::mesh::Mesh;
 use crate::ops::{Action, Choice, verify};
 use clap::{Arg, ArgMatches, Command, Error, ValueEnum};
 use log::LevelFilter;
-use std::path::PathBuf;
 
 const HEADING: &str = "istio-iptables";
 
@@ -98,7 +98,7 @@ pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, E
         invocation.backend = backend;
     }
     if let Some(path) = line.value("network-namespace")? {
-        invocation.network_namespace = Some(PathBuf::from(path));
+        invocation.network_namespace = Some(namespace(path.into()));
     }
     for idle in ["reconcile", "force-apply", "cni-mode"] {
         line.on(idle)?;

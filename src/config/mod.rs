@@ -44,6 +44,9 @@ pub struct Profile {
     /// Whether an address alone or with a netmask may stand for a CIDR: iptables takes it, Istio's
     /// program does not.
     pub bare_addresses: bool,
+    /// Whether TPROXY hands packets to the port for outbound TCP whatever $INBOUND_CAPTURE_PORT
+    /// says, as Istio 1.0's script does; the flag `-z`, which that has not, moves both ports.
+    pub tproxy_to_proxy_port: bool,
     /// Env files that are read when they exist, the weakest first: the variable that holds the
     /// path, and the path when it is not set.
     pub env_files: &'static [(&'static str, &'static str)],
@@ -96,6 +99,8 @@ pub struct Tproxy {
     pub mark: u32,
     /// The routing table with the route to lo.
     pub route_table: u32,
+    /// The proxy's port that packets are handed to.
+    pub port: u16,
 }
 
 /// Everything that decides on rules, resolved. A list that a mesh has no option for is empty, a
@@ -148,11 +153,12 @@ pub enum ConfigError {
         has: String,
     },
 
-    #[error("--{long} (-{short}) is required by mesh {mesh}: give it, or set {env}")]
+    #[error(
+        "mesh {mesh} needs {} (prepare-proxy --help has examples)",
+        names(missing)
+    )]
     Required {
-        long: &'static str,
-        short: char,
-        env: &'static str,
+        missing: Vec<Opt>,
         mesh: &'static str,
     },
 
@@ -161,4 +167,15 @@ pub enum ConfigError {
 
     #[error("--dual-stack: IPv6 is asked for, but this kernel or network namespace has none")]
     NoIpv6,
+}
+
+/// `--proxy-port (-p, ENVOY_PORT) and --proxy-uid (-u, PROXY_UID)`.
+fn names(options: &[Opt]) -> String {
+    let name = |opt: &Opt| {
+        let spec = opt.spec();
+        let short = spec.short.map(|letter| format!("-{letter}, "));
+        let short = short.unwrap_or_default();
+        format!("--{} ({short}{})", spec.long, spec.env.join(", "))
+    };
+    options.iter().map(name).collect::<Vec<_>>().join(" and ")
 }

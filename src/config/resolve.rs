@@ -34,6 +34,13 @@ impl Config {
         let mut options = flags;
         sources::offer_environment(&mut options, profile, host)?;
         sources::offer_files(&mut options, &files, profile);
+        let missing = missing(&options, profile);
+        if !missing.is_empty() {
+            return Err(ConfigError::Required {
+                missing,
+                mesh: profile.name,
+            });
+        }
         Resolver {
             options: &options,
             envoy_user: sources::envoy_user(&files, host),
@@ -45,6 +52,20 @@ impl Config {
         }
         .config()
     }
+}
+
+/// The options that must be given and are not. A user who is nobody (`-u ,`) is not given.
+fn missing(options: &Options, profile: &Profile) -> Vec<Opt> {
+    let is_there = |opt| {
+        let value = options.get(opt).filter(|given| !given.is_unset());
+        value.is_some_and(|given| opt != Opt::ProxyUid || !given.value.trim_matches(',').is_empty())
+    };
+    let required = profile.options.iter();
+    let required = required.filter(|(_, default)| *default == DefaultValue::Required);
+    required
+        .map(|(opt, _)| *opt)
+        .filter(|opt| !is_there(*opt))
+        .collect()
 }
 
 fn not_in_mesh(given: &Given, profile: &Profile, meshes: &[&Profile]) -> ConfigError {
@@ -135,11 +156,8 @@ impl Resolver<'_> {
     }
 
     fn required(&self, opt: Opt) -> ConfigError {
-        let spec = opt.spec();
         ConfigError::Required {
-            long: spec.long,
-            short: spec.short.unwrap_or('-'),
-            env: spec.env[0],
+            missing: vec![opt],
             mesh: self.profile.name,
         }
     }
@@ -169,7 +187,10 @@ impl Resolver<'_> {
     fn proxy_uids(&self) -> Result<Vec<u32>, ConfigError> {
         let uids = self.value(typed::ProxyUid)?;
         match self.profile.default_of(Opt::ProxyUid) {
-            _ if !uids.is_empty() => Ok(uids),
+            _ if !uids.is_empty() => {
+                self.warn_of_root(&uids);
+                Ok(uids)
+            }
             Some(DefaultValue::EnvoyUser { and }) => {
                 let user = self.names.user(&self.envoy_user);
                 let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
@@ -177,6 +198,16 @@ impl Resolver<'_> {
                 Ok(uids)
             }
             _ => Err(self.required(Opt::ProxyUid)),
+        }
+    }
+
+    fn warn_of_root(&self, uids: &[u32]) {
+        if let Some(given) = self
+            .options
+            .get(Opt::ProxyUid)
+            .filter(|_| uids.contains(&0))
+        {
+            log::warn!("{given}: whatever runs as root (uid 0) is left alone, not only the proxy");
         }
     }
 
@@ -200,11 +231,22 @@ impl Resolver<'_> {
         let mark = self.any(typed::TproxyMark)?;
         let table = self.any(typed::TproxyRouteTable)?;
         Ok(match (self.any(typed::Mode)?, mark, table) {
-            (Some(Mode::Tproxy), Some(mark), Some(route_table)) => {
-                Some(Tproxy { mark, route_table })
-            }
+            (Some(Mode::Tproxy), Some(mark), Some(route_table)) => Some(Tproxy {
+                mark,
+                route_table,
+                port: self.tproxy_port()?,
+            }),
             _ => None,
         })
+    }
+
+    fn tproxy_port(&self) -> Result<u16, ConfigError> {
+        let given = self.options.get(Opt::InboundCapturePort);
+        let by_flag = given.is_some_and(|g| matches!(g.origin, Origin::Flag(_)));
+        match self.profile.tproxy_to_proxy_port && !by_flag {
+            true => self.value(typed::ProxyPort),
+            false => self.value(typed::InboundCapturePort),
+        }
     }
 
     fn owner_groups(&self) -> Result<Selection<u32>, ConfigError> {

@@ -45,7 +45,8 @@ impl EnvFiles {
         let mut files = EnvFiles::default();
         for path in paths {
             let (path, optional) = optional(path);
-            files.add(&path, optional, host)?;
+            let added = files.add(&path, optional, host);
+            added.map_err(|e| unusable(&path, &e))?;
         }
         files.0.reverse();
         Ok(files)
@@ -56,11 +57,9 @@ impl EnvFiles {
         let mut own = EnvFiles::default();
         for (variable, path) in profile.env_files {
             let named = host.env(variable).filter(|v| !v.is_empty());
-            own.add(
-                &named.map_or(PathBuf::from(path), PathBuf::from),
-                true,
-                host,
-            )?;
+            let path = named.map_or(PathBuf::from(path), PathBuf::from);
+            let added = own.add(&path, true, host);
+            added.map_err(|e| file_error(&path, e))?;
         }
         let strongest_first = own.0.into_iter().rev();
         Ok(EnvFiles(
@@ -68,16 +67,14 @@ impl EnvFiles {
         ))
     }
 
-    fn add(&mut self, path: &Path, optional: bool, host: &dyn Host) -> Result<(), ConfigError> {
-        match host.file(path) {
-            Ok(text) => {
-                let assignments = env_file::parse(&text).map_err(|e| file_error(path, e))?;
-                self.0.push((path.to_owned(), assignments));
-                Ok(())
-            }
-            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(file_error(path, e)),
-        }
+    fn add(&mut self, path: &Path, optional: bool, host: &dyn Host) -> io::Result<()> {
+        let text = match host.file(path) {
+            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            text => text?,
+        };
+        let assignments = env_file::parse(&text).map_err(io::Error::other)?;
+        self.0.push((path.to_owned(), assignments));
+        Ok(())
     }
 
     /// The value of a variable in the strongest file that has a value for it, and that file.
@@ -126,6 +123,19 @@ fn optional(path: &Path) -> (PathBuf, bool) {
     match path.to_str().and_then(|p| p.strip_prefix('-')) {
         Some(rest) => (PathBuf::from(rest), true),
         None => (path.to_owned(), false),
+    }
+}
+
+/// A file of `--env-file` that cannot be used.
+fn unusable(path: &Path, error: &io::Error) -> ConfigError {
+    let path = path.display();
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => format!("; --env-file -{path} if it may be absent"),
+        _ => String::new(),
+    };
+    ConfigError::BadValue {
+        option: "--env-file".to_owned(),
+        problem: format!("{path}: {error}{remedy}"),
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// An item that was refused, and what would have been allowed.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("\"{item}\" is not {allowed}")]
+#[error("{item:?} is not {allowed}")]
 pub struct BadItem {
     pub item: String,
     /// Completes the sentence `"item" is not …`.
@@ -87,7 +87,10 @@ pub fn port(text: &str) -> Result<u16, BadItem> {
 /// A port or a range of ports, `8000:8100`, white space around it allowed.
 pub fn port_range(text: &str) -> Result<PortRange, BadItem> {
     let Some((first, last)) = text.trim().split_once(':') else {
-        return port(text).map(PortRange::from);
+        let allowed = "a port (1–65535) or a range (80:90)";
+        return port(text)
+            .map(PortRange::from)
+            .map_err(|_| BadItem::new(text, allowed));
     };
     let ends = port_number(first).zip(port_number(last));
     let range = ends.and_then(|(first, last)| PortRange::new(first, last));

@@ -51,6 +51,7 @@ pub static MESH: Mesh = Mesh {
         ],
         fixed: &[],
         bare_addresses: false,
+        tproxy_to_proxy_port: false,
         env_files: &[],
     },
     signature: &ISTIO,

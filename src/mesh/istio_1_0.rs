@@ -41,6 +41,7 @@ pub static MESH: Mesh = Mesh {
             (Opt::LoopbackCidr, DefaultValue::Value("127.0.0.1/32")),
         ],
         bare_addresses: true,
+        tproxy_to_proxy_port: true,
         env_files: &[
             ("ISTIO_CLUSTER_CONFIG", "/var/lib/istio/envoy/cluster.env"),
             ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),

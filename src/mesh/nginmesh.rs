@@ -29,6 +29,7 @@ pub static MESH: Mesh = Mesh {
             (Opt::LoopbackCidr, DefaultValue::Value("127.0.0.1/32")),
         ],
         bare_addresses: true,
+        tproxy_to_proxy_port: false,
         env_files: &[],
     },
     signature: &ISTIO,

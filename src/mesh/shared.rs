@@ -118,7 +118,7 @@ pub fn tproxy_targets(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
         "tproxy-to-inbound-port",
         [tcp(), !loopback],
         Target::Tproxy {
-            on_port: config.inbound_capture_port,
+            on_port: tproxy.port,
             on_ip: family.unspecified(),
             value: tproxy.mark,
             mask: u32::MAX,

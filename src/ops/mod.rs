@@ -2,12 +2,15 @@
 
 mod apply;
 mod backoff;
+mod caution;
 mod choose;
 mod diff;
 mod dry_run;
 mod explain;
 mod namespace_lock;
+mod place;
 mod plan;
+mod privilege;
 mod resolve;
 mod settle;
 mod show;
@@ -25,19 +28,18 @@ pub use resolve::resolve;
 pub use watch::Options as WatchOptions;
 
 use diff::Diff;
+use privilege::may_change_rules;
 
 use crate::backend::BackendError;
-use crate::config::{Config, Host, Options, facts};
+use crate::config::{Config, ConfigError, Host, Options, facts};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mesh::Mesh;
 use crate::ruleset::Ruleset;
-use caps::{CapSet, Capability};
 use clap::Subcommand;
-use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// What to do. The doc lines are the help; options of one action alone are a struct that derives
@@ -87,23 +89,44 @@ pub struct Invocation {
     pub allow_host_network: bool,
     /// Print the rules instead of installing them.
     pub dry_run: bool,
-    /// How results are printed.
-    pub format: Format,
+    /// How results are printed, if that was asked for.
+    pub format: Option<Format>,
     /// Results leave nothing out.
     pub verbose: bool,
     /// Afterwards prove that the redirection holds.
     pub verify: Option<verify::Options>,
 }
 
+impl Invocation {
+    /// Refuses a format that is not one of what is printed.
+    fn check_format(&self) -> Result<(), ConfigError> {
+        let rules = matches!(self.action, Action::Apply | Action::Check);
+        let problem = match (&self.action, self.format) {
+            (_, None) => return Ok(()),
+            (Action::Apply | Action::Check | Action::Clean, Some(_)) if !self.dry_run => {
+                "nothing is printed but by --dry-run"
+            }
+            (_, Some(Format::Json)) => return Ok(()),
+            (_, Some(_)) if rules => return Ok(()),
+            (_, Some(_)) => "only the rules of a dry run have such a format; this is text, or json",
+        };
+        Err(ConfigError::BadValue {
+            option: "--format".to_owned(),
+            problem: problem.to_owned(),
+        })
+    }
+}
+
 /// Does what the command line asks for. Results go to `out`, everything else to the log.
 pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Result<Exit, Error> {
     let start = Instant::now();
+    invocation.check_format()?;
     if let Some(path) = &invocation.network_namespace {
-        enter(path)?;
+        place::enter(path)?;
     }
     match &invocation.action {
-        Action::Clean => return clean(&invocation, start, out),
-        Action::Show => return show_ours(invocation.format, out),
+        Action::Clean => return clean(&invocation, start, host, out),
+        Action::Show => return show_ours(invocation.format, host, out),
         Action::Watch(options) if !invocation.dry_run => {
             return watch::watch(&invocation, options, host);
         }
@@ -112,20 +135,35 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     }
     let (mesh, config) = resolve(&invocation, host)?;
     let wanted = mesh.ruleset(&config);
+    if invocation.action == Action::Diff {
+        return diff(&invocation, &wanted, host, out);
+    }
+    warn(caution::cautions(mesh, &config, &wanted));
     match invocation.action {
-        Action::Diff => return diff(&invocation, &wanted, out),
         Action::Verify(ref options) => return prove(&invocation, options, &wanted, out),
         _ if invocation.dry_run => {
-            return print(out, &dry_run::render(&wanted, invocation.format)?);
+            let format = invocation.format.unwrap_or_default();
+            return print(out, &dry_run::render(&wanted, format)?);
         }
         Action::Check => log::info!("the options are right; no rule is written"),
-        Action::Apply | Action::Clean | Action::Explain(_) | Action::Show | Action::Watch(_) => {
-            apply(&invocation, &config, &wanted, start, host)?
-        }
+        _ => apply(&invocation, &config, &wanted, start, host)?,
     }
     match &invocation.verify {
         Some(options) => prove(&invocation, options, &wanted, out),
         None => Ok(Exit::Done),
+    }
+}
+
+/// On a host that people log in to, as opposed to a pod.
+fn warn_of_ssh(config: &Config, wanted: &Ruleset, host: &dyn Host) {
+    if !facts::is_in_kubernetes(host) {
+        warn(caution::ssh(config, wanted));
+    }
+}
+
+fn warn(cautions: impl IntoIterator<Item = String>) {
+    for caution in cautions {
+        log::warn!("{caution}");
     }
 }
 
@@ -136,19 +174,14 @@ fn apply(
     start: Instant,
     host: &dyn Host,
 ) -> Result<(), Error> {
-    is_a_place_for_rules(invocation.allow_host_network, host)?;
-    may_change_rules()?;
+    place::is_for_rules(invocation.allow_host_network, host)?;
+    may_change_rules(host)?;
+    warn_of_ssh(config, wanted, host);
     let unmapped = user_namespace::explain(wanted, host);
     let done = apply::apply(wanted, invocation.backend).map_err(|e| with_remedy(e, &unmapped))?;
-    if let Some(problem) = unmapped {
-        log::warn!("{problem}");
-    }
+    warn(unmapped);
     let took = start.elapsed();
-    let on_a_host = !facts::is_in_kubernetes(host);
-    log::info!(
-        "{}",
-        summary::applied(config, wanted, &done, took, on_a_host)
-    );
+    log::info!("{}", summary::applied(config, wanted, &done, took));
     if done.changed() {
         announce_watch();
     }
@@ -162,14 +195,6 @@ fn announce_watch() {
             "{watch} is at work in this network namespace and puts back what its own options ask for: change those \
              and let it reload them, or end it first (systemctl stop prepare-proxy, or SIGTERM to it)"
         );
-    }
-}
-
-/// Refuses the network of a Kubernetes node, unless that is what is wanted.
-fn is_a_place_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
-    match facts::is_kubernetes_node(host) && !allow_host_network {
-        true => Err(Error::HostNetwork),
-        false => Ok(()),
     }
 }
 
@@ -193,7 +218,7 @@ fn prove(
 ) -> Result<Exit, Error> {
     let report = verify::verify(wanted, options)?;
     let text = match invocation.format {
-        Format::Json => json(&report),
+        Some(Format::Json) => json(&report),
         _ => report.to_string(),
     };
     print(out, &text)?;
@@ -205,21 +230,29 @@ fn prove(
 }
 
 /// Shows all that is ours.
-fn show_ours(format: Format, out: &mut dyn Write) -> Result<Exit, Error> {
-    may_change_rules()?;
+fn show_ours(format: Option<Format>, host: &dyn Host, out: &mut dyn Write) -> Result<Exit, Error> {
+    may_change_rules(host)?;
     let shown = show::show()?;
     let text = match format {
-        Format::Json => json(&shown),
+        Some(Format::Json) => json(&shown),
         _ => shown.to_string(),
     };
     print(out, &text)
 }
 
 /// Removes all that is ours; a dry run shows what that would be.
-fn clean(invocation: &Invocation, start: Instant, out: &mut dyn Write) -> Result<Exit, Error> {
-    may_change_rules()?;
+fn clean(
+    invocation: &Invocation,
+    start: Instant,
+    host: &dyn Host,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    may_change_rules(host)?;
     if invocation.dry_run {
         let found = diff::diff(&Ruleset::default(), invocation.backend)?;
+        if !found.differs {
+            log::info!("nothing of a mesh is here");
+        }
         return print(out, &show(&found, invocation.format));
     }
     let changed = apply::clean()?;
@@ -230,8 +263,13 @@ fn clean(invocation: &Invocation, start: Instant, out: &mut dyn Write) -> Result
     Ok(Exit::Done)
 }
 
-fn diff(invocation: &Invocation, wanted: &Ruleset, out: &mut dyn Write) -> Result<Exit, Error> {
-    may_change_rules()?;
+fn diff(
+    invocation: &Invocation,
+    wanted: &Ruleset,
+    host: &dyn Host,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    may_change_rules(host)?;
     let diff = diff::diff(wanted, invocation.backend)?;
     print(out, &show(&diff, invocation.format))?;
     Ok(match diff.differs {
@@ -241,9 +279,9 @@ fn diff(invocation: &Invocation, wanted: &Ruleset, out: &mut dyn Write) -> Resul
 }
 
 /// A diff for a program, or else for a person.
-fn show(diff: &Diff, format: Format) -> String {
+fn show(diff: &Diff, format: Option<Format>) -> String {
     match format {
-        Format::Json => json(diff),
+        Some(Format::Json) => json(diff),
         _ => diff.to_string(),
     }
 }
@@ -254,75 +292,10 @@ fn json(value: &impl Serialize) -> String {
     text.expect("keys are strings and nothing else can fail") + "\n"
 }
 
-/// Moves this process into another network namespace; the process has one thread.
-#[expect(clippy::disallowed_types, reason = "held, not read")]
-fn enter(path: &Path) -> Result<(), Error> {
-    let error = |source| Error::Namespace {
-        path: path.to_owned(),
-        source,
-    };
-    let io = |e: std::io::Error| error(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
-    let file = std::fs::File::open(path).map_err(io)?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(error)
-}
-
-/// Asks before the kernel does, whose EPERM would not say which capability is missing.
-fn may_change_rules() -> Result<(), Error> {
-    match caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN) {
-        Ok(false) => Err(Error::NoNetAdmin),
-        // Where capabilities cannot be asked for, the kernel will say.
-        Ok(true) | Err(_) => Ok(()),
-    }
-}
-
 /// Writes a result; nobody reading it any more is not our failure.
 fn print(out: &mut dyn Write, text: &str) -> Result<Exit, Error> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
         _ => Ok(Exit::Done),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsString;
-    use std::io;
-
-    /// A host of which only two things are known.
-    struct Place {
-        first_namespace: bool,
-        kubernetes: bool,
-    }
-
-    impl Host for Place {
-        fn env(&self, name: &str) -> Option<OsString> {
-            (self.kubernetes && name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".into())
-        }
-
-        fn file(&self, path: &Path) -> io::Result<String> {
-            let known = path.ends_with("netdev_max_backlog") && self.first_namespace;
-            known
-                .then(String::new)
-                .ok_or(io::ErrorKind::NotFound.into())
-        }
-    }
-
-    #[test]
-    fn only_the_network_of_a_node_is_refused_and_only_unless_allowed() {
-        for (first_namespace, kubernetes, allow, refused) in [
-            (true, true, false, true),
-            (true, true, true, false),
-            (true, false, false, false),
-            (false, true, false, false),
-            (false, false, false, false),
-        ] {
-            let place = Place {
-                first_namespace,
-                kubernetes,
-            };
-            let result = is_a_place_for_rules(allow, &place);
-            assert_eq!(matches!(result, Err(Error::HostNetwork)), refused);
-        }
     }
 }

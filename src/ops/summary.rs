@@ -1,40 +1,32 @@
 //! The one line that a successful run logs.
 
 use super::apply::Applied;
+use super::caution::captures;
 use crate::config::{Config, Dns, Selection};
-use crate::mesh;
-use crate::ruleset::{Match, Ruleset, Side, Target, Test};
+use crate::ruleset::{Family, Ruleset};
+use ipnet::IpNet;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
-/// What is captured, what is exempt, how many rules, which backend, how long; and, on a host that
-/// people log in to, whether they now do so through the proxy.
-pub fn applied(
-    config: &Config,
-    wanted: &Ruleset,
-    done: &Applied,
-    took: Duration,
-    on_a_host: bool,
-) -> String {
+/// What is captured, what is exempt, how many rules, which backend, how long. It tells what rules
+/// do, not what was asked for: a destination of a family without rules is not captured.
+pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration) -> String {
     let verb = match done.changed() {
         true => "installed",
         false => "already in place",
     };
-    let families: Vec<String> = crate::ruleset::Family::ALL
+    let families: Vec<String> = Family::ALL
         .into_iter()
         .filter(|f| wanted.of(*f).next().is_some())
         .map(|f| f.to_string())
         .collect();
     format!(
-        "{verb}: inbound {}{}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
+        "{verb}: inbound {}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
         inbound(config),
-        match on_a_host && captures_ssh(config, wanted) {
-            true => " (SSH on port 22 too: without the proxy nobody logs in)",
-            false => "",
-        },
-        outbound(config),
-        dns(config),
-        exempt(config),
+        outbound(config, wanted),
+        dns(config, wanted),
+        exempt(config, wanted),
         wanted.rule_count(),
         families.join(" and "),
         done.backend,
@@ -52,10 +44,9 @@ pub fn cleaned(changed: bool, took: Duration) -> String {
 }
 
 fn inbound(config: &Config) -> String {
-    let port = config.inbound_capture_port;
-    let how = match config.tproxy {
-        None => "",
-        Some(_) => " (TPROXY)",
+    let (port, how) = match config.tproxy {
+        None => (config.inbound_capture_port, ""),
+        Some(tproxy) => (tproxy.port, " (TPROXY)"),
     };
     match &config.inbound_ports {
         Selection::All => format!("all TCP to port {port}{how}"),
@@ -64,33 +55,14 @@ fn inbound(config: &Config) -> String {
     }
 }
 
-/// The port that people log in to a host through.
-const SSH: u16 = 22;
-
-/// Whether new connections to sshd go to the proxy: inbound ports have it, and no rule lets it by.
-fn captures_ssh(config: &Config, wanted: &Ruleset) -> bool {
-    let asked_for = match &config.inbound_ports {
-        Selection::All => true,
-        Selection::Only(ports) => ports.iter().any(|p| p.contains(SSH)),
-    };
-    let is_ssh = |m: &Match| match &m.test {
-        Test::Port { side, ports } => !m.not && *side == Side::Destination && ports.contains(SSH),
-        _ => false,
-    };
-    let chains = wanted.tables.iter().flat_map(|t| &t.chains);
-    let let_by = chains
-        .filter(|c| c.name == mesh::INBOUND)
-        .flat_map(|c| &c.rules)
-        .any(|r| r.target == Target::Return && r.matches.iter().any(is_ssh));
-    asked_for && !let_by
-}
-
-fn outbound(config: &Config) -> String {
+fn outbound(config: &Config, wanted: &Ruleset) -> String {
     let port = config.proxy_port;
     let mut parts = match &config.outbound_cidrs {
         Selection::All => vec!["all TCP".to_owned()],
-        Selection::Only(cidrs) if cidrs.is_empty() => vec![],
-        Selection::Only(cidrs) => vec![some(cidrs, "CIDR")],
+        Selection::Only(cidrs) => match captured_cidrs(cidrs, wanted) {
+            none if none.is_empty() => vec![],
+            captured => vec![some(&captured, "CIDR")],
+        },
     };
     if !config.outbound_ports.is_empty() {
         parts.push(some(&config.outbound_ports, "TCP port"));
@@ -100,21 +72,43 @@ fn outbound(config: &Config) -> String {
         Selection::Only(groups) if groups.is_empty() => " of nobody".to_owned(),
         Selection::Only(groups) => format!(" of {}", some(groups, "group")),
     };
-    match parts.is_empty() {
-        true => "nothing".to_owned(),
-        false => format!("{}{whose} to port {port}", parts.join(" and ")),
+    match captures_outbound(config, wanted) {
+        false => "nothing".to_owned(),
+        true => format!("{}{whose} to port {port}", parts.join(" and ")),
     }
 }
 
-fn dns(config: &Config) -> String {
+/// Whether any outbound TCP goes to the proxy.
+pub fn captures_outbound(config: &Config, wanted: &Ruleset) -> bool {
+    let by_address = match &config.outbound_cidrs {
+        Selection::All => true,
+        Selection::Only(cidrs) => !captured_cidrs(cidrs, wanted).is_empty(),
+    };
+    by_address || !config.outbound_ports.is_empty()
+}
+
+/// Those destinations for whose family there are rules.
+pub fn captured_cidrs(cidrs: &[IpNet], wanted: &Ruleset) -> Vec<IpNet> {
+    let has_rules = |cidr: &&IpNet| captures(wanted, Family::of(cidr.addr()));
+    cidrs.iter().filter(has_rules).copied().collect()
+}
+
+fn dns(config: &Config, wanted: &Ruleset) -> String {
     match &config.dns {
         None => String::new(),
         Some(Dns::All) => ", DNS to any nameserver".to_owned(),
-        Some(Dns::Servers(servers)) => format!(", DNS to {}", some(servers, "nameserver")),
+        Some(Dns::Servers(servers)) => {
+            let has_rules = |server: &&IpAddr| captures(wanted, Family::of(**server));
+            let servers: Vec<&IpAddr> = servers.iter().filter(has_rules).collect();
+            match servers.is_empty() {
+                true => ", no DNS".to_owned(),
+                false => format!(", DNS to {}", some(&servers, "nameserver")),
+            }
+        }
     }
 }
 
-fn exempt(config: &Config) -> String {
+fn exempt(config: &Config, wanted: &Ruleset) -> String {
     let mut parts = vec![some(&config.proxy_uids, "uid")];
     if !config.proxy_gids.is_empty() && config.proxy_gids != config.proxy_uids {
         parts.push(some(&config.proxy_gids, "gid"));
@@ -128,7 +122,10 @@ fn exempt(config: &Config) -> String {
         Selection::Only(_) => &[],
     };
     let lists = [
-        (strings(&config.outbound_exclude_cidrs), "CIDR"),
+        (
+            strings(&captured_cidrs(&config.outbound_exclude_cidrs, wanted)),
+            "CIDR",
+        ),
         (strings(&config.outbound_exclude_ports), "outbound port"),
         (strings(inbound_ports), "inbound port"),
         (strings(&config.exclude_interfaces), "interface"),

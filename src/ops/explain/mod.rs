@@ -41,7 +41,7 @@ pub fn explain(
     let explanation = Explanation::new(asked, &walk, &traces);
     let told = explanation.told;
     let shown = match invocation.format {
-        Format::Json => json(&explanation),
+        Some(Format::Json) => json(&explanation),
         _ => text::text(&explanation, invocation.verbose),
     };
     print(out, &shown)?;

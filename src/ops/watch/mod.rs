@@ -23,7 +23,7 @@ use super::apply::{self, Applied};
 use super::choose::{Choice, has_silent_store};
 use super::{Invocation, summary, user_namespace, with_remedy};
 use crate::backend::netlink::Process;
-use crate::config::{Host, facts};
+use crate::config::Host;
 use crate::error::Error;
 use crate::exit::Exit;
 use agenda::{Agenda, Event, Outcome, Task};
@@ -74,8 +74,9 @@ pub fn watch(invocation: &Invocation, options: &Options, host: &dyn Host) -> Res
     let start = Instant::now();
     // What is wrong with the options is said before anything is done.
     let goal = Goal::read(invocation, host, Memory::default())?;
-    super::is_a_place_for_rules(invocation.allow_host_network, host)?;
-    super::may_change_rules()?;
+    super::place::is_for_rules(invocation.allow_host_network, host)?;
+    super::may_change_rules(host)?;
+    super::warn_of_ssh(&goal.config, &goal.wanted, host);
     let place = invocation.network_namespace.as_deref();
     let place = place
         .map(Place::entered_by)

@@ -248,9 +248,8 @@ impl Watch<'_> {
     }
 
     fn summarize(&self, done: &Applied, since: Instant) -> String {
-        let on_a_host = !facts::is_in_kubernetes(self.host);
         let Goal { config, wanted, .. } = &self.goal;
-        summary::applied(config, wanted, done, since.elapsed(), on_a_host)
+        summary::applied(config, wanted, done, since.elapsed())
     }
 
     /// For systemctl status.

@@ -22,7 +22,7 @@ const MESHES: &[(&str, bool)] = &[
     ("--mesh istio -i *", false),
 ];
 
-const SAID: &str = "SSH on port 22 too";
+const SAID: &str = "new SSH connections go to the proxy";
 
 /// A pod with something that listens where sshd does, and where the proxies do.
 struct Host {
@@ -105,7 +105,7 @@ impl Session {
 }
 
 #[test]
-fn the_summary_says_when_ssh_goes_to_the_proxy() {
+fn a_warning_says_when_ssh_goes_to_the_proxy() {
     on_every_backend(|backend| {
         for (options, captured) in MESHES {
             let host = Host::new();

@@ -29,6 +29,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "tproxy-all", args: "-p 15001 -u 1337 -m TPROXY -i * -b * -d 9090", ..BASE },
     Row { name: "tproxy-none", args: "-p 15001 -u 1337 -m TPROXY -i *", ..BASE },
     Row { name: "tproxy-mark-and-table", args: "-u 1337 -m TPROXY -b 80 -t 0x2a -r 200", ..BASE },
+    Row { name: "tproxy-inbound-capture-port", args: "-u 1337 -m TPROXY -b 80", env: &[("INBOUND_CAPTURE_PORT", "25006")], ..BASE },
+    Row { name: "tproxy-inbound-capture-port-by-flag", args: "-u 1337 -m TPROXY -b 80 -z 25006", env: &[("INBOUND_CAPTURE_PORT", "25007")], ..BASE },
     Row { name: "tproxy-from-the-environment", args: "-u 1337 -b 80", env: &[("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"), ("ISTIO_INBOUND_TPROXY_MARK", "42"), ("ISTIO_INBOUND_TPROXY_ROUTE_TABLE", "200")], ..BASE },
     Row { name: "empty-mode", args: "-u 1337 -m '' -b 80", ..BASE },
     Row { name: "inbound-ipv6-let-in", args: "-u 1337 -b 80 --enable-inbound-ipv6", addresses: &[V4, V6], ..BASE },
