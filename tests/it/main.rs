@@ -28,3 +28,4 @@ mod routing;
 mod show;
 mod traffic;
 mod verify;
+mod watch;

@@ -1,7 +1,7 @@
 //! What is to be done, and when: events in, tasks out, nothing else. All that the watch knows of
 //! time is here.
 
-use super::pace::{Course, LONGEST_PAUSE, Pace};
+use super::pace::{Course, Pace};
 use std::time::{Duration, Instant};
 
 /// A file that has changed is left alone until it has not changed for so long: editors and scripts
@@ -11,8 +11,9 @@ const SETTLES: Duration = Duration::from_millis(100);
 /// But not longer than this.
 const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
-/// The first pause after a failure; each one is twice as long, up to [`LONGEST_PAUSE`].
+/// The first pause after a failure; each one is twice as long, up to a limit.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// What can be done; each one includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +139,7 @@ impl Agenda {
             *at = now + *every;
         }
         if outcome == Outcome::Failed {
-            let longer = |(pause, _): (Duration, _)| (pause * 2).min(LONGEST_PAUSE);
+            let longer = |(pause, _): (Duration, _)| (pause * 2).min(LONGEST_RETRY);
             let pause = self.retry.map_or(FIRST_RETRY, longer);
             self.retry = Some((pause, now + pause));
             self.add(Event::Now(task), now);
@@ -263,7 +264,7 @@ mod tests {
             assert_eq!(agenda.due(now), None);
         }
         assert_eq!(pauses[..3], [Duration::ZERO, FIRST_RETRY, FIRST_RETRY * 2]);
-        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+        assert_eq!(pauses.last(), Some(&LONGEST_RETRY));
         now = agenda.next(now).unwrap();
         assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Ask));
         assert_eq!(agenda.next(now), None);
@@ -273,7 +274,7 @@ mod tests {
     fn a_contest_is_paced_and_its_end_is_told_once() {
         let (mut agenda, mut now) = agenda();
         let mut begun = 0;
-        for _ in 0..40 {
+        for _ in 0..200 {
             agenda.add(Event::Now(Task::Look), now);
             now = agenda.next(now).unwrap().max(now);
             let task = agenda.due(now).unwrap();
@@ -332,7 +333,7 @@ mod tests {
                     }
                 }
             }
-            let end = now + LONGEST_SETTLING + 4 * LONGEST_PAUSE;
+            let end = now + LONGEST_SETTLING + 4 * LONGEST_RETRY;
             while let Some(at) = agenda.next(now) {
                 now = now.max(at);
                 agenda.calms(now);

@@ -21,7 +21,7 @@ mod world;
 use crate::lab::BACKENDS;
 
 pub use initial_states::restore_part;
-pub use world::{ISTIO, OTHER, SOME, apply, everything, run};
+pub use world::{ISTIO, OTHER, SOME, apply, everything, rules, run};
 
 /// Runs a check on every backend, and tells of all that fail.
 fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {

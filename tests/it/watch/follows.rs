@@ -1,0 +1,155 @@
+//! What follows changes of the host and of the configuration.
+
+use super::watcher::{Watcher, generation};
+use crate::lab::{Namespace, product};
+use crate::lifecycle::rules;
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+#[test]
+fn ipv6_is_covered_while_there_is_any() {
+    let namespace = Namespace::new();
+    namespace.ip(&["link add eth0 type bridge", "link set eth0 up"]);
+    let watcher = Watcher::start(&namespace, "--mesh istio -i * -b *");
+    let without = rules(&namespace);
+    assert!(!without.contains("ip6tables"), "{without}");
+    for n in 1..4 {
+        namespace.ip(&["addr add 2001:db8::1/64 dev eth0 nodad"]);
+        watcher.wait_for("(IPv4 and IPv6)", n);
+        watcher.settle();
+        assert!(rules(&namespace).contains("ip6tables"));
+        let before = generation(&namespace);
+        namespace.ip(&["addr add 2001:db8::2/64 dev eth0 nodad"]);
+        namespace.ip(&["addr del 2001:db8::1/64 dev eth0"]);
+        watcher.settle();
+        assert_eq!(generation(&namespace), before, "one is left");
+        namespace.ip(&["addr del 2001:db8::2/64 dev eth0"]);
+        watcher.wait_for("(IPv4)", n + 1);
+        watcher.settle();
+        assert_eq!(rules(&namespace), without);
+    }
+    watcher.stop();
+}
+
+/// A watch with an /etc of its own, in which files can be replaced.
+struct Etc(TempDir);
+
+impl Etc {
+    fn new(resolv_conf: &str) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        for name in ["passwd", "group"] {
+            fs::copy(Path::new("/etc").join(name), dir.path().join(name)).expect("a copy");
+        }
+        fs::write(dir.path().join("resolv.conf"), resolv_conf).expect("a file");
+        Etc(dir)
+    }
+
+    fn watch(&self, namespace: &Namespace, line: &str) -> Watcher {
+        let product = product();
+        let mut command = Command::new("unshare");
+        command.env_clear().args(["--mount", "sh", "-ec"]);
+        command.arg("mount --bind \"$0\" /etc; exec \"$@\"");
+        command
+            .arg(self.0.path())
+            .arg(product.get_program())
+            .arg("watch");
+        command.envs(product.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command.args(line.split_whitespace());
+        Watcher::spawn(namespace, command)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).expect("a file");
+    }
+
+    fn replace(&self, name: &str, text: &str) {
+        self.write("new", text);
+        fs::rename(self.0.path().join("new"), self.0.path().join(name)).expect("a file");
+    }
+}
+
+#[test]
+fn dns_rules_follow_the_nameservers() {
+    let etc = Etc::new("nameserver 192.0.2.1\n");
+    let namespace = Namespace::new();
+    let watcher = etc.watch(&namespace, "--mesh istio -i * --redirect-dns");
+    for n in (2..40).step_by(2) {
+        etc.write("resolv.conf", &format!("nameserver 192.0.2.{n}\n"));
+        watcher.wait_for(&format!("DNS to nameserver 192.0.2.{n}"), 1);
+        etc.replace("resolv.conf", &format!("nameserver 192.0.2.{}\n", n + 1));
+        watcher.wait_for(&format!("DNS to nameserver 192.0.2.{}", n + 1), 1);
+    }
+    assert!(rules(&namespace).contains("-d 192.0.2.39/32"));
+    // A link to a place that is made later, as systemd-resolved has it.
+    fs::remove_file(etc.0.path().join("resolv.conf")).expect("it is there");
+    std::os::unix::fs::symlink("resolve/stub", etc.0.path().join("resolv.conf")).expect("a link");
+    fs::create_dir(etc.0.path().join("resolve")).expect("a directory");
+    etc.write("resolve/stub", "nameserver 127.0.0.53\n");
+    watcher.wait_for("DNS to nameserver 127.0.0.53", 1);
+    watcher.stop();
+}
+
+#[test]
+fn a_changed_env_file_is_taken_up_if_it_is_good() {
+    let etc = Etc::new("");
+    let namespace = Namespace::new();
+    let line = "--mesh istio --env-file -/etc/a/b/proxy.env --reload-on-change";
+    let watcher = etc.watch(&namespace, line);
+    assert!(!rules(&namespace).contains("8080"));
+    fs::create_dir_all(etc.0.path().join("a/b")).expect("directories");
+    etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=8080\n");
+    watcher.wait_for("TCP port 8080", 1);
+    etc.replace("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9090\n");
+    watcher.wait_for("TCP port 9090", 1);
+    watcher.settle();
+    let good = rules(&namespace);
+    let before = generation(&namespace);
+
+    etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=70000\n");
+    let line = watcher.wait_for("is refused, and the one before stays", 1);
+    assert!(line.contains("\"70000\" is not a port"), "{line}");
+    watcher.settle();
+    assert_eq!(generation(&namespace), before);
+    // What was good is still what is put back.
+    namespace.sh("nft delete table ip nat");
+    watcher.wait_for("; back after", 1);
+    watcher.settle();
+    assert_eq!(rules(&namespace), good);
+
+    etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9091\n");
+    watcher.wait_for("TCP port 9091", 1);
+    fs::remove_dir_all(etc.0.path().join("a")).expect("directories");
+    watcher.wait_for("inbound nothing", 2);
+    watcher.stop();
+}
+
+#[test]
+fn a_signal_reloads_and_only_a_signal_does_unless_told() {
+    let etc = Etc::new("");
+    let namespace = Namespace::new();
+    etc.write("proxy.env", "ISTIO_INBOUND_PORTS=8080\n");
+    let line = "--mesh istio --env-file /etc/proxy.env";
+    let watcher = etc.watch(&namespace, line);
+    watcher.settle();
+    let (before, switches) = (generation(&namespace), watcher.switches());
+    etc.write("proxy.env", "ISTIO_INBOUND_PORTS=9090\n");
+    watcher.settle();
+    assert_eq!(watcher.switches(), switches, "nobody woke it");
+    // Nor does a change of the host make it read that file.
+    namespace.ip(&[
+        "link add eth0 type bridge",
+        "link set eth0 up",
+        "addr add 2001:db8::1/64 dev eth0 nodad",
+    ]);
+    watcher.wait_for("(IPv4 and IPv6)", 1);
+    assert_eq!(watcher.count("9090"), 0);
+    assert_ne!(generation(&namespace), before);
+    watcher.signal(Signal::SIGHUP);
+    watcher.wait_for("TCP port 9090", 1);
+    watcher.signal(Signal::SIGHUP);
+    watcher.wait_for("asks for what it did before", 1);
+    watcher.stop();
+}

@@ -1,0 +1,9 @@
+//! `prepare-proxy watch`: what others take away comes back, what they do besides is left alone, and
+//! where nothing happens nothing is done.
+
+mod beside;
+mod follows;
+mod quiet;
+mod service;
+mod takings;
+mod watcher;

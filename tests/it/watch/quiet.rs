@@ -1,0 +1,174 @@
+//! What is none of our business causes nothing, and where nothing happens nothing is done.
+
+use super::watcher::{Watcher, generation};
+use crate::lab::{Namespace, product};
+use crate::lifecycle::{everything, rules, run};
+use nix::sys::signal::Signal;
+use std::hash::{BuildHasher, RandomState};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How many foreign commits there are here; `scripts/bench watch` has a hundred thousand.
+const COMMITS: u32 = 3000;
+
+#[test]
+fn nobody_wakes_it_where_nothing_happens() {
+    let namespace = Namespace::new();
+    let watcher = Watcher::start(
+        &namespace,
+        "--mesh istio -m TPROXY -i * -b * --redirect-dns --reload-on-change",
+    );
+    watcher.settle();
+    let before = watcher.switches();
+    sleep(Duration::from_secs(3));
+    assert_eq!(watcher.switches(), before, "{}", watcher.log().join("\n"));
+    watcher.stop();
+}
+
+/// Each line that nft reads from its input is a commit of its own.
+fn commit(namespace: &Namespace, lines: &str) {
+    let nft = namespace.run_with_input(Command::new("nft").arg("-i"), lines);
+    assert_eq!((nft.code, nft.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn commits_of_others_are_left_alone_and_cost_nothing_that_lasts() {
+    let namespace = Namespace::new();
+    let watcher = Watcher::start(&namespace, "--mesh istio -i * -b *");
+    commit(
+        &namespace,
+        "add table inet other\nadd chain inet other c\nadd table ip filter\nadd chain ip filter FORWARD\n",
+    );
+    let round = "add rule inet other c counter\nflush chain inet other c\n\
+                 add rule ip filter FORWARD counter\nflush chain ip filter FORWARD\n\
+                 add rule ip nat POSTROUTING counter\nflush chain ip nat POSTROUTING\n";
+    commit(&namespace, "add chain ip nat POSTROUTING\n");
+    commit(&namespace, &round.repeat(10));
+    watcher.settle();
+    let state = everything(&namespace);
+    let measure = || {
+        (
+            generation(&namespace),
+            watcher.status("VmRSS"),
+            watcher.descriptors(),
+        )
+    };
+    let (first, memory, descriptors) = measure();
+    commit(&namespace, &round.repeat(COMMITS as usize / 6));
+    watcher.settle();
+    let (last, more_memory, more_descriptors) = measure();
+    assert_eq!(last - first, COMMITS, "none of them is ours");
+    assert_eq!(everything(&namespace), state);
+    assert_eq!(more_memory, memory, "kB");
+    assert_eq!(more_descriptors, descriptors);
+    assert_eq!(watcher.stop().len(), 2, "it was started and told to end");
+}
+
+/// A foreign rule before ours is asked first. It is not ours to remove: the one who put it there is
+/// named.
+#[test]
+fn foreign_rules_beside_ours_stay() {
+    let namespace = Namespace::new();
+    let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
+    watcher.settle();
+    let before = generation(&namespace);
+    namespace.sh("iptables-nft -t nat -I OUTPUT -p tcp --dport 9999 -j REDIRECT --to-ports 9");
+    watcher.settle();
+    assert_eq!(generation(&namespace), before + 1);
+    let state = everything(&namespace);
+    namespace.sh("iptables-nft -t nat -F ISTIO_OUTPUT");
+    watcher.wait_for("; back after", 1);
+    watcher.settle();
+    assert!(rules(&namespace).contains("--to-ports 9\n"), "{state}");
+    watcher.stop();
+}
+
+/// One commit, however much it did, is answered by one.
+#[test]
+fn a_storm_is_answered_once() {
+    let namespace = Namespace::new();
+    let watcher = Watcher::start(&namespace, "--mesh istio -i * -b * --dual-stack");
+    let wanted = rules(&namespace);
+    let before = generation(&namespace);
+    namespace.sh("nft flush ruleset");
+    watcher.wait_for("; back after", 1);
+    watcher.settle();
+    assert_eq!(generation(&namespace), before + 2);
+    assert_eq!(rules(&namespace), wanted);
+    watcher.stop();
+}
+
+/// Somebody who takes the rules away as soon as they are back: ever slower, said once, and in the end
+/// they stand.
+#[test]
+fn who_never_stops_is_not_fought_at_full_speed() {
+    let namespace = Namespace::new();
+    let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
+    let wanted = rules(&namespace);
+    // A commit of its own each, and far more than are answered at once.
+    commit(&namespace, &"flush ruleset\n".repeat(20_000));
+    let line = watcher.wait_for("keeps taking rules of ours away", 1);
+    assert!(line.contains("error: "), "{line}");
+    watcher.wait_for("nobody has taken rules of ours away", 1);
+    assert_eq!(rules(&namespace), wanted);
+    assert_eq!(watcher.count("keeps taking"), 1);
+    watcher.stop();
+}
+
+/// Killed at any instant it leaves the rules, and the next one writes nothing where they are whole.
+#[test]
+fn a_kill_leaves_the_rules() {
+    let namespace = Namespace::new();
+    let first = Watcher::start(&namespace, "--mesh istio -i * -b *");
+    let wanted = rules(&namespace);
+    drop(first);
+    for n in 0..30 {
+        let watcher = Watcher::start(&namespace, "--mesh istio -i * -b *");
+        namespace.sh("nft delete table ip nat");
+        let random = RandomState::new().hash_one(n) % 8000;
+        sleep(Duration::from_micros(random));
+        watcher.signal(Signal::SIGKILL);
+        assert_eq!(watcher.end().0, None);
+        let whole = rules(&namespace) == wanted;
+        let before = generation(&namespace);
+        let next = Watcher::start(&namespace, "--mesh istio -i * -b *");
+        assert_eq!(rules(&namespace), wanted);
+        if whole {
+            assert_eq!(generation(&namespace), before);
+            assert!(next.log()[0].contains("already in place"));
+        }
+    }
+}
+
+/// A watch ends without a word about rules that it leaves, whatever signal ends it.
+#[test]
+fn told_to_end_it_leaves_the_rules() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let namespace = Namespace::new();
+        let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
+        let before = everything(&namespace);
+        watcher.signal(signal);
+        assert_eq!(watcher.end().0, Some(0));
+        assert_eq!(everything(&namespace), before);
+        run(&namespace, "clean").expect(0, "clean").unwrap();
+        assert_eq!(rules(&namespace), "");
+    }
+}
+
+#[test]
+fn bad_options_are_refused_before_anything() {
+    let namespace = Namespace::new();
+    let before = everything(&namespace);
+    for line in [
+        "",
+        "-p 70000 -u 1",
+        "-p 1 -u 1 --interval 0",
+        "-p 1 -u 1 --env-file /none",
+    ] {
+        let mut watch = product();
+        watch.arg("watch").args(line.split_whitespace());
+        namespace.run(&mut watch).expect(2, line).unwrap();
+    }
+    assert_eq!(everything(&namespace), before);
+}
