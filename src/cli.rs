@@ -14,6 +14,7 @@
 
 mod drop_in;
 mod general;
+mod hint;
 mod istio_iptables;
 mod mesh_options;
 
@@ -44,7 +45,6 @@ pub struct Cli {
     after_help = EXAMPLES,
     subcommand_help_heading = "Actions",
     subcommand_value_name = "ACTION",
-    disable_help_subcommand = true,
     args_override_self = true,
     max_term_width = 100
 )]
@@ -99,7 +99,8 @@ pub fn parse(args: Vec<OsString>, host: &dyn Host) -> Result<Cli, clap::Error> {
     if let Some(call) = drop_in::Call::find(&args) {
         return call.read(host);
     }
-    let (line, options) = Line::read(&args)?;
+    let (line, options) =
+        Line::read(&args).map_err(|error| hint::improve(error, &args, &command(), host))?;
     let called_as = program(args.first()).and_then(Mesh::replacing);
     let mesh = line.general.mesh.or(called_as);
     Ok(line.cli(mesh, options))

@@ -5,7 +5,7 @@
 //! as a word: `prepare-proxy istio-iptables …`. Before that word only general options may stand:
 //! those of the mesh belong to the tool's line, which would not see them there.
 
-use super::{Cli, Line, invalid, istio_iptables, program};
+use super::{Cli, Line, hint, invalid, istio_iptables, program};
 use crate::config::{Host, Options};
 use crate::mesh::{self, Mesh};
 use clap::{ArgMatches, Command, Error};
@@ -77,7 +77,8 @@ impl<'a> Call<'a> {
         }
         let command = self.drop_in.command().no_binary_name(true);
         let command = command.bin_name(self.name);
-        let matches = command.try_get_matches_from(self.flags)?;
+        let matches = command.clone().try_get_matches_from(self.flags);
+        let matches = matches.map_err(|e| hint::improve(e, self.flags, &command, host))?;
         let before = line.cli(Some(self.drop_in.mesh), options);
         (self.drop_in.read)(before, &matches, host)
     }

@@ -15,6 +15,17 @@ pub enum Origin {
     Default,
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Env(name) => f.write_str(name),
+            Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
+            Origin::Default => f.write_str("by default"),
+        }
+    }
+}
+
 /// A value as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
@@ -36,10 +47,8 @@ impl Given {
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Flag(name) => write!(f, "--{name}"),
             Origin::Default => write!(f, "--{}", self.opt.spec().long),
-            Origin::Env(name) => f.write_str(name),
-            Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
+            origin => origin.fmt(f),
         }
     }
 }

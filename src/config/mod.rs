@@ -18,7 +18,8 @@ pub use given::{Given, Options, Origin};
 pub use options::{Opt, SPECS, Spec};
 pub use sources::EnvFiles;
 pub use values::{
-    Selection, duration as parse_duration, port as parse_port, switch as parse_switch,
+    Selection, duration as parse_duration, port as parse_port, shell_switch as parse_shell_switch,
+    switch as parse_switch,
 };
 
 use values::Mode;

@@ -167,6 +167,12 @@ impl Resolver<'_> {
         let Some(given) = self.given(O::OPT)? else {
             return Ok(None);
         };
+        log::trace!(
+            "{}: {:?} ({})",
+            O::OPT.spec().long,
+            given.value,
+            given.origin
+        );
         let value = O::parse(&given.value, &self.names).map_err(|e| bad_value(&given, e))?;
         Ok(Some(value))
     }

@@ -73,6 +73,7 @@ impl EnvFiles {
             text => text?,
         };
         let assignments = env_file::parse(&text).map_err(io::Error::other)?;
+        log::debug!("{}: {} variables", path.display(), assignments.len());
         self.0.push((path.to_owned(), assignments));
         Ok(())
     }

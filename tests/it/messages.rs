@@ -207,3 +207,53 @@ fn a_malformed_rust_log_is_ignored_even_if_nobody_can_be_told() {
         }
     }
 }
+
+#[test]
+fn twice_verbose_is_more_than_once() {
+    let lines = |flag: &str| {
+        let done = run(&format!("-n -p 15001 -u 1337 {flag}")).expect(0, flag);
+        done.unwrap().err.lines().count()
+    };
+    assert!(lines("-v") < lines("-vv"));
+    let done = run("-n -p 15001 -u 1337 -vv").expect(0, "").unwrap();
+    says(&done, &["trace: proxy-port: \"15001\" (--proxy-port)"]);
+}
+
+#[test]
+fn help_is_an_action_too() {
+    for (line, part) in [("help", "Actions:"), ("help diff", "prepare-proxy diff")] {
+        let done = run(line).expect(0, line).unwrap();
+        assert!(done.out.contains(part), "{}", done.out);
+    }
+    // By another name the usage says that name, once.
+    let mut command = product();
+    std::os::unix::process::CommandExt::arg0(&mut command, "istio-iptables");
+    let done = Namespace::new()
+        .run(command.arg("--help"))
+        .expect(0, "")
+        .unwrap();
+    assert!(
+        done.out.contains("Usage: istio-iptables [OPTIONS]"),
+        "{}",
+        done.out
+    );
+}
+
+/// One way of saying that something is wrong, whoever found it.
+#[test]
+fn errors_have_one_prefix() {
+    for line in [
+        "--nope",
+        "-p x -u 1",
+        "-p 1 -u 1 -b 80",
+        "istio-iptables --nope",
+        "surplus",
+    ] {
+        let done = run(line).expect(2, line).unwrap();
+        assert!(
+            done.err.starts_with("prepare-proxy: error: "),
+            "{}",
+            done.err
+        );
+    }
+}
