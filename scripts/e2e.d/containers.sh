@@ -2,7 +2,8 @@
 # A podman and buildah of our own: storage, networks and runtime settings under $work, the host's untouched.
 
 configure_containers() {
-    local files=$(ulimit -Hn)
+    local files
+    files=$(ulimit -Hn)
     [[ $files != unlimited ]] || files=1048576
     cat >"$CONTAINERS_STORAGE_CONF" <<END
 [storage]
