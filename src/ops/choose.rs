@@ -102,9 +102,9 @@ pub fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> 
 
 /// Reads, for at most ten seconds again where somebody else committed meanwhile; then
 /// [`BackendError::Interrupted`].
-pub fn read_until_unchanged(
-    mut read: impl FnMut() -> Result<Live, BackendError>,
-) -> Result<Live, BackendError> {
+pub fn read_until_unchanged<R>(
+    mut read: impl FnMut() -> Result<R, BackendError>,
+) -> Result<R, BackendError> {
     let mut backoff = Backoff::of(Duration::from_secs(10));
     loop {
         match read() {

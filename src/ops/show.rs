@@ -109,7 +109,7 @@ fn of_table(live: &Live, change: &TableChange) -> Vec<ShownChain> {
         .map(|base| shown(&base.chain, false, &base.delete));
     let live = live.table(change.family, change.name);
     let chains = change.remove.iter().filter_map(|name| live?.chain(name));
-    let own = chains.map(|LiveChain { name, rules }| shown(name, true, rules));
+    let own = chains.map(|LiveChain { name, rules, .. }| shown(name, true, rules));
     base.chain(own).collect()
 }
 

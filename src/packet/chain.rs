@@ -1,10 +1,11 @@
 //! A table's chains, rule by rule.
 
-use super::rules::{Entry, HookedChain, HookedTable};
 use super::trace::{Capture, Effect, Step, StepOutcome, Unread};
 use super::walker::Walker;
 use super::{JumpLoop, Network};
-use crate::ruleset::{ChainName, Hook, Packet, RejectWith, Target};
+use crate::ruleset::{
+    ChainName, Entry, Hook, HookedChain, HookedTable, Packet, RejectWith, Target,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// How a base chain ends.
@@ -86,6 +87,11 @@ impl<'w, 'a> InTable<'w, 'a> {
         let packet = &self.walker.packet;
         if let Some(reason) = entry.matches().iter().find_map(|m| m.mismatch(packet)) {
             let reason = reason.to_string();
+            self.step(chain, entry, StepOutcome::PassedOver(reason));
+            return Ok(Next::Rule);
+        }
+        if let Entry::Idle { .. } = entry {
+            let reason = "it only counts or logs".to_owned();
             self.step(chain, entry, StepOutcome::PassedOver(reason));
             return Ok(Next::Rule);
         }

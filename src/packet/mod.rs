@@ -8,7 +8,6 @@ mod chain;
 mod network;
 #[cfg(test)]
 mod properties;
-mod rules;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -16,7 +15,6 @@ mod walk;
 mod walker;
 
 pub use network::{Link, Network, Way};
-pub use rules::{Base, Entry, HookedChain, HookedTable, Rules};
 pub use trace::{Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Unread};
 pub use walk::{Start, Walk, every_way, follow};
 

@@ -1,7 +1,8 @@
 //! What holds for every packet and all rules.
 
 use super::tests::{CHAINS, network, packet, rules};
-use super::{Rules, Start, Walk, follow};
+use super::{Start, Walk, follow};
+use crate::ruleset::Rules;
 use crate::ruleset::strategy;
 use crate::ruleset::{
     ChainName, ConnState, Connection, Credentials, Family, Packet, Protocol, Rule, Table,

@@ -3,6 +3,7 @@ use crate::ruleset::{
     ConnState, Connection, Credentials, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
     PolicyRoute, Protocol, RejectWith, Rule, Ruleset, Table, TableName, Target, Tracking,
 };
+use crate::ruleset::{Entry, Rules};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 

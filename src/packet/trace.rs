@@ -1,7 +1,6 @@
 //! What happened on the way, as data.
 
-use super::rules::{Base, Entry};
-use crate::ruleset::{ChainName, Hook, Interface, Packet, RejectWith};
+use crate::ruleset::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith};
 use std::fmt;
 use std::net::SocketAddr;
 

@@ -2,10 +2,9 @@
 
 use super::JumpLoop;
 use super::network::Network;
-use super::rules::{Base, Rules};
 use super::trace::{Capture, Effect, End, Step, Trace};
 use super::walker::{CONNTRACK, Walker};
-use crate::ruleset::{Hook, Packet, Tracking};
+use crate::ruleset::{Base, Hook, Packet, Rules, Tracking};
 use std::collections::VecDeque;
 
 /// Where a packet begins, in this namespace or outside.

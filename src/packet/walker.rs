@@ -3,10 +3,11 @@
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
 use super::network::{Network, Way};
-use super::rules::{Base, HookedChain, HookedTable, Rules};
 use super::trace::{Capture, End, Passage, TablePassage, Trace, Unread};
 use super::walk::Walk;
-use crate::ruleset::{ConnState, Connection, Hook, Interface, Packet, Tracking};
+use crate::ruleset::{
+    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
+};
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
 pub const CONNTRACK: i32 = -200;
@@ -185,20 +186,26 @@ impl<'a> Walker<'a> {
                 Some("nat is asked about the first packet of a connection only")
             }
             (_, Some(at)) if at == base.hook => Some("another nat table has decided already"),
+            (_, Some(Hook::Postrouting)) => {
+                Some("nat decides once about a connection's source, and did so at POSTROUTING")
+            }
             (_, Some(_)) => Some("nat decides once about a connection, and did so at OUTPUT"),
             (_, None) => None,
         };
         if skipped.is_none() {
             return self.table(table, chain, base);
         }
-        self.passed(TablePassage {
-            table: table.name.clone(),
-            chain: chain.name.clone(),
-            base,
-            skipped,
-            steps: Vec::new(),
-            policy: None,
-        });
+        // Nobody misses a chain without rules.
+        if !chain.rules.is_empty() {
+            self.passed(TablePassage {
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                base,
+                skipped,
+                steps: Vec::new(),
+                policy: None,
+            });
+        }
         Ok(None)
     }
 

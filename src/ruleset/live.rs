@@ -1,7 +1,7 @@
 //! What a backend found in the kernel.
 
 use super::names::{ChainName, Family, TableName};
-use super::{Rule, Target};
+use super::{Match, Rule, Target};
 use serde::Serialize;
 
 /// Everything one backend can see in one network namespace.
@@ -38,6 +38,8 @@ impl LiveTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveChain {
     pub name: ChainName,
+    /// It is a base chain whose policy is to drop.
+    pub drops: bool,
     pub rules: Vec<LiveRule>,
 }
 
@@ -46,6 +48,8 @@ pub struct LiveChain {
 pub struct LiveRule {
     /// The rule, if the model can say it exactly.
     pub rule: Option<Rule>,
+    /// Of a rule that the model cannot say: matches of it that it can, which must all hold.
+    pub matches: Vec<Match>,
     /// The rule's comment, whoever wrote it.
     pub comment: Option<String>,
     /// Where the rule jumps or goes to, if it does.
@@ -74,6 +78,7 @@ impl LiveRule {
                 _ => None,
             },
             text: rule.to_string(),
+            matches: Vec::new(),
             comment,
             rule: Some(rule),
             handles,

@@ -6,6 +6,7 @@
 //! field, never a second copy.
 
 mod change;
+mod hooked;
 mod live;
 mod matches;
 mod mismatch;
@@ -20,6 +21,7 @@ mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
+pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules};
 pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{ConnState, Match, Owner, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};

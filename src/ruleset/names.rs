@@ -186,6 +186,11 @@ impl ChainName {
         ChainName(Cow::Owned(self.0[..kept].to_owned() + suffix))
     }
 
+    /// A name that nf_tables took: it may be longer than iptables' and of any bytes.
+    pub fn of_nf_tables(name: &str) -> Self {
+        ChainName(Cow::Owned(name.to_owned()))
+    }
+
     /// The name as netfilter has it.
     pub fn as_str(&self) -> &str {
         &self.0

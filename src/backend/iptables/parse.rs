@@ -96,10 +96,11 @@ fn unreadable(family: Family, text: &str, rest: &str) -> BackendError {
 }
 
 fn declare(table: &mut LiveTable, declaration: &str) {
-    let name = declaration.split(' ').next().unwrap_or_default();
-    if let Ok(name) = ChainName::new(name) {
+    let mut words = declaration.split(' ');
+    if let Ok(name) = ChainName::new(words.next().unwrap_or_default()) {
         table.chains.push(LiveChain {
             name,
+            drops: words.next() == Some("DROP"),
             rules: Vec::new(),
         });
     }
@@ -125,12 +126,21 @@ fn parse_rule(spec: &str) -> LiveRule {
     };
     let comment = after(&["--comment"]);
     let jump = after(&["-j", "-g"]).and_then(|name| ChainName::new(&name).ok());
-    let rule = Words::new(words).rule();
+    let mut words = Words::new(words);
+    let rule = words.rule();
     let jump = match &rule {
         Some(rule) if !matches!(rule.target, Target::Jump(_)) => None,
         _ => jump,
     };
     LiveRule {
+        matches: match rule {
+            Some(_) => Vec::new(),
+            // A socket match has more to say that is not understood.
+            None => {
+                let plain = |m: &Match| !matches!(m.test, Test::Socket { .. });
+                words.matches.into_iter().filter(plain).collect()
+            }
+        },
         rule,
         comment,
         jump,
@@ -160,7 +170,7 @@ impl Words {
     }
 
     /// The rule, or `None` at the first word that the model has no place for.
-    fn rule(mut self) -> Option<Rule> {
+    fn rule(&mut self) -> Option<Rule> {
         while self.rest.peek()? != "-j" {
             self.one_match()?;
         }
@@ -169,11 +179,11 @@ impl Words {
         if self.rest.next().is_some() {
             return None;
         }
-        let rule = Rule::without_comment(self.matches, target);
+        let rule = Rule::without_comment(self.matches.clone(), target);
         if !rule.has_protocol_of_ports() {
             return None;
         }
-        Some(match self.why {
+        Some(match self.why.take() {
             Some(why) => rule.commented(why),
             None => rule,
         })

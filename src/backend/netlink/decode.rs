@@ -31,6 +31,7 @@ fn xt_chains(table: &Table) -> Vec<LiveChain> {
         let rules = chain.rules.iter().map(|r| xt_rule(r, table.family));
         Some(LiveChain {
             name: ChainName::new(&chain.name).ok()?,
+            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
             rules: rules.collect(),
         })
     });
@@ -42,6 +43,7 @@ fn native_chains(table: &Table) -> Vec<LiveChain> {
     let chains = table.without_parts().filter_map(|chain| {
         Some(LiveChain {
             name: ChainName::new(&chain.name).ok()?,
+            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
             rules: native_rules(table, chain),
         })
     });
@@ -135,10 +137,11 @@ fn commented(rule: &Rule, comment: &str) -> String {
 }
 
 /// A rule that is not understood, with what can be told of it.
-fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
+pub fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
     let steps: Vec<String> = rule.exprs.iter().map(describe).collect();
     LiveRule {
         rule: None,
+        matches: Vec::new(),
         comment: comment.or_else(|| rule.comment.clone()),
         jump: verdict::jump(&rule.exprs),
         text: format!("[{}]", steps.join(", ")),

@@ -128,7 +128,8 @@ fn read_tables<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Vec
     for table in &mut tables {
         let name = hooks::table_name(store, table.name);
         if store == Store::Native {
-            read_sets(kernel, table, name)?;
+            let family = hooks::nfproto(table.family);
+            read_sets(kernel, &mut table.sets, family, name)?;
         }
         let family = hooks::nfproto(table.family);
         let filter = |w: &mut Writer| w.string(NFTA_RULE_TABLE, name);
@@ -160,24 +161,22 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
     }))
 }
 
-/// Reads the sets of a table, and what is in them.
-fn read_sets<T: Transport>(
+/// Reads the sets of a table of this family (`NFPROTO_*`) and name, and what is in them.
+pub fn read_sets<T: Transport>(
     kernel: &mut Kernel<T>,
-    table: &mut Table,
+    sets: &mut Sets,
+    family: u8,
     name: &str,
 ) -> Result<(), Error> {
-    let family = hooks::nfproto(table.family);
     let filter = |w: &mut Writer| w.string(NFTA_SET_TABLE, name);
-    kernel.dump(NFT_MSG_GETSET, family, filter, |_, a| table.sets.add(a))?;
-    let sets: Vec<String> = table.sets.names().map(str::to_owned).collect();
-    for set in &sets {
+    kernel.dump(NFT_MSG_GETSET, family, filter, |_, a| sets.add(a))?;
+    let names: Vec<String> = sets.names().map(str::to_owned).collect();
+    for set in &names {
         let filter = |w: &mut Writer| {
             w.string(NFTA_SET_ELEM_LIST_TABLE, name);
             w.string(NFTA_SET_ELEM_LIST_SET, set);
         };
-        kernel.dump(NFT_MSG_GETSETELEM, family, filter, |_, a| {
-            table.sets.fill(set, a)
-        })?;
+        kernel.dump(NFT_MSG_GETSETELEM, family, filter, |_, a| sets.fill(set, a))?;
     }
     Ok(())
 }
@@ -194,16 +193,36 @@ fn read_chain(
         .iter_mut()
         .find(|t| Some(t.family) == hooks::family(family) && Some(t.name) == table);
     if let Some(table) = table {
-        table.add_chain(Chain {
+        table.add_chain(Chain::read(&a)?);
+    }
+    Ok(())
+}
+
+impl Chain {
+    /// From the attributes of a chain, without its rules.
+    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
+        Ok(Chain {
             name: text(a.bytes(NFTA_CHAIN_NAME)?).into_owned(),
             base: match a.get(NFTA_CHAIN_HOOK) {
-                Some(hook) => Some(read_base(hook, &a)?),
+                Some(hook) => Some(read_base(hook, a)?),
                 None => None,
             },
             rules: Vec::new(),
-        });
+        })
     }
-    Ok(())
+}
+
+impl Rule {
+    /// From the attributes of a rule.
+    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
+        let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+        Ok(Rule {
+            handle: a.u64(NFTA_RULE_HANDLE)?,
+            exprs: Expr::read_list(expressions)?,
+            counters: counter::read(expressions)?,
+            comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
+        })
+    }
 }
 
 fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> {
@@ -222,13 +241,7 @@ fn read_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(
     if a.string(NFTA_RULE_TABLE)? != table_name {
         return Ok(());
     }
-    let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-    let rule = Rule {
-        handle: a.u64(NFTA_RULE_HANDLE)?,
-        exprs: Expr::read_list(expressions)?,
-        counters: counter::read(expressions)?,
-        comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
-    };
+    let rule = Rule::read(&a)?;
     // A chain that was not dumped is new: the generation tells.
     if let Some(at) = table.index.get(text(a.bytes(NFTA_RULE_CHAIN)?).as_ref()) {
         table.chains[*at].rules.push(rule);
@@ -237,7 +250,7 @@ fn read_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(
 }
 
 /// A name, which may be any bytes if it is foreign.
-fn text(bytes: &[u8]) -> Cow<'_, str> {
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes))
 }
 

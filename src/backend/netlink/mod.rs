@@ -7,7 +7,8 @@
 //! From the bottom up: `nf_tables` (numbers of the kernel's header), `batch` and `kernel` (what is
 //! said to it), `expr` (its expressions as values, one file each), `header`, `verdict`, `xt` and
 //! `native` (rules to expressions and back), `hooks` (where they live), `dump` (what is there),
-//! `decode` (a dump in the model), `encode` (a change as messages), `error`.
+//! `decode` (a dump in the model), `hooked` (everything
+//! that a packet meets), `encode` (a change as messages), `error`.
 
 mod batch;
 mod decode;
@@ -17,6 +18,7 @@ mod encode;
 mod error;
 mod expr;
 mod header;
+mod hooked;
 mod hooks;
 mod kernel;
 mod monitor;
@@ -29,7 +31,7 @@ mod xt;
 
 use super::{Backend, BackendError, Feature, Store};
 use crate::netlink::{Error, Socket, Transport};
-use crate::ruleset::{Change, Live, Ruleset};
+use crate::ruleset::{Change, HookedTable, Live, Ruleset};
 use batch::TooLarge;
 use detour::Detour;
 use dump::Dump;
@@ -152,6 +154,12 @@ impl From<BackendError> for Failure {
 }
 
 impl<T: Transport> Netlink<T> {
+    /// Reads every table of nf_tables that an IP packet meets, whoever wrote it, with where its
+    /// chains are hooked in.
+    pub fn read_hooked(&mut self) -> Result<Vec<HookedTable>, BackendError> {
+        hooked::read(&mut self.kernel).map_err(error::of_read)
+    }
+
     /// Commits a change that was made from this dump, with one switch.
     fn put(&mut self, change: &Change, dump: &Dump) -> Result<(), Failure> {
         let mut batch = encode::encode(change, dump, self.store).map_err(error::of_encode)?;

@@ -1,8 +1,10 @@
 //! `explain`: what happens to one connection, rule by rule.
 //!
-//! It is told from the options alone and needs no privilege, like a dry run.
+//! From the options alone it needs no privilege, like a dry run; with `--live` it is told from what
+//! the kernel holds.
 
 mod answer;
+mod live;
 mod place;
 mod question;
 mod text;
@@ -14,8 +16,8 @@ use super::{Format, Invocation, json, print, resolve};
 use crate::config::{ConfigError, Host};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::packet::{Network, Rules, Start, Walk, every_way};
-use crate::ruleset::{ConnState, Connection, Family, Interface, Packet, Routing, Tracking};
+use crate::packet::{Network, Start, Walk, every_way};
+use crate::ruleset::{ConnState, Connection, Family, Interface, Packet, Routing, Rules, Tracking};
 use ipnet::IpNet;
 use place::Elsewhere;
 use question::Asked;
@@ -34,9 +36,12 @@ pub fn explain(
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
     let mut asked = question.read(host)?;
-    let (rules, routing) = wanted(&asked, invocation, host)?;
+    let (rules, routing) = match question.live {
+        true => live::rules(host)?,
+        false => wanted(&asked, invocation, host)?,
+    };
     let network = place::network(&mut asked, &routing)?;
-    let (walk, network) = walk(&mut asked, network)?;
+    let (walk, network) = walk(&mut asked, network, question.live)?;
     let traces = every_way(&walk, &rules, &network)?;
     let explanation = Explanation::new(asked, &walk, &traces);
     let told = explanation.told;
@@ -70,7 +75,7 @@ fn wanted(
 }
 
 /// The packet at its start.
-fn walk(asked: &mut Asked, mut network: Network) -> Result<(Walk, Network), Error> {
+fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Network), Error> {
     let own = asked.from.is_some_and(|from| network.is_own(from.ip()));
     let sender = match asked.sender.take() {
         None if own => Some(question::app(&mut asked.assumed)),
@@ -85,7 +90,7 @@ fn walk(asked: &mut Asked, mut network: Network) -> Result<(Walk, Network), Erro
             return Err(error.into());
         }
         Some(_) => (Start::Here, None),
-        None => (Start::Outside, Some(comes_in(asked, &mut network))),
+        None => (Start::Outside, Some(comes_in(asked, &mut network, live))),
     };
     let packet = Packet {
         protocol: asked.protocol,
@@ -117,7 +122,7 @@ fn walk(asked: &mut Asked, mut network: Network) -> Result<(Walk, Network), Erro
 
 /// The interface that a packet from outside comes in through. Where nobody said what addresses there
 /// are, it is sent to one of them.
-fn comes_in(asked: &mut Asked, network: &mut Network) -> Interface {
+fn comes_in(asked: &mut Asked, network: &mut Network, live: bool) -> Interface {
     let to = asked.to.ip();
     let outside = |name: &&Interface| **name != Interface::LOOPBACK;
     let has = network.interface_of(to).filter(outside).cloned();
@@ -127,7 +132,7 @@ fn comes_in(asked: &mut Asked, network: &mut Network) -> Interface {
     };
     let name = asked.interface.clone().or(has).or_else(first);
     let name = name.unwrap_or(Interface::ETH0);
-    if asked.local.is_empty() && !network.is_own(to) {
+    if !live && asked.local.is_empty() && !network.is_own(to) {
         network.add_address(&name, IpNet::from(to));
         asked.assumed.push(format!(
             "{to} is an address of the pod or VM, on {name} (--local-address)"

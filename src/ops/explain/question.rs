@@ -60,6 +60,10 @@ pub struct Question {
         value_delimiter = ','
     )]
     local_address: Vec<String>,
+
+    /// Ask the rules that are in the kernel, whoever wrote them, instead of the options
+    #[arg(long, conflicts_with = "local_address")]
+    pub live: bool,
 }
 
 /// The states that a packet can be said to be in.

@@ -13,8 +13,13 @@ pub fn text(explanation: &Explanation, all: bool) -> String {
         let assumed = explanation.assumed.join("; ");
         let _ = writeln!(text, "\nTaken for granted: {assumed}.");
     }
-    for case in &explanation.cases {
-        if explanation.cases.len() > 1 {
+    // Where all cases end alike, one is enough.
+    let shown = match explanation.told && !all {
+        true => 1,
+        false => explanation.cases.len(),
+    };
+    for case in &explanation.cases[..shown] {
+        if shown > 1 {
             heading(&mut text, case);
         }
         for place in case.way.iter().filter(|place| all || has_news(place)) {

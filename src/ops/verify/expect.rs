@@ -3,10 +3,10 @@
 use super::listeners::ProxyPort;
 use super::probe::Probe;
 use super::report::Expected;
-use crate::packet::{End, Network, Rules, Start, Walk, follow};
+use crate::packet::{End, Network, Start, Walk, follow};
 use crate::ruleset::{
-    ConnState, Connection, Credentials, Family, FoundSocket, Packet, Protocol, Ruleset, Target,
-    Tracking,
+    ConnState, Connection, Credentials, Family, FoundSocket, Packet, Protocol, Rules, Ruleset,
+    Target, Tracking,
 };
 use std::net::SocketAddr;
 

@@ -17,9 +17,8 @@ mod socket;
 
 use crate::conntrack::Conntrack;
 use crate::error::Error;
-use crate::packet::Rules;
 use crate::routing;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Rules, Ruleset};
 use caps::{CapSet, Capability};
 use clap::Args;
 use expect::{expected, proxy_ports};

@@ -2,6 +2,7 @@
 //! every backend. Where each one ended is what was said of it.
 
 mod connection;
+mod live;
 mod options;
 mod told;
 mod world;

@@ -38,22 +38,21 @@ pub struct Told {
     place: Place,
 }
 
+/// Asks, and reads the answer.
+fn explain(args: &[String]) -> Value {
+    let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
+    let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
+    let mut out = Vec::new();
+    let line = cli::parse(line, &Nowhere).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    ops::run(line.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    serde_json::from_slice(&out).expect("an explanation is JSON")
+}
+
 impl Told {
     pub fn of(options: &Options, connection: &Connection) -> Self {
-        let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
         let local = ["--local-address".to_owned(), LOCAL.to_owned()];
-        let args = first.into_iter().chain(options.args()).chain(local);
-        let args: Vec<OsString> = args
-            .chain(connection.question())
-            .map(OsString::from)
-            .collect();
-        let shown = || format!("{args:?}");
-        let line =
-            cli::parse(args.clone(), &Nowhere).unwrap_or_else(|e| panic!("{}: {e}", shown()));
-        let mut out = Vec::new();
-        let exit = ops::run(line.invocation, &Nowhere, &mut out);
-        exit.unwrap_or_else(|e| panic!("{}: {e}", shown()));
-        let told: Value = serde_json::from_slice(&out).expect("an explanation is JSON");
+        let args = [options.args(), local.into(), connection.question()].concat();
+        let told = explain(&args);
         Told {
             answer: told["answer"].as_str().expect("a sentence").to_owned(),
             end: told["cases"][0]["end"].clone(),
@@ -61,6 +60,12 @@ impl Told {
             udp: connection.udp,
             place: connection.place,
         }
+    }
+
+    /// Whether the same end is told of the rules in the kernel, whatever wrote them.
+    pub fn is_live(&self, live: &str) -> bool {
+        let live: Value = serde_json::from_str(live).expect("an explanation is JSON");
+        live["told"] == true && live["cases"][0]["end"] == self.end
     }
 
     /// Whether somebody gets it.

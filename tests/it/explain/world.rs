@@ -121,7 +121,21 @@ impl World {
         let sent = |i: &usize| connections[*i].udp && seen[*i].error.is_empty();
         let datagrams: Vec<usize> = (0..seen.len()).filter(sent).collect();
         self.hear(&heard, &mut seen, told, datagrams);
+        self.ask(connections, told);
         seen
+    }
+
+    /// Asks of some what the rules in the kernel do.
+    fn ask(&self, connections: &[Connection], told: &[Told]) {
+        for (connection, told) in connections.iter().zip(told).take(3) {
+            let mut explain = product();
+            explain.args(["explain", "--live", "--format=json"]);
+            let live = self.lab.pod.output(explain.args(connection.question()));
+            assert!(
+                told.is_live(&live),
+                "{connection}\ntold {told}\nlive {live}"
+            );
+        }
     }
 
     /// From 30000 on, where no server is.

@@ -10,6 +10,7 @@ pub const NAME: &str = "meta";
 pub const NFT_META_MARK: u32 = libc::NFT_META_MARK as u32;
 pub const NFT_META_IIFNAME: u32 = libc::NFT_META_IIFNAME as u32;
 pub const NFT_META_OIFNAME: u32 = libc::NFT_META_OIFNAME as u32;
+pub const NFT_META_NFPROTO: u32 = libc::NFT_META_NFPROTO as u32;
 pub const NFT_META_SKUID: u32 = libc::NFT_META_SKUID as u32;
 pub const NFT_META_SKGID: u32 = libc::NFT_META_SKGID as u32;
 pub const NFT_META_L4PROTO: u32 = libc::NFT_META_L4PROTO as u32;

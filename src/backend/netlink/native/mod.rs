@@ -1,6 +1,6 @@
 //! Rules in nf_tables' own expressions, with lists in sets.
 
-mod action;
+pub mod action;
 mod line;
 mod merge;
 mod render;
@@ -173,6 +173,14 @@ fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condi
             };
             Some((Condition::Match(m), used))
         }
+    }
+}
+
+/// Reads one match off the front, whoever wrote it; a socket is none.
+pub fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
+    match read_condition(exprs, family, found)? {
+        (Condition::Match(m), used) => Some((m, used)),
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 //! as x_tables' matches and targets, then a counter, then the verdict or the target.
 
 mod info;
-mod matches;
-mod target;
+pub mod matches;
+pub mod target;
 
 use super::NoForm;
 use super::expr::Expr;

@@ -1,9 +1,8 @@
 //! Rules, and where in a packet's way they are asked.
 
-use crate::ruleset::{
-    Chain, ChainName, Family, Hook, LiveChain, LiveRule, Match, Rule, Ruleset, TableName, Target,
-    Why,
-};
+use super::matches::Match;
+use super::names::{ChainName, Family, Hook, TableName, Why};
+use super::{Chain, LiveRule, LiveTable, Rule, Ruleset, Target};
 
 /// Every table that a packet may meet, from one store or several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +52,10 @@ pub enum Entry {
         matches: Vec<Match>,
         target: Option<Target>,
     },
+    /// A rule that only counts or logs, for whomever.
+    Idle {
+        text: String,
+    },
 }
 
 impl Rules {
@@ -81,13 +84,26 @@ impl HookedChain {
             rules: chain.rules.iter().cloned().map(Entry::Known).collect(),
         }
     }
+}
 
-    /// A chain as it was read, hooked in by its name.
-    pub fn live(table: TableName, chain: &LiveChain) -> Self {
-        HookedChain {
-            name: chain.name.clone(),
-            base: chain.name.hook().map(|hook| Base::of(table, hook)),
-            rules: chain.rules.iter().map(Entry::live).collect(),
+impl HookedTable {
+    /// A table as iptables keeps it, hooked in by the names of its chains.
+    pub fn live(name: String, table: &LiveTable) -> Self {
+        let chains = table.chains.iter().map(|chain| {
+            let base = chain.name.hook().map(|hook| Base::of(table.name, hook));
+            HookedChain {
+                name: chain.name.clone(),
+                base: base.map(|base| Base {
+                    accepts: !chain.drops,
+                    ..base
+                }),
+                rules: chain.rules.iter().map(Entry::live).collect(),
+            }
+        });
+        HookedTable {
+            name,
+            family: Some(table.family),
+            chains: chains.collect(),
         }
     }
 }
@@ -112,12 +128,13 @@ impl Base {
 }
 
 impl Entry {
-    fn live(live: &LiveRule) -> Self {
+    /// A rule as it was read.
+    pub fn live(live: &LiveRule) -> Self {
         match &live.rule {
             Some(rule) => Entry::Known(rule.clone()),
             None => Entry::Unread {
                 text: live.text.clone(),
-                matches: Vec::new(),
+                matches: live.matches.clone(),
                 target: live.jump.clone().map(|name| match name.as_str() {
                     "ACCEPT" => Target::Accept,
                     "DROP" => Target::Drop,
@@ -138,7 +155,7 @@ impl Entry {
                 };
                 plain.to_string()
             }
-            Entry::Unread { text, .. } => text.clone(),
+            Entry::Unread { text, .. } | Entry::Idle { text } => text.clone(),
         }
     }
 
@@ -146,7 +163,7 @@ impl Entry {
     pub fn why(&self) -> Option<&Why> {
         match self {
             Entry::Known(rule) => rule.why.as_ref(),
-            Entry::Unread { .. } => None,
+            Entry::Unread { .. } | Entry::Idle { .. } => None,
         }
     }
 
@@ -155,6 +172,7 @@ impl Entry {
         match self {
             Entry::Known(rule) => &rule.matches,
             Entry::Unread { matches, .. } => matches,
+            Entry::Idle { .. } => &[],
         }
     }
 
@@ -163,6 +181,7 @@ impl Entry {
         match self {
             Entry::Known(rule) => Some(&rule.target),
             Entry::Unread { target, .. } => target.as_ref(),
+            Entry::Idle { .. } => None,
         }
     }
 }

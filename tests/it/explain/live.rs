@@ -1,0 +1,150 @@
+//! `explain --live` among the rules of others: what can be read counts, what cannot be read leaves
+//! both cases open, and never is anything guessed.
+
+use crate::lab::{APP, Done, Lab, PROXY, ROOT, Server, lab, product};
+use serde_json::Value;
+
+/// A pod whose TCP goes to the proxy, and somebody else's rules.
+struct Pod {
+    lab: Lab,
+    _servers: [Server; 2],
+}
+
+impl Pod {
+    fn with(others: &str) -> Self {
+        let lab = Lab::new();
+        lab.pod
+            .output(product().args(["-p", "15001", "-u", "1337"]));
+        lab.pod.sh(others);
+        let _servers = [
+            Server::start(
+                &lab.pod,
+                PROXY,
+                &["proxy", "--announce", "15001,to=nowhere"],
+            ),
+            Server::start(&lab.peer, ROOT, &["serve", "80", "443", "8080"]),
+        ];
+        Pod { lab, _servers }
+    }
+
+    fn explain(&self, question: &str) -> Done {
+        let mut explain = product();
+        explain
+            .args(["explain", "--live"])
+            .args(question.split(' '));
+        self.lab.pod.run(&mut explain)
+    }
+
+    /// The answer, which must be one.
+    fn told(&self, question: &str) -> Value {
+        let done = self.explain(&format!("{question} --format json"));
+        let text = done
+            .expect(0, question)
+            .unwrap_or_else(|e| panic!("{e}"))
+            .out;
+        serde_json::from_str(&text).expect("an explanation is JSON")
+    }
+
+    /// Whether the app's connection is told to end in this way, and does.
+    fn agrees(&self, to: &str, kind: &str, seen: &str) {
+        let told = self.told(&format!("--user 1000:1000 --to {to}"));
+        assert_eq!(told["cases"][0]["end"]["kind"], kind, "{told:#}");
+        let answer = self
+            .lab
+            .pod
+            .run(lab(APP).args(["connect", "--timeout=1", to]))
+            .out;
+        assert!(answer.contains(seen), "{to}: {answer}");
+    }
+}
+
+/// Firewalls as people write them for nft: another family, sets, policies, names of their own.
+const FIREWALL: &str = "nft 'table inet firewall {
+    chain incoming {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept;
+        iifname lo accept;
+        tcp dport { 22, 15001 } accept;
+    };
+    chain outgoing {
+        type filter hook output priority filter; policy accept;
+        limit rate 5/second log;
+        meta nfproto ipv6 drop;
+        ip daddr { 203.0.113.64/26, 198.51.100.9 } jump far;
+    };
+    chain far {
+        tcp dport 443 reject with tcp reset;
+        counter drop;
+    };
+    chain first {
+        type nat hook output priority -110;
+        ip daddr 203.0.113.5 tcp dport 80 accept;
+        ip daddr 203.0.113.6 tcp dport 80 redirect to :80;
+    };
+}'";
+
+#[test]
+fn a_firewall_is_understood() {
+    let pod = Pod::with(FIREWALL);
+    pod.agrees("203.0.113.9:443", "delivered", "by=proxy:15001");
+    // What is redirected goes to an address that the firewall lets by.
+    pod.agrees("203.0.113.65:443", "delivered", "by=proxy:15001");
+    pod.agrees("203.0.113.6:80", "delivered", "error=refused");
+    pod.agrees("203.0.113.5:80", "delivered", "by=proxy:15001");
+    let end = |question: &str| pod.told(question)["cases"][0]["end"]["kind"].clone();
+    assert_eq!(end("--user 1337:1337 --to 203.0.113.65:443"), "rejected");
+    assert_eq!(end("--user 1337:1337 --to 203.0.113.65:80"), "dropped");
+    assert_eq!(end("--user 1337:1337 --to 203.0.113.9:80"), "sent");
+    assert_eq!(end("--user 1337:1337 --to [2001:db8:113::9]:80"), "dropped");
+    assert_eq!(end("--from 10.66.0.1 --to 10.66.0.2:8080"), "delivered");
+    assert_eq!(end("--from 10.66.0.1 --to 10.66.0.2:8080 --udp"), "dropped");
+}
+
+#[test]
+fn what_cannot_be_read_leaves_both_cases_open() {
+    let pod = Pod::with(
+        "iptables -t nat -I OUTPUT -m addrtype --dst-type LOCAL -j ACCEPT
+         iptables -t nat -I OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN",
+    );
+    let done = pod.explain("--user 1000:1000 --to 203.0.113.9:443");
+    let text = done
+        .expect(2, "two cases")
+        .unwrap_or_else(|e| panic!("{e}"))
+        .out;
+    for part in [
+        "cannot be told, because a rule of OUTPUT cannot be read",
+        "If none of the rules applies that cannot be read, it goes to the proxy on port 15001",
+        "applies, it goes straight to 203.0.113.9:443",
+        "it is tcp, not udp",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Nothing that this rule might do matters to who is exempt.
+    let told = pod.told("--user 1337:1337 --to 203.0.113.9:443");
+    assert_eq!(told["cases"][0]["end"]["kind"], "sent");
+}
+
+#[test]
+fn rules_of_iptables_legacy_count() {
+    let pod =
+        Pod::with("iptables-legacy -P OUTPUT DROP; iptables-legacy -A OUTPUT -o lo -j ACCEPT");
+    pod.agrees("203.0.113.9:443", "dropped", "error=");
+    let answer = pod.told("--user 1000:1000 --to 203.0.113.9:443")["answer"].clone();
+    let text = "by the policy of OUTPUT in table filter (iptables-legacy)";
+    assert!(
+        answer.as_str().is_some_and(|a| a.contains(text)),
+        "{answer}"
+    );
+}
+
+#[test]
+fn without_the_capability_it_says_so() {
+    let pod = Pod::with(":");
+    let mut explain = product();
+    explain.args(["explain", "--live", "--to", "203.0.113.9:443"]);
+    let mut poor = pod.lab.pod.own_root("+net_raw", &explain);
+    let done = pod.lab.pod.run(&mut poor);
+    assert!(done.err.contains("CAP_NET_ADMIN"), "{}", done.err);
+    done.expect(3, "no privilege")
+        .unwrap_or_else(|e| panic!("{e}"));
+}
