@@ -61,6 +61,10 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A run that failed after it had changed something.
+    #[error("{source}; {stands}")]
+    Standing { source: Box<Error>, stands: String },
+
     #[error("none of the backends that this program was built with can work here")]
     NoBackend,
 
@@ -83,10 +87,21 @@ fn hint(error: &nix::Error) -> &'static str {
 }
 
 impl Error {
+    /// The same error, with what stands in spite of it, if anything does.
+    pub fn standing(self, stands: Option<&str>) -> Self {
+        match stands {
+            Some(stands) => Error::Standing {
+                source: Box::new(self),
+                stands: stands.to_owned(),
+            },
+            None => self,
+        }
+    }
+
     /// The exit status that a run ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Error::Explained { source, .. } => source.exit(),
+            Error::Explained { source, .. } | Error::Standing { source, .. } => source.exit(),
             Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) | Error::Probe(_) => {
                 Exit::BadInput
             }

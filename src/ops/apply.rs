@@ -6,7 +6,7 @@ use super::settle::Settlement;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::ownership;
-use crate::routing;
+use crate::routing::{self, Made};
 use crate::ruleset::{Change, Routing, Ruleset};
 use std::collections::BTreeSet;
 
@@ -32,22 +32,33 @@ impl Applied {
 
 /// Brings the kernel to `wanted`: first the routes that the rules need, then the rules with the first
 /// backend that can, then away with what is left elsewhere; so that no connection meets a gap.
+///
+/// # Errors
+/// Whatever a route, a backend or a store says; [`Error::Standing`] where something is changed by then.
 pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     let _lock = NamespaceLock::take();
-    let found = routing::find()?;
+    let found = routing::look(&wanted.routing)?.candidates();
     let mut rules = Settlement::of(wanted, choice)?;
-    let routed = routing::apply(&wanted.routing)?;
+    let made = routing::make(&wanted.routing)?;
+    let routed = made.changed();
     let settled = rules.settle();
     let Some(backend) = rules.backend().map(Backend::name) else {
-        // No rule needs what we made for them.
-        if let Err(left) = routing::remove(&wanted.routing.without(&found)) {
-            log::warn!("{left}");
-        }
-        return Err(settled.err().unwrap_or(Error::NoBackend));
+        take_back(made, wanted);
+        let error = settled.err().unwrap_or(Error::NoBackend);
+        return Err(error.standing(rules.record.what_stands()));
     };
-    settled?;
+    settled.map_err(|e| {
+        let stands = format!(
+            "the new rules are in place ({backend}), and older ones may be too; the next apply or clean that succeeds puts them right"
+        );
+        e.standing(Some(&stands))
+    })?;
     let unneeded = ownership::routing(&found, &rules.record.marks).without(&wanted.routing);
-    let unrouted = routing::remove(&unneeded)?;
+    // What nobody uses any more does no harm: not worth a failure when all that is wanted is there.
+    let unrouted = routing::remove(&unneeded, &wanted.routing).unwrap_or_else(|e| {
+        log::warn!("a route that no rule needs stays: {e}");
+        false
+    });
     Ok(Applied {
         backend,
         changes: rules.record.changes,
@@ -56,21 +67,50 @@ pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     })
 }
 
+/// Takes back the routes that were made for rules which could not be written, unless rules rely on
+/// them all the same: the answer to a commit can be lost, and some tables be there without others.
+fn take_back(made: Made, wanted: &Ruleset) {
+    if !made.changed() {
+        return;
+    }
+    let needed = match Settlement::look() {
+        Ok(live) => live
+            .iter()
+            .map(|live| ownership::relied_on(&wanted.routing, live))
+            .reduce(Routing::with)
+            .unwrap_or_default(),
+        Err(e) => {
+            log::warn!("policy routes stay, as it cannot be told whether rules need them: {e}");
+            wanted.routing.clone()
+        }
+    };
+    if let Err(left) = routing::undo(made, &needed) {
+        log::warn!("{left}");
+    }
+}
+
 /// Removes all that is ours from every store. Returns whether there was anything.
+///
+/// # Errors
+/// As [`apply`]; whatever could be removed is.
 pub fn clean() -> Result<bool, Error> {
     let _lock = NamespaceLock::take();
-    let found = routing::find()?;
+    let found = routing::look(&Routing::default())?.candidates();
     let mut rules = Settlement::of_nothing();
     let settled = rules.settle();
+    let record = rules.record;
+    let ours = ownership::routing(&found, &record.marks);
     let unneeded = match settled {
-        Ok(()) => ownership::routing(&found, &rules.record.marks),
+        Ok(()) => ours.clone(),
         // Some rules may be left, and what every mesh uses be theirs. But nobody will know the marks
         // of those that have gone.
-        Err(_) => with_marks(&found, &rules.record.marks),
+        Err(_) => with_marks(&found, &record.marks),
     };
-    let removed = routing::remove(&unneeded);
-    settled?;
-    Ok(removed? || !rules.record.changes.is_empty())
+    let removed = routing::remove(&unneeded, &ours.without(&unneeded));
+    settled.map_err(|e| e.standing(record.what_stands()))?;
+    let stands = "all rules are removed";
+    let removed = removed.map_err(|e| Error::from(e).standing(Some(stands)))?;
+    Ok(removed || !record.changes.is_empty())
 }
 
 /// The policy routes for these marks.

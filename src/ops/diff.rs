@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::ownership;
 use crate::routing;
 use crate::ruleset::{
-    ChainName, Family, Live, LiveRule, Routing, Rule, Ruleset, TableChange, TableName,
+    ChainName, Family, Live, LiveRule, RoutingPart, Rule, Ruleset, TableChange, TableName,
 };
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
@@ -78,12 +78,11 @@ pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
             }
         }
     }
-    let found = routing::find()?;
-    diff.add_routing(
-        &ownership::routing(&found, &marks).without(&wanted.routing),
-        LineAction::Remove,
-    );
-    diff.add_routing(&wanted.routing.without(&found), LineAction::Add);
+    let routing = routing::look(&wanted.routing)?;
+    let unneeded = ownership::routing(&routing.candidates(), &marks).without(&wanted.routing);
+    let going = routing.removable(&unneeded, &wanted.routing);
+    diff.add_routing(going, LineAction::Remove);
+    diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
     diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
     Ok(diff)
 }
@@ -134,14 +133,13 @@ impl Diff {
         }
     }
 
-    fn add_routing(&mut self, routing: &Routing, action: LineAction) {
-        let line = |rule| Line {
+    fn add_routing(&mut self, parts: Vec<RoutingPart>, action: LineAction) {
+        let line = |part: RoutingPart| Line {
             action,
-            rule,
+            rule: part.to_string(),
             why: None,
         };
-        self.routing
-            .extend(routing.commands().into_iter().map(line));
+        self.routing.extend(parts.into_iter().map(line));
     }
 }
 

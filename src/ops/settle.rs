@@ -2,12 +2,14 @@
 //! nothing changes.
 
 use super::backoff::Backoff;
-use super::choose::{Candidate, Choice, is_absence, is_out_of_reach, stores_besides};
+use super::choose::{
+    Candidate, Choice, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+};
 use super::plan::{missing, plan};
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
 use crate::ownership::tproxy_marks;
-use crate::ruleset::{Change, Ruleset};
+use crate::ruleset::{Change, Live, Ruleset};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +21,7 @@ const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 pub struct Settlement<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
-    others: Option<Vec<Box<dyn Backend>>>,
+    others: Option<Others>,
     pub record: Record,
 }
 
@@ -32,6 +34,32 @@ pub struct Record {
     pub missing: usize,
     /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     pub marks: BTreeSet<u32>,
+    /// What a commit that failed has left.
+    left: Left,
+}
+
+/// What there is after a commit that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Left {
+    #[default]
+    Nothing,
+    SomeTables,
+    Unknown,
+}
+
+impl Record {
+    /// What stands of all that was done, for the message of a run that failed.
+    pub fn what_stands(&self) -> Option<&'static str> {
+        match self.left {
+            Left::Nothing if self.changes.is_empty() => None,
+            Left::Nothing | Left::SomeTables => Some(
+                "some tables are changed already and others are not; the next apply or clean that succeeds puts them right",
+            ),
+            Left::Unknown => Some(
+                "whether any rule was changed cannot be told; the next apply or clean that succeeds puts them right",
+            ),
+        }
+    }
 }
 
 impl<'w> Settlement<'w> {
@@ -58,6 +86,19 @@ impl<'w> Settlement<'w> {
             others: None,
             record: Record::default(),
         }
+    }
+
+    /// Every rule there is now, in whatever store this machine can have.
+    pub fn look() -> Result<Vec<Live>, BackendError> {
+        let mut found = Vec::new();
+        for open in stores_besides(None) {
+            match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
+                Ok(live) => found.push(live),
+                Err(e) if is_absence(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
     }
 
     /// The backend that has written the new rules, or found them in place.
@@ -90,47 +131,72 @@ impl<'w> Settlement<'w> {
         }
     }
 
-    /// New rules first, then what is left elsewhere. Returns whether there is nothing to look at
+    /// New rules first, then what is left elsewhere. Returns whether nothing has to be looked at
     /// again.
     fn round(&mut self) -> Result<bool, Error> {
-        let certain = match &mut self.goal {
+        let written = match &mut self.goal {
             Some(goal) => goal.write(&mut self.record)?,
-            None => true,
+            None => false,
         };
         let swept = self.sweep()?;
-        Ok(certain && !swept)
+        Ok(!swept && (!written || self.goal_stands()?))
+    }
+
+    /// Whether what was written is still there. A backend that does not notice others is asked at
+    /// once, so that of several who are at work one finds it so.
+    fn goal_stands(&mut self) -> Result<bool, BackendError> {
+        match &mut self.goal {
+            Some(goal) => goal.stands(),
+            None => Ok(true),
+        }
     }
 
     /// Removes all that is ours from the other stores. Returns whether there was anything.
-    fn sweep(&mut self) -> Result<bool, Error> {
-        let others = match self.others.take() {
-            Some(others) => others,
-            None => open_besides(self.backend().map(Backend::store))?,
-        };
+    ///
+    /// # Errors
+    /// Where one cannot be opened, after all others were swept.
+    fn sweep(&mut self) -> Result<bool, BackendError> {
+        let keep = self.backend().map(Backend::store);
+        let others = self.others.get_or_insert_with(|| Others::besides(keep));
         let mut swept = false;
-        for backend in self.others.insert(others) {
+        for backend in &mut others.open {
             swept |= self.record.put(&mut **backend, &Ruleset::default())?;
         }
-        Ok(swept)
+        match others.shut.take() {
+            Some(error) => Err(error),
+            None => Ok(swept),
+        }
     }
 }
 
-/// Opens all stores but `keep`, as far as this machine can have them.
-fn open_besides(keep: Option<Store>) -> Result<Vec<Box<dyn Backend>>, BackendError> {
-    let mut others = Vec::new();
-    for open in stores_besides(keep) {
-        match open() {
-            Ok(backend) => others.push(backend),
-            Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
-            // Enough for an apply, but not to say that everything is clean.
-            Err(e) if keep.is_some() && is_out_of_reach(&e) => {
-                log::warn!("rules there may be left: {e}");
+/// The stores in which nothing of ours is to stay.
+struct Others {
+    open: Vec<Box<dyn Backend>>,
+    /// Why one of them cannot be opened, though it may be in use.
+    shut: Option<BackendError>,
+}
+
+impl Others {
+    /// Opens all stores but `keep`, as far as this machine can have them.
+    fn besides(keep: Option<Store>) -> Self {
+        let (mut backends, mut shut) = (Vec::new(), None);
+        for open in stores_besides(keep) {
+            match open() {
+                Ok(backend) => backends.push(backend),
+                Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
+                // Enough for an apply, but not to say that everything is clean.
+                Err(e) if keep.is_some() && is_out_of_reach(&e) => {
+                    log::warn!("rules there may be left: {e}");
+                }
+                Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
+                Err(e) => shut = Some(e),
             }
-            Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
-            Err(e) => return Err(e),
+        }
+        Others {
+            open: backends,
+            shut,
         }
     }
-    Ok(others)
 }
 
 impl Record {
@@ -142,12 +208,42 @@ impl Record {
         let change = plan(&live, &wanted);
         let anything = !change.is_empty();
         if anything {
-            backend.commit(&change)?;
+            if let Err(e) = backend.commit(&change) {
+                self.look_again(backend, &wanted, &live, e)?;
+            }
             self.missing += missing(&live, &wanted);
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&live));
         Ok(anything)
+    }
+
+    /// After a commit that failed: its answer may be lost and all be there, or some tables be changed
+    /// before one that was refused. `wanted` is in the backend's form.
+    fn look_again(
+        &mut self,
+        backend: &mut dyn Backend,
+        wanted: &Ruleset,
+        before: &Live,
+        error: BackendError,
+    ) -> Result<(), BackendError> {
+        if matches!(error, BackendError::Interrupted { .. }) || is_absence(&error) {
+            return Err(error);
+        }
+        self.left = match backend.read() {
+            Ok(now) if plan(&now, wanted).is_empty() => {
+                log::warn!("{error}; yet all is there");
+                return Ok(());
+            }
+            Ok(now) if now == *before => self.left,
+            Ok(now) => {
+                let (before, now) = (tproxy_marks(before), tproxy_marks(&now));
+                self.marks.extend(before.difference(&now));
+                Left::SomeTables
+            }
+            Err(_) => Left::Unknown,
+        };
+        Err(error)
     }
 }
 
@@ -161,27 +257,21 @@ struct Goal<'w> {
 }
 
 impl Goal<'_> {
-    /// Writes the rules. Returns whether they are certain to be there now: nothing had to be
-    /// written, or the backend would have noticed others at work.
+    /// Writes the rules, with the first backend that can and from then on with that one. Returns
+    /// whether anything had to be committed.
     fn write(&mut self, record: &mut Record) -> Result<bool, Error> {
-        let Some(backend) = &mut self.backend else {
-            return self.write_with_the_first_that_can(record);
-        };
-        let written = record.put(&mut **backend, &self.wanted)?;
-        Ok(!written || backend.notices_others())
-    }
-
-    fn write_with_the_first_that_can(&mut self, record: &mut Record) -> Result<bool, Error> {
+        if let Some(backend) = &mut self.backend {
+            return Ok(record.put(&mut **backend, &self.wanted)?);
+        }
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
             match candidate.write(&self.wanted, record) {
                 Ok(first) => {
-                    let certain = !first.written || first.backend.notices_others();
                     self.backend = Some(first.backend);
                     if let Some(plain) = first.without_comments {
                         self.wanted = Cow::Owned(plain);
                     }
-                    return Ok(certain);
+                    return Ok(first.written);
                 }
                 Err(e) if is_absence(&e) => {
                     log::debug!("{e}");
@@ -192,11 +282,23 @@ impl Goal<'_> {
         }
         Err(last)
     }
+
+    /// Whether the rules that were written are there, as far as that needs a look.
+    fn stands(&mut self) -> Result<bool, BackendError> {
+        match &mut self.backend {
+            Some(backend) if !backend.notices_others() => {
+                let live = backend.read()?;
+                Ok(plan(&live, &backend.canonical(&self.wanted)).is_empty())
+            }
+            _ => Ok(true),
+        }
+    }
 }
 
 /// How the first write of a backend went.
 struct FirstWrite {
     backend: Box<dyn Backend>,
+    /// Whether anything had to be committed.
     written: bool,
     /// What was written instead of what is wanted, where the kernel has no comments.
     without_comments: Option<Ruleset>,

@@ -80,8 +80,9 @@ pub fn show() -> Result<Shown, Error> {
             });
         }
     }
-    let routing = ownership::routing(&routing::find()?, &marks);
-    shown.routing = Routing::commands(&routing);
+    let routing = routing::look(&Routing::default())?;
+    let ours = ownership::routing(&routing.candidates(), &marks);
+    shown.routing = routing.present(&ours).map(|p| p.to_string()).collect();
     Ok(shown)
 }
 

@@ -10,7 +10,7 @@ mod leftovers;
 mod routing;
 mod rules;
 
-pub use routing::{PASSTHROUGH, routing, tproxy_marks};
+pub use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
 pub use rules::Ours;
 
 use crate::ruleset::{ChainName, Why};

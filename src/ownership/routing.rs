@@ -1,7 +1,7 @@
 //! Which policy routes and addresses are ours, and the marks by which routes are known.
 
 use super::is_our_chain;
-use crate::ruleset::{Live, LiveRule, LoopbackAddress, PolicyRoute, Routing, Target};
+use crate::ruleset::{Live, LiveRule, LoopbackAddress, PolicyRoute, Routing, Target, Test};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -24,6 +24,32 @@ pub fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
         _ => None,
     };
     rules.filter_map(mark).collect()
+}
+
+/// What of some routing the rules of ours in a kernel rely on: the policy routes for their TPROXY
+/// marks, and the addresses that they name.
+pub fn relied_on(routing: &Routing, live: &Live) -> Routing {
+    let marks = tproxy_marks(live);
+    let chains = live.tables.iter().flat_map(|t| &t.chains);
+    let ours = chains.filter(|c| is_our_chain(&c.name));
+    let rules = ours.flat_map(|c| &c.rules).filter_map(|r| r.rule.as_ref());
+    let named: BTreeSet<IpNet> = rules
+        .flat_map(|rule| &rule.matches)
+        .filter_map(|m| match m.test {
+            Test::Source(net) => Some(net),
+            _ => None,
+        })
+        .collect();
+    let (mut policies, mut addresses) = (
+        routing.policy_routes.clone(),
+        routing.loopback_addresses.clone(),
+    );
+    policies.retain(|p| marks.contains(&p.mark));
+    addresses.retain(|a| named.contains(&a.0));
+    Routing {
+        policy_routes: policies,
+        loopback_addresses: addresses,
+    }
 }
 
 /// What of the routing found is ours: policy routes for a mark that rules of ours use or used, or

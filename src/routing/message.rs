@@ -5,7 +5,7 @@ use super::links::Hop;
 use crate::netlink::{
     AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
 };
-use crate::ruleset::{Family, PolicyRoute};
+use crate::ruleset::{Family, PolicyRoute, Routing};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
@@ -32,6 +32,17 @@ impl Item {
         match self {
             Item::Rule(policy, _) | Item::Route(policy) => policy.family,
             Item::Address(address) => Family::of(address.addr()),
+        }
+    }
+
+    /// Whether it is a part of some routing.
+    pub fn is_of(&self, routing: &Routing) -> bool {
+        match self {
+            Item::Rule(policy, _) | Item::Route(policy) => routing.policy_routes.contains(policy),
+            Item::Address(address) => {
+                let mut addresses = routing.loopback_addresses.iter();
+                addresses.any(|a| a.0 == *address)
+            }
         }
     }
 
@@ -131,7 +142,10 @@ mod ifa {
 /// A policy rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
+    pub family: Family,
     pub priority: u32,
+    /// The table that it leads to, if it leads to one.
+    pub table: Option<u32>,
     /// What it does, if all it asks for is a mark, and all it does is to look into a table.
     pub marked: Option<PolicyRoute>,
 }
@@ -161,6 +175,8 @@ impl Rule {
         let table = read_number(&a, fra::TABLE).unwrap_or(u32::from(header[4]));
         let mark = read_number(&a, fra::MARK).filter(|_| plain);
         Ok(Some(Rule {
+            family,
+            table: (header[7] == Self::TO_TABLE).then_some(table),
             priority: read_number(&a, fra::PRIORITY).unwrap_or(0),
             marked: mark.map(|mark| PolicyRoute {
                 family,
@@ -182,6 +198,7 @@ fn write_rule(w: &mut Writer, policy: &PolicyRoute, priority: u32) {
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
+    pub family: Family,
     pub table: u32,
     /// It is `local default dev lo`.
     pub to_loopback: bool,
@@ -191,14 +208,6 @@ impl Route {
     pub const GET: u16 = 26;
     /// `RTN_LOCAL`.
     const LOCAL: u8 = 2;
-
-    /// `local default dev lo` in a table.
-    pub fn to_loopback(table: u32) -> Self {
-        Route {
-            table,
-            to_loopback: true,
-        }
-    }
 
     /// Reads a route; `None` if it is of another family, or a cached copy.
     pub fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
@@ -213,6 +222,7 @@ impl Route {
         }
         let default = header[1..4] == [0; 3];
         Ok(Some(Route {
+            family,
             table: read_number(&a, rta::TABLE).unwrap_or(u32::from(header[4])),
             to_loopback: default
                 && header[7] == Self::LOCAL

@@ -7,13 +7,15 @@
 mod links;
 mod message;
 mod monitor;
+mod state;
 
 pub use monitor::{Event, Monitor};
+pub use state::State;
 
 pub use links::{Hop, Link, hop, links};
 
 use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};
-use crate::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};
+use crate::ruleset::{Family, Routing};
 use ipnet::IpNet;
 use message::{Item, Route, Rule};
 use nix::errno::Errno;
@@ -39,30 +41,72 @@ pub enum RoutingError {
     /// The conversation with the kernel broke down.
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
+
+    /// Marked packets would take the routes that somebody else has put there.
+    #[error(
+        "the {family} routing table {table} holds routes of others; choose another one with --tproxy-route-table, \
+         or remove them (ip{} route show table {table})",
+        match family { Family::V4 => "", Family::V6 => " -6" }
+    )]
+    Occupied { family: Family, table: u32 },
+
+    /// Something could not be made, and what was made before could not be removed.
+    #[error("{source}; and what was made before it is left there: {left}")]
+    Left {
+        source: Box<RoutingError>,
+        left: Box<RoutingError>,
+    },
 }
 
-/// Makes what of `wanted` is not there yet, each once. Returns whether there was anything to do.
+/// Reads what there is, as far as it has to do with `wanted` or may be ours.
+pub fn look(wanted: &Routing) -> Result<State, RoutingError> {
+    Router::open()?.look(wanted)
+}
+
+/// Makes what of `wanted` is not there yet, each once: all of it or nothing.
 ///
 /// A table whose policy rule stands there several times (older tools add one at each run) keeps one
 /// of them.
 ///
 /// # Errors
-/// [`RoutingError::NoFamily`] when IPv6 is wanted and not there; what went before stays.
-pub fn apply(wanted: &Routing) -> Result<bool, RoutingError> {
-    Router::open()?.apply(wanted)
+/// [`RoutingError::Occupied`] when a table holds routes of others, [`RoutingError::NoFamily`] when
+/// IPv6 is wanted and not there. What was made before the error is taken back;
+/// [`RoutingError::Left`] where that fails too.
+pub fn make(wanted: &Routing) -> Result<Made, RoutingError> {
+    Router::open()?.make(wanted)
 }
 
-/// Removes what of `unwanted` is there, also where it is there several times. Returns whether there
-/// was anything.
-pub fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
-    Router::open()?.remove(unwanted)
+/// Takes back what was made, but for what is needed after all.
+pub fn undo(mut made: Made, needed: &Routing) -> Result<(), RoutingError> {
+    made.items.retain(|item| !item.is_of(needed));
+    Router::open()?.undo(&made.items)
 }
 
-/// What may be ours, whatever options made it: every `fwmark` rule, on all bits and on nothing else,
-/// to a table that holds just `local default dev lo`; and lo's IPv6 addresses but ::1.
-pub fn find() -> Result<Routing, RoutingError> {
-    Router::open()?.find()
+/// Removes what of `unwanted` is there, also where it is there several times. The route of a table
+/// stays where `wanted` needs it too. Returns whether there was anything.
+pub fn remove(unwanted: &Routing, wanted: &Routing) -> Result<bool, RoutingError> {
+    Router::open()?.remove(unwanted, wanted)
 }
+
+/// What was made, to be taken back if nothing comes to need it.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Also what may have been made, where the kernel's answer was lost.
+    items: Vec<Item>,
+    /// Further copies of rules were removed.
+    tidied: bool,
+}
+
+impl Made {
+    /// Whether there was anything to do.
+    pub fn changed(&self) -> bool {
+        self.tidied || !self.items.is_empty()
+    }
+}
+
+/// How often is tried again what others change at the same time, or what the kernel's answers were
+/// lost to.
+const TRIES: u32 = 100;
 
 /// rtnetlink, as it can be spoken to through a socket.
 pub struct Router<T>(Connection<T>);
@@ -85,77 +129,112 @@ impl<T: Transport> Router<T> {
         Router(Connection::new(transport))
     }
 
-    fn apply(&mut self, wanted: &Routing) -> Result<bool, RoutingError> {
-        let mut changed = false;
-        for LoopbackAddress(address) in &wanted.loopback_addresses {
-            if !self
-                .addresses(Family::of(address.addr()))?
-                .contains(address)
-            {
-                self.make(&[Item::Address(*address)])?;
-                changed = true;
+    /// See [`make`].
+    pub fn make(&mut self, wanted: &Routing) -> Result<Made, RoutingError> {
+        let mut made = Made::default();
+        match self.make_all(wanted, &mut made.items) {
+            Ok(state) => {
+                made.tidied = self.tidy(&state.surplus(wanted));
+                Ok(made)
             }
+            Err(error) => Err(match self.undo(&made.items) {
+                Ok(()) => error,
+                Err(left) => RoutingError::Left {
+                    source: Box::new(error),
+                    left: Box::new(left),
+                },
+            }),
         }
-        for policy in &wanted.policy_routes {
-            let rules = self.rules(policy.family)?;
-            let routes = self.routes(policy.family)?;
-            let mut missing = Vec::new();
-            // The route first: the rule must not lead into an empty table.
-            if !routes.contains(&Route::to_loopback(policy.table)) {
-                missing.push(Item::Route(*policy));
-            }
-            let present = matching(&rules, policy);
-            if present.is_empty() {
-                missing.push(Item::Rule(*policy, first_priority(&rules)));
-            }
-            self.make(&missing)?;
-            let extra = present.get(1..).unwrap_or_default();
-            changed |= self.unmake(extra)? || !missing.is_empty();
-        }
-        Ok(changed)
     }
 
-    fn remove(&mut self, unwanted: &Routing) -> Result<bool, RoutingError> {
-        let mut present = Vec::new();
-        for policy in &unwanted.policy_routes {
-            let rules = none_without_family(self.rules(policy.family))?;
-            present.extend(matching(&rules, policy));
-            let routes = none_without_family(self.routes(policy.family))?;
-            if routes.contains(&Route::to_loopback(policy.table)) {
-                present.push(Item::Route(*policy));
+    /// Makes what is missing, and looks again until nothing is: answers can be lost, and others be at
+    /// work. Whatever was made, or may have been, is added to `made`.
+    fn make_all(&mut self, wanted: &Routing, made: &mut Vec<Item>) -> Result<State, RoutingError> {
+        let mut in_the_way = None;
+        for _ in 0..TRIES {
+            let state = self.look(wanted)?;
+            let missing = state.missing(wanted)?;
+            if missing.is_empty() {
+                return Ok(state);
             }
-        }
-        for LoopbackAddress(address) in &unwanted.loopback_addresses {
-            let family = Family::of(address.addr());
-            if none_without_family(self.addresses(family))?.contains(address) {
-                present.push(Item::Address(*address));
+            let missing: Vec<Item> = missing.iter().map(|part| state.to_make(part)).collect();
+            // It was said to exist, and yet it is not what is wanted.
+            if let Some((item, nack)) = in_the_way.take().filter(|(i, _)| missing.contains(i)) {
+                return Err(refused(format!("making {item}"), item.family(), nack));
             }
-        }
-        self.unmake(&present)
-    }
-
-    /// See [`find`].
-    pub fn find(&mut self) -> Result<Routing, RoutingError> {
-        let mut found = Routing::default();
-        for family in Family::ALL {
-            let rules = none_without_family(self.rules(family))?;
-            let marked: Vec<PolicyRoute> = rules.iter().filter_map(|r| r.marked).collect();
-            if marked.is_empty() {
+            let Some(results) = self.tell(&missing, Item::write_new, made)? else {
                 continue;
-            }
-            let routes = self.routes(family)?;
-            for policy in marked {
-                let mut table = routes.iter().filter(|r| r.table == policy.table);
-                let ours = table.next().is_some_and(|r| r.to_loopback) && table.next().is_none();
-                if ours && !found.policy_routes.contains(&policy) {
-                    found.policy_routes.push(policy);
+            };
+            let mut refusal = None;
+            for (item, result) in missing.into_iter().zip(results) {
+                match result {
+                    Ok(()) => made.push(item),
+                    // Somebody else was faster, or something else stands in its place.
+                    Err(nack) if nack.errno == Errno::EEXIST => in_the_way = Some((item, nack)),
+                    Err(nack) => refusal = refusal.or(Some((item, nack))),
                 }
             }
+            if let Some((item, nack)) = refusal {
+                return Err(refused(format!("making {item}"), item.family(), nack));
+            }
         }
-        let addresses = none_without_family(self.addresses(Family::V6))?;
-        let added = addresses.into_iter().filter(|a| !a.addr().is_loopback());
-        found.loopback_addresses.extend(added.map(LoopbackAddress));
-        Ok(found)
+        Err(answers_lost("making policy routes"))
+    }
+
+    /// Takes back what was made, the last first.
+    fn undo(&mut self, made: &[Item]) -> Result<(), RoutingError> {
+        let items: Vec<Item> = made.iter().rev().copied().collect();
+        for _ in 0..TRIES {
+            if self.unmake(&items)?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(answers_lost("removing policy routes"))
+    }
+
+    /// Removes further copies of rules, as far as that can be had: they do no harm.
+    fn tidy(&mut self, surplus: &[Item]) -> bool {
+        match self.unmake(surplus) {
+            Ok(removed) => removed.unwrap_or(true),
+            Err(error) => {
+                log::warn!("{error}; it is there more than once, which does no harm");
+                false
+            }
+        }
+    }
+
+    /// See [`remove`].
+    pub fn remove(&mut self, unwanted: &Routing, wanted: &Routing) -> Result<bool, RoutingError> {
+        let mut anything = false;
+        for _ in 0..TRIES {
+            let state = self.look(unwanted)?;
+            let present = state.removable(unwanted, wanted);
+            let items: Vec<Item> = present.iter().flat_map(|p| state.to_remove(p)).collect();
+            if items.is_empty() {
+                return Ok(anything);
+            }
+            anything |= self.unmake(&items)?.unwrap_or(true);
+        }
+        Err(answers_lost("removing policy routes"))
+    }
+
+    /// See [`look`].
+    pub fn look(&mut self, wanted: &Routing) -> Result<State, RoutingError> {
+        let mut state = State::default();
+        for family in Family::ALL {
+            let rules = none_without_family(self.rules(family))?;
+            let mut policies = wanted.policy_routes.iter();
+            let concerned =
+                policies.any(|p| p.family == family) || rules.iter().any(|r| r.marked.is_some());
+            if concerned {
+                let routes = none_without_family(self.routes(family))?;
+                state.routes.extend(routes);
+            }
+            state.rules.extend(rules);
+            let addresses = none_without_family(self.addresses(family))?;
+            state.addresses.extend(addresses);
+        }
+        Ok(state)
     }
 
     /// The policy rules of a family, in their order.
@@ -182,7 +261,6 @@ impl<T: Transport> Router<T> {
         kind: u16,
         read: impl Fn(&[u8]) -> Result<Option<R>, Malformed>,
     ) -> Result<Vec<R>, RoutingError> {
-        const TRIES: u32 = 100;
         let mut tries = 0;
         loop {
             let mut found = Vec::new();
@@ -200,74 +278,50 @@ impl<T: Transport> Router<T> {
         }
     }
 
-    fn make(&mut self, items: &[Item]) -> Result<(), RoutingError> {
-        let results = self.tell(items, Item::write_new)?;
-        for (item, result) in items.iter().zip(results) {
-            match result {
-                // Somebody else was faster, or something else stands in its place.
-                Err(r) if r.errno == Errno::EEXIST && self.is_there(item)? => {}
-                Err(r) => return Err(refused(format!("making {item}"), item.family(), r)),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether anything was still there.
-    fn unmake(&mut self, items: &[Item]) -> Result<bool, RoutingError> {
+    /// Returns whether anything was still there, or `None` where the kernel's answers were lost.
+    fn unmake(&mut self, items: &[Item]) -> Result<Option<bool>, RoutingError> {
         const GONE: [Errno; 3] = [Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL];
-        let results = self.tell(items, Item::write_delete)?;
+        let Some(results) = self.tell(items, Item::write_delete, &mut Vec::new())? else {
+            return Ok(None);
+        };
         let mut removed = false;
+        let mut refusal = None;
         for (item, result) in items.iter().zip(results) {
             match result {
                 Ok(()) => removed = true,
-                Err(r) if GONE.contains(&r.errno) => {}
-                Err(r) => return Err(refused(format!("removing {item}"), item.family(), r)),
+                Err(nack) if GONE.contains(&nack.errno) => {}
+                Err(nack) => refusal = refusal.or(Some((item, nack))),
             }
         }
-        Ok(removed)
+        match refusal {
+            Some((item, nack)) => Err(refused(format!("removing {item}"), item.family(), nack)),
+            None => Ok(Some(removed)),
+        }
     }
 
+    /// Sends all messages in one system call, so that a process killed meanwhile leaves none undone.
+    /// Says how each went, or `None` where answers were lost; whatever cannot be told goes to
+    /// `uncertain`.
     fn tell(
         &mut self,
         items: &[Item],
         write: fn(&Item, &mut Writer, u32),
-    ) -> Result<Vec<Result<(), Nack>>, RoutingError> {
-        if items.is_empty() {
-            return Ok(Vec::new());
+        uncertain: &mut Vec<Item>,
+    ) -> Result<Option<Vec<Result<(), Nack>>>, RoutingError> {
+        let Some(first) = items.first() else {
+            return Ok(Some(Vec::new()));
+        };
+        match self.0.tell(items, write) {
+            Ok(results) => Ok(Some(results)),
+            Err(fault) => {
+                uncertain.extend(items);
+                match fault {
+                    Error::Interrupted => Ok(None),
+                    fault => Err(error(format!("changing {first}"), first.family(), fault)),
+                }
+            }
         }
-        let family = items[0].family();
-        let doing = || format!("changing {}", items[0]);
-        self.0
-            .tell(items, write)
-            .map_err(|e| error(doing(), family, e))
     }
-
-    fn is_there(&mut self, item: &Item) -> Result<bool, RoutingError> {
-        Ok(match item {
-            Item::Rule(policy, _) => !matching(&self.rules(policy.family)?, policy).is_empty(),
-            Item::Route(policy) => {
-                let routes = self.routes(policy.family)?;
-                routes.contains(&Route::to_loopback(policy.table))
-            }
-            Item::Address(address) => {
-                let addresses = self.addresses(Family::of(address.addr()))?;
-                addresses.contains(address)
-            }
-        })
-    }
-}
-
-/// The rules that do what the policy says, as what to remove.
-fn matching(rules: &[Rule], policy: &PolicyRoute) -> Vec<Item> {
-    let same = rules.iter().filter(|r| r.marked == Some(*policy));
-    same.map(|r| Item::Rule(*policy, r.priority)).collect()
-}
-
-/// The priority that the kernel gives a rule that asks for none: just before all but the first
-/// (`fib_default_rule_pref`). Said by us, so that two runs at once cannot make two rules.
-fn first_priority(rules: &[Rule]) -> u32 {
-    rules.get(1).map_or(0, |r| r.priority.saturating_sub(1))
 }
 
 /// Where there is no such family, there is nothing to find.
@@ -286,6 +340,13 @@ fn error(doing: String, family: Family, error: Error) -> RoutingError {
             source: io::ErrorKind::Interrupted.into(),
         },
         Error::Io(source) => RoutingError::Io { doing, source },
+    }
+}
+
+fn answers_lost(doing: &str) -> RoutingError {
+    RoutingError::Io {
+        doing: doing.to_owned(),
+        source: io::ErrorKind::Interrupted.into(),
     }
 }
 
@@ -325,7 +386,7 @@ mod tests {
 
     #[test]
     fn answers_that_are_always_lost_are_an_error_in_the_end() {
-        let error = Router::new(Lossy).find().unwrap_err();
+        let error = Router::new(Lossy).look(&Routing::default()).unwrap_err();
         assert!(
             matches!(&error, RoutingError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted),
             "{error}"

@@ -19,7 +19,7 @@ mod set;
 pub(crate) mod strategy;
 mod target;
 
-pub use self::routing::{LoopbackAddress, PolicyRoute, Routing};
+pub use self::routing::{LoopbackAddress, PolicyRoute, Routing, RoutingPart};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules};
 pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};

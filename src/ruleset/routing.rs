@@ -3,6 +3,7 @@
 use super::names::Family;
 use ipnet::IpNet;
 use serde::Serialize;
+use std::fmt;
 
 /// Wanted beside the rules; each part as iproute2 shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,22 +31,64 @@ impl Routing {
         }
     }
 
-    /// The ip(8) commands that say the same, in the order in which they take effect.
+    /// All that is here or in `other`.
+    pub fn with(mut self, other: Routing) -> Routing {
+        let more = other.without(&self);
+        self.policy_routes.extend(more.policy_routes);
+        self.loopback_addresses.extend(more.loopback_addresses);
+        self
+    }
+
+    /// What ip(8) makes one by one; a rule and its route next to one another.
+    pub fn parts(&self) -> impl Iterator<Item = RoutingPart> {
+        let addresses = self.loopback_addresses.iter().copied();
+        let routes = self.policy_routes.iter().copied();
+        let both = |policy| [RoutingPart::Rule(policy), RoutingPart::Route(policy)];
+        addresses
+            .map(RoutingPart::Address)
+            .chain(routes.flat_map(both))
+    }
+
+    /// The ip(8) commands that say the same.
     pub fn commands(&self) -> Vec<String> {
-        let routes = self.policy_routes.iter().flat_map(|route| {
-            let PolicyRoute { mark, table, .. } = route;
-            let option = match route.family {
-                Family::V4 => "",
-                Family::V6 => " -6",
-            };
-            [
-                format!("ip{option} rule add fwmark {mark:#x} lookup {table}"),
-                format!("ip{option} route add local default dev lo table {table}"),
-            ]
-        });
-        let addresses = self.loopback_addresses.iter();
-        let addresses = addresses.map(|a| format!("ip addr add {} dev lo nodad", a.0));
-        addresses.chain(routes).collect()
+        self.parts().map(|part| part.to_string()).collect()
+    }
+}
+
+/// One thing that ip(8) makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoutingPart {
+    Address(LoopbackAddress),
+    /// The rule that leads to a policy's table.
+    Rule(PolicyRoute),
+    /// The route in it.
+    Route(PolicyRoute),
+}
+
+/// The command that makes it.
+impl fmt::Display for RoutingPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = |family| match family {
+            Family::V4 => "ip",
+            Family::V6 => "ip -6",
+        };
+        match self {
+            RoutingPart::Address(address) => write!(f, "ip addr add {} dev lo nodad", address.0),
+            RoutingPart::Rule(PolicyRoute {
+                family,
+                mark,
+                table,
+            }) => write!(
+                f,
+                "{} rule add fwmark {mark:#x} lookup {table}",
+                ip(*family)
+            ),
+            RoutingPart::Route(PolicyRoute { family, table, .. }) => write!(
+                f,
+                "{} route add local default dev lo table {table}",
+                ip(*family)
+            ),
+        }
     }
 }
 

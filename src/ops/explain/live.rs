@@ -22,7 +22,10 @@ pub fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
             _ => {}
         }
     }
-    Ok((Rules { tables }, routing::find()?))
+    Ok((
+        Rules { tables },
+        routing::look(&Routing::default())?.in_effect(),
+    ))
 }
 
 fn nf_tables() -> Result<Vec<HookedTable>, BackendError> {
