@@ -17,6 +17,7 @@ mod general;
 mod hint;
 mod istio_iptables;
 mod mesh_options;
+mod proxy_init;
 
 use crate::config::{Host, Options, SPECS};
 use crate::log_format::LogFormat;
@@ -41,7 +42,7 @@ pub struct Cli {
 #[command(
     name = "prepare-proxy",
     version,
-    override_usage = "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]",
+    override_usage = "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]\n       prepare-proxy proxy-init [FLAGS]",
     after_help = EXAMPLES,
     subcommand_help_heading = "Actions",
     subcommand_value_name = "ACTION",
@@ -80,10 +81,9 @@ pub fn command() -> Command {
     let meshes = MESHES.map(|m| m.profile.name);
     Line::command().args(SPECS.iter().map(|spec| {
         let arg = mesh_options::arg(spec, spec.long, &meshes).global(true);
-        match spec.alias {
-            Some(alias) => arg.visible_alias(alias),
-            None => arg,
-        }
+        let names = drop_in::DROP_INS.iter().flat_map(|d| d.names);
+        let names = names.filter(|(opt, _)| *opt == spec.opt).map(|(_, n)| *n);
+        arg.visible_aliases(spec.alias.into_iter().chain(names))
     }))
 }
 
@@ -131,11 +131,15 @@ impl Line {
                 dry_run: general.dry_run,
                 format: general.format,
                 verbose: general.verbose > 0,
+                close_wait: None,
                 verify: None,
             },
         }
     }
 }
+
+/// See [`drop_in::exit_as_called`].
+pub use drop_in::exit_as_called;
 
 /// The name, without its directory, that a program was called by.
 fn program(arg: Option<&OsString>) -> Option<&str> {

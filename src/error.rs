@@ -74,6 +74,16 @@ pub enum Error {
     #[error("what becomes of connections cannot be seen: {0}")]
     Probe(std::io::Error),
 
+    #[error(
+        "--timeout-close-wait-secs: {path} cannot be written: {source} ({stands}); leave the option out, or let the \
+         container write sysctls (securityContext.privileged: true)"
+    )]
+    CloseWait {
+        path: &'static str,
+        stands: &'static str,
+        source: std::io::Error,
+    },
+
     #[error("cannot write the result: {0}")]
     Output(std::io::Error),
 }
@@ -126,6 +136,7 @@ impl Error {
             | Error::NamespaceGone { .. }
             | Error::Watch { .. }
             | Error::NoBackend
+            | Error::CloseWait { .. }
             | Error::Output(_) => Exit::Failed,
         }
     }

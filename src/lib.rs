@@ -39,6 +39,11 @@ use std::ffi::OsString;
 
 /// Runs a whole command line, the program's name first.
 pub fn run(args: Vec<OsString>) -> Exit {
+    let exit = run_to_end(args.clone());
+    cli::exit_as_called(&args, exit)
+}
+
+fn run_to_end(args: Vec<OsString>) -> Exit {
     let json = asks_for_json(&args);
     let cli = match cli::parse(args, &System) {
         Ok(cli) => cli,

@@ -2,11 +2,13 @@
 //! file and one row each.
 //!
 //! Such a line is read when the program is called by one of the tool's names, or behind one of them
-//! as a word: `prepare-proxy istio-iptables …`. Before that word only general options may stand:
-//! those of the mesh belong to the tool's line, which would not see them there.
+//! as a word: `prepare-proxy istio-iptables …`. Before that word only an action (`prepare-proxy diff
+//! istio-iptables …`) and general options may stand: those of the mesh belong to the tool's line,
+//! which would not see them there.
 
-use super::{Cli, Line, hint, invalid, istio_iptables, program};
-use crate::config::{Host, Options};
+use super::{Cli, Line, hint, invalid, istio_iptables, program, proxy_init};
+use crate::config::{Host, Opt, Options};
+use crate::exit::Exit;
 use crate::mesh::{self, Mesh};
 use clap::{ArgMatches, Command, Error};
 use std::ffi::OsString;
@@ -16,6 +18,11 @@ pub struct DropIn {
     /// Whose rules the tool writes. The names that it is called by are the mesh's
     /// [`called`](crate::config::Profile::called), the first one is shown.
     pub mesh: &'static Mesh,
+    /// Its names for our options, where they are not [`alias`](crate::config::Spec::alias): both are
+    /// taken on our own command line too.
+    pub names: &'static [(Opt, &'static str)],
+    /// Whether it only knows the exit statuses 0 and 1.
+    pub fails_with_1: bool,
     /// Its flags; name and version are set here.
     pub command: fn(Command) -> Command,
     /// What the flags ask for, on top of what was said before the tool's name.
@@ -23,11 +30,31 @@ pub struct DropIn {
 }
 
 /// Every tool with a command line of its own.
-pub static DROP_INS: [DropIn; 1] = [DropIn {
-    mesh: &mesh::ISTIO,
-    command: istio_iptables::command,
-    read: istio_iptables::read,
-}];
+pub static DROP_INS: [DropIn; 2] = [
+    DropIn {
+        mesh: &mesh::ISTIO,
+        names: &[],
+        fails_with_1: false,
+        command: istio_iptables::command,
+        read: istio_iptables::read,
+    },
+    DropIn {
+        mesh: &mesh::LINKERD,
+        names: proxy_init::NAMES,
+        fails_with_1: true,
+        command: proxy_init::command,
+        read: proxy_init::read,
+    },
+];
+
+/// The exit status that a command line ends with, in the numbers of the tool that it calls.
+pub fn exit_as_called(args: &[OsString], exit: Exit) -> Exit {
+    let call = Call::find(args);
+    match call.is_some_and(|c| c.drop_in.fails_with_1) && exit != Exit::Done {
+        true => Exit::Failed,
+        false => exit,
+    }
+}
 
 /// A drop-in that was called.
 pub struct Call<'a> {
@@ -87,9 +114,8 @@ impl<'a> Call<'a> {
 /// What is said before a tool's name and does not belong there.
 fn surplus(line: &Line, options: &Options) -> Option<String> {
     let mesh = line.general.mesh.map(|_| "--mesh".to_owned());
-    let action = line.action.as_ref().map(|_| "an action".to_owned());
     let option = || options.iter().next().map(ToString::to_string);
-    mesh.or(action).or_else(option)
+    mesh.or_else(option)
 }
 
 fn named(name: &str) -> Option<&'static DropIn> {

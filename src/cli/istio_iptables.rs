@@ -91,7 +91,9 @@ pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, E
     let mut cli = before;
     let invocation = &mut cli.invocation;
     invocation.options = mesh_options::read(matches, specs());
-    invocation.action = line.action()?;
+    if let Some(action) = line.action()? {
+        invocation.action = action;
+    }
     invocation.verify = line.verification()?;
     invocation.dry_run |= line.on("dry-run")?;
     if let Some(backend) = line.backend()? {
@@ -141,12 +143,13 @@ impl Line<'_> {
         }
     }
 
-    fn action(&self) -> Result<Action, Error> {
+    /// What is done instead of an apply, or of what was said before the tool's name.
+    fn action(&self) -> Result<Option<Action>, Error> {
         Ok(
             match (self.on("cleanup-only")?, self.on("skip-rule-apply")?) {
-                (true, _) => Action::Clean,
-                (false, true) => Action::Check,
-                (false, false) => Action::Apply,
+                (true, _) => Some(Action::Clean),
+                (false, true) => Some(Action::Check),
+                (false, false) => None,
             },
         )
     }

@@ -6,8 +6,11 @@ use clap::{Arg, ArgAction, ArgMatches};
 
 /// One row of the options table as an argument called `long`, with what holds in these meshes.
 pub fn arg(spec: &'static Spec, long: &'static str, meshes: &[&str]) -> Arg {
-    let env = spec.env.join(", ");
-    let details = format!("{}\n[env: {env}]\n[{}]", spec.help, defaults(spec, meshes));
+    let env = match spec.env {
+        [] => String::new(),
+        names => format!("[env: {}]\n", names.join(", ")),
+    };
+    let details = format!("{}\n{env}[{}]", spec.help, defaults(spec, meshes));
     let mut arg = Arg::new(spec.long)
         .long(long)
         .help(spec.help)

@@ -48,6 +48,10 @@ pub struct Profile {
     /// Whether TPROXY hands packets to the port for outbound TCP whatever $INBOUND_CAPTURE_PORT
     /// says, as Istio 1.0's script does; the flag `-z`, which that has not, moves both ports.
     pub tproxy_to_proxy_port: bool,
+    /// What stands between the ends of a range of ports: iptables writes `8000:8100`.
+    pub port_ranges: char,
+    /// Whether its options may also come from variables, of the environment and of env files.
+    pub variables: bool,
     /// Env files that are read when they exist, the weakest first: the variable that holds the
     /// path, and the path when it is not set.
     pub env_files: &'static [(&'static str, &'static str)],
@@ -124,6 +128,8 @@ pub struct Config {
     pub owner_groups_exclude: Vec<u32>,
     pub inbound_ports: Selection<PortRange>,
     pub inbound_exclude_ports: Vec<PortRange>,
+    /// By their source.
+    pub inbound_exclude_cidrs: Vec<IpNet>,
     pub enable_inbound_ipv6: bool,
     /// Whether inbound TCP is handed to the proxy as it is, instead of redirected.
     pub tproxy: Option<Tproxy>,
@@ -131,7 +137,7 @@ pub struct Config {
     pub virtual_interfaces: Vec<Interface>,
     pub dns: Option<Dns>,
     pub drop_invalid: bool,
-    /// IPv6 was asked for by name.
+    /// IPv6 was asked for by name, or is the mesh's default, and is there.
     pub dual_stack: bool,
     /// The kernel has IPv6, and it is not switched off here.
     pub has_ipv6: bool,
@@ -156,10 +162,12 @@ pub enum ConfigError {
 
     #[error(
         "mesh {mesh} needs {} (prepare-proxy --help has examples)",
-        names(missing)
+        names(missing, *variables)
     )]
     Required {
         missing: Vec<Opt>,
+        /// Whether the mesh takes them from variables too.
+        variables: bool,
         mesh: &'static str,
     },
 
@@ -171,12 +179,17 @@ pub enum ConfigError {
 }
 
 /// `--proxy-port (-p, ENVOY_PORT) and --proxy-uid (-u, PROXY_UID)`.
-fn names(options: &[Opt]) -> String {
+fn names(options: &[Opt], variables: bool) -> String {
     let name = |opt: &Opt| {
         let spec = opt.spec();
-        let short = spec.short.map(|letter| format!("-{letter}, "));
-        let short = short.unwrap_or_default();
-        format!("--{} ({short}{})", spec.long, spec.env.join(", "))
+        let short = spec.short.map(|letter| format!("-{letter}"));
+        let env = spec.env.iter().filter(|_| variables);
+        let others = short.into_iter().chain(env.map(|name| (*name).to_owned()));
+        format!(
+            "--{} ({})",
+            spec.long,
+            others.collect::<Vec<_>>().join(", ")
+        )
     };
     options.iter().map(name).collect::<Vec<_>>().join(" and ")
 }

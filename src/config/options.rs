@@ -49,7 +49,7 @@ macro_rules! options {
     ($(
         $opt:ident: $type:ty = |$text:ident, $names:pat_param| $parse:expr;
         $heading:expr, $value:expr, $help:literal;
-        $short:expr, $long:literal, $alias:expr; $($env:literal),+;
+        $short:expr, $long:literal, $alias:expr; $($env:literal),*;
     )*) => {
         /// An option that decides on rules. Its value is text until [`super::Config`] is resolved.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +63,7 @@ macro_rules! options {
             short: $short,
             long: $long,
             alias: $alias,
-            env: &[$($env),+],
+            env: &[$($env),*],
             value: $value,
             heading: $heading,
             help: $help,
@@ -116,11 +116,11 @@ options! {
         OUTBOUND, Some("CIDRS"), "Destinations that are left alone";
         Some('x'), "outbound-exclude-cidrs", Some("istio-service-exclude-cidr"); "ISTIO_SERVICE_EXCLUDE_CIDR";
 
-    OutboundPorts: Vec<PortRange> = |text, _| list(text, port_range);
+    OutboundPorts: Vec<PortRange> = |text, names| list(text, |t| names.port_range(t));
         OUTBOUND, Some("PORTS"), "Destination ports that are redirected whatever the address";
         Some('q'), "outbound-ports", Some("istio-outbound-ports"); "ISTIO_OUTBOUND_PORTS";
 
-    OutboundExcludePorts: Vec<PortRange> = |text, _| list(text, port_range);
+    OutboundExcludePorts: Vec<PortRange> = |text, names| list(text, |t| names.port_range(t));
         OUTBOUND, Some("PORTS"), "Destination ports that are left alone";
         Some('o'), "outbound-exclude-ports", Some("istio-local-outbound-ports-exclude"); "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE";
 
@@ -132,13 +132,17 @@ options! {
         OUTBOUND, Some("GIDS"), "The traffic of these groups is left alone";
         None, "owner-groups-exclude", None; "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE";
 
-    InboundPorts: Selection<PortRange> = |text, _| selection(text, port_range);
+    InboundPorts: Selection<PortRange> = |text, names| selection(text, |t| names.port_range(t));
         INBOUND, Some("PORTS"), "Local ports whose inbound TCP is redirected; * for all";
         Some('b'), "inbound-ports", Some("istio-inbound-ports"); "ISTIO_INBOUND_PORTS";
 
-    InboundExcludePorts: Vec<PortRange> = |text, _| list(text, port_range);
+    InboundExcludePorts: Vec<PortRange> = |text, names| list(text, |t| names.port_range(t));
         INBOUND, Some("PORTS"), "Local ports that are left alone when all are redirected";
         Some('d'), "inbound-exclude-ports", Some("istio-local-exclude-ports"); "ISTIO_LOCAL_EXCLUDE_PORTS";
+
+    InboundExcludeCidrs: Vec<IpNet> = |text, names| list(text, |t| names.cidr(t));
+        INBOUND, Some("CIDRS"), "Sources whose inbound TCP is left alone";
+        None, "inbound-exclude-cidrs", None; ;
 
     InboundCapturePort: u16 = |text, _| port(text);
         INBOUND, Some("PORT"), "The proxy's port for inbound TCP";

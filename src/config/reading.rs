@@ -2,6 +2,7 @@
 
 use super::facts::{self, Host};
 use super::values::{self, BadItem};
+use crate::ruleset::PortRange;
 use ipnet::IpNet;
 
 const PASSWD: &str = "/etc/passwd";
@@ -12,6 +13,8 @@ pub struct Reading<'a> {
     pub host: &'a dyn Host,
     /// See [`super::Profile::bare_addresses`].
     pub bare_addresses: bool,
+    /// See [`super::Profile::port_ranges`].
+    pub port_ranges: char,
 }
 
 impl Reading<'_> {
@@ -28,6 +31,11 @@ impl Reading<'_> {
     /// The number of a user in /etc/passwd.
     pub fn user(&self, name: &str) -> Option<u32> {
         facts::look_up(self.host, PASSWD, name)
+    }
+
+    /// A port, or a range of ports in the way the mesh has it.
+    pub fn port_range(&self, text: &str) -> Result<PortRange, BadItem> {
+        values::port_range(text, self.port_ranges)
     }
 
     /// A prefix of either family, in the way the mesh has it.

@@ -37,6 +37,7 @@ impl Config {
         let missing = missing(&options, profile);
         if !missing.is_empty() {
             return Err(ConfigError::Required {
+                variables: profile.variables,
                 missing,
                 mesh: profile.name,
             });
@@ -48,6 +49,7 @@ impl Config {
             names: Reading {
                 host,
                 bare_addresses: profile.bare_addresses,
+                port_ranges: profile.port_ranges,
             },
         }
         .config()
@@ -100,7 +102,7 @@ impl Resolver<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
         let ipv6 = facts::ipv6(self.names.host);
         let uids = self.proxy_uids()?;
-        let config = Config {
+        let mut config = Config {
             proxy_port: self.value(typed::ProxyPort)?,
             inbound_capture_port: self.value(typed::InboundCapturePort)?,
             inbound_tunnel_port: self.any(typed::InboundTunnelPort)?,
@@ -114,6 +116,7 @@ impl Resolver<'_> {
             owner_groups_exclude: self.or_none(typed::OwnerGroupsExclude)?,
             inbound_ports: self.value(typed::InboundPorts)?,
             inbound_exclude_ports: self.or_none(typed::InboundExcludePorts)?,
+            inbound_exclude_cidrs: self.or_none(typed::InboundExcludeCidrs)?,
             enable_inbound_ipv6: self.or_none(typed::EnableInboundIpv6)?,
             tproxy: self.tproxy()?,
             exclude_interfaces: self.or_none(typed::ExcludeInterfaces)?,
@@ -125,10 +128,13 @@ impl Resolver<'_> {
             has_global_ipv6: ipv6.global,
             loopback_cidr: self.value(typed::LoopbackCidr)?,
         };
-        if config.dual_stack && !config.has_ipv6 {
+        let asked_for = config.dual_stack && self.options.get(Opt::DualStack).is_some();
+        if asked_for && !config.has_ipv6 {
             return Err(ConfigError::NoIpv6);
         }
-        if config.dual_stack && !config.has_global_ipv6 {
+        // A mesh that has it by default does without where there is none.
+        config.dual_stack &= config.has_ipv6;
+        if asked_for && !config.has_global_ipv6 {
             log::info!("--dual-stack: no interface has a global IPv6 address");
         }
         Ok(config)
@@ -158,6 +164,7 @@ impl Resolver<'_> {
     fn required(&self, opt: Opt) -> ConfigError {
         ConfigError::Required {
             missing: vec![opt],
+            variables: self.profile.variables,
             mesh: self.profile.name,
         }
     }
@@ -203,6 +210,8 @@ impl Resolver<'_> {
                 uids.extend(and);
                 Ok(uids)
             }
+            // A proxy that is known by its group alone.
+            _ if !self.or_none(typed::ProxyGid)?.is_empty() => Ok(uids),
             _ => Err(self.required(Opt::ProxyUid)),
         }
     }
@@ -217,16 +226,17 @@ impl Resolver<'_> {
         }
     }
 
-    /// The list given, or the numbers of the users where it is absent or empty: these, not their
-    /// names, which would be other groups'.
+    /// The list given; where it is absent or empty, and the default is that of the users, their
+    /// numbers: these, not their names, which would be other groups'.
     fn proxy_gids(&self, uids: &[u32]) -> Result<Vec<u32>, ConfigError> {
         let given = self.options.get(Opt::ProxyGid).filter(|g| !g.is_unset());
         let gids = match given {
             Some(_) => self.or_none(typed::ProxyGid)?,
             None => Vec::new(),
         };
-        let has = self.profile.default_of(Opt::ProxyGid).is_some();
-        Ok(match has && gids.is_empty() {
+        let same = Some(DefaultValue::Same(Opt::ProxyUid));
+        let as_users = self.profile.default_of(Opt::ProxyGid) == same;
+        Ok(match as_users && gids.is_empty() {
             true => uids.to_vec(),
             false => gids,
         })

@@ -31,7 +31,7 @@ pub(super) fn offer_environment(
 fn variables(profile: &Profile) -> impl Iterator<Item = (Opt, &'static str)> {
     SPECS
         .iter()
-        .filter(|s| profile.default_of(s.opt).is_some())
+        .filter(|s| profile.variables && profile.default_of(s.opt).is_some())
         .flat_map(|s| s.env.iter().map(|name| (s.opt, *name)))
 }
 

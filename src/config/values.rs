@@ -84,10 +84,11 @@ pub fn port(text: &str) -> Result<u16, BadItem> {
     port_number(text.trim()).ok_or_else(|| BadItem::new(text, "a port (1–65535)"))
 }
 
-/// A port or a range of ports, `8000:8100`, white space around it allowed.
-pub fn port_range(text: &str) -> Result<PortRange, BadItem> {
-    let Some((first, last)) = text.trim().split_once(':') else {
-        let allowed = "a port (1–65535) or a range (80:90)";
+/// A port or a range of ports, `8000:8100` with another separator or that one, white space around it
+/// allowed.
+pub fn port_range(text: &str, separator: char) -> Result<PortRange, BadItem> {
+    let Some((first, last)) = text.trim().split_once(separator) else {
+        let allowed = format!("a port (1–65535) or a range (80{separator}90)");
         return port(text)
             .map(PortRange::from)
             .map_err(|_| BadItem::new(text, allowed));
@@ -95,7 +96,8 @@ pub fn port_range(text: &str) -> Result<PortRange, BadItem> {
     let ends = port_number(first).zip(port_number(last));
     let range = ends.and_then(|(first, last)| PortRange::new(first, last));
     range.ok_or_else(|| {
-        let allowed = "a range of ports (FIRST:LAST, each 1–65535, FIRST not above LAST)";
+        let allowed =
+            format!("a range of ports (FIRST{separator}LAST, each 1–65535, FIRST not above LAST)");
         BadItem::new(text, allowed)
     })
 }
@@ -274,17 +276,18 @@ mod tests {
 
     #[test]
     fn empty_items_are_dropped_and_doubles_kept() {
-        let ports = list("15090,15021,, 15090 ,", port_range).unwrap();
+        let range = |text: &str| port_range(text, ':');
+        let ports = list("15090,15021,, 15090 ,", range).unwrap();
         assert_eq!(ports, [15090.into(), 15021.into(), 15090.into()]);
-        assert_eq!(list("", port_range), Ok(vec![]));
-        assert!(list("80, ", port_range).is_err());
+        assert_eq!(list("", range), Ok(vec![]));
+        assert!(list("80, ", range).is_err());
     }
 
     #[test]
     fn a_star_stands_alone() {
-        assert_eq!(selection("*", port_range), Ok(Selection::All));
+        assert_eq!(selection("*", port), Ok(Selection::All));
         for bad in ["*,80", "80,*", " *", "* "] {
-            assert!(selection(bad, port_range).is_err(), "{bad}");
+            assert!(selection(bad, port).is_err(), "{bad}");
         }
     }
 
@@ -294,8 +297,10 @@ mod tests {
             assert!(port(bad).is_err(), "{bad}");
         }
         for bad in ["80:", ":80", "90:80", "1:2:3", "80-90", "80: 90"] {
-            assert!(port_range(bad).is_err(), "{bad}");
+            assert!(port_range(bad, ':').is_err(), "{bad}");
         }
+        assert_eq!(port_range("80-90", '-').unwrap().last(), 90);
+        assert!(port_range("80:90", '-').is_err());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub static MESH: Mesh = Mesh {
         fixed: &[],
         bare_addresses: false,
         tproxy_to_proxy_port: false,
+        port_ranges: ':',
+        variables: true,
         env_files: &[],
     },
     signature: &ISTIO,

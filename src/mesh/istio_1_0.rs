@@ -42,6 +42,8 @@ pub static MESH: Mesh = Mesh {
         ],
         bare_addresses: true,
         tproxy_to_proxy_port: true,
+        port_ranges: ':',
+        variables: true,
         env_files: &[
             ("ISTIO_CLUSTER_CONFIG", "/var/lib/istio/envoy/cluster.env"),
             ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),

@@ -4,11 +4,12 @@
 
 mod istio;
 mod istio_1_0;
+mod linkerd;
 mod nginmesh;
 mod shared;
 
 pub use istio::MESH as ISTIO;
-pub use shared::INBOUND;
+pub use linkerd::MESH as LINKERD;
 
 use crate::config::{Config, Opt, Profile};
 use crate::ownership::Signature;
@@ -16,7 +17,12 @@ use crate::ruleset::{Family, Ruleset};
 use ipnet::IpNet;
 
 /// All meshes; the first one is the default.
-pub static MESHES: [&Mesh; 3] = [&nginmesh::MESH, &istio_1_0::MESH, &istio::MESH];
+pub static MESHES: [&Mesh; 4] = [
+    &nginmesh::MESH,
+    &istio_1_0::MESH,
+    &istio::MESH,
+    &linkerd::MESH,
+];
 
 /// A data plane, and the rules that it wants.
 #[derive(Debug)]

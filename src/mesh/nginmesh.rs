@@ -30,6 +30,8 @@ pub static MESH: Mesh = Mesh {
         ],
         bare_addresses: true,
         tproxy_to_proxy_port: false,
+        port_ranges: ':',
+        variables: true,
         env_files: &[],
     },
     signature: &ISTIO,

@@ -2,8 +2,8 @@
 
 use super::summary::{captured_cidrs, captures_outbound};
 use crate::config::{Config, Opt, Selection};
-use crate::mesh::{self, Mesh};
-use crate::ruleset::{Family, Match, Ruleset, Side, TableName, Target, Test};
+use crate::mesh::Mesh;
+use crate::ruleset::{ChainName, Family, Match, Ruleset, Side, TableName, Target, Test};
 use ipnet::IpNet;
 
 /// The port that people log in to a host through.
@@ -71,11 +71,20 @@ fn captures_ssh(config: &Config, wanted: &Ruleset) -> bool {
     };
     let is_ssh = |m: &Match| match &m.test {
         Test::Port { side, ports } => !m.not && *side == Side::Destination && ports.contains(SSH),
+        Test::Multiport { side, ports } => {
+            let has = ports.as_slice().iter().any(|p| p.contains(SSH));
+            !m.not && *side == Side::Destination && has
+        }
         _ => false,
     };
-    let chains = wanted.tables.iter().flat_map(|t| &t.chains);
-    let let_by = chains
-        .filter(|c| c.name == mesh::INBOUND)
+    let chains = || wanted.tables.iter().flat_map(|t| &t.chains);
+    let prerouting = chains().filter(|c| c.name == ChainName::PREROUTING);
+    let inbound: Vec<&Target> = prerouting
+        .flat_map(|c| &c.rules)
+        .map(|r| &r.target)
+        .collect();
+    let let_by = chains()
+        .filter(|c| inbound.contains(&&Target::Jump(c.name.clone())))
         .flat_map(|c| &c.rules)
         .any(|r| r.target == Target::Return && r.matches.iter().any(is_ssh));
     asked_for && !let_by

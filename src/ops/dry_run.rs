@@ -1,5 +1,6 @@
 //! `--dry-run`: shows everything an apply to an empty namespace would do, and touches nothing.
 
+use super::CloseWait;
 use super::plan::plan;
 use crate::backend::{iptables, netlink};
 use crate::error::Error;
@@ -49,6 +50,15 @@ fn restore(wanted: &Ruleset) -> String {
 
 fn nft(wanted: &Ruleset) -> Result<String, Error> {
     Ok(comments(wanted) + &netlink::render(wanted)?)
+}
+
+/// The sysctl that would be set: a command, or a comment for a tool that reads rules only.
+pub fn sysctl(timeout: Option<CloseWait>, format: Format) -> String {
+    match (timeout.map(CloseWait::command), format) {
+        (None, _) | (_, Format::Json) => String::new(),
+        (Some(command), Format::Commands) => command + "\n",
+        (Some(command), Format::Restore | Format::Nft) => format!("# {command}\n"),
+    }
 }
 
 /// The routes, for a tool that reads rules only.

@@ -4,6 +4,7 @@ mod apply;
 mod backoff;
 mod caution;
 mod choose;
+mod close_wait;
 mod diff;
 mod dry_run;
 mod explain;
@@ -20,6 +21,7 @@ pub mod verify;
 mod watch;
 
 pub use choose::Choice;
+pub use close_wait::CloseWait;
 pub use dry_run::{Format, render};
 pub use explain::Question;
 pub use plan::plan;
@@ -93,6 +95,8 @@ pub struct Invocation {
     pub format: Option<Format>,
     /// Results leave nothing out.
     pub verbose: bool,
+    /// A timeout of conntrack to be set with the rules.
+    pub close_wait: Option<CloseWait>,
     /// Afterwards prove that the redirection holds.
     pub verify: Option<verify::Options>,
 }
@@ -143,7 +147,11 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         Action::Verify(ref options) => return prove(&invocation, options, &wanted, out),
         _ if invocation.dry_run => {
             let format = invocation.format.unwrap_or_default();
-            return print(out, &dry_run::render(&wanted, format)?);
+            let text = dry_run::render(&wanted, format)?;
+            return print(
+                out,
+                &(text + &dry_run::sysctl(invocation.close_wait, format)),
+            );
         }
         Action::Check => log::info!("the options are right; no rule is written"),
         _ => apply(&invocation, &config, &wanted, start, host)?,
@@ -177,6 +185,9 @@ fn apply(
     place::is_for_rules(invocation.allow_host_network, host)?;
     may_change_rules(host)?;
     warn_of_ssh(config, wanted, host);
+    if let Some(timeout) = invocation.close_wait {
+        timeout.check()?;
+    }
     let unmapped = user_namespace::explain(wanted, host);
     let done = apply::apply(wanted, invocation.backend).map_err(|e| with_remedy(e, &unmapped))?;
     warn(unmapped);
@@ -185,7 +196,7 @@ fn apply(
     if done.changed() {
         announce_watch();
     }
-    Ok(())
+    invocation.close_wait.map_or(Ok(()), CloseWait::set)
 }
 
 /// Says that what was changed here will not stay so, where a watch is at work.

@@ -30,14 +30,25 @@ pub static ISTIO: Signature = Signature {
     comments: "istio",
 };
 
+/// Linkerd's proxy-init, which wrote the time behind its comments once (`proxy-init/output/1600000000`).
+pub static LINKERD: Signature = Signature {
+    chains: "PROXY_INIT_",
+    comments: "proxy-init",
+};
+
 /// Everybody whose chains and rules are ours.
-static SIGNATURES: [&Signature; 1] = [&ISTIO];
+static SIGNATURES: [&Signature; 2] = [&ISTIO, &LINKERD];
+
+impl Signature {
+    /// Whether a chain is of these, by its name.
+    fn names(&self, chain: &ChainName) -> bool {
+        chain.as_str().starts_with(self.chains)
+    }
+}
 
 /// Whether a chain belongs to us, by its name.
 pub fn is_our_chain(name: &ChainName) -> bool {
-    SIGNATURES
-        .iter()
-        .any(|s| name.as_str().starts_with(s.chains))
+    SIGNATURES.iter().any(|s| s.names(name))
 }
 
 /// Whether a rule with this comment is one of ours: `istio/bypass-envoy`.
@@ -54,9 +65,17 @@ mod tests {
     #[test]
     fn chains_and_comments_are_known_by_what_they_begin_with() {
         let chain = |name| is_our_chain(&ChainName::fixed(name));
-        assert!(chain("ISTIO_OUTPUT") && chain("ISTIO_"));
-        assert!(!chain("OUTPUT") && !chain("NOT_ISTIO_OUTPUT") && !chain("ISTIO"));
+        assert!(chain("ISTIO_OUTPUT") && chain("ISTIO_") && chain("PROXY_INIT_OUTPUT"));
+        assert!(
+            !chain("OUTPUT")
+                && !chain("PROXY_OUTPUT")
+                && !chain("NOT_ISTIO_OUTPUT")
+                && !chain("ISTIO")
+        );
         assert!(is_our_comment("istio/bypass-ip-range-10.0.0.0/8"));
+        assert!(is_our_comment(
+            "proxy-init/install-proxy-init-output/1600000000"
+        ));
         for foreign in [
             "istio",
             "istio/",

@@ -1,7 +1,7 @@
 //! Which rules are ours in chains that are not.
 
 use super::flushed::flushed_chain_rules;
-use super::{is_our_chain, is_our_comment, leftovers};
+use super::{ISTIO, is_our_chain, is_our_comment, leftovers};
 use crate::ruleset::{ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, same_effects};
 
 /// Tells our rules from foreign ones, in what one backend has read.
@@ -55,7 +55,7 @@ fn was_written_by_others(live: &Live, family: Family) -> bool {
     let tables = live.tables.iter().filter(|t| t.family == family);
     let chains = tables.flat_map(|t| &t.chains);
     chains
-        .filter(|c| is_our_chain(&c.name))
+        .filter(|c| ISTIO.names(&c.name))
         .flat_map(|c| &c.rules)
         .any(|r| !has_our_comment(r))
 }

@@ -32,6 +32,13 @@ impl PortRange {
     }
 }
 
+impl PortRange {
+    /// How many slots of a multiport match it takes.
+    fn slots(self) -> usize {
+        1 + usize::from(self.first != self.last)
+    }
+}
+
 impl From<u16> for PortRange {
     fn from(port: u16) -> Self {
         PortRange {
@@ -70,11 +77,25 @@ impl PortSet {
     /// Ports in the order given. `None` when there are none, or more than the match has room for.
     pub fn new(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
         let ports: Vec<PortRange> = ports.into_iter().collect();
-        let slots: usize = ports
-            .iter()
-            .map(|p| 1 + usize::from(p.first != p.last))
-            .sum();
+        let slots: usize = ports.iter().map(|p| p.slots()).sum();
         (1..=Self::SLOTS).contains(&slots).then_some(PortSet(ports))
+    }
+
+    /// All ports in the order given, as many in each match as it has room for.
+    pub fn split(ports: &[PortRange]) -> Vec<Self> {
+        let mut sets: Vec<PortSet> = Vec::new();
+        let mut room = 0;
+        for port in ports {
+            match sets.last_mut().filter(|_| port.slots() <= room) {
+                Some(set) => set.0.push(*port),
+                None => {
+                    sets.push(PortSet(vec![*port]));
+                    room = Self::SLOTS;
+                }
+            }
+            room -= port.slots();
+        }
+        sets
     }
 
     /// All ports of some ranges as the fewest ranges, in order, however many: for backends that
@@ -118,4 +139,24 @@ pub(super) fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> 
         write!(f, "{comma}{item}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_holds_fifteen_slots_and_a_range_takes_two() {
+        let ports = |from: u16, to: u16| (from..=to).map(PortRange::from);
+        let range = PortRange::new(8000, 8100).expect("in order");
+        let sizes = |ports: &[PortRange]| -> Vec<usize> {
+            let sets = PortSet::split(ports);
+            sets.iter().map(|s| s.as_slice().len()).collect()
+        };
+        assert_eq!(sizes(&ports(1, 31).collect::<Vec<_>>()), [15, 15, 1]);
+        assert_eq!(sizes(&[range; 8]), [7, 1]);
+        let last_slot: Vec<PortRange> = ports(1, 14).chain([range]).collect();
+        assert_eq!(sizes(&last_slot), [14, 1]);
+        assert!(sizes(&[]).is_empty());
+    }
 }

@@ -107,7 +107,7 @@ const TABLE: &[Bad] = &[
     bad("clean --format json", &["--format", "--dry-run"]),
     bad("clean --dry-run --format restore", &["--format", "text, or json"]),
     // What there is not, or not here.
-    bad("--mesh linkerd -p 15001 -u 1337", &["linkerd"]),
+    bad("--mesh consul -p 15001 -u 1337", &["consul"]),
     bad("--backend ipchains -p 15001 -u 1337", &["ipchains"]),
     bad("remove", &["remove"]),
     bad("-p 15001 -u 1337 --nope", &["--nope"]),
@@ -141,7 +141,6 @@ const TABLE: &[Bad] = &[
     bad("istio-iptables --nope", &["--nope"]),
     bad("-p 16001 -i * istio-iptables", &["--proxy-port", "before istio-iptables"]),
     bad("--mesh istio istio-iptables -u 5", &["--mesh", "before istio-iptables"]),
-    bad("diff istio-iptables -u 5", &["an action", "before istio-iptables"]),
     bad("istio-iptables --proxy-port 15001", &["--proxy-port"]),
     bad("istio-iptables --owner-groups 5", &["--owner-groups"]),
     bad("istio-iptables --cleanup-only=perhaps", &["--cleanup-only", "\"perhaps\""]),

@@ -93,7 +93,7 @@ impl<'a> Replay<'a> {
         let untouched = self.state();
         let applied = self.run(&[]);
         if let Expect::Refused = self.case.expect {
-            applied.expect(2, "apply")?;
+            applied.expect(self.case.refusal(), "apply")?;
             return same(&untouched, &self.state(), "a refusal changed something");
         }
         let applied = applied.expect(0, "apply")?;

@@ -20,6 +20,7 @@ mod goldens;
 mod iptables_crate;
 mod kernel;
 mod lifecycle;
+mod linkerd;
 mod messages;
 mod netlink;
 mod no_leaks;

@@ -237,22 +237,3 @@ fn the_report_is_data_too() {
         );
     }
 }
-
-#[test]
-fn where_nothing_can_be_tried_every_line_says_why() {
-    let nowhere = crate::lab::Namespace::new();
-    nowhere.sh("ip addr flush dev lo && ip link set lo down");
-    let mut command = product();
-    command
-        .args(["verify", "--probe-timeout", "0"])
-        .args(words(MESHES[0]));
-    let done = nowhere.run(&mut command).expect(2, "lo is down").unwrap();
-    assert!(lines(&done, "–").len() >= 4, "{}", done.out);
-    assert!(
-        lines(&done, "–")
-            .iter()
-            .all(|l| l.ends_with("there is no route to it")),
-        "{}",
-        done.out
-    );
-}

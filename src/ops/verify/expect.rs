@@ -16,7 +16,9 @@ const EPHEMERAL: u16 = 50000;
 /// Where the probe is to end, or nothing if that cannot be tried: there is no way to it.
 pub(super) fn expected(probe: &Probe, rules: &Rules, network: &Network) -> Option<Expected> {
     let way = network.route(probe.to.ip(), 0)?;
-    let source = network.source(probe.to.ip(), &way)?;
+    let source = probe
+        .source
+        .or_else(|| network.source(probe.to.ip(), &way))?;
     let walk = Walk {
         start: Start::Here,
         packet: Packet {

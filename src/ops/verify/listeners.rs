@@ -24,6 +24,7 @@ pub(super) struct ProxyPort {
 pub(super) struct Arrival {
     /// The port that the listener was made for.
     pub(super) port: u16,
+    pub(super) from: SocketAddr,
     /// Where the sender meant it to go, if conntrack told.
     pub(super) original: Option<SocketAddr>,
 }
@@ -148,7 +149,11 @@ fn take(port: u16, socket: &Socket, from: SocketAddr) -> io::Result<Option<Arriv
         Socket::Udp(socket) => socket.recv_from(&mut [0; 64]).map(|(_, peer)| (peer, None)),
     };
     match arrived {
-        Ok((peer, original)) => Ok((peer == from).then_some(Arrival { port, original })),
+        Ok((peer, original)) => Ok((peer == from).then_some(Arrival {
+            port,
+            from,
+            original,
+        })),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
         // The other side has gone meanwhile.
         Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => Ok(None),

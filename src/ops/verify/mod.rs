@@ -6,7 +6,6 @@
 //! goes further than one hop, and nothing is changed.
 
 mod expect;
-mod judge;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod listeners;
 mod place;
@@ -23,10 +22,9 @@ use crate::ruleset::{Rules, Ruleset};
 use caps::{CapSet, Capability};
 use clap::Args;
 use expect::{expected, proxy_ports};
-use judge::judge;
 use listeners::Listeners;
 use probe::{Observer, Probe};
-use report::{Check, Expected, Outcome};
+use report::{Check, Expected, Outcome, judge};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -90,39 +88,27 @@ pub fn verify(wanted: &Ruleset, options: &Options) -> Result<Report, Error> {
         }
     }
     let checks = tried.into_iter();
-    let checks = checks.map(|(probe, _, outcome)| Check::new(&probe, outcome));
+    let checks = checks.map(|(probe, expected, outcome)| Check::new(&probe, expected, outcome));
     Ok(Report {
         checks: checks.collect(),
     })
 }
 
 /// What is worth trying, and what is to become of it.
-fn expectations(
-    wanted: &Ruleset,
-    options: &Options,
-) -> Result<Vec<(Probe, Option<Expected>)>, Error> {
+fn expectations(wanted: &Ruleset, options: &Options) -> Result<Vec<(Probe, Expected)>, Error> {
     let links = routing::links()?;
     let probes = probes::probes(wanted, &place::here(&links, options.probe_port));
     let destinations = probes.iter().map(|probe| probe.to.ip());
     let network = place::network(links, destinations, &wanted.routing)?;
     let rules = Rules::of(wanted);
-    let expected = probes.into_iter().map(|probe| {
-        let expected = expected(&probe, &rules, &network);
-        (probe, expected)
+    let expected = probes.into_iter().filter_map(|probe| {
+        let expected = expected(&probe, &rules, &network)?;
+        Some((probe, expected))
     });
     Ok(expected.collect())
 }
 
-/// Tries it, if there is a way to its destination.
-fn attempt(
-    observer: &mut Observer,
-    probe: &Probe,
-    expected: Option<Expected>,
-) -> Result<Outcome, Error> {
-    let Some(expected) = expected else {
-        let why = "there is no route to it".to_owned();
-        return Ok(Outcome::Unknown { why });
-    };
+fn attempt(observer: &mut Observer, probe: &Probe, expected: Expected) -> Result<Outcome, Error> {
     let seen = observer.observe(probe).map_err(Error::Probe)?;
     Ok(judge(probe, expected, seen))
 }

@@ -124,6 +124,7 @@ impl Asked {
         for user in &users {
             let connect = |ip, port| Probe {
                 user: *user,
+                source: None,
                 protocol: Protocol::Tcp,
                 to: SocketAddr::new(ip, port),
             };
@@ -146,6 +147,7 @@ impl Asked {
         servers.flat_map(move |ip| {
             [Protocol::Udp, Protocol::Tcp].map(|protocol| Probe {
                 user,
+                source: None,
                 protocol,
                 to: SocketAddr::new(ip, DNS),
             })

@@ -16,6 +16,11 @@ pub fn name(tool: &str, vector: &Value) -> String {
     format!("{tool}-{}", vector["name"].as_str().expect("a name"))
 }
 
+/// What somebody else had done before, as lines for a shell.
+pub fn setup(vector: &Value) -> Vec<String> {
+    strings(&vector["setup"])
+}
+
 /// A list, or nothing where there is none.
 pub fn strings(list: &Value) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();

@@ -72,7 +72,9 @@ impl State {
 /// The chains in the output of iptables-save: ours and every other one that holds a rule.
 pub fn saved(text: &str) -> Chains {
     let told = SavedChain::all(text).into_iter();
-    let told = told.filter(|c| c.name.starts_with("ISTIO") || !c.rules.is_empty());
+    let told = told.filter(|c| {
+        c.name.starts_with("ISTIO") || c.name.starts_with("PROXY_INIT") || !c.rules.is_empty()
+    });
     told.map(|c| ((c.table, c.name), without_repeats(&c.rules, true)))
         .collect()
 }

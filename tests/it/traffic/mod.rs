@@ -3,6 +3,7 @@
 
 mod istio;
 mod istio_1_0;
+mod linkerd;
 mod nginmesh;
 mod others;
 mod scenario;
@@ -50,6 +51,11 @@ macro_rules! traffic {
             #[test]
             fn istio() {
                 all(super::istio::SCENARIOS, WAY);
+            }
+
+            #[test]
+            fn linkerd() {
+                all(super::linkerd::SCENARIOS, WAY);
             }
 
             #[test]

@@ -2,6 +2,7 @@
 
 mod istio;
 mod istio_1_0;
+mod linkerd;
 mod nginmesh;
 
 use super::{Case, Expect};
@@ -30,11 +31,11 @@ const V6: &str = "fd00:10:244::17/64";
 const LINK_LOCAL: &str = "fe80::17/64";
 
 pub fn cases() -> impl Iterator<Item = Case> {
-    let rows = [nginmesh::ROWS, istio_1_0::ROWS, istio::ROWS];
+    let rows = [nginmesh::ROWS, istio_1_0::ROWS, istio::ROWS, linkerd::ROWS];
     rows.into_iter().flatten().map(|row| Case {
         name: format!("{}-{}", row.mesh, row.name),
         prefix: match row.mesh {
-            "istio-iptables" => vec![row.mesh.to_owned()],
+            "istio-iptables" | "proxy-init" => vec![row.mesh.to_owned()],
             mesh => vec!["--mesh".to_owned(), mesh.to_owned()],
         },
         args: row.args.split_whitespace().map(unquote).collect(),
