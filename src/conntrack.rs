@@ -138,6 +138,6 @@ fn io_error(fault: Error) -> io::Error {
     match fault {
         Error::Refused(nack) => nack.errno.into(),
         Error::Interrupted => io::ErrorKind::Interrupted.into(),
-        Error::Io(e) => e,
+        Error::Io(e) | Error::Unanswered(e) => e,
     }
 }

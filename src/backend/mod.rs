@@ -90,6 +90,10 @@ pub enum BackendError {
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
+    /// Somebody else has what the rules need: another backend may have a place of its own.
+    #[error("{doing}: {reason}")]
+    Taken { doing: String, reason: String },
+
     /// Somebody holds a lock, and was waited for in vain.
     #[error("{doing}: {reason}")]
     Locked { doing: String, reason: String },

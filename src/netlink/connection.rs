@@ -3,7 +3,7 @@
 use super::error::{Error, Nack};
 use super::socket::Transport;
 use super::wire::{Malformed, Message, Messages, Writer};
-use super::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
+use super::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE};
 use nix::errno::Errno;
 use std::io;
 
@@ -112,35 +112,41 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Sends the parts as one datagram, of whose messages the last asks for an acknowledgement.
-    /// The first nack of any of them counts.
+    /// The first refusal of any of them counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if nothing was sent, [`Error::Unanswered`] if no answer came.
     pub fn transact(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
         self.transport.send(parts)?;
-        let (mut acknowledged, mut lost, mut nack) = (false, false, None);
+        let (mut acknowledged, mut lost, mut refused) = (false, None, None);
         loop {
             let length = match self.transport.receive(&mut self.buffer) {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if overrun(&e) => {
-                    lost = true;
+                    lost = Some(e);
                     continue;
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => {
+                    lost = Some(e);
+                    break;
+                }
             };
             for message in Messages::new(&self.buffer[..length]) {
-                let message = message?;
-                if message.kind == NLMSG_ERROR {
-                    match Nack::read(message)? {
-                        None => acknowledged = true,
-                        Some(r) => nack = nack.or(Some(r)),
+                match message.map(Nack::of) {
+                    Ok(Some(Ok(None))) => acknowledged = true,
+                    Ok(Some(Ok(Some(nack)))) => refused = refused.or(Some(nack)),
+                    Ok(None) => {}
+                    Ok(Some(Err(e))) | Err(e) => {
+                        lost = Some(io::Error::new(io::ErrorKind::InvalidData, e));
                     }
                 }
             }
         }
-        match nack {
+        match refused {
             Some(nack) => Err(Error::Refused(nack)),
             None if acknowledged => Ok(()),
-            None if lost => Err(Error::Interrupted),
-            None => Err(silence()),
+            None => Err(Error::Unanswered(lost.unwrap_or_else(silence))),
         }
     }
 
@@ -162,7 +168,7 @@ impl<T: Transport> Connection<T> {
         loop {
             let length = match self.transport.receive(&mut self.buffer) {
                 Ok(length) => length,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(silence()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(silence().into()),
                 Err(e) if overrun(&e) => return Err(Error::Interrupted),
                 Err(e) => return Err(e.into()),
             };
@@ -171,11 +177,7 @@ impl<T: Transport> Connection<T> {
                 if message.sequence != sequence {
                     continue;
                 }
-                let nack = match message.kind {
-                    NLMSG_ERROR | NLMSG_DONE => Nack::read(message)?,
-                    _ => None,
-                };
-                if let Some(nack) = nack {
+                if let Some(nack) = Nack::of(message).transpose()?.flatten() {
                     return Err(Error::Refused(nack));
                 }
                 if each(message)? == Flow::Done {
@@ -191,7 +193,6 @@ fn overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-fn silence() -> Error {
-    let error = "the kernel did not answer";
-    Error::Io(io::Error::new(io::ErrorKind::UnexpectedEof, error))
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the kernel did not answer")
 }

@@ -1,7 +1,7 @@
 //! What a conversation with the kernel can end in instead of an answer.
 
 use super::wire::{AttributeTable, HEADER, Malformed, Message, u32_ne};
-use super::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE};
+use super::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR};
 use nix::errno::Errno;
 use std::io;
 
@@ -16,6 +16,8 @@ pub enum Error {
     Refused(Nack),
     /// What was read changed meanwhile, or the answer was lost: begin again.
     Interrupted,
+    /// A transaction was sent, but not what became of it was received: it may have been made.
+    Unanswered(io::Error),
     /// The conversation broke down.
     Io(io::Error),
 }
@@ -59,6 +61,11 @@ impl Nack {
             words: a.string(NLMSGERR_ATTR_MSG).ok().map(str::to_owned),
             offset: offset.map(|o| o as usize),
         }))
+    }
+
+    /// The same of any message; `None` for one that is neither.
+    pub(super) fn of(message: Message) -> Option<Result<Option<Self>, Malformed>> {
+        matches!(message.kind, NLMSG_ERROR | NLMSG_DONE).then(|| Nack::read(message))
     }
 
     /// The errno's description, and the kernel's words behind it.

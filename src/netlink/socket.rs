@@ -57,6 +57,9 @@ pub struct Socket(OwnedFd);
 impl Socket {
     /// Opens a socket of one netlink protocol, such as `NetlinkNetFilter`. EPROTONOSUPPORT when
     /// the kernel has no such protocol.
+    ///
+    /// It is connected to the kernel: the kernel takes nothing for it from other processes, who could
+    /// send it answers. And it has an address from then on, without which nothing is told to it.
     pub fn open(protocol: SockProtocol) -> io::Result<Self> {
         let socket = socket::socket(
             AddressFamily::Netlink,
@@ -74,13 +77,9 @@ impl Socket {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        let kernel = NetlinkAddr::new(0, 0);
+        socket::connect(socket.as_raw_fd(), &kernel)?;
         Ok(Socket(socket))
-    }
-
-    /// Gives the socket an address of its own, without which nothing is told to it: the kernel keeps
-    /// notifications from the port that caused them, and none at all is port 0, its own.
-    pub fn bind(&self) -> io::Result<()> {
-        Ok(socket::bind(self.0.as_raw_fd(), &NetlinkAddr::new(0, 0))?)
     }
 
     /// Joins a multicast group by its number: its notifications arrive from now on.
@@ -146,5 +145,24 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
             Err(Errno::EINTR) => continue,
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kernel_can_answer() {
+        let mut socket = Socket::open(SockProtocol::NetlinkUserSock).unwrap();
+        let address: NetlinkAddr = socket::getsockname(socket.0.as_raw_fd()).unwrap();
+        assert_ne!(address.pid(), 0);
+        let (family, kind) = (AddressFamily::Netlink, SockType::Raw);
+        let protocol = SockProtocol::NetlinkUserSock;
+        let other = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+        let forged = socket::sendto(other.as_raw_fd(), &[0; 16], &address, MsgFlags::empty());
+        assert_eq!(forged, Err(Errno::ECONNREFUSED));
+        let nothing = socket.receive(&mut [0; 16]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 }

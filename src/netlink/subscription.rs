@@ -35,7 +35,6 @@ impl Subscription {
     /// EPERM where nf_tables' are to be heard without CAP_NET_ADMIN.
     pub fn open(protocol: SockProtocol, groups: &[u32]) -> io::Result<Self> {
         let socket = Socket::open(protocol)?;
-        socket.bind()?;
         socket.queue(QUEUE)?;
         groups.iter().try_for_each(|group| socket.join(*group))?;
         Ok(Subscription::new(socket))

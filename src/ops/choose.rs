@@ -128,12 +128,12 @@ pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
         .map(|(_, open)| *open)
 }
 
-/// Whether an error means that the next candidate may do better: something is absent, as opposed to
-/// not permitted or refused.
+/// Whether an error means that the next candidate may do better: something is absent, or somebody
+/// else's, as opposed to not permitted or refused.
 pub fn is_absence(error: &BackendError) -> bool {
     matches!(
         error,
-        BackendError::Missing { .. } | BackendError::NoProgram(_)
+        BackendError::Missing { .. } | BackendError::NoProgram(_) | BackendError::Taken { .. }
     )
 }
 

@@ -160,7 +160,14 @@ impl<'w> Settlement<'w> {
         let others = self.others.get_or_insert_with(|| Others::besides(keep));
         let mut swept = false;
         for backend in &mut others.open {
-            swept |= self.record.put(&mut **backend, &Ruleset::default())?;
+            swept |= match self.record.put(&mut **backend, &Ruleset::default()) {
+                // Nothing of that store was changed, and the new rules are in place.
+                Err(e @ BackendError::Refused { .. }) if self.goal.is_some() => {
+                    log::warn!("rules of ours are left beside the new ones: {e}");
+                    false
+                }
+                swept => swept?,
+            };
         }
         match others.shut.take() {
             Some(error) => Err(error),

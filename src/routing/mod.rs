@@ -339,7 +339,7 @@ fn error(doing: String, family: Family, error: Error) -> RoutingError {
             doing,
             source: io::ErrorKind::Interrupted.into(),
         },
-        Error::Io(source) => RoutingError::Io { doing, source },
+        Error::Io(source) | Error::Unanswered(source) => RoutingError::Io { doing, source },
     }
 }
 

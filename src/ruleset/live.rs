@@ -85,6 +85,13 @@ impl LiveRule {
             counters: None,
         }
     }
+
+    /// The rule is not what it says, for where it stands.
+    pub(crate) fn forget(&mut self) {
+        if let Some(rule) = self.rule.take() {
+            self.matches = rule.matches;
+        }
+    }
 }
 
 /// Whether the rules in the kernel do what is wanted, one by one and in the same order.

@@ -137,6 +137,11 @@ impl Hook {
         Hook::Postrouting,
     ];
 
+    /// The hook whose base chain is called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|h| h.as_str() == name)
+    }
+
     /// The base chain's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -198,7 +203,7 @@ impl ChainName {
 
     /// The hook, if this is one of iptables' base chains.
     pub fn hook(&self) -> Option<Hook> {
-        Hook::ALL.into_iter().find(|h| h.as_str() == self.0)
+        Hook::named(&self.0)
     }
 }
 

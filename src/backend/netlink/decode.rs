@@ -3,6 +3,7 @@
 
 use super::dump::{self, Chain, Dump, Table};
 use super::expr::Expr;
+use super::hooks;
 use super::native::{self, Line};
 use super::verdict;
 use super::xt::{self, Understood};
@@ -16,8 +17,8 @@ pub fn live(dump: &Dump, store: Store) -> Live {
         family: table.family,
         name: table.name,
         chains: match store {
-            Store::Native => native_chains(table),
-            _ => xt_chains(table),
+            Store::Native => chains(table, store, table.without_parts(), native_rules),
+            _ => chains(table, store, table.chains.iter(), xt_rules),
         },
     });
     Live {
@@ -25,29 +26,30 @@ pub fn live(dump: &Dump, store: Store) -> Live {
     }
 }
 
-/// The chains as iptables-nft keeps them.
-fn xt_chains(table: &Table) -> Vec<LiveChain> {
-    let chains = table.chains.iter().filter_map(|chain| {
-        let rules = chain.rules.iter().map(|r| xt_rule(r, table.family));
-        Some(LiveChain {
-            name: ChainName::new(&chain.name).ok()?,
-            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
-            rules: rules.collect(),
-        })
+fn chains<'d>(
+    table: &Table,
+    store: Store,
+    found: impl Iterator<Item = &'d Chain>,
+    rules: fn(&Table, &Chain) -> Vec<LiveRule>,
+) -> Vec<LiveChain> {
+    let live = found.filter_map(|chain| {
+        let name = ChainName::new(&chain.name).ok()?;
+        let mut rules = rules(table, chain);
+        if !hooks::is_hooked_as_named(store, table.name, &name, chain.base.as_ref()) {
+            // They do something else than they say.
+            rules.iter_mut().for_each(LiveRule::forget);
+        }
+        rules.extend((chain.hidden > 0).then(|| hidden(chain.hidden)));
+        let drops = chain.base.as_ref().is_some_and(|base| !base.accepts);
+        Some(LiveChain { name, drops, rules })
     });
-    chains.collect()
+    live.collect()
 }
 
-/// The chains of a table that is ours alone, each with its parts in one piece.
-fn native_chains(table: &Table) -> Vec<LiveChain> {
-    let chains = table.without_parts().filter_map(|chain| {
-        Some(LiveChain {
-            name: ChainName::new(&chain.name).ok()?,
-            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
-            rules: native_rules(table, chain),
-        })
-    });
-    chains.collect()
+/// The rules of a chain as iptables-nft keeps them.
+fn xt_rules(table: &Table, chain: &Chain) -> Vec<LiveRule> {
+    let rules = chain.rules.iter().map(|r| xt_rule(r, table.family));
+    rules.collect()
 }
 
 /// The rules of a chain, from all its parts.
@@ -134,6 +136,19 @@ fn commented(rule: &Rule, comment: &str) -> String {
     };
     text.truncate(text.len() - target.len());
     text + &format!("-m comment --comment {comment} {target}")
+}
+
+/// Rules that the kernel does not show.
+fn hidden(count: u32) -> LiveRule {
+    LiveRule {
+        rule: None,
+        matches: Vec::new(),
+        comment: None,
+        jump: None,
+        counters: None,
+        text: format!("[{count} rules that the kernel does not show]"),
+        handles: Vec::new(),
+    }
 }
 
 /// A rule that is not understood, with what can be told of it.

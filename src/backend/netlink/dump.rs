@@ -1,5 +1,7 @@
 //! What nf_tables holds of one store, as it was dumped: a value that nothing changes afterwards.
 
+mod completeness;
+
 use super::expr::{Expr, counter};
 use super::hooks::{self, Base};
 use super::kernel::Kernel;
@@ -31,6 +33,9 @@ pub struct Table {
     pub sets: Sets,
     /// No packet comes to its chains (`NFT_TABLE_F_DORMANT`).
     pub dormant: bool,
+    /// Another program has it to itself (`NFT_TABLE_F_OWNER`, since Linux 5.12): nobody else may
+    /// change it.
+    pub owned: bool,
     /// How many chains, sets and other things it holds (`NFTA_TABLE_USE`).
     uses: u32,
 }
@@ -41,6 +46,11 @@ pub struct Chain {
     /// Where it is hooked in, if it is.
     pub base: Option<Base>,
     pub rules: Vec<Rule>,
+    /// How many rules the kernel did not show. It ends a dump before a rule that is too long for it
+    /// (32 KiB: sixteen `-m u32` matches), as if that had been all.
+    pub hidden: u32,
+    /// How many rules it has, and how many jump to it (`NFTA_CHAIN_USE`).
+    uses: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -70,6 +80,17 @@ impl Dump {
             generation,
             tables: tables?,
         })
+    }
+
+    /// A base chain of which something is hidden, if there is one, and its table: rules of ours may be
+    /// there.
+    pub fn unknown(&self) -> Option<(&Table, &Chain)> {
+        let chains = self
+            .tables
+            .iter()
+            .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
+        let mut unknown = chains.filter(|(_, c)| c.base.is_some() && c.hidden > 0);
+        unknown.next()
     }
 
     pub fn table(&self, family: Family, name: TableName) -> Option<&Table> {
@@ -107,6 +128,13 @@ impl Table {
         self.uses as usize != known || !self.sets.named().all(of_ours)
     }
 
+    /// A chain that was not dumped is new: the generation tells.
+    fn add_rule(&mut self, chain: &str, rule: Rule) {
+        if let Some(at) = self.index.get(chain) {
+            self.chains[*at].rules.push(rule);
+        }
+    }
+
     fn add_chain(&mut self, chain: Chain) {
         self.index.insert(chain.name.clone(), self.chains.len());
         self.chains.push(chain);
@@ -134,8 +162,12 @@ fn read_tables<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Vec
         let family = hooks::nfproto(table.family);
         let filter = |w: &mut Writer| w.string(NFTA_RULE_TABLE, name);
         kernel.dump(NFT_MSG_GETRULE, family, filter, |_, a| {
-            read_rule(table, name, a)
+            if let Some((chain, rule)) = read_rule(name, a)? {
+                table.add_rule(&chain, rule);
+            }
+            Ok(())
         })?;
+        completeness::complete(kernel, table, name)?;
     }
     Ok(tables)
 }
@@ -157,6 +189,7 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
         index: HashMap::new(),
         sets: Sets::default(),
         dormant: flags & NFT_TABLE_F_DORMANT != 0,
+        owned: flags & NFT_TABLE_F_OWNER != 0,
         uses: a.u32(NFTA_TABLE_USE)?,
     }))
 }
@@ -208,6 +241,11 @@ impl Chain {
                 None => None,
             },
             rules: Vec::new(),
+            hidden: 0,
+            uses: match a.get(NFTA_CHAIN_USE) {
+                Some(_) => Some(a.u32(NFTA_CHAIN_USE)?),
+                None => None,
+            },
         })
     }
 }
@@ -235,18 +273,15 @@ fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> 
     })
 }
 
-fn read_rule(table: &mut Table, table_name: &str, attributes: &[u8]) -> Result<(), Malformed> {
+/// A rule and the name of its chain, if it is in the table called so: kernels before 4.19 do not
+/// filter.
+fn read_rule(table: &str, attributes: &[u8]) -> Result<Option<(String, Rule)>, Malformed> {
     let a = AttributeTable::<8>::parse(attributes)?;
-    // Kernels before 4.19 do not filter by the table.
-    if a.string(NFTA_RULE_TABLE)? != table_name {
-        return Ok(());
+    if a.string(NFTA_RULE_TABLE)? != table {
+        return Ok(None);
     }
-    let rule = Rule::read(&a)?;
-    // A chain that was not dumped is new: the generation tells.
-    if let Some(at) = table.index.get(text(a.bytes(NFTA_RULE_CHAIN)?).as_ref()) {
-        table.chains[*at].rules.push(rule);
-    }
-    Ok(())
+    let chain = text(a.bytes(NFTA_RULE_CHAIN)?).into_owned();
+    Ok(Some((chain, Rule::read(&a)?)))
 }
 
 /// A name, which may be any bytes if it is foreign.

@@ -1,6 +1,7 @@
 //! From the kernel's errors to ours: which rule, which extension, which feature.
 
 use super::batch::{Batch, TooLarge};
+use super::dump;
 use super::encode::{Origin, Unsupported, What};
 use super::expr::Expr;
 use crate::backend::{BackendError, Feature};
@@ -23,10 +24,43 @@ pub fn of_read(fault: Error) -> BackendError {
 }
 
 /// The change holds something that cannot be written.
-pub fn of_encode(unsupported: Unsupported) -> BackendError {
+pub fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
+    let doing = origin.to_string();
+    match reason.is_taken() {
+        true => BackendError::Taken {
+            doing,
+            reason: reason.to_string(),
+        },
+        false => BackendError::Refused {
+            doing,
+            reason: reason.to_string(),
+        },
+    }
+}
+
+/// Rules of ours may stand where the kernel does not show everything.
+pub fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
     BackendError::Refused {
-        doing: unsupported.origin.to_string(),
-        reason: unsupported.reason.to_owned(),
+        doing: format!(
+            "reading chain {} of {} table {}",
+            chain.name, table.family, table.name
+        ),
+        reason: format!(
+            "the kernel shows {} of its {} rules: one of the others is too large for it to be shown (more than 32 KiB), \
+             and whether rules of ours stand there cannot be told. Split that rule, or move it to a chain of its own",
+            chain.rules.len(),
+            chain.rules.len() + chain.hidden as usize,
+        ),
+    }
+}
+
+/// Whether a commit failed only because somebody else holds what could as well stay.
+pub fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
+    match error {
+        Error::Refused(nack) if nack.errno == Errno::EBUSY => batch
+            .find(nack.sequence)
+            .is_some_and(|(origin, _)| origin.what.is_tidying()),
+        _ => false,
     }
 }
 
@@ -80,6 +114,10 @@ fn plain(doing: String, fault: Error) -> BackendError {
             reason: r.reason(),
         },
         Error::Interrupted => BackendError::Interrupted { doing },
+        Error::Unanswered(source) => BackendError::Io {
+            doing: format!("{doing}: whether it was done cannot be told"),
+            source,
+        },
         Error::Io(source) => BackendError::Io { doing, source },
     }
 }

@@ -1,9 +1,10 @@
 //! What the tables and base chains of a store are called and where they are hooked in.
 
 use crate::backend::Store;
-use crate::ruleset::{Family, Hook, TableName};
+use crate::ruleset::{ChainName, Family, Hook, TableName};
 use nix::libc;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The policy that lets packets pass (linux/netfilter.h).
 pub const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
@@ -60,6 +61,41 @@ pub fn base(store: Store, table: TableName, hook: Hook) -> Base {
         kind: kind.into(),
         accepts: true,
     }
+}
+
+impl Base {
+    /// Whether packets come to both at the same moment, and for the same purpose.
+    pub fn is_hooked_like(&self, other: &Base) -> bool {
+        (self.hook, self.priority, &self.kind) == (other.hook, other.priority, &other.kind)
+    }
+}
+
+/// As nft(8) prints it.
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hooks = Hook::ALL.into_iter();
+        let hook = hooks.find(|h| *h as u32 == self.hook);
+        let hook = hook.map_or("ingress".to_owned(), |h| h.as_str().to_lowercase());
+        write!(
+            f,
+            "type {} hook {hook} priority {}",
+            self.kind, self.priority
+        )
+    }
+}
+
+/// Whether a chain is hooked in as iptables has one of its name; a chain that is not named after a
+/// hook may be anywhere.
+pub fn is_hooked_as_named(
+    store: Store,
+    table: TableName,
+    name: &ChainName,
+    found: Option<&Base>,
+) -> bool {
+    let Some(hook) = name.hook() else {
+        return true;
+    };
+    found.is_some_and(|f| f.is_hooked_like(&base(store, table, hook)))
 }
 
 /// The number of a family (linux/netfilter.h).

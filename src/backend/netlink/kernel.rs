@@ -60,8 +60,8 @@ impl<T: Transport> Kernel<T> {
     /// Commits a batch made from what was read at `generation`, as these transactions.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when somebody else committed since. A refusal has the sequence number
-    /// of the message in the batch, or 0.
+    /// [`Error::Interrupted`] when somebody else committed since, or the answer was lost and some commit
+    /// was made. A refusal has the sequence number of the message in the batch, or 0.
     pub fn commit<O>(
         &mut self,
         batch: &mut Batch<O>,
@@ -81,12 +81,23 @@ impl<T: Transport> Kernel<T> {
                 Err(Error::Refused(r)) if r.errno == Errno::ERESTART => {
                     return Err(Error::Interrupted);
                 }
+                Err(Error::Unanswered(lost)) => return Err(self.look_again(generation, lost)),
                 result => result?,
             }
             // The kernel counts every commit, and leaves out 0.
             generation = generation.checked_add(1).unwrap_or(1);
         }
         Ok(())
+    }
+
+    /// What to say of a transaction whose answer was lost: it was not made if nobody has committed
+    /// since this generation.
+    fn look_again(&mut self, generation: u32, lost: io::Error) -> Error {
+        match self.generation() {
+            Ok(now) if now == generation => Error::Io(lost),
+            Ok(_) => Error::Interrupted,
+            Err(_) => Error::Unanswered(lost),
+        }
     }
 }
 

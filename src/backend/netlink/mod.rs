@@ -123,6 +123,9 @@ impl<T: Transport> Backend for Netlink<T> {
 
     fn read(&mut self) -> Result<Live, BackendError> {
         let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
+        if let Some((table, chain)) = dump.unknown() {
+            return Err(error::of_hidden(table, chain));
+        }
         let live = decode::live(&dump, self.store);
         self.dump = Some(dump);
         Ok(live)
@@ -134,8 +137,7 @@ impl<T: Transport> Backend for Netlink<T> {
         };
         match self.put(change, &dump) {
             Err(Failure::TooLarge(_)) => self.put_by_detour(change, &dump),
-            Err(Failure::Of(error)) => Err(error),
-            Ok(()) => Ok(()),
+            result => result.map_err(|f| f.or(error::of_size)),
         }
     }
 }
@@ -144,7 +146,19 @@ impl<T: Transport> Backend for Netlink<T> {
 enum Failure {
     /// What packets meet cannot be changed in one transaction.
     TooLarge(TooLarge),
+    /// What is left empty cannot be removed, see [`encode::encode`].
+    Busy(BackendError),
     Of(BackendError),
+}
+
+impl Failure {
+    /// The error, where being too large is `too_large`.
+    fn or(self, too_large: impl FnOnce(TooLarge) -> BackendError) -> BackendError {
+        match self {
+            Failure::TooLarge(by) => too_large(by),
+            Failure::Busy(error) | Failure::Of(error) => error,
+        }
+    }
 }
 
 impl From<BackendError> for Failure {
@@ -162,7 +176,18 @@ impl<T: Transport> Netlink<T> {
 
     /// Commits a change that was made from this dump, with one switch.
     fn put(&mut self, change: &Change, dump: &Dump) -> Result<(), Failure> {
-        let mut batch = encode::encode(change, dump, self.store).map_err(error::of_encode)?;
+        match self.attempt(change, dump, true) {
+            Err(Failure::Busy(error)) => {
+                log::debug!("what is left empty stays: {error}");
+                self.attempt(change, dump, false)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt(&mut self, change: &Change, dump: &Dump, tidy: bool) -> Result<(), Failure> {
+        let encoded = encode::encode(change, dump, self.store, tidy);
+        let mut batch = encoded.map_err(error::of_encode)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -172,21 +197,24 @@ impl<T: Transport> Netlink<T> {
         let committed = self
             .kernel
             .commit(&mut batch, transactions, dump.generation);
-        committed.map_err(|error| error::of_commit(error, &batch).into())
+        committed.map_err(|error| {
+            let tidying = error::is_tidying(&error, &batch);
+            let error = error::of_commit(error, &batch);
+            match tidying {
+                true => Failure::Busy(error),
+                false => Failure::Of(error),
+            }
+        })
     }
 
     /// Commits a change that is too large for one switch.
     fn put_by_detour(&mut self, change: &Change, dump: &Dump) -> Result<(), BackendError> {
         let detour = Detour::around(change, dump);
-        self.put(&detour.there, dump).map_err(|e| match e {
-            Failure::TooLarge(by) => error::of_size(by),
-            Failure::Of(error) => error,
-        })?;
+        self.put(&detour.there, dump)
+            .map_err(|f| f.or(error::of_size))?;
         let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
-        self.put(&detour.back, &dump).map_err(|e| match e {
-            // Somebody else was there meanwhile, and the chains are not as they were left.
-            Failure::TooLarge(_) => error::of_read(Error::Interrupted),
-            Failure::Of(error) => error,
-        })
+        // If somebody else was there meanwhile, the chains are not as they were left.
+        let changed = |_| error::of_read(Error::Interrupted);
+        self.put(&detour.back, &dump).map_err(|f| f.or(changed))
     }
 }

@@ -40,12 +40,14 @@ pub const NFTA_TABLE_FLAGS: u16 = 2;
 pub const NFTA_TABLE_USE: u16 = 3;
 /// `enum nft_table_flags`.
 pub const NFT_TABLE_F_DORMANT: u32 = 1;
+pub const NFT_TABLE_F_OWNER: u32 = 2;
 
 /// `enum nft_chain_attributes`.
 pub const NFTA_CHAIN_TABLE: u16 = 1;
 pub const NFTA_CHAIN_NAME: u16 = 3;
 pub const NFTA_CHAIN_HOOK: u16 = 4;
 pub const NFTA_CHAIN_POLICY: u16 = 5;
+pub const NFTA_CHAIN_USE: u16 = 6;
 pub const NFTA_CHAIN_TYPE: u16 = 7;
 /// `enum nft_hook_attributes`.
 pub const NFTA_HOOK_HOOKNUM: u16 = 1;
@@ -71,6 +73,7 @@ pub const NFTA_SET_NAME: u16 = 2;
 pub const NFTA_SET_FLAGS: u16 = 3;
 pub const NFTA_SET_KEY_TYPE: u16 = 4;
 pub const NFTA_SET_KEY_LEN: u16 = 5;
+pub const NFTA_SET_DATA_TYPE: u16 = 6;
 pub const NFTA_SET_ID: u16 = 10;
 /// `enum nft_set_flags`.
 pub const NFT_SET_ANONYMOUS: u32 = libc::NFT_SET_ANONYMOUS as u32;
@@ -84,9 +87,13 @@ pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
 /// `enum nft_set_elem_attributes`.
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
+pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
 /// `enum nft_set_elem_flags`.
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = libc::NFT_SET_ELEM_INTERVAL_END as u32;
+
+/// What a map leads to, if that is a verdict (`enum nft_data_types`).
+pub const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
 
 /// `enum nft_data_attributes`.
 pub const NFTA_DATA_VALUE: u16 = 1;

@@ -20,6 +20,7 @@ const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
 const MULTI: u16 = libc::NLM_F_MULTI as u16;
 const CAPPED_WITH_WORDS: u16 = (libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS) as u16;
 const NEW_GENERATION: u16 = message_type(NFT_MSG_NEWGEN);
+const GET_CHAIN: u16 = message_type(NFT_MSG_GETCHAIN);
 const GET_TABLE: u16 = message_type(NFT_MSG_GETTABLE);
 const GET_GENERATION: u16 = message_type(NFT_MSG_GETGEN);
 
@@ -208,13 +209,47 @@ fn a_newer_generation_means_to_read_again() {
     );
 }
 
+/// A commit whose answer is lost, at generation 7, and the generation afterwards.
+fn commit_unanswered(answers: fn() -> Answers, later: Option<u32>) -> BackendError {
+    let mut now = Some(7);
+    let kernel = move |sent: &Sent| match sent.kind() {
+        NFNL_MSG_BATCH_BEGIN => {
+            now = later;
+            answers()
+        }
+        GET_GENERATION => now
+            .map(|n| Ok(generation(sent.sequence(), n)))
+            .into_iter()
+            .collect(),
+        _ => vec![Ok(done(sent.sequence()))],
+    };
+    let mut backend = played(kernel, usize::MAX);
+    backend.read().unwrap();
+    backend.commit(&change(2)).unwrap_err()
+}
+
 #[test]
-fn a_lost_answer_means_to_read_again() {
-    let error = commit(|_| vec![Err(lost())]).unwrap_err();
-    assert!(
-        matches!(error, BackendError::Interrupted { .. }),
-        "{error:?}"
-    );
+fn when_an_answer_is_lost_the_generation_tells_whether_to_read_again() {
+    for answers in [
+        || vec![Err(lost())],
+        || vec![],
+        || vec![Err(Errno::ENOMEM.into())],
+        || vec![Ok(answer(9, 0, "", 0)[..18].to_vec())],
+    ] as [fn() -> Answers; 4]
+    {
+        let error = commit_unanswered(answers, Some(8));
+        assert!(
+            matches!(error, BackendError::Interrupted { .. }),
+            "{error:?}"
+        );
+        let error = commit_unanswered(answers, Some(7));
+        let BackendError::Io { doing, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(doing, "committing to nf_tables");
+        let error = commit_unanswered(answers, None);
+        assert!(error.to_string().contains("cannot be told"), "{error}");
+    }
 }
 
 #[test]
@@ -253,6 +288,72 @@ fn a_refusal_names_the_rule_and_repeats_the_kernels_words() {
          --comment \"istio/bypass-envoy\" -j RETURN\" to IPv4 table nat: \
          Device or resource busy (not now)"
     );
+}
+
+/// A kernel in which the table `nat` has the base chain OUTPUT with a rule of ours, and its answers to
+/// what it is sent.
+fn with_output(mut commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
+    move |sent| {
+        let sequence = sent.sequence();
+        let described = match sent.kind() {
+            NFNL_MSG_BATCH_BEGIN => return commit(sent),
+            GET_GENERATION => return vec![Ok(generation(sequence, 7))],
+            GET_TABLE => table(sequence),
+            GET_CHAIN => described(NFT_MSG_NEWCHAIN, sequence, |w| {
+                w.string(NFTA_CHAIN_TABLE, "nat");
+                w.string(NFTA_CHAIN_NAME, "OUTPUT");
+                w.nest(NFTA_CHAIN_HOOK, |w| {
+                    w.u32(NFTA_HOOK_HOOKNUM, libc::NF_INET_LOCAL_OUT as u32);
+                    w.u32(NFTA_HOOK_PRIORITY, -100i32 as u32);
+                });
+                w.u32(NFTA_CHAIN_POLICY, libc::NF_ACCEPT as u32);
+                w.string(NFTA_CHAIN_TYPE, "nat");
+                w.u32(NFTA_CHAIN_USE, 1);
+            }),
+            _ => described(NFT_MSG_NEWRULE, sequence, |w| {
+                w.string(NFTA_RULE_TABLE, "nat");
+                w.string(NFTA_RULE_CHAIN, "OUTPUT");
+                w.u64(NFTA_RULE_HANDLE, 5);
+            }),
+        };
+        vec![Ok(described), Ok(done(sequence))]
+    }
+}
+
+fn described(number: u16, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.message(message_type(number), MULTI, sequence, |w| {
+        w.raw(&[libc::NFPROTO_IPV4 as u8, 0, 0, 0]);
+        fill(w);
+    });
+    w.as_slice().to_vec()
+}
+
+#[test]
+fn what_is_left_empty_stays_if_somebody_else_holds_it() {
+    let mut commits = 0;
+    let kernel = with_output(|sent| {
+        commits += 1;
+        let removed = message_type(NFT_MSG_DELCHAIN);
+        let removal = sent
+            .messages()
+            .into_iter()
+            .find(|(kind, ..)| *kind == removed);
+        match removal {
+            Some((_, sequence, _)) => vec![Ok(answer(sequence, Errno::EBUSY as i32, "", 0))],
+            None => vec![Ok(answer(9, 0, "", 0))],
+        }
+    });
+    let mut backend = played(kernel, usize::MAX);
+    let live = backend.read().unwrap();
+    let mut change = change(0);
+    let table = &mut change.tables[0];
+    table.rewrite.clear();
+    table.base[0].tail.clear();
+    table.base[0].delete = live.tables[0].chains[0].rules.clone();
+    backend.commit(&change).unwrap();
+    drop(backend);
+    assert_eq!(commits, 2);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod limits;
 mod native;
+mod obstacles;
 mod others;
 mod small_sockets;
 mod xt;

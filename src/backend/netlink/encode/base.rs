@@ -1,6 +1,6 @@
 //! Rules of ours in chains that are not ours.
 
-use super::origin::{Unsupported, What};
+use super::origin::{Reason, Unsupported, What};
 use super::write::TableEncoder;
 use crate::backend::Store;
 use crate::backend::netlink::dump;
@@ -10,11 +10,6 @@ use crate::backend::netlink::nf_tables::*;
 use crate::netlink::{NLM_F_APPEND, Writer};
 use crate::ruleset::{BaseChange, ChainName, Rule};
 
-const DORMANT: &str = "the table is dormant, no rule in it takes effect: wake it up first";
-const NOT_HOOKED: &str =
-    "a chain of this name is there, but it is not hooked in as iptables' is: remove or rename it";
-const NOT_ALONE: &str = "somebody else's rules stand in a table that should be ours alone";
-
 impl<'a> TableEncoder<'_, 'a> {
     /// The rules of ours in a chain that is not ours.
     pub fn change_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
@@ -23,11 +18,12 @@ impl<'a> TableEncoder<'_, 'a> {
             self.make_base_chain(&change.chain);
         }
         let adds = !change.head.is_empty() || !change.tail.is_empty();
-        if adds && self.found.is_some_and(|t| t.dormant) {
-            return Err(self.unsupported(What::BaseChain(&change.chain), DORMANT));
+        let adds = adds.then_some(What::BaseChain(&change.chain));
+        if let Some(what) = adds.filter(|_| self.found.is_some_and(|t| t.dormant)) {
+            return Err(self.unsupported(what, Reason::Dormant));
         }
-        if adds && !chain.is_none_or(|c| is_hooked(c, &change.chain)) {
-            return Err(self.unsupported(What::BaseChain(&change.chain), NOT_HOOKED));
+        if let (Some(what), Some(found)) = (adds, chain) {
+            self.expect_hooked(what, &change.chain, found)?;
         }
         match self.store {
             Store::Native if self.is_all_ours(change) => self.rewrite_base(change),
@@ -35,11 +31,32 @@ impl<'a> TableEncoder<'_, 'a> {
         }
     }
 
+    /// Rules that packets do not come to, or not when they should, are worse than none.
+    fn expect_hooked(
+        &self,
+        what: What<'a>,
+        name: &ChainName,
+        found: &dump::Chain,
+    ) -> Result<(), Unsupported<'a>> {
+        let base = found.base.as_ref();
+        let wanted = name
+            .hook()
+            .map(|h| hooks::base(self.store, self.table, h))
+            .filter(|_| !hooks::is_hooked_as_named(self.store, self.table, name, base));
+        match wanted {
+            None => Ok(()),
+            Some(wanted) => {
+                let found = base.cloned();
+                Err(self.unsupported(what, Reason::HookedElsewhere { found, wanted }))
+            }
+        }
+    }
+
     /// Whether no rules stand in the chain but those of ours that go.
     pub fn is_all_ours(&self, change: &BaseChange) -> bool {
-        let parts = self.parts_found(&change.chain);
+        let parts = self.parts_found(change.chain.as_str());
         let chains = self.chain_found(&change.chain).into_iter().chain(parts);
-        let found: usize = chains.map(|c| c.rules.len()).sum();
+        let found: usize = chains.map(|c| c.rules.len() + c.hidden as usize).sum();
         let ours: usize = change.delete.iter().map(|r| r.handles.len()).sum();
         found == ours
     }
@@ -50,6 +67,7 @@ impl<'a> TableEncoder<'_, 'a> {
         if self.chain_found(&change.chain).is_some() {
             self.empty(&change.chain);
         }
+        self.make_parts(&change.chain, &rules);
         self.refill(&change.chain, &rules)
     }
 
@@ -61,8 +79,8 @@ impl<'a> TableEncoder<'_, 'a> {
             for handle in &rule.handles {
                 self.remove_rule(what, chain, *handle);
             }
-            if self.parts_found(chain).next().is_some() {
-                return Err(self.unsupported(what, NOT_ALONE));
+            if self.parts_found(chain.as_str()).next().is_some() {
+                return Err(self.unsupported(what, Reason::NotAlone));
             }
         }
         // Each goes before everything that is there: the last one first.
@@ -96,7 +114,7 @@ impl<'a> TableEncoder<'_, 'a> {
                 let mut lines = lines.into_iter();
                 lines.try_for_each(|line| self.line(chain, rule, line, part, &lists, flags))
             }
-            _ => Err(self.unsupported(What::Rule(chain, rule), NOT_ALONE)),
+            _ => Err(self.unsupported(What::Rule(chain, rule), Reason::NotAlone)),
         }
     }
 
@@ -123,10 +141,4 @@ fn write_base(base: &Base, w: &mut Writer) {
     });
     w.u32(NFTA_CHAIN_POLICY, hooks::NF_ACCEPT);
     w.string(NFTA_CHAIN_TYPE, &base.kind);
-}
-
-/// Whether packets come to the chain from where its name says.
-fn is_hooked(found: &dump::Chain, name: &ChainName) -> bool {
-    let hook = name.hook().map(|h| h as u32);
-    found.base.as_ref().map(|b| b.hook) == hook
 }

@@ -9,18 +9,20 @@ mod write;
 
 use super::batch::Batch;
 use super::detour::Bypass;
-use super::dump::Dump;
+use super::dump::{self, Dump};
 use super::hooks;
 use crate::backend::Store;
-use crate::ruleset::{BaseChange, ChainRewrite, Change, Rule, TableChange};
-pub use origin::{Origin, Unsupported, What};
+use crate::ruleset::{BaseChange, ChainName, ChainRewrite, Change, Hook, Rule, TableChange};
+pub use origin::{Origin, Reason, Unsupported, What};
 use write::TableEncoder;
 
-/// All messages of a change that was made from this dump.
+/// All messages of a change that was made from this dump. With `tidy`, base chains and tables go in
+/// which nothing is left.
 pub fn encode<'a>(
     change: &'a Change,
-    dump: &Dump,
+    dump: &'a Dump,
     store: Store,
+    tidy: bool,
 ) -> Result<Batch<Origin<'a>>, Unsupported<'a>> {
     let mut batch = Batch::new();
     let mut last_set = 0;
@@ -38,6 +40,9 @@ pub fn encode<'a>(
     each(&mut batch, change_bases)?;
     batch.end_switch();
     each(&mut batch, remove)?;
+    if tidy {
+        each(&mut batch, remove_what_is_empty)?;
+    }
     Ok(batch)
 }
 
@@ -66,11 +71,16 @@ fn declare<'a>(
     at: &mut TableEncoder<'_, 'a>,
     table: &'a TableChange,
 ) -> Result<(), Unsupported<'a>> {
-    if at.found.is_none() {
-        at.make_table();
+    match at.found {
+        Some(found) if found.owned => return Err(at.unsupported(What::Table, Reason::Owned)),
+        Some(_) => {}
+        None => at.make_table(),
     }
-    for chain in table.rewrite.iter().filter(|c| !c.exists) {
-        at.make_chain(&chain.name);
+    for chain in &table.rewrite {
+        if !chain.exists {
+            at.make_chain(&chain.name);
+        }
+        at.make_parts(&chain.name, &all(&chain.rules));
     }
     Ok(())
 }
@@ -117,14 +127,11 @@ fn change_bases<'a>(
     table.base.iter().try_for_each(|base| at.change_base(base))
 }
 
-/// Takes away our stale chains, and then what nothing is left in.
+/// Takes away our stale chains.
 fn remove<'a>(
     at: &mut TableEncoder<'_, 'a>,
     table: &'a TableChange,
 ) -> Result<(), Unsupported<'a>> {
-    let Some(found) = at.found else {
-        return Ok(());
-    };
     // They may jump to one another: first they are all emptied.
     for name in &table.remove {
         at.empty(name);
@@ -132,16 +139,33 @@ fn remove<'a>(
     for name in &table.remove {
         at.remove_chain(name);
     }
-    let emptied = table.base.iter().filter(|b| is_left_empty(b, at));
-    let emptied: Vec<&BaseChange> = emptied.collect();
-    for base in &emptied {
-        at.remove_chain(&base.chain);
+    Ok(())
+}
+
+/// Takes away base chains that hold no rule any more, and the table if it holds nothing else.
+fn remove_what_is_empty<'a>(
+    at: &mut TableEncoder<'_, 'a>,
+    table: &'a TableChange,
+) -> Result<(), Unsupported<'a>> {
+    let Some(found) = at.found else {
+        return Ok(());
+    };
+    let removed: Vec<&str> = table.remove.iter().map(ChainName::as_str).collect();
+    let is_removed = |c: &dump::Chain| {
+        let part_of = |chain: &&str| at.parts_found(chain).any(|p| p.name == c.name);
+        removed.contains(&c.name.as_str()) || removed.iter().any(part_of)
+    };
+    let empty = |c: &&dump::Chain| is_left_empty(c, table, at);
+    let nothing_stays = found.chains.iter().all(|c| is_removed(c) || empty(&c));
+    let goes = nothing_stays && !found.holds_more() && is_mere_removal(table);
+    // Chains that iptables has made beside those with our rules go only with the whole table.
+    let of_ours = |c: &&dump::Chain| goes || table.base.iter().any(|b| b.chain.as_str() == c.name);
+    let chains = found.chains.iter().filter(empty).filter(of_ours);
+    let chains: Vec<&str> = chains.map(|c| c.name.as_str()).collect();
+    for chain in chains {
+        at.remove_base_chain(chain);
     }
-    let parts = |chain| at.parts_found(chain).count();
-    let removed = table.remove.iter().chain(emptied.iter().map(|b| &b.chain));
-    let removed: usize = removed.map(|chain| 1 + parts(chain)).sum();
-    let all_gone = removed == found.chains.len();
-    if all_gone && !found.holds_more() && is_mere_removal(table) {
+    if goes {
         at.remove_table();
     }
     Ok(())
@@ -152,19 +176,16 @@ fn all(rules: &[Rule]) -> Vec<&Rule> {
 }
 
 /// The base chain was made as it is made here, and holds no rule once the change is done.
-fn is_left_empty(change: &BaseChange, at: &TableEncoder) -> bool {
-    let found = at.found.and_then(|t| t.chain(change.chain.as_str()));
-    let Some(found) = found.filter(|c| c.base.is_some()) else {
+fn is_left_empty(found: &dump::Chain, table: &TableChange, at: &TableEncoder) -> bool {
+    let Some(hook) = Hook::named(&found.name) else {
         return false;
     };
-    let usual = change
-        .chain
-        .hook()
-        .map(|h| hooks::base(at.store, at.table, h));
-    change.head.is_empty()
-        && change.tail.is_empty()
-        && at.is_all_ours(change)
-        && found.base == usual
+    let change = table.base.iter().find(|b| b.chain.as_str() == found.name);
+    let emptied = match change {
+        Some(change) => change.head.is_empty() && change.tail.is_empty() && at.is_all_ours(change),
+        None => found.rules.is_empty() && found.hidden == 0,
+    };
+    emptied && found.base == Some(hooks::base(at.store, at.table, hook))
 }
 
 /// Nothing is wanted in the table.

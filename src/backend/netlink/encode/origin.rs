@@ -1,7 +1,9 @@
 //! What a message is about, for errors.
 
+use crate::backend::netlink::hooks::Base;
 use crate::ruleset::{ChainName, Family, LiveRule, Rule, TableName};
 use std::fmt;
+use thiserror::Error;
 
 /// Where a message works, and what it does there.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,8 @@ pub enum What<'a> {
     BaseChain(&'a ChainName),
     Flush(&'a ChainName),
     RemoveChain(&'a ChainName),
+    /// One that is hooked in, and in which nothing is left.
+    RemoveBaseChain(&'a str),
     /// The address lists of a chain.
     Lists(&'a ChainName),
     Rule(&'a ChainName, &'a Rule),
@@ -26,10 +30,46 @@ pub enum What<'a> {
 }
 
 /// Something in a change that cannot be written, and why.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Unsupported<'a> {
     pub origin: Origin<'a>,
-    pub reason: &'static str,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, Error)]
+pub enum Reason {
+    #[error("the rule has no such form")]
+    NoForm,
+    #[error("somebody else's rules stand in a table that should be ours alone")]
+    NotAlone,
+    #[error("the table is dormant, no rule in it takes effect: wake it up first")]
+    Dormant,
+    #[error(
+        "another program has the table to itself (NFT_TABLE_F_OWNER): only that program can change it"
+    )]
+    Owned,
+    #[error(
+        "a chain of this name is there, but iptables' is of {wanted}, and this is {}: remove or rename it",
+        .found.as_ref().map_or("not hooked in".to_owned(), |f| format!("of {f}"))
+    )]
+    HookedElsewhere { found: Option<Base>, wanted: Base },
+}
+
+impl What<'_> {
+    /// Nothing is wrong if it stays.
+    pub fn is_tidying(&self) -> bool {
+        matches!(self, What::RemoveTable | What::RemoveBaseChain(_))
+    }
+}
+
+impl Reason {
+    /// Somebody else has the place in which the rules should stand.
+    pub fn is_taken(&self) -> bool {
+        matches!(
+            self,
+            Reason::Dormant | Reason::Owned | Reason::HookedElsewhere { .. }
+        )
+    }
 }
 
 /// What was being done.
@@ -42,6 +82,7 @@ impl fmt::Display for Origin<'_> {
             What::Chain(c) | What::BaseChain(c) => write!(f, "making chain {c} in {place}"),
             What::Flush(c) => write!(f, "emptying chain {c} in {place}"),
             What::RemoveChain(c) => write!(f, "removing chain {c} from {place}"),
+            What::RemoveBaseChain(c) => write!(f, "removing chain {c} from {place}"),
             What::Lists(c) => write!(f, "changing the address lists of chain {c} in {place}"),
             What::Rule(c, rule) => write!(f, "adding \"-A {c} {rule}\" to {place}"),
             What::RemoveRule(c, rule) => {

@@ -1,6 +1,6 @@
 //! The messages of one table.
 
-use super::origin::{Origin, Unsupported, What};
+use super::origin::{Origin, Reason, Unsupported, What};
 use crate::backend::Store;
 use crate::backend::netlink::batch::Batch;
 use crate::backend::netlink::detour::Bypass;
@@ -13,8 +13,6 @@ use crate::backend::netlink::xt;
 use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::ruleset::{ChainName, Family, Rule, TableChange, TableName};
 
-const NO_SUCH_FORM: &str = "the rule has no such form";
-
 /// Writes messages about one table of one family into a batch.
 pub struct TableEncoder<'p, 'a> {
     batch: &'p mut Batch<Origin<'a>>,
@@ -22,7 +20,7 @@ pub struct TableEncoder<'p, 'a> {
     family: Family,
     pub table: TableName,
     /// The table as it was dumped, if it is there.
-    pub found: Option<&'p dump::Table>,
+    pub found: Option<&'a dump::Table>,
     /// The last number that a set of the batch was given.
     last_set: &'p mut u32,
 }
@@ -32,7 +30,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         batch: &'p mut Batch<Origin<'a>>,
         store: Store,
         table: &TableChange,
-        found: Option<&'p dump::Table>,
+        found: Option<&'a dump::Table>,
         last_set: &'p mut u32,
     ) -> Self {
         TableEncoder {
@@ -59,26 +57,23 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// A chain as it was dumped, if it is there.
-    pub fn chain_found(&self, chain: &ChainName) -> Option<&'p dump::Chain> {
+    pub fn chain_found(&self, chain: &ChainName) -> Option<&'a dump::Chain> {
         self.found.and_then(|t| t.chain(chain.as_str()))
     }
 
     /// The later parts that a chain was dumped with.
-    pub fn parts_found(
-        &self,
-        chain: &ChainName,
-    ) -> impl Iterator<Item = &'p dump::Chain> + use<'p> {
+    pub fn parts_found(&self, chain: &str) -> impl Iterator<Item = &'a dump::Chain> + use<'a> {
         let table = self.found.filter(|_| self.store == Store::Native);
-        let chain = chain.as_str().to_owned();
+        let chain = chain.to_owned();
         table
             .into_iter()
             .flat_map(move |t| t.parts(&chain).collect::<Vec<_>>())
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
-    fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+    pub fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
         for part in self.parts_needed(chain, rules) {
-            if !self.parts_found(chain).any(|c| c.name == part) {
+            if !self.parts_found(chain.as_str()).any(|c| c.name == part) {
                 self.chain(NFT_MSG_NEWCHAIN, What::Chain(chain), &part, |_| {});
             }
         }
@@ -87,7 +82,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     /// Removes the parts that the rules of a chain do not need any more.
     pub fn remove_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
         let needed = self.parts_needed(chain, rules);
-        for part in self.parts_found(chain) {
+        for part in self.parts_found(chain.as_str()) {
             if !needed.contains(&part.name) {
                 self.chain(
                     NFT_MSG_DELCHAIN,
@@ -142,7 +137,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     fn empty_parts(&mut self, chain: &'a ChainName) {
-        for part in self.parts_found(chain) {
+        for part in self.parts_found(chain.as_str()) {
             self.flush(chain, &part.name);
         }
         let sets = self.found.into_iter().flat_map(|t| t.sets.names());
@@ -160,13 +155,18 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         self.remove_parts(chain, &[]);
     }
 
-    /// Writes rules to a chain that was emptied, and makes and removes its parts.
+    /// Removes a base chain in which nothing is left.
+    pub fn remove_base_chain(&mut self, chain: &'a str) {
+        let what = What::RemoveBaseChain(chain);
+        self.chain(NFT_MSG_DELCHAIN, what, chain, |_| {});
+    }
+
+    /// Writes rules to a chain that was emptied, and removes the parts that it does not need.
     pub fn refill(
         &mut self,
         chain: &'a ChainName,
         rules: &[&'a Rule],
     ) -> Result<(), Unsupported<'a>> {
-        self.make_parts(chain, rules);
         self.fill(chain, rules)?;
         self.remove_parts(chain, rules);
         Ok(())
@@ -205,7 +205,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     ) -> Result<(), Unsupported<'a>> {
         let what = What::Rule(chain, rule);
         let exprs =
-            xt::write(rule, self.family).map_err(|_| self.unsupported(what, NO_SUCH_FORM))?;
+            xt::write(rule, self.family).map_err(|_| self.unsupported(what, Reason::NoForm))?;
         let protocol = rule.protocol();
         self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
             write_rule(w, chain.as_str(), &exprs);
@@ -232,7 +232,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     ) -> Result<(), Unsupported<'a>> {
         let what = What::Rule(chain, rule);
         let written = native::write(line, self.family, lists, self.last_set);
-        let encoded = written.map_err(|_| self.unsupported(what, NO_SUCH_FORM))?;
+        let encoded = written.map_err(|_| self.unsupported(what, Reason::NoForm))?;
         for set in &encoded.sets {
             self.set(what, set);
         }
@@ -294,7 +294,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         });
     }
 
-    pub(super) fn unsupported(&self, what: What<'a>, reason: &'static str) -> Unsupported<'a> {
+    pub(super) fn unsupported(&self, what: What<'a>, reason: Reason) -> Unsupported<'a> {
         let origin = self.origin(what);
         Unsupported { origin, reason }
     }

@@ -54,7 +54,7 @@ pub fn read(a: &Data) -> Result<Expr, Malformed> {
 
 /// `enum nft_verdict_attributes`.
 const NFTA_VERDICT_CODE: u16 = 1;
-const NFTA_VERDICT_CHAIN: u16 = 2;
+pub const NFTA_VERDICT_CHAIN: u16 = 2;
 
 /// linux/netfilter.h, and `enum nft_verdicts`.
 const NF_DROP: u32 = libc::NF_DROP as u32;

@@ -1,0 +1,193 @@
+//! What stands in the way of our rules: rules that the kernel does not show, chains that are hooked in
+//! elsewhere, tables that another program has to itself, what iptables-nft leaves empty.
+
+use super::{apply, difference};
+use crate::every_match;
+use crate::lab::{Namespace, product};
+use prepare_proxy::backend::netlink::{open_native, open_xt};
+use prepare_proxy::backend::{Backend, BackendError};
+use prepare_proxy::ruleset::{Change, Ruleset};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+/// The words of a rule that is too large for a dump: each `u32` match takes 2 KiB.
+fn huge() -> String {
+    "-m u32 --u32 0=0 ".repeat(17)
+}
+
+fn listed(namespace: &Namespace) -> String {
+    namespace
+        .sh("nft --handle list chains; nft --handle list sets; iptables-nft-save -c | grep -v '^#'")
+}
+
+#[test]
+fn where_rules_of_ours_may_be_hidden_nothing_is_changed() {
+    let namespace = Namespace::new();
+    let wanted = every_match::everything();
+    apply(&namespace, open_xt, &wanted).unwrap();
+    namespace.sh(&format!(
+        "iptables-nft -t nat -I OUTPUT {} -j ACCEPT",
+        huge()
+    ));
+    let before = listed(&namespace);
+    for wanted in [&wanted, &Ruleset::default()] {
+        let error = apply(&namespace, open_xt, wanted).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "reading chain OUTPUT of IPv4 table nat: the kernel shows 0 of its 4 rules"
+            ),
+            "{error}"
+        );
+        assert_eq!(listed(&namespace), before);
+    }
+}
+
+#[test]
+fn what_a_foreign_chain_hides_hides_nothing_else() {
+    let namespace = Namespace::new();
+    let wanted = every_match::everything();
+    namespace.sh(&format!(
+        "iptables-nft -t nat -N DOCKER
+         iptables-nft -t nat -N BEHIND
+         iptables-nft -t nat -A DOCKER {} -j BEHIND
+         iptables-nft -t nat -A BEHIND -j RETURN
+         nft 'add map ip nat ports {{ type inet_service : verdict; elements = {{ 7 : jump BEHIND }}; }}'
+         iptables-nft -t nat -A PREROUTING -j DOCKER",
+        huge()
+    ));
+    let before = listed(&namespace);
+    for _ in 0..2 {
+        apply(&namespace, open_xt, &wanted).unwrap();
+        assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+    }
+    apply(&namespace, open_xt, &Ruleset::default()).unwrap();
+    assert_eq!(listed(&namespace), before);
+}
+
+#[test]
+fn what_a_chain_of_ours_hides_goes() {
+    let namespace = Namespace::new();
+    let wanted = every_match::everything();
+    apply(&namespace, open_xt, &wanted).unwrap();
+    let before = namespace.sh("nft list ruleset");
+    namespace.sh(&format!(
+        "iptables-nft -t nat -A ISTIO_CALLED {} -j ACCEPT",
+        huge()
+    ));
+    assert_ne!(difference(&namespace, open_xt, &wanted), Change::default());
+    apply(&namespace, open_xt, &wanted).unwrap();
+    assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+    assert_eq!(namespace.sh("nft list ruleset"), before);
+}
+
+/// The rules would be asked at another time than iptables' are, or change nothing.
+#[test]
+fn a_chain_that_is_hooked_in_elsewhere_is_left_alone() {
+    let wanted = every_match::everything();
+    for (table, chain) in [
+        ("raw", "OUTPUT { type filter hook output priority 0; }"),
+        (
+            "mangle",
+            "OUTPUT { type filter hook output priority -150; }",
+        ),
+        ("nat", "OUTPUT { type filter hook output priority -100; }"),
+        ("nat", "OUTPUT"),
+    ] {
+        let namespace = Namespace::new();
+        namespace.sh(&format!(
+            "nft 'add table ip {table}; add chain ip {table} {chain}'"
+        ));
+        let before = listed(&namespace);
+        let error = apply(&namespace, open_xt, &wanted).unwrap_err();
+        assert!(matches!(error, BackendError::Taken { .. }), "{error}");
+        assert!(
+            error.to_string().contains("iptables' is of type"),
+            "{error}"
+        );
+        assert_eq!(listed(&namespace), before);
+        // Tables of our own have their chains where they want them.
+        apply(&namespace, open_native, &wanted).unwrap();
+        apply(&namespace, open_native, &Ruleset::default()).unwrap();
+        assert_eq!(listed(&namespace), before);
+    }
+}
+
+/// Rules of ours that somebody has hooked in elsewhere are not those that are wanted.
+#[test]
+fn rules_that_are_hooked_in_elsewhere_are_not_in_place() {
+    let namespace = Namespace::new();
+    namespace.sh(
+        "nft 'add table ip raw; add chain ip raw OUTPUT { type filter hook output priority 0; }'
+         iptables-nft-save > /dev/null || true
+         nft 'add chain ip raw ISTIO_OUTPUT; add rule ip raw OUTPUT counter jump ISTIO_OUTPUT'",
+    );
+    let live = namespace.enter(|| open_xt().unwrap().read().unwrap());
+    let rules = live.tables[0].chains.iter().flat_map(|c| &c.rules);
+    let known: Vec<bool> = rules.map(|r| r.rule.is_some()).collect();
+    assert_eq!(known, [false]);
+    apply(&namespace, open_xt, &Ruleset::default()).unwrap();
+    assert!(!namespace.sh("nft list ruleset").contains("ISTIO"));
+}
+
+#[test]
+fn auto_goes_to_tables_of_its_own_where_iptables_are_somebody_elses() {
+    let namespace = Namespace::new();
+    namespace
+        .sh("nft 'add table ip nat; add chain ip nat OUTPUT { type nat hook output priority 0; }'");
+    let before = namespace.sh("nft list ruleset");
+    let mut apply = product();
+    let apply = apply.args(["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"]);
+    namespace.output(apply);
+    assert!(
+        namespace
+            .sh("nft list tables")
+            .contains("prepare-proxy-nat")
+    );
+    namespace.output(product().arg("clean"));
+    assert_eq!(namespace.sh("nft list ruleset"), before);
+}
+
+#[test]
+fn a_table_that_another_program_has_to_itself_is_told() {
+    let namespace = Namespace::new();
+    let mut owner = Command::new("nft");
+    owner.arg("-i").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut owner = namespace.spawn(&mut owner);
+    let commands = "add table ip nat { flags owner; }\nlist tables\n";
+    owner
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(commands.as_bytes())
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().contains("table ip nat")));
+    let error = apply(&namespace, open_xt, &every_match::everything()).unwrap_err();
+    assert!(matches!(error, BackendError::Taken { .. }), "{error}");
+    assert!(error.to_string().contains("NFT_TABLE_F_OWNER"), "{error}");
+    drop(owner.stdin.take());
+    owner.wait().unwrap();
+}
+
+/// iptables-nft makes all base chains of a table it comes to.
+#[test]
+fn base_chains_that_iptables_made_go_with_the_last_rule_of_ours() {
+    let namespace = Namespace::new();
+    for backend in ["iptables-nft", "netlink"] {
+        let mut apply = product();
+        apply.args([
+            "--mesh",
+            "istio",
+            "-u",
+            "1337",
+            "-i",
+            "*",
+            "-b",
+            "*",
+            "--dual-stack",
+        ]);
+        namespace.output(apply.args(["--backend", backend]));
+    }
+    namespace.output(product().arg("clean"));
+    assert_eq!(namespace.sh("nft list ruleset"), "");
+}
