@@ -13,9 +13,11 @@ mod initial_states;
 mod kill;
 mod recorded;
 mod restricted_host;
+mod routes;
 mod ssh;
 mod syscalls;
 mod tools;
+mod ways;
 mod world;
 
 use crate::lab::BACKENDS;

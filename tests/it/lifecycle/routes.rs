@@ -1,0 +1,158 @@
+//! TPROXY's routes: among those of others, when an answer is lost, and when something is refused.
+
+use super::on_every_backend;
+use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use crate::lab::{Done, Namespace, same};
+
+/// The usual mark and table, both families.
+const TPROXY: &str = "--mesh istio -m TPROXY -b 80 -i 10.0.0.0/8";
+
+/// A namespace with an IPv6 address that others can reach.
+fn namespace() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
+    namespace
+}
+
+/// Runs netlink's apply under strace, which tampers with a system call.
+fn tampered(namespace: &Namespace, inject: &str, options: &str) -> Done {
+    let strace = format!("strace -f -qq -o /dev/null -e inject={inject}");
+    let line = format!("--backend netlink {options}");
+    run_under(namespace, &strace, &the_product(), &line)
+}
+
+#[test]
+fn a_table_with_routes_of_others_is_refused_before_anything_is_touched() {
+    on_every_backend(|backend| {
+        for (family, route) in [
+            ("-4", "local 10.1.0.0/16 dev lo"),
+            ("-4", "unreachable default"),
+            ("-6", "default dev lo"),
+        ] {
+            let namespace = namespace();
+            namespace.sh(&format!("ip {family} route add {route} table 133"));
+            let before = everything(&namespace);
+            let line = format!("--backend {backend} {TPROXY}");
+            for (line, code) in [(line.clone(), 1), (format!("diff {line}"), 2)] {
+                let done = run(&namespace, &line).expect(code, route)?;
+                if !done
+                    .err
+                    .contains("routing table 133 holds routes of others")
+                {
+                    return Err(format!("{line}: {}", done.err));
+                }
+            }
+            let _: Done = run(&namespace, "clean").expect(0, "clean")?;
+            same(&before, &everything(&namespace), route)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_route_that_others_add_later_stays_and_ours_goes() {
+    on_every_backend(|backend| {
+        let namespace = namespace();
+        let foreign = "ip route add 10.1.0.0/16 dev lo table 133";
+        namespace.sh(foreign);
+        let wanted = namespace.routing();
+        namespace.sh(&foreign.replace("add", "del"));
+        apply(&namespace, backend, TPROXY)?;
+        namespace.sh(foreign);
+        run(&namespace, "clean").expect(0, "clean")?;
+        same(&wanted, &namespace.routing(), "after clean")
+    });
+}
+
+#[test]
+fn another_mark_or_table_keeps_the_route_that_stays() {
+    on_every_backend(|backend| {
+        for changed in ["-t 7", "-r 77", "-t 7 -r 77"] {
+            let options = format!("{TPROXY} {changed}");
+            let fresh = namespace();
+            apply(&fresh, backend, &options)?;
+            let namespace = namespace();
+            apply(&namespace, backend, TPROXY)?;
+            apply(&namespace, backend, &options)?;
+            same(&fresh.routing(), &namespace.routing(), changed)?;
+        }
+        Ok(())
+    });
+}
+
+/// The kernel took the rules, but its answer does not arrive; or it took nothing.
+#[test]
+fn whichever_answer_is_lost_routes_stand_under_rules_and_nowhere_else() {
+    let untouched = namespace().routing();
+    let whole = namespace();
+    apply(&whole, "netlink", TPROXY).unwrap();
+    let (all, routing) = (rules(&whole), whole.routing());
+    let mut failed = 0;
+    for number in 1.. {
+        let namespace = namespace();
+        let inject = format!("recvfrom:error=EIO:when={number}");
+        let done = tampered(&namespace, &inject, TPROXY);
+        let (wanted, what) = match rules(&namespace).contains("TPROXY") {
+            true => (&routing, "rules stand"),
+            false => (&untouched, "no rules stand"),
+        };
+        same(wanted, &namespace.routing(), what).unwrap_or_else(|e| panic!("{number}: {e}"));
+        if done.code == Some(0) {
+            same(&all, &rules(&namespace), "exit 0").unwrap();
+            if !done.err.contains("Input/output error") {
+                break;
+            }
+        } else {
+            failed += 1;
+            apply(&namespace, "netlink", TPROXY).unwrap();
+            same(&all, &rules(&namespace), "the next run").unwrap();
+        }
+    }
+    assert!(failed > 3, "{failed}");
+}
+
+#[test]
+fn a_move_to_another_store_that_is_killed_is_repaired_by_the_next_run() {
+    let options = format!("{TPROXY} -t 7");
+    let fresh = namespace();
+    apply(&fresh, "netlink", &options).unwrap();
+    let wanted = rules(&fresh);
+    let mut both = 0;
+    for number in 1.. {
+        let namespace = namespace();
+        apply(&namespace, "nftables", TPROXY).unwrap();
+        let inject = format!("sendmsg:signal=KILL:when={number}");
+        if tampered(&namespace, &inject, &options).code == Some(0) {
+            break;
+        }
+        let left = rules(&namespace);
+        both +=
+            usize::from(left.contains("prepare-proxy-nat") && left.contains("iptables-nft nat"));
+        apply(&namespace, "netlink", &options).unwrap();
+        same(&wanted, &rules(&namespace), &format!("killed at {number}")).unwrap();
+        run(&namespace, "clean").expect(0, "clean").unwrap();
+        same("", &rules(&namespace), "after clean").unwrap();
+    }
+    assert!(both > 0, "no kill came between the two stores");
+}
+
+#[test]
+fn what_stands_is_said_when_a_later_step_fails() {
+    let namespace = namespace();
+    apply(&namespace, "nftables", SOME).unwrap();
+    // Somebody else's verdict map holds a chain of ours.
+    namespace.sh(
+        "nft 'add map ip prepare-proxy-nat held { type inet_service : verdict; }'
+         nft 'add element ip prepare-proxy-nat held { 80 : jump ISTIO_OUTPUT }'",
+    );
+    let done = run(&namespace, &format!("--backend netlink {SOME}"));
+    let done = done.expect(1, "a chain that cannot go").unwrap();
+    let says = "the new rules are in place (netlink)";
+    assert!(done.err.contains(says), "{}", done.err);
+    assert!(rules(&namespace).contains("iptables-nft nat ISTIO_OUTPUT"));
+    let done = run(&namespace, "clean").expect(1, "clean").unwrap();
+    assert!(done.err.contains("some tables are changed"), "{}", done.err);
+    namespace.sh("nft delete map ip prepare-proxy-nat held");
+    run(&namespace, "clean").expect(0, "clean").unwrap();
+    assert_eq!(rules(&namespace), "");
+}
