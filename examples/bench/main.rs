@@ -13,6 +13,7 @@
 mod inside;
 mod lists;
 mod tools;
+mod watch;
 mod world;
 
 use std::io;
@@ -22,9 +23,13 @@ fn main() -> io::Result<()> {
     let mut args = std::env::args_os().skip(1);
     let product = args.next().map(PathBuf::from);
     let rounds = args.next().and_then(|n| n.to_str()?.parse().ok());
+    let what = args.next();
     let (Some(product), Some(rounds)) = (product, rounds) else {
-        return Err(io::Error::other("usage: bench PROGRAM ROUNDS"));
+        return Err(io::Error::other("usage: bench PROGRAM ROUNDS [watch]"));
     };
+    if what.is_some_and(|what| what == "watch") {
+        return watch::measure(&product, rounds);
+    }
     tools::compare(&product, rounds)?;
     inside::share(rounds)?;
     lists::compare(&product)

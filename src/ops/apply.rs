@@ -31,12 +31,12 @@ impl Applied {
 }
 
 /// Brings the kernel to `wanted`: first the routes that the rules need, then the rules with the first
-/// backend that can, then away with what is left elsewhere; so that no connection meets a gap.
+/// backend that can, then away with what is left elsewhere; so that no connection meets a gap. The
+/// lock is held meanwhile.
 ///
 /// # Errors
 /// Whatever a route, a backend or a store says; [`Error::Standing`] where something is changed by then.
-pub fn apply(wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
-    let _lock = NamespaceLock::take();
+pub fn apply(_lock: NamespaceLock, wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
     let found = routing::look(&wanted.routing)?.candidates();
     let mut rules = Settlement::of(wanted, choice)?;
     let made = routing::make(&wanted.routing)?;

@@ -30,6 +30,7 @@ pub use resolve::resolve;
 pub use watch::Options as WatchOptions;
 
 use diff::Diff;
+use namespace_lock::NamespaceLock;
 use privilege::may_change_rules;
 
 use crate::backend::BackendError;
@@ -189,7 +190,8 @@ fn apply(
         timeout.check()?;
     }
     let unmapped = user_namespace::explain(wanted, host);
-    let done = apply::apply(wanted, invocation.backend).map_err(|e| with_remedy(e, &unmapped))?;
+    let done = apply::apply(NamespaceLock::take(), wanted, invocation.backend)
+        .map_err(|e| with_remedy(e, &unmapped))?;
     warn(unmapped);
     let took = start.elapsed();
     log::info!("{}", summary::applied(config, wanted, &done, took));

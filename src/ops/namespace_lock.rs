@@ -17,34 +17,51 @@ const NAME: &str = "prepare-proxy";
 /// Anybody in the namespace can hold the name, so that it must not hold us up for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Longer than a run takes that nobody else gets in the way of.
+const USUAL_RUN: Duration = Duration::from_millis(20);
+
 /// As long as this lives, other runs in this network namespace wait.
 pub struct NamespaceLock(#[expect(dead_code, reason = "held, not used")] Option<UnixDatagram>);
 
 impl NamespaceLock {
     /// Waits until no other run holds it, at most ten seconds; then goes on without.
     pub fn take() -> Self {
-        let mut backoff = Backoff::of(LONGEST_WAIT);
+        Self::within(LONGEST_WAIT).unwrap_or_else(|| {
+            log::warn!(
+                "another run has been at work for {} s in this network namespace (or somebody holds the \
+                 abstract socket @{NAME}): going on beside it",
+                LONGEST_WAIT.as_secs()
+            );
+            NamespaceLock(None)
+        })
+    }
+
+    /// Waits no longer than another run takes; then goes on without. For those who cannot be held
+    /// up: somebody who holds the name must not keep rules away.
+    pub fn take_in_passing() -> Self {
+        Self::within(USUAL_RUN).unwrap_or_else(|| {
+            log::debug!("somebody holds the abstract socket @{NAME}: going on beside them");
+            NamespaceLock(None)
+        })
+    }
+
+    /// Waits until no other run holds it; `None` if one still does after this time.
+    fn within(limit: Duration) -> Option<Self> {
+        let mut backoff = Backoff::of(limit);
         loop {
             let bound =
                 SocketAddr::from_abstract_name(NAME).and_then(|a| UnixDatagram::bind_addr(&a));
             match bound {
                 Ok(socket) => {
                     outlive_us(&socket);
-                    return NamespaceLock(Some(socket));
+                    return Some(NamespaceLock(Some(socket)));
                 }
                 Err(e) if e.kind() != ErrorKind::AddrInUse => {
                     log::debug!("other runs cannot be told to wait: {e}");
-                    return NamespaceLock(None);
+                    return Some(NamespaceLock(None));
                 }
                 Err(_) if backoff.wait() => {}
-                Err(_) => {
-                    log::warn!(
-                        "another run has been at work for {} s in this network namespace (or somebody holds the \
-                         abstract socket @{NAME}): going on beside it",
-                        LONGEST_WAIT.as_secs()
-                    );
-                    return NamespaceLock(None);
-                }
+                Err(_) => return None,
             }
         }
     }

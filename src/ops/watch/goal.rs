@@ -3,6 +3,7 @@
 use super::memory::{Memory, Remembering};
 use crate::config::{Config, Host};
 use crate::error::Error;
+use crate::mesh::Mesh;
 use crate::ops::{Invocation, resolve};
 use crate::ruleset::Ruleset;
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// A good configuration.
 #[derive(Debug)]
 pub struct Goal {
+    pub mesh: &'static Mesh,
     pub config: Config,
     pub wanted: Ruleset,
     pub memory: Memory,
@@ -25,6 +27,7 @@ impl Goal {
         let (mesh, config) = resolve(invocation, &host)?;
         let (memory, facts) = host.finish();
         Ok(Goal {
+            mesh,
             wanted: mesh.ruleset(&config),
             config,
             memory,

@@ -21,7 +21,8 @@ mod work;
 
 use super::apply::{self, Applied};
 use super::choose::{Choice, has_silent_store};
-use super::{Invocation, summary, user_namespace, with_remedy};
+use super::namespace_lock::NamespaceLock;
+use super::{Invocation, caution, summary, user_namespace, with_remedy};
 use crate::backend::netlink::Process;
 use crate::config::Host;
 use crate::error::Error;
@@ -38,6 +39,7 @@ use post::{Held, Other, Post};
 use service::Service;
 use signals::{Asked, Signals};
 use sources::{Happened, Sources};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// What only a watch can be told.
@@ -76,7 +78,6 @@ pub fn watch(invocation: &Invocation, options: &Options, host: &dyn Host) -> Res
     let goal = Goal::read(invocation, host, Memory::default())?;
     super::place::is_for_rules(invocation.allow_host_network, host)?;
     super::may_change_rules(host)?;
-    super::warn_of_ssh(&goal.config, &goal.wanted, host);
     let place = invocation.network_namespace.as_deref();
     let place = place
         .map(Place::entered_by)
@@ -95,6 +96,7 @@ pub fn watch(invocation: &Invocation, options: &Options, host: &dyn Host) -> Res
         service: Service::new(start),
         backend: invocation.backend,
         goal,
+        addresses: None,
         place,
         known: None,
         suspects: Vec::new(),
@@ -151,6 +153,8 @@ struct Watch<'a> {
     /// As asked for, then the one that wrote: rules stay where they are.
     backend: Choice,
     goal: Goal,
+    /// The IPv6 addresses at the last look, each with its interface.
+    addresses: Option<BTreeSet<String>>,
     place: Option<Place>,
     /// The last commit after which the rules are known to have been as they should.
     known: Option<u32>,

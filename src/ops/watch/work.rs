@@ -1,6 +1,8 @@
 //! The work of a watch: waiting, and what is done about what has happened.
 
+use super::super::{warn, warn_of_ssh};
 use super::*;
+use std::path::Path;
 
 /// The configuration is read so often until the files that it comes from are followed; links that
 /// somebody turns around meanwhile are followed later.
@@ -15,6 +17,8 @@ impl Watch<'_> {
             }
             self.goal = Goal::read(self.invocation, self.host, Memory::default())?;
         }
+        self.addresses = self.read_addresses();
+        self.caution();
         let done = self.put()?;
         if self.backend == Choice::Auto {
             self.backend = Choice::from_str(done.backend, false).unwrap_or_default();
@@ -66,7 +70,7 @@ impl Watch<'_> {
         if happened.reload {
             events.push(Event::Now(Task::Reload));
         }
-        if happened.addresses {
+        if happened.addresses && self.are_addresses_others() {
             events.push(Event::Now(Task::Ask));
         }
         if happened.rules || happened.routes {
@@ -91,6 +95,21 @@ impl Watch<'_> {
             log::debug!("{event:?}");
             self.agenda.add(event, now);
         }
+    }
+
+    /// Whether IPv6 addresses have come or gone. A router that prolongs their lives tells of each every
+    /// few minutes.
+    fn are_addresses_others(&mut self) -> bool {
+        let now = self.read_addresses();
+        let before = std::mem::replace(&mut self.addresses, now);
+        self.addresses.is_none() || self.addresses != before
+    }
+
+    /// The addresses with their interfaces, as the kernel lists them; `None` if that cannot be told.
+    fn read_addresses(&self) -> Option<BTreeSet<String>> {
+        let list = self.host.file(Path::new("/proc/net/if_inet6")).ok()?;
+        let who = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        Some(list.lines().map(who).collect())
     }
 
     /// Does a task, and takes note of how that went.
@@ -178,8 +197,21 @@ impl Watch<'_> {
         self.sources.follow(files)
     }
 
+    /// Says what a person should know of what is wanted.
+    fn caution(&self) {
+        let Goal {
+            mesh,
+            config,
+            wanted,
+            ..
+        } = &self.goal;
+        warn(caution::cautions(mesh, config, wanted));
+        warn_of_ssh(config, wanted, self.host);
+    }
+
     /// Brings the kernel to what is wanted since now.
     fn install(&mut self, woken: Instant) -> Result<Outcome, Error> {
+        self.caution();
         let done = self.put()?;
         self.summary = self.summarize(&done, woken);
         log::info!("{}", self.summary);
@@ -211,7 +243,12 @@ impl Watch<'_> {
     /// up to it, our own among them, is no news.
     fn put(&mut self) -> Result<Applied, Error> {
         let before = self.sources.generation()?;
-        let done = apply::apply(&self.goal.wanted, self.backend).map_err(|e| {
+        let done = apply::apply(
+            NamespaceLock::take_in_passing(),
+            &self.goal.wanted,
+            self.backend,
+        )
+        .map_err(|e| {
             let unmapped = user_namespace::explain(&self.goal.wanted, self.host);
             with_remedy(e, &unmapped)
         })?;

@@ -6,6 +6,8 @@ use crate::lifecycle::{apply, rules, run};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::Read;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
 const LINE: &str = "-p 15001 -u 1337";
@@ -38,12 +40,32 @@ fn a_second_watch_says_who_is_first_or_waits() {
     waiting.arg("--wait");
     let third = Watcher::begin(&namespace, waiting);
     third.wait_for("waiting for a watch", 1);
-    assert_eq!(third.stop().len(), 1, "told to end while it waits");
+    let said = third.stop();
+    assert!(
+        said[0].contains("waiting for a watch") && said.len() == 1,
+        "{said:?}"
+    );
     first.signal(Signal::SIGKILL);
     second.wait_for("; watching", 1);
     namespace.sh("nft flush ruleset");
     second.wait_for("; back after", 1);
     second.stop();
+}
+
+/// Anybody can hold the name by which runs wait for one another: rules are not kept away by it.
+#[test]
+fn nobody_can_hold_it_up() {
+    let namespace = Namespace::new();
+    let _taken = namespace.enter(|| {
+        let name = SocketAddr::from_abstract_name("prepare-proxy")?;
+        UnixDatagram::bind_addr(&name)
+    });
+    let watcher = Watcher::start(&namespace, &format!("-v {LINE}"));
+    namespace.sh("nft flush ruleset");
+    watcher.wait_for("; back after", 1);
+    assert_eq!(watcher.count("another run has been at work"), 0);
+    assert_ne!(watcher.count("going on beside them"), 0);
+    watcher.stop();
 }
 
 /// Somebody who is not root and holds the name keeps nobody from watching.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 fn ipv6_is_covered_while_there_is_any() {
     let namespace = Namespace::new();
     namespace.ip(&["link add eth0 type bridge", "link set eth0 up"]);
-    let watcher = Watcher::start(&namespace, "--mesh istio -i * -b *");
+    let watcher = Watcher::start(&namespace, "-v --mesh istio -i * -b *");
     let without = rules(&namespace);
     assert!(!without.contains("ip6tables"), "{without}");
     for n in 1..4 {
@@ -26,6 +26,11 @@ fn ipv6_is_covered_while_there_is_any() {
         namespace.ip(&["addr del 2001:db8::1/64 dev eth0"]);
         watcher.settle();
         assert_eq!(generation(&namespace), before, "one is left");
+        // As a router does it all the time.
+        let asked = watcher.count("Now(Ask)");
+        namespace.ip(&["addr change 2001:db8::2/64 dev eth0 valid_lft 2000 preferred_lft 1000"]);
+        watcher.settle();
+        assert_eq!(watcher.count("Now(Ask)"), asked);
         namespace.ip(&["addr del 2001:db8::2/64 dev eth0"]);
         watcher.wait_for("(IPv4)", n + 1);
         watcher.settle();

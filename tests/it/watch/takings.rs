@@ -81,6 +81,19 @@ impl World {
         }
     }
 
+    /// Connections all the while, from addresses of their own: what slips through meanwhile leaves
+    /// entries in conntrack, and a later connection with the same ports would go the same way.
+    fn storms(&self) -> [Server; 2] {
+        let Lab { pod, peer } = &self.lab;
+        pod.ip(&["addr add 10.66.0.12/24 dev eth0"]);
+        peer.ip(&["addr add fd66::12/64 dev eth0 nodad"]);
+        [
+            (pod, "--source=10.66.0.12:0", "10.66.0.1:80"),
+            (peer, "--source=[fd66::12]:0", "[fd66::2]:8080"),
+        ]
+        .map(|(from, source, to)| Server::start(from, APP, &["storm", "-j1", source, to]))
+    }
+
     /// Fails unless new connections go to the proxy, both ways and over both families.
     #[track_caller]
     fn nobody_escapes(&self, after: &str) {
@@ -122,12 +135,7 @@ fn always_back(backend: &str, takings: &[Taking], times: usize) {
     let line = format!("-v --backend {backend} {ISTIO}");
     let watcher = Watcher::start(pod, &line);
     let wanted = rules(pod);
-    let storms: Vec<Server> = [
-        (&world.lab.pod, ["10.66.0.1:80", "[fd66::1]:80"]),
-        (&world.lab.peer, ["10.66.0.2:8080", "[fd66::2]:8080"]),
-    ]
-    .map(|(from, [v4, v6])| Server::start(from, APP, &["storm", "-j1", v4, v6]))
-    .into();
+    let storms = world.storms();
     for (n, taking) in takings.iter().cycle().take(times).enumerate() {
         let before = watcher.count(REPAIR);
         take_away(pod, taking);
