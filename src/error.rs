@@ -35,6 +35,12 @@ pub enum Error {
     )]
     HostNetwork,
 
+    #[error(
+        "it cannot be told whether this is the network of a Kubernetes node (hostNetwork: true), where rules would cut \
+         the node off: {0}. Nothing was changed; where it is a pod's own network, give --allow-host-network"
+    )]
+    PlaceUnknown(std::io::Error),
+
     #[error("--network-namespace: {} cannot be entered: {source}{}", path.display(), hint(source))]
     Namespace { path: PathBuf, source: nix::Error },
 
@@ -112,6 +118,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Error::Explained { source, .. } | Error::Standing { source, .. } => source.exit(),
+            Error::Config(ConfigError::CannotTell { .. }) | Error::PlaceUnknown(_) => Exit::Failed,
             Error::Config(_) | Error::HostNetwork | Error::Unprintable(_) | Error::Probe(_) => {
                 Exit::BadInput
             }

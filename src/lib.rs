@@ -21,6 +21,7 @@ pub mod config;
 mod conntrack;
 mod error;
 mod exit;
+mod host;
 mod log_format;
 pub mod mesh;
 pub mod netlink;
@@ -33,7 +34,7 @@ pub mod ruleset;
 pub use error::Error;
 pub use exit::Exit;
 
-use config::facts::System;
+use host::System;
 use log_format::LogFormat;
 use std::ffi::OsString;
 

@@ -141,6 +141,8 @@ pub struct Config {
     pub dual_stack: bool,
     /// The kernel has IPv6, and it is not switched off here.
     pub has_ipv6: bool,
+    /// lo has IPv6.
+    pub has_ipv6_on_loopback: bool,
     /// Some interface has an IPv6 address that others can reach.
     pub has_global_ipv6: bool,
     /// Within 127.0.0.0/8.
@@ -170,6 +172,10 @@ pub enum ConfigError {
         variables: bool,
         mesh: &'static str,
     },
+
+    /// A fact of the host that cannot be read, which is not the same as its absence.
+    #[error("it cannot be told {what}: {reason}")]
+    CannotTell { what: String, reason: String },
 
     #[error("{}: {problem}", path.display())]
     File { path: PathBuf, problem: String },

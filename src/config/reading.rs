@@ -4,6 +4,7 @@ use super::facts::{self, Host};
 use super::values::{self, BadItem};
 use crate::ruleset::PortRange;
 use ipnet::IpNet;
+use std::io;
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
@@ -25,12 +26,24 @@ impl Reading<'_> {
 
     /// A group, by number or by a name in /etc/group.
     pub fn gid(&self, text: &str) -> Result<u32, BadItem> {
-        values::id(text, "GID", |name| facts::look_up(self.host, GROUP, name))
+        values::id(text, "GID", |name| self.look_up(GROUP, name))
     }
 
     /// The number of a user in /etc/passwd.
-    pub fn user(&self, name: &str) -> Option<u32> {
-        facts::look_up(self.host, PASSWD, name)
+    ///
+    /// # Errors
+    /// See [`facts::look_up`].
+    pub fn user(&self, name: &str) -> io::Result<Option<u32>> {
+        self.look_up(PASSWD, name)
+    }
+
+    fn look_up(&self, path: &str, name: &str) -> io::Result<Option<u32>> {
+        let named = |e: io::Error| match e.kind() {
+            // It says which file.
+            io::ErrorKind::Other => e,
+            kind => io::Error::new(kind, format!("{path}: {e}")),
+        };
+        facts::look_up(self.host, path, name).map_err(named)
     }
 
     /// A port, or a range of ports in the way the mesh has it.

@@ -1,11 +1,12 @@
 //! Options, environment, files and defaults become a [`Config`].
 
-use super::facts::{self, Host};
+use super::facts::Host;
 use super::options::{Typed, typed};
 use super::reading::Reading;
 use super::{Config, ConfigError, DefaultValue, Dns, Given, Mode, Opt, Options, Origin, Profile};
 use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};
 use ipnet::IpNet;
+use std::io;
 use std::path::Path;
 
 /// How many groups `--owner-groups` takes: one rule asks for all of them, and a rule has room for
@@ -83,6 +84,13 @@ fn not_in_mesh(given: &Given, profile: &Profile, meshes: &[&Profile]) -> ConfigE
     }
 }
 
+fn cannot_tell(what: &str, error: io::Error) -> ConfigError {
+    ConfigError::CannotTell {
+        what: what.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
 fn bad_value(given: &Given, problem: impl ToString) -> ConfigError {
     ConfigError::BadValue {
         option: given.to_string(),
@@ -100,7 +108,8 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
-        let ipv6 = facts::ipv6(self.names.host);
+        let ipv6 = self.names.host.ipv6();
+        let ipv6 = ipv6.map_err(|e| cannot_tell("whether there is IPv6 here", e))?;
         let uids = self.proxy_uids()?;
         let mut config = Config {
             proxy_port: self.value(typed::ProxyPort)?,
@@ -125,7 +134,8 @@ impl Resolver<'_> {
             drop_invalid: self.or_none(typed::DropInvalid)?,
             dual_stack: self.or_none(typed::DualStack)?,
             has_ipv6: ipv6.enabled,
-            has_global_ipv6: ipv6.global,
+            has_ipv6_on_loopback: ipv6.on_loopback,
+            has_global_ipv6: ipv6.is_global(),
             loopback_cidr: self.value(typed::LoopbackCidr)?,
         };
         let asked_for = config.dual_stack && self.options.get(Opt::DualStack).is_some();
@@ -206,6 +216,10 @@ impl Resolver<'_> {
             }
             Some(DefaultValue::EnvoyUser { and }) => {
                 let user = self.names.user(&self.envoy_user);
+                let user = user.map_err(|e| {
+                    let what = format!("the uid of {:?}, the proxy's user", self.envoy_user);
+                    cannot_tell(&what, e)
+                })?;
                 let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
                 uids.extend(and);
                 Ok(uids)

@@ -2,6 +2,7 @@
 
 use crate::ruleset::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 use thiserror::Error;
@@ -249,9 +250,17 @@ pub fn shell_switch(text: &str) -> Result<bool, BadItem> {
     }
 }
 
-/// A user or group id: a number (4294967295 means "none" to the kernel), or a name that `lookup`
-/// knows; white space around it allowed.
-pub fn id(text: &str, kind: &str, lookup: impl Fn(&str) -> Option<u32>) -> Result<u32, BadItem> {
+/// The number of a user or group; 4294967295 means "none" to the kernel.
+pub fn id_number(text: &str) -> Option<u32> {
+    number(text).filter(|id| *id != u32::MAX)
+}
+
+/// A user or group id: a number, or a name that `lookup` knows; white space around it allowed.
+pub fn id(
+    text: &str,
+    kind: &str,
+    lookup: impl Fn(&str) -> io::Result<Option<u32>>,
+) -> Result<u32, BadItem> {
     let bad = || {
         let allowed = format!(
             "a {kind} (0–4294967294, or a name in /etc/{})",
@@ -261,9 +270,11 @@ pub fn id(text: &str, kind: &str, lookup: impl Fn(&str) -> Option<u32>) -> Resul
     };
     let word = text.trim();
     if word.bytes().all(|b| b.is_ascii_digit()) {
-        return number(word).filter(|id| *id != u32::MAX).ok_or_else(bad);
+        return id_number(word).ok_or_else(bad);
     }
-    lookup(word).ok_or_else(bad)
+    let known = lookup(word)
+        .map_err(|e| BadItem::new(text, format!("a {kind} that can be looked up: {e}")))?;
+    known.ok_or_else(bad)
 }
 
 fn file_of(kind: &str) -> &'static str {
@@ -371,7 +382,7 @@ mod tests {
 
     #[test]
     fn ids_are_looked_up_by_name_only() {
-        let lookup = |name: &str| (name == "istio-proxy").then_some(1337);
+        let lookup = |name: &str| Ok((name == "istio-proxy").then_some(1337));
         assert_eq!(id("istio-proxy", "UID", lookup), Ok(1337));
         assert_eq!(id("0", "UID", lookup), Ok(0));
         for bad in ["4294967295", "4294967296", "nobody-here", "-1", "010", " "] {

@@ -68,7 +68,7 @@ fn ruleset(config: &Config) -> Ruleset {
         false => &[Family::V4],
     };
     let tables = families.iter().flat_map(|f| tables(config, *f));
-    let v6 = families.contains(&Family::V6);
+    let v6 = families.contains(&Family::V6) && config.has_ipv6_on_loopback;
     Ruleset {
         tables: tables.filter(|t| !t.chains.is_empty()).collect(),
         routing: Routing {

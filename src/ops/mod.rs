@@ -260,6 +260,9 @@ fn clean(
     host: &dyn Host,
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
+    if !invocation.dry_run {
+        place::is_for_rules(invocation.allow_host_network, host)?;
+    }
     may_change_rules(host)?;
     if invocation.dry_run {
         let found = diff::diff(&Ruleset::default(), invocation.backend)?;

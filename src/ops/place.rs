@@ -33,11 +33,16 @@ fn no_namespace(path: &Path) -> Error {
     }
 }
 
-/// Refuses the network of a Kubernetes node, unless that is what is wanted.
+/// Refuses the network of a Kubernetes node, unless that is what is wanted; also where it cannot be
+/// told whether it is one.
 pub fn is_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
-    match facts::is_kubernetes_node(host) && !allow_host_network {
-        true => Err(Error::HostNetwork),
-        false => Ok(()),
+    if allow_host_network {
+        return Ok(());
+    }
+    match facts::is_kubernetes_node(host) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::HostNetwork),
+        Err(e) => Err(Error::PlaceUnknown(e)),
     }
 }
 
@@ -46,9 +51,9 @@ mod tests {
     use super::*;
     use std::ffi::OsString;
 
-    /// A host of which only two things are known.
+    /// A host of which only two things are known: what /proc/sys/net/core holds, and where it is.
     struct Place {
-        first_namespace: bool,
+        core: &'static [&'static str],
         kubernetes: bool,
     }
 
@@ -58,28 +63,36 @@ mod tests {
         }
 
         fn file(&self, path: &Path) -> io::Result<String> {
-            let known = path.ends_with("netdev_max_backlog") && self.first_namespace;
+            let known = self.core.iter().any(|name| path.ends_with(name));
             known
                 .then(String::new)
                 .ok_or(io::ErrorKind::NotFound.into())
+        }
+
+        fn ipv6(&self) -> io::Result<facts::Ipv6> {
+            Ok(facts::Ipv6::default())
         }
     }
 
     #[test]
     fn only_the_network_of_a_node_is_refused_and_only_unless_allowed() {
-        for (first_namespace, kubernetes, allow, refused) in [
-            (true, true, false, true),
-            (true, true, true, false),
-            (true, false, false, false),
-            (false, true, false, false),
-            (false, false, false, false),
+        const NODE: &[&str] = &["netdev_max_backlog", "somaxconn"];
+        const POD: &[&str] = &["somaxconn"];
+        const MASKED: &[&str] = &[];
+        for (core, kubernetes, allow, refused) in [
+            (NODE, true, false, true),
+            (NODE, true, true, false),
+            (NODE, false, false, false),
+            (POD, true, false, false),
+            (POD, false, false, false),
+            (MASKED, true, false, true),
+            (MASKED, true, true, false),
+            (MASKED, false, false, false),
         ] {
-            let place = Place {
-                first_namespace,
-                kubernetes,
-            };
-            let result = is_for_rules(allow, &place);
-            assert_eq!(matches!(result, Err(Error::HostNetwork)), refused);
+            let result = is_for_rules(allow, &Place { core, kubernetes });
+            assert_eq!(result.is_err(), refused, "{core:?} {kubernetes} {allow}");
+            let unknown = matches!(result, Err(Error::PlaceUnknown(_)));
+            assert_eq!(unknown, refused && core == MASKED);
         }
     }
 }

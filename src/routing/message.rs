@@ -303,6 +303,38 @@ pub fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     Ok((index, a.string(NAME)?.to_owned()))
 }
 
+/// Whether IPv6 is switched on at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Switch {
+    pub is_loopback: bool,
+    pub on: bool,
+}
+
+/// Reads it; `None` if the message says nothing of IPv6, as those of a kernel without it.
+///
+/// The kernel answers for AF_INET6 with `IFLA_PROTINFO`, in it `IFLA_INET6_CONF`, an array of what
+/// `net.ipv6.conf.NAME` holds (linux/if_link.h, linux/ipv6.h).
+pub fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed> {
+    const PROTINFO: u16 = 12;
+    const INET6_CONF: u16 = 2;
+    const DEVCONF_DISABLE_IPV6: usize = 26;
+    let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
+    if header[0] != number_of(Family::V6) {
+        return Ok(None);
+    }
+    let link = AttributeTable::<16>::parse(attributes)?;
+    let Some(protocol) = link.get(PROTINFO) else {
+        return Ok(None);
+    };
+    let protocol = AttributeTable::<8>::parse(protocol)?;
+    let conf = protocol.get(INET6_CONF);
+    let disabled = conf.and_then(|conf| u32_ne(conf, 4 * DEVCONF_DISABLE_IPV6));
+    Ok(disabled.map(|disabled| Ipv6Switch {
+        is_loopback: u32_ne(header, 4) == Some(LOOPBACK),
+        on: disabled == 0,
+    }))
+}
+
 /// Asks for the route to an address.
 pub fn write_route_to(w: &mut Writer, to: IpAddr) {
     let family = Family::of(to);

@@ -4,6 +4,7 @@
 //! what is not there is not missed. The messages are few and small, so they are written here; a
 //! library of all of rtnetlink would make the program half a megabyte larger.
 
+mod ipv6;
 mod links;
 mod message;
 mod monitor;
@@ -12,6 +13,7 @@ mod state;
 pub use monitor::{Event, Monitor};
 pub use state::State;
 
+pub use ipv6::{Ipv6, ipv6};
 pub use links::{Hop, Link, hop, links};
 
 use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};

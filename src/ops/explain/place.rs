@@ -2,6 +2,7 @@
 
 use super::question::Asked;
 use crate::config::Host;
+use crate::config::facts::Ipv6;
 use crate::error::Error;
 use crate::packet::{Link, Network, Way};
 use crate::routing;
@@ -115,7 +116,7 @@ fn net(address: IpAddr, length: u8) -> IpNet {
     IpNet::new_assert(address, length)
 }
 
-/// A host with other addresses: what its kernel and its files say of IPv6 is left out.
+/// A host with other addresses: what its kernel says of IPv6 is left out.
 pub struct Elsewhere<'a> {
     pub host: &'a dyn Host,
     pub addresses: Vec<IpAddr>,
@@ -127,21 +128,18 @@ impl Host for Elsewhere<'_> {
     }
 
     fn file(&self, path: &Path) -> io::Result<String> {
-        match path.to_str() {
-            Some("/proc/net/if_inet6") => Ok(self.if_inet6()),
-            Some("/proc/sys/net/ipv6/conf/all/disable_ipv6") => Ok("0".to_owned()),
-            _ => self.host.file(path),
-        }
+        self.host.file(path)
     }
-}
 
-impl Elsewhere<'_> {
-    /// The addresses of IPv6 in the form of /proc/net/if_inet6.
-    fn if_inet6(&self) -> String {
-        let line = |address: &IpAddr| match address {
+    fn ipv6(&self) -> io::Result<Ipv6> {
+        let v6 = |address: &IpAddr| match address {
             IpAddr::V4(_) => None,
-            IpAddr::V6(a) => Some(format!("{:032x} 02 40 00 80     eth0\n", a.to_bits())),
+            IpAddr::V6(address) => Some(*address),
         };
-        self.addresses.iter().filter_map(line).collect()
+        Ok(Ipv6 {
+            enabled: true,
+            on_loopback: true,
+            addresses: self.addresses.iter().filter_map(v6).collect(),
+        })
     }
 }

@@ -219,12 +219,14 @@ fn user(
 ) -> Result<Credentials, ConfigError> {
     let id = |kind: &str, path: &str, word: &str| {
         let known = word.parse().ok().filter(|id| *id != u32::MAX);
-        known
-            .or_else(|| facts::look_up(host, path, word))
-            .ok_or_else(|| {
-                let allowed = format!("a {kind} (0–4294967294, or a name in {path})");
-                bad("--user", format!("\"{word}\" is not {allowed}"))
-            })
+        let known = match known {
+            Some(id) => Some(id),
+            None => facts::look_up(host, path, word).map_err(|e| bad("--user", e.to_string()))?,
+        };
+        known.ok_or_else(|| {
+            let allowed = format!("a {kind} (0–4294967294, or a name in {path})");
+            bad("--user", format!("{word:?} is not {allowed}"))
+        })
     };
     let (uid, gids) = text.split_once(':').unwrap_or((text, ""));
     let number = id("UID", PASSWD, uid)?;
@@ -235,7 +237,10 @@ fn user(
     let (gid, supplementary) = match gids.split_first() {
         Some((gid, others)) => (*gid, others.to_vec()),
         None => {
-            let gid = facts::primary_group(host, number).unwrap_or(number);
+            let gid = facts::primary_group(host, number);
+            let gid = gid
+                .map_err(|e| bad("--user", e.to_string()))?
+                .unwrap_or(number);
             assumed.push(format!("uid {number} has gid {gid} (--user {number}:GID)"));
             (gid, Vec::new())
         }

@@ -1,6 +1,7 @@
 //! The host as a watch sees it: what it says about itself is always asked anew, what was configured
 //! is remembered, until it is to be read again.
 
+use crate::config::facts::Ipv6;
 use crate::config::{Host, resolv_conf};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,10 @@ impl Host for Remembering<'_> {
             kind => io::Error::new(kind, words),
         })
     }
+
+    fn ipv6(&self) -> io::Result<Ipv6> {
+        self.host.ipv6()
+    }
 }
 
 /// Whether a file says what the host is like, and not what is wanted of it.
@@ -93,6 +98,10 @@ mod tests {
                 false => Ok(self.0.get().to_string()),
             }
         }
+
+        fn ipv6(&self) -> io::Result<Ipv6> {
+            Ok(Ipv6::default())
+        }
     }
 
     #[test]
@@ -100,7 +109,7 @@ mod tests {
         let host = Counter(Cell::new(0));
         let first = Remembering::new(&host, Memory::default());
         let read = |host: &Remembering, path: &str| host.file(Path::new(path)).unwrap_or_default();
-        for path in ["/env", "/proc/net/if_inet6", "/etc/resolv.conf", "/absent"] {
+        for path in ["/env", "/proc/self/uid_map", "/etc/resolv.conf", "/absent"] {
             read(&first, path);
         }
         let (memory, facts) = first.finish();

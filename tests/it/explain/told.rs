@@ -4,6 +4,7 @@ use super::connection::{Connection, LOCAL, Place};
 use super::options::Options;
 use super::world::{RESOLV_CONF, Seen};
 use prepare_proxy::config::Host;
+use prepare_proxy::config::facts::Ipv6;
 use prepare_proxy::{cli, ops};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -25,6 +26,10 @@ impl Host for Nowhere {
             Some("/etc/resolv.conf") => Ok(RESOLV_CONF.to_owned()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    fn ipv6(&self) -> io::Result<Ipv6> {
+        Ok(Ipv6::default())
     }
 }
 

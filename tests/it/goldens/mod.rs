@@ -15,11 +15,11 @@ use crate::every_match;
 use clap::ValueEnum;
 use prepare_proxy::cli;
 use prepare_proxy::config::Host;
+use prepare_proxy::config::facts::Ipv6;
 use prepare_proxy::ops::{self, Format, Invocation};
 use prepare_proxy::ruleset::{Family, Ruleset, Table, TableName};
 use std::ffi::OsString;
 use std::io;
-use std::net::Ipv6Addr;
 use std::path::Path;
 
 /// The host of a case, in answers.
@@ -36,19 +36,19 @@ impl Host for Answers<'_> {
             Some("/etc/resolv.conf") => Ok(self.0.resolv_conf.clone()),
             Some("/etc/passwd") => Ok("daemon:x:1:1:daemon:/:/bin/false\n".to_owned()),
             Some("/etc/group") => Ok("daemon:x:1:\n".to_owned()),
-            Some("/proc/net/if_inet6") => Ok(if_inet6(&self.0.addresses)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
-}
 
-/// /proc/net/if_inet6 with the case's addresses.
-fn if_inet6(addresses: &[String]) -> String {
-    let address = |cidr: &String| cidr.split('/').next()?.parse::<Ipv6Addr>().ok();
-    let lines = addresses.iter().filter_map(address);
-    lines
-        .map(|a| format!("{:032x} 02 40 00 80     eth0\n", a.to_bits()))
-        .collect()
+    fn ipv6(&self) -> io::Result<Ipv6> {
+        let addresses = self.0.addresses.iter();
+        let address = |cidr: &String| cidr.split('/').next()?.parse().ok();
+        Ok(Ipv6 {
+            enabled: true,
+            on_loopback: true,
+            addresses: addresses.filter_map(address).collect(),
+        })
+    }
 }
 
 /// The command line of a case, understood.

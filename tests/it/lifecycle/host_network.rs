@@ -33,6 +33,8 @@ fn a_pod_with_host_network_is_refused() {
         SOME,
         "--mesh istio",
         "apply --mesh istio-1.0 --backend iptables-legacy",
+        "clean",
+        "istio-iptables --cleanup-only",
     ] {
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set=-all", "--inh-caps=-all"]);
@@ -48,6 +50,32 @@ fn a_pod_with_host_network_is_refused() {
         assert!(done.err.contains("--allow-host-network"), "{}", done.err);
     }
     assert_eq!(before, host());
+}
+
+/// What tells a node from a pod is hidden: then it cannot be told, and nothing is done.
+#[test]
+fn a_pod_that_cannot_be_told_from_a_node_is_refused() {
+    let run = |namespace: &Namespace, line: &str| {
+        let script = format!(
+            "mount -t tmpfs none /proc/sys; exec {} {line}",
+            product().get_program().display()
+        );
+        let mut own_mounts = Command::new("unshare");
+        own_mounts.args(["-m", "sh", "-ec", &script]);
+        namespace.run(own_mounts.env("KUBERNETES_SERVICE_HOST", "10.96.0.1"))
+    };
+    let namespace = Namespace::new();
+    let first = run(&namespace, SOME).expect(1, SOME).unwrap();
+    assert!(first.err.contains("it cannot be told"), "{}", first.err);
+    assert!(!namespace.sh("iptables-save").contains("ISTIO"));
+    let allowed = format!("--allow-host-network {SOME}");
+    run(&namespace, &allowed).expect(0, &allowed).unwrap();
+    for line in ["clean", "istio-iptables --cleanup-only"] {
+        run(&namespace, line).expect(1, line).unwrap();
+        assert!(namespace.sh("iptables-save").contains("ISTIO"));
+    }
+    let clean = "clean --allow-host-network";
+    run(&namespace, clean).expect(0, clean).unwrap();
 }
 
 #[test]

@@ -54,34 +54,152 @@ fn ipv6_that_is_asked_for_and_switched_off_is_an_error() {
     });
 }
 
-/// A kernel that was booted with ipv6.disable=1, as far as the program can tell: what would say that
-/// there is IPv6 is hidden from it.
 #[test]
-fn a_kernel_without_ipv6_gets_ipv4_alone() {
+fn a_namespace_without_ipv6_gets_ipv4_alone() {
     on_every_backend(|backend| {
-        let run = |namespace: &Namespace, options: &str| -> Done {
-            let script = format!(
-                "mount -t tmpfs none /proc/$$/net; mount -t tmpfs none /proc/sys/net/ipv6
-                exec {} --backend {backend} {options}",
-                the_product().display()
-            );
-            namespace.run(&mut own_mounts(&script))
-        };
         let namespace = Namespace::new();
-        run(&namespace, SOME).expect(2, "IPv6 is asked for")?;
-        same("", &rules(&namespace), "after a refusal")?;
-        for mesh in [
-            "nginmesh -u 1337 -p 15001",
-            "istio-1.0",
-            "istio -b '*' -i '*'",
-        ] {
-            let done = run(&namespace, &format!("--mesh {mesh}")).expect(0, mesh)?;
+        namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+        for mesh in ["nginmesh -u 1337 -p 15001", "istio-1.0", "istio -b * -i *"] {
+            let line = format!("--backend {backend} --mesh {mesh}");
+            let done = run(&namespace, &line).expect(0, mesh)?;
             if !done.err.contains("(IPv4)") {
                 return Err(done.err);
             }
         }
         Ok(())
     });
+}
+
+/// The kernel is asked, not /proc, which shows what it likes (`ProcSubset=pid`).
+#[test]
+fn ipv6_is_seen_without_proc() {
+    let namespace = Namespace::new();
+    namespace.sh(
+        "ip link add eth0 type veth peer name eth1; ip link set eth1 up; ip link set eth0 up; ip addr add fd00::1/64 dev eth0 nodad",
+    );
+    let script = format!(
+        "mount -t tmpfs none /proc; exec {} --mesh istio -b '*' -i '*'",
+        the_product().display()
+    );
+    let hidden = namespace.run(&mut own_mounts(&script));
+    let hidden = hidden.expect(0, "without /proc").unwrap();
+    assert!(hidden.err.contains("(IPv4 and IPv6)"), "{}", hidden.err);
+}
+
+/// Each interface has a switch of its own: one that has it on reaches the world.
+#[test]
+fn one_interface_with_ipv6_is_enough() {
+    let namespace = Namespace::new();
+    namespace.sysctl("ipv6/conf/all/disable_ipv6", "1");
+    namespace
+        .sh("ip link add eth0 type veth peer name eth1; ip link set eth1 up; ip link set eth0 up");
+    let line = "--mesh istio -b * -i * --dual-stack";
+    run(&namespace, line).expect(2, line).unwrap();
+    namespace.sysctl("ipv6/conf/eth0/disable_ipv6", "0");
+    namespace.sh("ip addr add fd00::1/64 dev eth0 nodad");
+    let done = run(&namespace, line).expect(0, line).unwrap();
+    assert!(done.err.contains("(IPv4 and IPv6)"), "{}", done.err);
+}
+
+/// Without descriptors or memory the kernel cannot be asked: no answer is not a no.
+#[test]
+fn what_cannot_be_told_is_an_error() {
+    let namespace = Namespace::new();
+    let before = everything(&namespace);
+    let strace = "strace -f -o /dev/null -e trace=socket -e inject=socket:error=EMFILE:when=1";
+    let line = "--mesh istio -b * -i *";
+    let done = run_under(&namespace, strace, &the_product(), line);
+    let done = done.expect(1, "without an answer").unwrap();
+    let told = "it cannot be told whether there is IPv6 here";
+    assert!(done.err.contains(told), "{}", done.err);
+    same(&before, &everything(&namespace), "without an answer").unwrap();
+}
+
+/// What stands in /etc/passwd in a namespace of mounts, and what the product says then.
+fn with_passwd(bytes: &str, options: &str) -> Done {
+    let script = format!(
+        "mount -t tmpfs none /mnt; printf '{bytes}' >/mnt/passwd; mount --bind /mnt/passwd /etc/passwd
+        exec timeout 20 {} {options}",
+        the_product().display()
+    );
+    Namespace::new().run(&mut own_mounts(&script))
+}
+
+#[test]
+fn users_are_found_among_names_in_other_alphabets() {
+    let latin = "root:x:0:0:root:/:/bin/sh\\nj\\374rgen:x:1000:1000:J\\374rgen:/:/bin/sh\\nistio-proxy:x:2102:2102::/:/bin/sh\\n";
+    for options in ["--mesh istio -i '*'", "-p 15001 -u istio-proxy"] {
+        let done = with_passwd(latin, options).expect(0, options).unwrap();
+        assert!(done.err.contains("exempt uid 2102"), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_number_that_no_user_can_have_is_an_error() {
+    for number in ["+0", "4294967295", "4294967296", "", "0x7"] {
+        let entry = format!("istio-proxy:x:{number}:0::/:/bin/sh\\n");
+        let by_default = with_passwd(&entry, "--mesh istio -i '*'");
+        let by_default = by_default.expect(1, number).unwrap();
+        assert!(by_default.err.contains("/etc/passwd"), "{}", by_default.err);
+        let by_name = with_passwd(&entry, "-p 15001 -u istio-proxy");
+        let by_name = by_name.expect(2, number).unwrap();
+        assert!(by_name.err.contains("no valid number"), "{}", by_name.err);
+    }
+}
+
+/// A FIFO is waited for without end, a device may give without end, and so may a file.
+#[test]
+fn files_that_never_end_are_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let fifo = directory.path().join("fifo");
+    let endless = directory.path().join("endless");
+    let script = format!(
+        "mkfifo {}; truncate -s 1G {}",
+        fifo.display(),
+        endless.display()
+    );
+    let made = Command::new("sh").args(["-ec", &script]).status();
+    assert!(made.expect("a shell").success());
+    let (fifo, endless) = (fifo.display(), endless.display());
+    let product = the_product();
+    let product = product.display();
+    const ODD: &str = "not a regular file";
+    for (setting, code, says) in [
+        (format!("{product} -p 1 -u 2 --env-file {fifo}"), 2, ODD),
+        (format!("{product} -p 1 -u 2 --env-file -{fifo}"), 2, ODD),
+        (format!("{product} -p 1 -u 2 --env-file /dev/zero"), 2, ODD),
+        (format!("{product} -p 1 -u 2 --env-file /"), 2, ODD),
+        (
+            format!("{product} -p 1 -u 2 --env-file {endless}"),
+            2,
+            "longer than 16 MiB",
+        ),
+        (
+            format!("ISTIO_SIDECAR_CONFIG={fifo} {product} --mesh istio-1.0"),
+            2,
+            ODD,
+        ),
+        (
+            format!("mount --bind {fifo} /etc/resolv.conf; {product} --mesh istio --redirect-dns"),
+            2,
+            ODD,
+        ),
+        (
+            format!("mount --bind {fifo} /etc/passwd; {product} --mesh istio"),
+            1,
+            ODD,
+        ),
+        (
+            format!("{product} -p 1 -u 2 --network-namespace {fifo}"),
+            2,
+            "no network namespace",
+        ),
+    ] {
+        let script = format!("exec timeout 20 sh -ec '{setting}'");
+        let done = Namespace::new().run(&mut own_mounts(&script));
+        let done = done.expect(code, &setting).unwrap();
+        assert!(done.err.contains(says), "{setting}: {}", done.err);
+    }
 }
 
 #[test]

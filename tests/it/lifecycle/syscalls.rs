@@ -8,13 +8,11 @@ use std::process::Command;
 const READ: &[&str] = &[
     "/etc/passwd",
     "/etc/resolv.conf",
-    "/proc/net/if_inet6",
     "/proc/self/net/ip6_tables_names",
     "/proc/self/net/ip_tables_names",
     "/proc/self/gid_map",
     "/proc/self/uid_map",
     "/proc/sys/net/core/netdev_max_backlog",
-    "/proc/sys/net/ipv6/conf/all/disable_ipv6",
 ];
 
 /// What a dynamic program reads before it begins.
