@@ -2,12 +2,16 @@
 #   docker build -t prepare-proxy .                              the static binary and its licences, nothing else
 #   docker build -t prepare-proxy:iptables --target iptables .   with the iptables tools, for the iptables backends
 #   docker build -t prepare-proxy-demo --target demo .           the proxy and the app of deploy/kubernetes/demo-pod.yaml
+#   docker build -t linkerd-proxy --target linkerd --build-arg LINKERD_PROXY=IMAGE .   Linkerd's proxy with this binary as its init
+#   docker build -t proxy-init --target linkerd-init .           in the place of the init image of Linkerd before edge-25.11.3
 # --platform linux/arm64 (or the build argument TARGETARCH=arm64) cross-compiles for that machine.
 #
 # The release of Rust is rust-toolchain.toml's. A release build names both images by digest:
 #   --build-arg RUST_IMAGE=rust@sha256:… --build-arg DEBIAN_IMAGE=debian@sha256:…
 ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
+# The proxy's image that the target linkerd begins with; docs/linkerd.md.
+ARG LINKERD_PROXY=scratch
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS toolchain
 # Without a default: one would win over what the builder sets for --platform.
@@ -52,7 +56,7 @@ RUN set -e; \
       apt-get install -y --no-install-recommends libcap2-bin; \
       setcap "$FILE_CAPABILITIES" /image/usr/local/bin/prepare-proxy; \
     fi; \
-    for name in prepare_proxy.sh istio-iptables istio-iptables.sh; do \
+    for name in prepare_proxy.sh istio-iptables istio-iptables.sh proxy-init linkerd2-proxy-init; do \
       ln -s prepare-proxy "/image/usr/local/bin/$name"; \
     done; \
     ln -s usr/local/bin/prepare-proxy /image/prepare_proxy.sh
@@ -67,6 +71,24 @@ FROM scratch AS demo
 COPY --from=demo-build /image /
 ENV PATH=/usr/local/bin
 ENTRYPOINT ["/usr/local/bin/lab"]
+
+# Linkerd starts its init container as uid 65534, which has of NET_ADMIN what the file gives it.
+FROM build AS linkerd-build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libcap2-bin \
+    && mkdir -p /linkerd/usr/lib/linkerd /linkerd/usr/local/bin /linkerd/usr/share/doc \
+    && cp -r /image/usr/share/doc/prepare-proxy /linkerd/usr/share/doc/ \
+    && cp /image/usr/local/bin/prepare-proxy /linkerd/usr/lib/linkerd/linkerd2-proxy-init \
+    && setcap cap_net_admin=ep /linkerd/usr/lib/linkerd/linkerd2-proxy-init \
+    && ln -s /usr/lib/linkerd/linkerd2-proxy-init /linkerd/usr/local/bin/proxy-init
+
+FROM ${LINKERD_PROXY} AS linkerd
+COPY --from=linkerd-build /linkerd /
+
+FROM scratch AS linkerd-init
+COPY --from=linkerd-build /linkerd /
+USER 65534
+ENTRYPOINT ["/usr/local/bin/proxy-init"]
 
 FROM ${DEBIAN_IMAGE} AS iptables
 ARG DEBIAN_IMAGE

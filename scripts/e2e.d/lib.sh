@@ -15,6 +15,8 @@ image=localhost/prepare-proxy:$version
 image_iptables=$image-iptables
 image_caps=$image-file-capabilities
 image_demo=localhost/prepare-proxy-demo:$version
+image_linkerd=localhost/linkerd-proxy:$version
+image_linkerd_init=localhost/proxy-init:$version
 
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
 export CONTAINERS_CONF=$work/containers.conf

@@ -11,11 +11,12 @@ const VALIDATION_CONTAINER: &str = "setpriv --reuid 1337 --regid 1337 --clear-gr
 const ISTIO: &str = "--mesh istio -i * -x  -b * -d 15090,15021,15020";
 
 /// A mesh, with its options, in words between spaces.
-const MESHES: [&str; 4] = [
+const MESHES: [&str; 5] = [
     "--mesh nginmesh -p 15001 -u 1337",
     "--mesh istio-1.0 -i * -b * -x 198.51.100.0/24",
     "--mesh istio -i * -b * -o 9000 -x 198.51.100.0/24 --redirect-dns --capture-all-dns",
     "--mesh istio -i 203.0.113.0/24 -b 8080 -q 9000",
+    "--mesh linkerd -o 9000 -x 198.51.100.0/24 -d 4190-4191",
 ];
 
 fn words(line: &str) -> impl Iterator<Item = &str> {

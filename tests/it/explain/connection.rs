@@ -33,7 +33,7 @@ pub struct Connection {
 
 /// The ports on which there is somebody, in the pod and outside.
 pub const PORTS: &[u16] = &[
-    22, 53, 80, 443, 8080, 9090, 15001, 15006, 15008, 15020, 15053, 25001, 25006, 25008,
+    22, 53, 80, 443, 4140, 4143, 8080, 9090, 15001, 15006, 15008, 15020, 15053, 25001, 25006, 25008,
 ];
 
 /// The pod's addresses, as `--local-address` takes them.

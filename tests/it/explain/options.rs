@@ -59,6 +59,8 @@ const PORTS: &[&str] = &[
     "15020",
     "15053",
 ];
+/// As Linkerd writes ranges.
+const RANGES: &[&str] = &["22", "80", "443", "8080", "9000-9100", "15020"];
 const IDS: &[&str] = &["0", "1000", "1337", "4242"];
 const LINKS: &[&str] = &["net1", "eth0", "net+", "br0", "lo"];
 
@@ -166,5 +168,20 @@ pub fn options() -> impl Strategy<Value = Options> {
             ("--loopback-cidr", 2, one(&["127.0.0.0/8", "127.0.0.0/16"])),
         ],
     );
-    prop_oneof![1 => nginmesh, 2 => istio_1_0, 4 => istio]
+    let linkerd = mesh(
+        "linkerd",
+        vec![
+            ("-p", 2, one(&["25001"])),
+            ("-z", 2, one(&["25006"])),
+            ("-u", 6, ids()),
+            ("-g", 3, ids()),
+            ("-x", 4, some(CIDRS)),
+            ("--inbound-exclude-cidrs", 4, some(CIDRS)),
+            ("-b", 4, some_or_all(RANGES)),
+            ("-d", 5, some(RANGES)),
+            ("-o", 5, some(RANGES)),
+            ("--ipv6", 5, on()),
+        ],
+    );
+    prop_oneof![1 => nginmesh, 2 => istio_1_0, 4 => istio, 1 => linkerd]
 }

@@ -16,7 +16,6 @@ pub const SCENARIOS: &[Scenario] = &[
         args: "-d 4190,4191,4567,4568,9080 -o 4567,4568,80",
         flows: "
             app       tcp 203.0.113.9:443             -> proxy:4140 orig=203.0.113.9:443 peer=10.66.0.2 > peer:443
-            app       tcp 198.51.100.9:443            -> proxy:4140 orig=198.51.100.9:443 > error=unreachable
             app       tcp [2001:db8:113::9]:443       -> proxy:4140 orig=[2001:db8:113::9]:443 peer=fd66::2 > peer:443
             peer      tcp 10.66.0.2:8080              -> proxy:4143 orig=10.66.0.2:8080 peer=10.66.0.1 > app:8080
             peer      tcp [fd66::2]:8080              -> proxy:4143 orig=[fd66::2]:8080 peer=fd66::1 > app:8080
