@@ -145,7 +145,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
     }
     warn(caution::cautions(mesh, &config, &wanted));
     match invocation.action {
-        Action::Verify(ref options) => return prove(&invocation, options, &wanted, out),
+        Action::Verify(ref options) => return prove(&invocation, options, &wanted, host, out),
         _ if invocation.dry_run => {
             let format = invocation.format.unwrap_or_default();
             let text = dry_run::render(&wanted, format)?;
@@ -158,7 +158,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         _ => apply(&invocation, &config, &wanted, start, host)?,
     }
     match &invocation.verify {
-        Some(options) => prove(&invocation, options, &wanted, out),
+        Some(options) => prove(&invocation, options, &wanted, host, out),
         None => Ok(Exit::Done),
     }
 }
@@ -227,9 +227,10 @@ fn prove(
     invocation: &Invocation,
     options: &verify::Options,
     wanted: &Ruleset,
+    host: &dyn Host,
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    let report = verify::verify(wanted, options)?;
+    let report = verify::verify(wanted, options, host)?;
     let text = match invocation.format {
         Some(Format::Json) => json(&report),
         _ => report.to_string(),

@@ -115,6 +115,43 @@ fn a_rule_that_is_gone_is_missed_where_it_counts() {
 }
 
 #[test]
+fn what_comes_in_is_told_by_the_rules() {
+    let lab = Lab::new();
+    let mesh = "--mesh istio -b 8080 -i *";
+    apply(&lab, "netlink", mesh);
+    let inbound = |done: &Done, sign: &str, port: u16| {
+        let to = format!("from outside to 10.66.0.2:{port} ");
+        lines(done, sign)
+            .iter()
+            .any(|l| l.contains(&to) && l.contains("by the rules"))
+    };
+    let done = verify(&lab, "", mesh).expect(0, mesh).unwrap();
+    assert!(
+        inbound(&done, "✓", 8080) && inbound(&done, "✓", 15002),
+        "{}",
+        done.out
+    );
+    lab.pod
+        .sh("iptables-nft -t nat -I PREROUTING -p tcp --dport 8080 -j RETURN");
+    let done = verify(&lab, "", mesh).expect(126, mesh).unwrap();
+    assert!(
+        inbound(&done, "✗", 8080) && inbound(&done, "✓", 15002),
+        "{}",
+        done.out
+    );
+    // What cannot be read may be about anything.
+    lab.pod.sh("iptables-nft -t nat -D PREROUTING 1; nft insert rule ip nat PREROUTING numgen random mod 2 == 0 drop");
+    let done = verify(&lab, "", mesh).expect(0, mesh).unwrap();
+    let untold = |l: &&&str| l.contains("from outside") && l.contains("cannot be read");
+    assert_eq!(
+        lines(&done, "–").iter().filter(untold).count(),
+        3,
+        "{}",
+        done.out
+    );
+}
+
+#[test]
 fn a_foreign_rule_that_comes_first_is_found_out() {
     let lab = Lab::new();
     apply(&lab, "netlink", MESHES[0]);
@@ -237,4 +274,23 @@ fn the_report_is_data_too() {
             "{check}"
         );
     }
+}
+
+#[test]
+fn where_nothing_can_be_tried_every_line_says_why() {
+    let nowhere = crate::lab::Namespace::new();
+    nowhere.sh("ip addr flush dev lo && ip link set lo down");
+    let mut command = product();
+    command
+        .args(["verify", "--probe-timeout", "0"])
+        .args(words(MESHES[0]));
+    let done = nowhere.run(&mut command).expect(2, "lo is down").unwrap();
+    assert!(lines(&done, "–").len() >= 4, "{}", done.out);
+    assert!(
+        lines(&done, "–")
+            .iter()
+            .all(|l| l.ends_with("there is no route to it")),
+        "{}",
+        done.out
+    );
 }

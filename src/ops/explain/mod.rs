@@ -10,6 +10,7 @@ mod question;
 mod text;
 mod view;
 
+pub use live::rules as live_rules;
 pub use question::Question;
 
 use super::{Format, Invocation, json, print, resolve};

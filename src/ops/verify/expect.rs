@@ -8,7 +8,7 @@ use crate::ruleset::{
     ConnState, Connection, Credentials, Family, FoundSocket, Packet, Protocol, Rules, Ruleset,
     Target, Tracking,
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A port that the kernel may pick for whoever connects (`ip_local_port_range`).
 const EPHEMERAL: u16 = 50000;
@@ -16,22 +16,33 @@ const EPHEMERAL: u16 = 50000;
 /// Where the probe is to end, or nothing if that cannot be tried: there is no way to it.
 pub(super) fn expected(probe: &Probe, rules: &Rules, network: &Network) -> Option<Expected> {
     let way = network.route(probe.to.ip(), 0)?;
-    let source = probe
-        .source
-        .or_else(|| network.source(probe.to.ip(), &way))?;
-    let walk = Walk {
-        start: Start::Here,
+    let source = network.source(probe.to.ip(), &way)?;
+    let mut walk = new_connection(Start::Here, probe.protocol, source, probe.to);
+    walk.packet.owner = Some(Credentials {
+        uid: probe.user.uid,
+        gid: probe.user.gid,
+        supplementary_groups: Vec::new(),
+    });
+    // A mesh's own chains have no loops.
+    ending(&follow(&walk, rules, network, &[]).ok()?.end)
+}
+
+/// The first packet of a connection.
+pub(super) fn new_connection(
+    start: Start,
+    protocol: Protocol,
+    from: IpAddr,
+    to: SocketAddr,
+) -> Walk {
+    Walk {
+        start,
         packet: Packet {
-            protocol: probe.protocol,
-            source: SocketAddr::new(source, EPHEMERAL),
-            destination: probe.to,
+            protocol,
+            source: SocketAddr::new(from, EPHEMERAL),
+            destination: to,
             in_interface: None,
             out_interface: None,
-            owner: Some(Credentials {
-                uid: probe.user.uid,
-                gid: probe.user.gid,
-                supplementary_groups: Vec::new(),
-            }),
+            owner: None,
             mark: 0,
             zone: 0,
             tracking: Tracking::NotYet,
@@ -41,11 +52,13 @@ pub(super) fn expected(probe: &Probe, rules: &Rules, network: &Network) -> Optio
             state: ConnState::New,
             mark: 0,
         }),
-    };
-    // A mesh's own chains have no loops.
-    let trace = follow(&walk, rules, network, &[]).ok()?;
-    match trace.end {
-        End::Delivered { port, by: Some(_) } => Some(Expected::Proxy(port)),
+    }
+}
+
+/// What such an end is to whoever connects; nothing where it cannot be told.
+pub(super) fn ending(end: &End) -> Option<Expected> {
+    match end {
+        End::Delivered { port, by: Some(_) } => Some(Expected::Proxy(*port)),
         End::Delivered { by: None, .. } | End::Sent { .. } => Some(Expected::Straight),
         End::Rejected(_) => Some(Expected::Refused),
         End::Dropped => Some(Expected::Dropped),

@@ -24,7 +24,6 @@ pub(super) struct ProxyPort {
 pub(super) struct Arrival {
     /// The port that the listener was made for.
     pub(super) port: u16,
-    pub(super) from: SocketAddr,
     /// Where the sender meant it to go, if conntrack told.
     pub(super) original: Option<SocketAddr>,
 }
@@ -48,17 +47,25 @@ impl AsFd for Socket {
 #[derive(Default)]
 pub(super) struct Listeners {
     open: Vec<(u16, Socket)>,
-    /// Where somebody listens already: the proxy, in a pod that runs.
-    taken: Vec<ProxyPort>,
-    /// Where we may not: TPROXY's port, without the capability for a transparent socket.
-    forbidden: Vec<ProxyPort>,
+    /// Where we cannot: somebody listens already, the proxy, in a pod that runs; TPROXY's port asks for
+    /// a capability that we lack; lo has no address of the family.
+    missing: Vec<ProxyPort>,
 }
+
+/// What the kernel says of a port that others have, that we may not have, or that cannot be had here.
+const NOT_OURS: [Errno; 5] = [
+    Errno::EADDRINUSE,
+    Errno::EPERM,
+    Errno::EACCES,
+    Errno::EADDRNOTAVAIL,
+    Errno::EAFNOSUPPORT,
+];
 
 impl Listeners {
     /// Listens on every one of these ports that is free.
     ///
     /// # Errors
-    /// What the kernel says of a port that is neither in use nor forbidden.
+    /// What the kernel says of a port that is free, and that we may have.
     pub(super) fn open(ports: &[ProxyPort]) -> io::Result<Self> {
         let mut listeners = Listeners::default();
         for port in ports {
@@ -69,8 +76,7 @@ impl Listeners {
             };
             match opened {
                 Ok(socket) => listeners.open.push((port.port, socket)),
-                Err(Errno::EADDRINUSE) => listeners.taken.push(*port),
-                Err(Errno::EPERM | Errno::EACCES) => listeners.forbidden.push(*port),
+                Err(e) if NOT_OURS.contains(&e) => listeners.missing.push(*port),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -80,7 +86,7 @@ impl Listeners {
     /// Whether every port is ours, so that what does not come here went elsewhere.
     pub(super) fn are_complete(&self, family: Family, protocol: Protocol) -> bool {
         let other = |p: &ProxyPort| (p.family, p.protocol) == (family, protocol);
-        !self.taken.iter().chain(&self.forbidden).any(other)
+        !self.missing.iter().any(other)
     }
 
     /// What arrives from `from`, at one of the listeners or at `besides` (the destination itself),
@@ -149,11 +155,7 @@ fn take(port: u16, socket: &Socket, from: SocketAddr) -> io::Result<Option<Arriv
         Socket::Udp(socket) => socket.recv_from(&mut [0; 64]).map(|(_, peer)| (peer, None)),
     };
     match arrived {
-        Ok((peer, original)) => Ok((peer == from).then_some(Arrival {
-            port,
-            from,
-            original,
-        })),
+        Ok((peer, original)) => Ok((peer == from).then_some(Arrival { port, original })),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
         // The other side has gone meanwhile.
         Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => Ok(None),

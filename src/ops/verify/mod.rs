@@ -6,6 +6,8 @@
 //! goes further than one hop, and nothing is changed.
 
 mod expect;
+mod inbound;
+mod judge;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod listeners;
 mod place;
@@ -15,6 +17,7 @@ mod report;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
+use crate::config::Host;
 use crate::conntrack::Conntrack;
 use crate::error::Error;
 use crate::routing;
@@ -22,9 +25,10 @@ use crate::ruleset::{Rules, Ruleset};
 use caps::{CapSet, Capability};
 use clap::Args;
 use expect::{expected, proxy_ports};
+use judge::judge;
 use listeners::Listeners;
 use probe::{Observer, Probe};
-use report::{Check, Expected, Outcome, judge};
+use report::{Check, Expected, Outcome};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -70,14 +74,20 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Error::Probe`] where our own sockets fail, [`Error::Routing`] where the kernel does not tell
 /// addresses and routes. That a connection does not do what it should is none.
-pub fn verify(wanted: &Ruleset, options: &Options) -> Result<Report, Error> {
+pub fn verify(wanted: &Ruleset, options: &Options, host: &dyn Host) -> Result<Report, Error> {
     let until = Instant::now() + options.probe_timeout;
-    let mut tried = Vec::new();
+    let links = routing::links()?;
+    let place = place::here(&links, options.probe_port);
+    let probes = probes::probes(wanted, &place);
+    let network = place::network(links, &probes, &wanted.routing)?;
+    let rules = Rules::of(wanted);
     let mut observer = Observer {
         listeners: Listeners::open(&proxy_ports(wanted)).map_err(Error::Probe)?,
         conntrack: conntrack().map_err(Error::Probe)?,
     };
-    for (probe, expected) in expectations(wanted, options)? {
+    let mut tried = Vec::new();
+    for probe in probes {
+        let expected = expected(&probe, &rules, &network);
         let outcome = attempt(&mut observer, &probe, expected)?;
         tried.push((probe, expected, outcome));
     }
@@ -87,28 +97,25 @@ pub fn verify(wanted: &Ruleset, options: &Options) -> Result<Report, Error> {
             *outcome = attempt(&mut observer, probe, *expected)?;
         }
     }
-    let checks = tried.into_iter();
-    let checks = checks.map(|(probe, expected, outcome)| Check::new(&probe, expected, outcome));
-    Ok(Report {
-        checks: checks.collect(),
-    })
+    let outbound = tried.into_iter();
+    let mut checks: Vec<Check> = outbound
+        .map(|(probe, _, outcome)| Check::new(&probe, outcome))
+        .collect();
+    let inbound = probes::inbound(wanted, &place);
+    checks.extend(inbound::checks(inbound, &rules, &network, host));
+    Ok(Report { checks })
 }
 
-/// What is worth trying, and what is to become of it.
-fn expectations(wanted: &Ruleset, options: &Options) -> Result<Vec<(Probe, Expected)>, Error> {
-    let links = routing::links()?;
-    let probes = probes::probes(wanted, &place::here(&links, options.probe_port));
-    let destinations = probes.iter().map(|probe| probe.to.ip());
-    let network = place::network(links, destinations, &wanted.routing)?;
-    let rules = Rules::of(wanted);
-    let expected = probes.into_iter().filter_map(|probe| {
-        let expected = expected(&probe, &rules, &network)?;
-        Some((probe, expected))
-    });
-    Ok(expected.collect())
-}
-
-fn attempt(observer: &mut Observer, probe: &Probe, expected: Expected) -> Result<Outcome, Error> {
+/// Tries it, if there is a way to its destination.
+fn attempt(
+    observer: &mut Observer,
+    probe: &Probe,
+    expected: Option<Expected>,
+) -> Result<Outcome, Error> {
+    let Some(expected) = expected else {
+        let why = "there is no route to it".to_owned();
+        return Ok(Outcome::Unknown { why });
+    };
     let seen = observer.observe(probe).map_err(Error::Probe)?;
     Ok(judge(probe, expected, seen))
 }

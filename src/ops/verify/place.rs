@@ -1,5 +1,6 @@
 //! Where connections are tried: the addresses of this network namespace, and the ways out of it.
 
+use super::probe::Probe;
 use super::probes::{Place, Users};
 use super::socket::User;
 use crate::error::Error;
@@ -7,7 +8,6 @@ use crate::packet::{Link, Network, Way};
 use crate::routing;
 use crate::ruleset::{Family, Interface, Routing};
 use ipnet::IpNet;
-use std::net::IpAddr;
 
 /// This namespace as connections know it that are made by whomever we may be.
 pub(super) fn here(links: &[routing::Link], port: u16) -> Place {
@@ -25,17 +25,17 @@ pub(super) fn here(links: &[routing::Link], port: u16) -> Place {
     }
 }
 
-/// The ways to these destinations, as the kernel tells them to whoever asks.
+/// The ways to where the probes go, as the kernel tells them to whoever asks.
 ///
 /// # Errors
 /// When it does not.
 pub(super) fn network(
     links: Vec<routing::Link>,
-    destinations: impl Iterator<Item = IpAddr>,
+    probes: &[Probe],
     wanted: &Routing,
 ) -> Result<Network, Error> {
     let mut routes = Vec::new();
-    for to in destinations {
+    for to in probes.iter().map(|probe| probe.to.ip()) {
         let Some(hop) = routing::hop(to)? else {
             continue;
         };

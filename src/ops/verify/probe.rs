@@ -7,7 +7,7 @@ use crate::ruleset::{Family, Protocol};
 use nix::errno::Errno;
 use nix::sys::socket::SockType;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -15,11 +15,10 @@ use std::time::Duration;
 /// happens before connect(2) returns.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Who connects from where to what.
+/// Who connects to what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) user: User,
-    pub(super) source: Option<IpAddr>,
     pub(super) protocol: Protocol,
     pub(super) to: SocketAddr,
 }
@@ -59,8 +58,7 @@ impl Observer {
             Protocol::Udp => SockType::Datagram,
             _ => SockType::Stream,
         };
-        let source = probe.source.map(|ip| SocketAddr::new(ip, 0));
-        let (fd, local) = match departing(probe.user, kind, source, probe.to) {
+        let (fd, local) = match departing(probe.user, kind, probe.to) {
             Ok(departed) => departed,
             Err(Errno::ECONNREFUSED) => return Ok(Seen::Refused),
             Err(e) => return Ok(Seen::Unknown(cannot_begin(probe.user, e))),
@@ -95,7 +93,7 @@ impl Observer {
             _ if refused => Seen::Refused,
             true => Seen::WentElsewhere,
             false => Seen::Unknown(
-                "the proxy listens already: where it went is told by conntrack only, which needs CAP_NET_ADMIN".to_owned(),
+"not all of the proxy's ports are free here, and conntrack, which would tell, needs CAP_NET_ADMIN".to_owned(),
             ),
         })
     }
@@ -105,7 +103,6 @@ fn cannot_begin(user: User, errno: Errno) -> String {
     match errno {
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => "there is no route to it".to_owned(),
         Errno::EPERM => format!("uid {} and gid {} cannot be taken here", user.uid, user.gid),
-        Errno::EADDRNOTAVAIL => "the address it comes from is not here".to_owned(),
         errno => errno.desc().to_owned(),
     }
 }

@@ -41,22 +41,38 @@ pub(super) enum Users {
 /// Every probe, each once, IPv4 first.
 pub(super) fn probes(wanted: &Ruleset, place: &Place) -> Vec<Probe> {
     let mut probes = Vec::new();
-    for family in Family::ALL {
-        let rules: Vec<&Rule> = wanted
-            .of(family)
-            .flat_map(|t| &t.chains)
-            .flat_map(|c| &c.rules)
-            .collect();
-        if rules.is_empty() {
-            continue;
-        }
-        for probe in Asked::about(&rules).probes(family, place) {
+    for (family, asked) in asked(wanted) {
+        for probe in asked.probes(family, place) {
             if !probes.contains(&probe) {
                 probes.push(probe);
             }
         }
     }
     probes
+}
+
+/// What somebody outside may connect to: the port that nobody uses, and some that the rules name, at
+/// an address of each family that has rules.
+pub(super) fn inbound(wanted: &Ruleset, place: &Place) -> Vec<SocketAddr> {
+    let mut destinations = Vec::new();
+    for (family, asked) in asked(wanted) {
+        let own = place.own.iter().find(|a| Family::of(**a) == family);
+        let ports = [place.port].into_iter().chain(asked.some_ports());
+        destinations.extend(own.into_iter().flat_map(|ip| {
+            let ports = ports.clone();
+            ports.map(|port| SocketAddr::new(*ip, port))
+        }));
+    }
+    destinations
+}
+
+/// The families that have rules, and what those ask about.
+fn asked(wanted: &Ruleset) -> impl Iterator<Item = (Family, Asked)> {
+    Family::ALL.into_iter().filter_map(|family| {
+        let chains = wanted.of(family).flat_map(|t| &t.chains);
+        let rules: Vec<&Rule> = chains.flat_map(|c| &c.rules).collect();
+        (!rules.is_empty()).then(|| (family, Asked::about(&rules)))
+    })
 }
 
 /// What the rules of a family ask about.
@@ -124,7 +140,6 @@ impl Asked {
         for user in &users {
             let connect = |ip, port| Probe {
                 user: *user,
-                source: None,
                 protocol: Protocol::Tcp,
                 to: SocketAddr::new(ip, port),
             };
@@ -132,12 +147,17 @@ impl Asked {
             if *user == app || users.len() == 1 {
                 let named = self.destinations.iter().take(SAMPLE).map(representative);
                 probes.extend(named.map(|ip| connect(ip, place.port)));
-                let ports = self.ports.iter().filter(|port| **port != DNS).take(SAMPLE);
-                probes.extend(ports.map(|port| connect(outside(family), *port)));
+                let ports = self.some_ports();
+                probes.extend(ports.map(|port| connect(outside(family), port)));
             }
             probes.extend(self.queries(*user, family));
         }
         probes
+    }
+
+    fn some_ports(&self) -> impl Iterator<Item = u16> + Clone {
+        let ports = self.ports.iter().copied();
+        ports.filter(|port| *port != DNS).take(SAMPLE)
     }
 
     /// DNS, by UDP and by TCP.
@@ -147,7 +167,6 @@ impl Asked {
         servers.flat_map(move |ip| {
             [Protocol::Udp, Protocol::Tcp].map(|protocol| Probe {
                 user,
-                source: None,
                 protocol,
                 to: SocketAddr::new(ip, DNS),
             })
@@ -183,7 +202,7 @@ impl Asked {
 }
 
 /// An address that nobody has: those of RFC 5737 and RFC 3849, for documentation.
-fn outside(family: Family) -> IpAddr {
+pub(super) fn outside(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
         Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),

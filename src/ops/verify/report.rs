@@ -1,6 +1,6 @@
 //! What was proved, what was not, and how: for people line by line, for programs as JSON.
 
-use super::probe::{Probe, Seen};
+use super::probe::Probe;
 use super::socket::User;
 use crate::exit::Exit;
 use serde::Serialize;
@@ -31,15 +31,26 @@ pub(super) enum Means {
     Silence,
     /// The kernel refused it.
     Refusal,
+    /// The rules in the kernel were read and followed.
+    Rules,
 }
 
 /// What became of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(super) enum Outcome {
-    Holds { means: Means },
-    Fails { means: Means, came: String },
-    Unknown { why: String },
+    Holds {
+        expected: Expected,
+        means: Means,
+    },
+    Fails {
+        expected: Expected,
+        means: Means,
+        came: String,
+    },
+    Unknown {
+        why: String,
+    },
 }
 
 impl Outcome {
@@ -55,19 +66,17 @@ pub(super) struct Check {
     /// Who connects to what, for people.
     pub(super) connection: String,
     pub(super) to: SocketAddr,
-    pub(super) expected: Expected,
     #[serde(flatten)]
     pub(super) outcome: Outcome,
 }
 
 impl Check {
     /// What became of a probe.
-    pub(super) fn new(probe: &Probe, expected: Expected, outcome: Outcome) -> Self {
+    pub(super) fn new(probe: &Probe, outcome: Outcome) -> Self {
         let User { uid, gid } = probe.user;
         Check {
             connection: format!("uid {uid}, gid {gid} to {} ({})", probe.to, probe.protocol),
             to: probe.to,
-            expected,
             outcome,
         }
     }
@@ -128,13 +137,16 @@ impl fmt::Display for Report {
             .max();
         let width = widest.unwrap_or_default();
         for check in &self.checks {
-            let expected = &check.expected;
             let connection = &check.connection;
             match &check.outcome {
-                Outcome::Holds { means } => {
+                Outcome::Holds { expected, means } => {
                     writeln!(f, "✓ {connection:width$}  {expected} ({means})")?
                 }
-                Outcome::Fails { means, came } => {
+                Outcome::Fails {
+                    expected,
+                    means,
+                    came,
+                } => {
                     writeln!(
                         f,
                         "✗ {connection:width$}  expected: {expected}; but it {came} ({means})"
@@ -165,66 +177,7 @@ impl fmt::Display for Means {
             Means::Conntrack => "by conntrack",
             Means::Silence => "it did not come to the proxy",
             Means::Refusal => "by the kernel's answer",
+            Means::Rules => "by the rules in the kernel",
         })
-    }
-}
-
-/// Compares what was seen of a probe with what was expected.
-pub(super) fn judge(probe: &Probe, expected: Expected, seen: Seen) -> Outcome {
-    let (means, at) = match seen {
-        Seen::Arrived(arrival) => {
-            if let Some(original) = arrival.original.filter(|o| *o != probe.to) {
-                let came = format!(
-                    "came to port {} as a connection to {original}",
-                    arrival.port
-                );
-                return Outcome::Fails {
-                    means: Means::Listener,
-                    came,
-                };
-            }
-            (
-                Means::Listener,
-                SocketAddr::new(probe.to.ip(), arrival.port),
-            )
-        }
-        Seen::Sent(to) => (Means::Conntrack, to),
-        Seen::WentElsewhere => {
-            return match expected {
-                Expected::Straight | Expected::Dropped => Outcome::Holds {
-                    means: Means::Silence,
-                },
-                Expected::Proxy(_) | Expected::Refused => Outcome::Fails {
-                    means: Means::Silence,
-                    came: "went past the proxy".to_owned(),
-                },
-            };
-        }
-        Seen::Refused => return refused(expected),
-        Seen::Unknown(why) => return Outcome::Unknown { why },
-    };
-    let straight = at == probe.to;
-    match expected {
-        Expected::Proxy(port) if !straight && at.port() == port => Outcome::Holds { means },
-        Expected::Straight if straight => Outcome::Holds { means },
-        _ => {
-            let came = match straight {
-                true => "went straight there".to_owned(),
-                false => format!("was sent to port {}", at.port()),
-            };
-            Outcome::Fails { means, came }
-        }
-    }
-}
-
-fn refused(expected: Expected) -> Outcome {
-    match expected {
-        Expected::Refused => Outcome::Holds {
-            means: Means::Refusal,
-        },
-        _ => Outcome::Fails {
-            means: Means::Refusal,
-            came: "was refused".to_owned(),
-        },
     }
 }

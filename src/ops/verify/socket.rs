@@ -61,22 +61,18 @@ impl User {
     }
 }
 
-/// A socket of `user` that is on its way to `to`, from `source` where that is said. Whatever it
-/// sends ends at the first hop (TTL 1), and nothing waits.
+/// A socket of `user` that is on its way to `to`, and where it comes from. Whatever it sends ends at
+/// the first hop (TTL 1), and nothing waits.
 ///
 /// # Errors
 /// What connect(2) says at once: ENETUNREACH without a route, for one. That it is on its way is none.
 pub(super) fn departing(
     user: User,
     kind: SockType,
-    source: Option<SocketAddr>,
     to: SocketAddr,
 ) -> nix::Result<(OwnedFd, SocketAddr)> {
     let fd = user.makes(|| unconnected(to, kind))?;
     limit_to_one_hop(&fd, to)?;
-    if let Some(source) = source {
-        bind(fd.as_raw_fd(), &SockaddrStorage::from(source))?;
-    }
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(e) => return Err(e),
