@@ -21,10 +21,12 @@ const OPTIONS: &[&str] = &[
     "--mesh istio -m TPROXY -b 80,443 -t 7",
     "--mesh istio -m TPROXY -b * -t 2147483648",
     "--mesh istio -m TPROXY -b * -t 2 -r 77",
+    "--mesh linkerd",
+    "--mesh linkerd -u 2102 -d 4190,4191 -o 443 -x 10.0.0.0/8",
 ];
 
 /// How many ways are gone without the variable of this name; with it, as many as it says.
-const MORE: (&str, u64) = ("PREPARE_PROXY_WAYS", 16);
+const MORE: (&str, u64) = ("PREPARE_PROXY_WAYS", 28);
 
 /// Numbers that look random, and are the same at each run (SplitMix64).
 struct Numbers(u64);
