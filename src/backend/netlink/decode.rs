@@ -2,13 +2,15 @@
 //! handles of the kernel's rules that they are.
 
 use super::dump::{self, Chain, Dump, Table};
-use super::expr::Expr;
+use super::expr::{Expr, Verdict};
 use super::hooks;
 use super::native::{self, Line};
 use super::verdict;
 use super::xt::{self, Understood};
 use crate::backend::Store;
-use crate::ruleset::{ChainName, Family, Live, LiveChain, LiveRule, LiveTable, Rule};
+use crate::ruleset::{
+    ChainName, Counters, Family, Live, LiveChain, LiveRule, LiveTable, Rule, Target,
+};
 
 /// What was dumped, in the model. A chain whose name iptables would not take is foreign, and nothing
 /// there concerns us.
@@ -39,7 +41,12 @@ fn chains<'d>(
             // They do something else than they say.
             rules.iter_mut().for_each(LiveRule::forget);
         }
-        rules.extend((chain.hidden > 0).then(|| hidden(chain.hidden)));
+        rules.extend((chain.hidden > 0).then(|| {
+            unseen(format!(
+                "[{} rules that the kernel does not show]",
+                chain.hidden
+            ))
+        }));
         let drops = chain.base.as_ref().is_some_and(|base| !base.accepts);
         Some(LiveChain { name, drops, rules })
     });
@@ -54,26 +61,25 @@ fn xt_rules(table: &Table, chain: &Chain) -> Vec<LiveRule> {
 
 /// The rules of a chain, from all its parts.
 fn native_rules(table: &Table, chain: &Chain) -> Vec<LiveRule> {
-    let mut live = Vec::new();
-    let mut part = chain;
-    for index in 1.. {
-        let next = native::part_name(&chain.name, index);
-        let lines: Vec<Option<Line>> = part.rules.iter().map(|r| line(r, table)).collect();
-        let mut at = 0;
-        while at < lines.len() {
-            let (rule, used) = match native::raise(&lines[at..], &next) {
-                Some((known, used)) => (native_rule(known, &part.rules[at..at + used]), used),
-                None => (opaque(&part.rules[at], None), 1),
-            };
-            live.push(rule);
-            at += used;
+    let parts = [&[chain], table.parts(&chain.name).as_slice()].concat();
+    let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+    let lines: Vec<Vec<Option<Line>>> = parts
+        .iter()
+        .map(|part| part.rules.iter().map(|r| line(r, table)).collect())
+        .collect();
+    let rules = native::raise(&names, &lines).into_iter().map(|raised| {
+        let found = raised
+            .lines
+            .iter()
+            .map(|(part, at)| &parts[*part].rules[*at]);
+        let found: Vec<&dump::Rule> = found.collect();
+        match (raised.rule, found.as_slice()) {
+            (Some(rule), found) => native_rule(rule, found),
+            (None, [found, ..]) => opaque(found, None),
+            (None, []) => unseen("[other rules for packets without a socket]".to_owned()),
         }
-        match table.chain(&next) {
-            Some(next) => part = next,
-            None => break,
-        }
-    }
-    live
+    });
+    rules.collect()
 }
 
 fn line(rule: &dump::Rule, table: &Table) -> Option<Line> {
@@ -86,12 +92,21 @@ fn line(rule: &dump::Rule, table: &Table) -> Option<Line> {
 }
 
 /// A rule of the model that is some of the kernel's.
-fn native_rule(rule: Rule, found: &[dump::Rule]) -> LiveRule {
+fn native_rule(rule: Rule, found: &[&dump::Rule]) -> LiveRule {
     let comment = rule.why.as_ref().map(ToString::to_string);
     let handles = found.iter().map(|r| r.handle).collect();
+    // What leads to another part is counted there.
+    let leads = |r: &dump::Rule| matches!(r.exprs.last(), Some(Expr::Verdict(Verdict::Goto(_))));
+    // TPROXY's packets come to a second line only if there is nobody for them.
+    let twice = matches!(rule.target, Target::Tproxy { .. });
+    let counted = found.iter().filter(|r| !leads(r));
+    let counted = counted.step_by(if twice { 2 } else { 1 });
+    let counters = counted.filter_map(|r| r.counters);
     LiveRule {
-        // What leads past the rule is counted by the others.
-        counters: found.last().and_then(|r| r.counters),
+        counters: counters.reduce(|a, b| Counters {
+            packets: a.packets + b.packets,
+            bytes: a.bytes + b.bytes,
+        }),
         ..LiveRule::known(rule, comment, handles)
     }
 }
@@ -138,15 +153,15 @@ fn commented(rule: &Rule, comment: &str) -> String {
     text + &format!("-m comment --comment {comment} {target}")
 }
 
-/// Rules that the kernel does not show.
-fn hidden(count: u32) -> LiveRule {
+/// Something that stands in a chain and is no rule that could be named.
+fn unseen(text: String) -> LiveRule {
     LiveRule {
         rule: None,
         matches: Vec::new(),
         comment: None,
         jump: None,
         counters: None,
-        text: format!("[{count} rules that the kernel does not show]"),
+        text,
         handles: Vec::new(),
     }
 }

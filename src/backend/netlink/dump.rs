@@ -2,7 +2,7 @@
 
 mod completeness;
 
-use super::expr::{Expr, counter};
+use super::expr::{Expr, Verdict, counter};
 use super::hooks::{self, Base};
 use super::kernel::Kernel;
 use super::native::{self, Sets};
@@ -105,18 +105,35 @@ impl Table {
         self.index.get(name).map(|at| &self.chains[*at])
     }
 
-    /// The chains that are later parts of this one; only tables of our own have such.
-    pub fn parts(&self, chain: &str) -> impl Iterator<Item = &Chain> {
-        self.chains
-            .iter()
-            .filter(move |c| native::is_part(&c.name, chain))
+    /// The chains that are later parts of this one, in the order of [`native::lower`]: rules of its
+    /// parts lead there, and they are called so. Only tables of our own have such.
+    pub fn parts(&self, chain: &str) -> Vec<&Chain> {
+        let mut parts: Vec<&Chain> = Vec::new();
+        if let Some(first) = self.chain(chain) {
+            self.add_parts(chain, first, &mut parts);
+        }
+        parts
+    }
+
+    fn add_parts<'t>(&'t self, chain: &str, part: &Chain, parts: &mut Vec<&'t Chain>) {
+        let gotos = part.rules.iter().filter_map(|r| match r.exprs.last() {
+            Some(Expr::Verdict(Verdict::Goto(to))) => Some(to),
+            _ => None,
+        });
+        for to in gotos.filter(|to| native::is_part_name(to, chain)) {
+            let next = self.chain(to).filter(|c| c.base.is_none());
+            if let Some(next) = next.filter(|n| parts.iter().all(|p| p.name != n.name)) {
+                parts.push(next);
+                self.add_parts(chain, next, parts);
+            }
+        }
     }
 
     /// The chains but for those that are later parts of others.
     pub fn without_parts(&self) -> impl Iterator<Item = &Chain> {
         let is_part = |c: &Chain| {
-            let of = native::is_part_of(&c.name);
-            of.is_some_and(|chain| self.chain(chain).is_some())
+            let of = native::chain_of_part(&c.name);
+            of.is_some_and(|chain| self.parts(chain).iter().any(|p| p.name == c.name))
         };
         self.chains.iter().filter(move |c| !is_part(c))
     }

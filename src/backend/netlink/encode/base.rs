@@ -74,13 +74,13 @@ impl<'a> TableEncoder<'_, 'a> {
     /// Other rules keep their places.
     fn change_base_among_others(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let BaseChange { chain, .. } = change;
+        if !self.parts_found(chain.as_str()).is_empty() {
+            return Err(self.unsupported(What::Flush(chain), Reason::NotAlone));
+        }
         for rule in &change.delete {
             let what = What::RemoveRule(chain, rule);
             for handle in &rule.handles {
                 self.remove_rule(what, chain, *handle);
-            }
-            if self.parts_found(chain.as_str()).next().is_some() {
-                return Err(self.unsupported(what, Reason::NotAlone));
             }
         }
         // Each goes before everything that is there: the last one first.
@@ -104,7 +104,7 @@ impl<'a> TableEncoder<'_, 'a> {
             return self.rule(chain, rule, flags);
         }
         let lists = Lists::of(chain.as_str(), &[rule]);
-        match native::lower(chain.as_str(), &[rule]).as_slice() {
+        match native::lower(&[rule], &self.part_names(chain)).as_slice() {
             [Part { lines, .. }] if lists.all().next().is_none() => {
                 let mut lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
                 if flags & NLM_F_APPEND == 0 {

@@ -152,7 +152,7 @@ fn remove_what_is_empty<'a>(
     };
     let removed: Vec<&str> = table.remove.iter().map(ChainName::as_str).collect();
     let is_removed = |c: &dump::Chain| {
-        let part_of = |chain: &&str| at.parts_found(chain).any(|p| p.name == c.name);
+        let part_of = |chain: &&str| at.parts_found(chain).iter().any(|p| p.name == c.name);
         removed.contains(&c.name.as_str()) || removed.iter().any(part_of)
     };
     let empty = |c: &&dump::Chain| is_left_empty(c, table, at);

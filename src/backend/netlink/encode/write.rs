@@ -7,7 +7,7 @@ use crate::backend::netlink::detour::Bypass;
 use crate::backend::netlink::dump;
 use crate::backend::netlink::expr::Expr;
 use crate::backend::netlink::hooks;
-use crate::backend::netlink::native::{self, Line, Lists, Set};
+use crate::backend::netlink::native::{self, Line, Lists, PartNames, Set};
 use crate::backend::netlink::nf_tables::*;
 use crate::backend::netlink::xt;
 use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
@@ -62,18 +62,16 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// The later parts that a chain was dumped with.
-    pub fn parts_found(&self, chain: &str) -> impl Iterator<Item = &'a dump::Chain> + use<'a> {
+    pub fn parts_found(&self, chain: &str) -> Vec<&'a dump::Chain> {
         let table = self.found.filter(|_| self.store == Store::Native);
-        let chain = chain.to_owned();
-        table
-            .into_iter()
-            .flat_map(move |t| t.parts(&chain).collect::<Vec<_>>())
+        table.map_or_else(Vec::new, |t| t.parts(chain))
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
     pub fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+        let found = self.parts_found(chain.as_str());
         for part in self.parts_needed(chain, rules) {
-            if !self.parts_found(chain.as_str()).any(|c| c.name == part) {
+            if !found.iter().any(|c| c.name == part) {
                 self.chain(NFT_MSG_NEWCHAIN, What::Chain(chain), &part, |_| {});
             }
         }
@@ -84,21 +82,29 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         let needed = self.parts_needed(chain, rules);
         for part in self.parts_found(chain.as_str()) {
             if !needed.contains(&part.name) {
-                self.chain(
-                    NFT_MSG_DELCHAIN,
-                    What::RemoveChain(chain),
-                    &part.name,
-                    |_| {},
-                );
+                let what = What::RemoveChain(chain);
+                self.chain(NFT_MSG_DELCHAIN, what, &part.name, |_| {});
             }
         }
     }
 
     fn parts_needed(&self, chain: &ChainName, rules: &[&Rule]) -> Vec<String> {
         match self.store {
-            Store::Native => native::later_parts(chain.as_str(), rules),
+            Store::Native => {
+                let parts = native::lower(rules, &self.part_names(chain));
+                parts.into_iter().skip(1).map(|p| p.name).collect()
+            }
             _ => Vec::new(),
         }
+    }
+
+    /// What the parts of a chain are called: as they are already, or as nobody's chain is.
+    pub(super) fn part_names(&self, chain: &ChainName) -> PartNames {
+        let own = self.parts_found(chain.as_str());
+        PartNames::of(chain.as_str(), |name| {
+            let there = self.found.is_some_and(|t| t.chain(name).is_some());
+            there && !own.iter().any(|c| c.name == name)
+        })
     }
 
     /// Takes all rules out of a chain and its parts, and its address lists away.
@@ -182,10 +188,11 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
                     let set = Set::of_addresses(name, *self.last_set, addresses);
                     self.set(What::Lists(chain), &set);
                 }
-                let parts = native::lower(chain.as_str(), rules);
+                let parts = native::lower(rules, &self.part_names(chain));
                 parts.iter().try_for_each(|part| {
                     let mut lines = part.lines.iter();
-                    lines.try_for_each(|(rule, line)| {
+                    lines.try_for_each(|(number, line)| {
+                        let rule = rules[*number];
                         self.line(chain, rule, line, &part.name, &lists, NLM_F_APPEND)
                     })
                 })

@@ -2,15 +2,18 @@
 //!
 //! One rule is one line, except where nf_tables' expressions say less than x_tables' matches:
 //!
-//! - `! --uid-owner` holds for a packet without a socket, while `meta skuid != …` never does. So a
-//!   packet of that owner is sent on to the next part of the chain before the rule, and after it
-//!   everything else is:
-//!   `meta skuid 1337 goto CHAIN-1`, the rule without the match, `goto CHAIN-1`. A `goto` returns to
-//!   where the chain was called from, as the chain itself would have.
-//! - `-m socket` does not see sockets that are bound to any address, which is another such "not".
+//! - `! --uid-owner` holds for a packet without a socket, while `meta skuid != …` never does.
+//! - `-m socket` does not see sockets that are bound to any address, but those that are no more than
+//!   remembered (TIME_WAIT); `socket wildcard` only knows of whole sockets.
 //! - TPROXY drops a packet for which there is no socket, while `tproxy` lets it go on.
+//!
+//! So from the first rule on that asks such a thing, a chain has two parts: packets of which nf_tables
+//! can answer it are sent to a part of their own, in which the rules are written for them, and behind
+//! that they are written for all others. A `goto` returns to where the chain was called from, as the
+//! chain itself would have. Both questions together make four parts, however many rules there are: the
+//! kernel follows no more than 16 chains.
 
-use crate::ruleset::{Match, Rule, Target, Test, Why};
+use crate::ruleset::{Match, Owner, Rule, Target, Test, Why};
 
 /// A rule of nf_tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +25,14 @@ pub struct Line {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// As in the model, but a negated owner or a socket is nothing that a line can ask for.
+    /// As in the model; that somebody does not own a packet is only asked of what has an owner.
     Match(Match),
     /// The packet has a socket, which is transparent if that is asked for.
     Socket { transparent: bool },
-    /// The packet has a socket that is bound to any address.
-    Wildcard,
+    /// The same of a whole socket, which is not bound to any address.
+    BoundSocket { transparent: bool },
+    /// The packet has a whole socket.
+    WholeSocket,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,161 +42,296 @@ pub enum Action {
     Goto(String),
 }
 
-/// A part of a chain: the chain itself, or what a `goto` in the part before it leads to.
-pub struct Part<'a> {
-    pub name: String,
-    /// With the rules that they come from.
-    pub lines: Vec<(&'a Rule, Line)>,
+/// What nf_tables can tell of some packets only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Who owns the packet.
+    Owner,
+    /// What its socket is bound to.
+    Socket,
 }
 
-/// The name of a part; the first is the chain itself.
-pub fn part_name(chain: &str, index: usize) -> String {
-    match index {
-        0 => chain.to_owned(),
-        _ => format!("{chain}-{index}"),
-    }
-}
+impl Question {
+    const ALL: [Question; 2] = [Question::Owner, Question::Socket];
 
-/// The chain of which one with this name is a later part, if its name says so.
-pub fn is_part_of(name: &str) -> Option<&str> {
-    let (chain, index) = name.rsplit_once('-')?;
-    let number = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
-    number.then_some(chain)
-}
-
-/// Whether a chain's name says that it is a later part of `chain`.
-pub fn is_part(name: &str, chain: &str) -> bool {
-    is_part_of(name) == Some(chain)
-}
-
-/// The names of the parts that these rules need beside the chain itself.
-pub fn later_parts(chain: &str, rules: &[&Rule]) -> Vec<String> {
-    let gated = rules
-        .iter()
-        .filter(|rule| rule.matches.iter().any(is_gated));
-    (1..=gated.count()).map(|i| part_name(chain, i)).collect()
-}
-
-/// Nothing that a line can ask for.
-fn is_gated(m: &Match) -> bool {
-    match m.test {
-        Test::Socket { .. } => true,
-        Test::Owner(_) => m.not,
-        _ => false,
-    }
-}
-
-/// A chain's rules as lines.
-pub fn lower<'a>(chain: &str, rules: &[&'a Rule]) -> Vec<Part<'a>> {
-    let mut parts = Vec::new();
-    let mut part = Part {
-        name: chain.to_owned(),
-        lines: Vec::new(),
-    };
-    for &rule in rules {
-        let next = part_name(chain, parts.len() + 1);
-        let lines = lower_rule(rule, &next);
-        let goes_on = goes_on(&lines, &next);
-        part.lines
-            .extend(lines.into_iter().map(|line| (rule, line)));
-        if goes_on {
-            let lines = Vec::new();
-            parts.push(std::mem::replace(&mut part, Part { name: next, lines }));
+    /// What a match asks.
+    fn of(m: &Match) -> Option<Self> {
+        match m.test {
+            Test::Owner(_) if m.not => Some(Question::Owner),
+            Test::Socket { .. } => Some(Question::Socket),
+            _ => None,
         }
     }
-    parts.push(part);
-    parts
+
+    /// Holds for packets of which nf_tables can answer it. No user has the number -1 (`INVALID_UID`).
+    fn can_be_answered(self) -> Condition {
+        match self {
+            Question::Owner => Condition::Match(!Match::owner(Owner::Uid(u32::MAX))),
+            Question::Socket => Condition::WholeSocket,
+        }
+    }
 }
 
-/// The lines of one rule; what it does not hold for is sent on to `next`.
-fn lower_rule(rule: &Rule, next: &str) -> Vec<Line> {
-    let line = |conditions: Vec<Condition>, action: Action| Line {
-        conditions,
-        action,
+/// Whether a part's packets are those of which nf_tables can answer a question; not told apart yet
+/// where it is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    owner: Option<bool>,
+    socket: Option<bool>,
+}
+
+impl Answers {
+    fn to(self, question: Question) -> Option<bool> {
+        match question {
+            Question::Owner => self.owner,
+            Question::Socket => self.socket,
+        }
+    }
+
+    fn with(self, question: Question, answer: bool) -> Self {
+        match question {
+            Question::Owner => Answers {
+                owner: Some(answer),
+                ..self
+            },
+            Question::Socket => Answers {
+                socket: Some(answer),
+                ..self
+            },
+        }
+    }
+}
+
+/// A part of a chain: the chain itself, or where a `goto` leads to.
+#[derive(Debug)]
+pub struct Part {
+    pub name: String,
+    /// Each with the number of the rule that it comes from.
+    pub lines: Vec<(usize, Line)>,
+}
+
+/// The names of a chain's parts: the chain's own, and as many more as there can be.
+#[derive(Clone, Debug)]
+pub struct PartNames([String; 4]);
+
+impl PartNames {
+    /// Names of which nobody else's chain has one.
+    pub fn of(chain: &str, is_taken: impl Fn(&str) -> bool) -> Self {
+        let numbered = (1u32..).map(|number| format!("{chain}-{number}"));
+        let mut free = numbered.filter(|name| !is_taken(name));
+        PartNames(std::array::from_fn(|index| match index {
+            0 => chain.to_owned(),
+            _ => free.next().unwrap_or_default(),
+        }))
+    }
+}
+
+/// Whether a chain's name says that it can be a later part of `chain`.
+pub fn is_part_name(name: &str, chain: &str) -> bool {
+    chain_of_part(name) == Some(chain)
+}
+
+/// The chain of which one with this name can be a later part.
+pub fn chain_of_part(name: &str) -> Option<&str> {
+    let (chain, number) = name.rsplit_once('-')?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then_some(chain)
+}
+
+/// A chain's rules as lines, part by part, each before those that it leads to.
+pub fn lower(rules: &[&Rule], names: &PartNames) -> Vec<Part> {
+    let mut lowering = Lowering {
+        rules,
+        names,
+        parts: Vec::new(),
+    };
+    lowering.part(0, Answers::default());
+    lowering.parts
+}
+
+struct Lowering<'a> {
+    rules: &'a [&'a Rule],
+    names: &'a PartNames,
+    parts: Vec<Part>,
+}
+
+impl Lowering<'_> {
+    /// Writes the part of the rules from `first` on that is for packets of this kind. Returns its name.
+    fn part(&mut self, first: usize, mut answers: Answers) -> String {
+        let at = self.parts.len();
+        let name = self.names.0[at].clone();
+        self.parts.push(Part {
+            name: name.clone(),
+            lines: Vec::new(),
+        });
+        let rules = self.rules;
+        for (number, rule) in rules.iter().enumerate().skip(first) {
+            for question in unanswered(rule, answers) {
+                let index = self.parts[at].lines.len();
+                let next = self.part(number, answers.with(question, true));
+                let gate = Line {
+                    conditions: vec![question.can_be_answered()],
+                    action: Action::Goto(next),
+                    why: rule.why.clone(),
+                };
+                self.parts[at].lines.insert(index, (number, gate));
+                answers = answers.with(question, false);
+            }
+            let lines = lower_rule(rule, answers).into_iter();
+            self.parts[at]
+                .lines
+                .extend(lines.map(|line| (number, line)));
+        }
+        name
+    }
+}
+
+/// What a rule asks and is not answered yet, each once.
+fn unanswered(rule: &Rule, answers: Answers) -> Vec<Question> {
+    let asks = |question: &Question| {
+        rule.matches
+            .iter()
+            .any(|m| Question::of(m) == Some(*question))
+    };
+    let questions = Question::ALL.into_iter().filter(asks);
+    questions.filter(|q| answers.to(*q).is_none()).collect()
+}
+
+/// The lines of one rule, for packets of this kind.
+fn lower_rule(rule: &Rule, answers: Answers) -> Vec<Line> {
+    let conditions: Vec<Condition> = rule
+        .matches
+        .iter()
+        .filter_map(|m| lower_match(m, answers))
+        .collect();
+    let line = |target: &Target| Line {
+        conditions: conditions.clone(),
+        action: Action::Take(target.clone()),
         why: rule.why.clone(),
     };
-    let (mut conditions, mut sockets, mut gates) = (Vec::new(), Vec::new(), Vec::new());
-    for m in &rule.matches {
-        match &m.test {
-            Test::Socket { transparent } => {
-                sockets.push(Condition::Socket {
-                    transparent: *transparent,
-                });
-                gates.push(Condition::Wildcard);
-            }
-            Test::Owner(_) if m.not => gates.push(Condition::Match(!m.clone())),
-            _ => conditions.push(Condition::Match(m.clone())),
-        }
-    }
-    let goto = || Action::Goto(next.to_owned());
-    let gated = !gates.is_empty();
-    let mut lines: Vec<Line> = gates
-        .into_iter()
-        .map(|gate| line([conditions.as_slice(), &[gate]].concat(), goto()))
-        .collect();
-    conditions.extend(sockets);
-    lines.push(line(conditions.clone(), Action::Take(rule.target.clone())));
+    let mut lines = vec![line(&rule.target)];
     if let Target::Tproxy { .. } = rule.target {
-        lines.push(line(conditions, Action::Take(Target::Drop)));
-    }
-    if gated {
-        lines.push(line(Vec::new(), goto()));
+        lines.push(line(&Target::Drop));
     }
     lines
 }
 
-/// The rule that the first of these lines are, and how many they are. Where it sends packets to
-/// `next`, nothing may stand behind it.
-pub fn raise(lines: &[Option<Line>], next: &str) -> Option<(Rule, usize)> {
-    let mut read = lines.iter();
-    let mut gates = Vec::new();
-    let body = loop {
-        let line = read.next()?.as_ref()?;
-        match &line.action {
-            Action::Goto(to) if to == next => gates.push(line.conditions.last()?),
-            Action::Goto(_) => return None,
-            Action::Take(_) => break line,
-        }
-    };
-    let mut matches = Vec::new();
-    for condition in &body.conditions {
-        matches.push(match condition {
-            Condition::Match(m) => m.clone(),
-            Condition::Socket { transparent } => Match::new(Test::Socket {
-                transparent: *transparent,
-            }),
-            Condition::Wildcard => return None,
-        });
+/// `None` if it holds for all packets of this kind.
+fn lower_match(m: &Match, answers: Answers) -> Option<Condition> {
+    match m.test {
+        // Nobody owns the others, whoever is asked for.
+        Test::Owner(_) if m.not && answers.owner == Some(false) => None,
+        Test::Socket { transparent } if !m.not => Some(match answers.socket {
+            Some(true) => Condition::BoundSocket { transparent },
+            _ => Condition::Socket { transparent },
+        }),
+        _ => Some(Condition::Match(m.clone())),
     }
-    for gate in gates {
-        match gate {
-            Condition::Match(m) if is_owner(m) => matches.push(!m.clone()),
-            Condition::Wildcard => {}
-            _ => return None,
+}
+
+/// A rule that was read, or a line that is none, with its lines: their parts, and their places there.
+pub struct Raised {
+    pub rule: Option<Rule>,
+    pub lines: Vec<(usize, usize)>,
+}
+
+/// The rules of a chain from the lines of all its parts, in the order of [`lower`].
+///
+/// Rules are read from where they are written in full, for packets that have all that is asked for. If
+/// the other parts do not say the same, a last one that is no rule stands for that.
+pub fn raise(names: &[&str], parts: &[Vec<Option<Line>>]) -> Vec<Raised> {
+    let mut raised = Vec::new();
+    let (mut part, mut at, mut answers) = (0, 0, Answers::default());
+    while let Some(line) = parts[part].get(at) {
+        if let Some((question, next)) = line.as_ref().and_then(|l| gate(l, names)) {
+            (part, at, answers) = (next, 0, answers.with(question, true));
+            continue;
         }
+        let (rule, used) = match raise_rule(&parts[part][at..], answers) {
+            Some((rule, used)) => (Some(rule), used),
+            None => (None, 1),
+        };
+        let lines = (at..at + used).map(|line| (part, line)).collect();
+        raised.push(Raised { rule, lines });
+        at += used;
     }
-    let Action::Take(target) = &body.action else {
+    if parts.len() > 1 {
+        check_all(names, parts, &mut raised);
+    }
+    raised
+}
+
+/// The question that a line asks for a whole part, and the number of that part.
+fn gate(line: &Line, names: &[&str]) -> Option<(Question, usize)> {
+    let Action::Goto(to) = &line.action else {
         return None;
     };
-    let mut rule = Rule::without_comment(matches, target.clone());
-    rule.why.clone_from(&body.why);
+    let [condition] = line.conditions.as_slice() else {
+        return None;
+    };
+    let mut questions = Question::ALL.into_iter();
+    let question = questions.find(|q| q.can_be_answered() == *condition)?;
+    let part = names.iter().position(|name| name == to)?;
+    // Lines lead on, never back.
+    (part > 0).then_some((question, part))
+}
+
+/// The rule that the first of these lines are, and how many they are.
+fn raise_rule(lines: &[Option<Line>], answers: Answers) -> Option<(Rule, usize)> {
+    let line = lines.first()?.as_ref()?;
+    let Action::Take(target) = &line.action else {
+        return None;
+    };
+    let matches: Option<Vec<Match>> = line.conditions.iter().map(raise_condition).collect();
+    let mut rule = Rule::without_comment(matches?, target.clone());
+    rule.why.clone_from(&line.why);
     // The rule is what these lines say if these lines are what would be written for it.
-    let written = lower_rule(&rule, next);
-    let (here, behind) = lines.split_at_checked(written.len())?;
-    let same = here
-        .iter()
-        .zip(&written)
-        .all(|(l, w)| l.as_ref() == Some(w));
-    let ends = behind.is_empty() || !goes_on(&written, next);
-    (same && ends).then_some((rule, written.len()))
+    let written = lower_rule(&rule, answers);
+    let here = lines.get(..written.len())?;
+    let same = here.iter().map(Option::as_ref).eq(written.iter().map(Some));
+    (same && unanswered(&rule, answers).is_empty()).then_some((rule, written.len()))
 }
 
-/// Whether everything that comes to the end of these lines goes on in another part.
-fn goes_on(lines: &[Line], next: &str) -> bool {
-    let to_next = |l: &Line| l.conditions.is_empty() && l.action == Action::Goto(next.to_owned());
-    lines.last().is_some_and(to_next)
+fn raise_condition(condition: &Condition) -> Option<Match> {
+    match condition {
+        Condition::Match(m) => Some(m.clone()),
+        Condition::Socket { transparent } | Condition::BoundSocket { transparent } => {
+            Some(Match::new(Test::Socket {
+                transparent: *transparent,
+            }))
+        }
+        Condition::WholeSocket => None,
+    }
 }
 
-fn is_owner(m: &Match) -> bool {
-    !m.not && matches!(m.test, Test::Owner(_))
+/// Gives each rule its lines in all parts, if these are what would be written.
+fn check_all(names: &[&str], parts: &[Vec<Option<Line>>], raised: &mut Vec<Raised>) {
+    let rules: Option<Vec<&Rule>> = raised.iter().map(|r| r.rule.as_ref()).collect();
+    let written = rules.map(|rules| {
+        let names = PartNames(std::array::from_fn(|i| {
+            names.get(i).copied().unwrap_or_default().to_owned()
+        }));
+        lower(&rules, &names)
+    });
+    let same = |written: &Vec<Part>| {
+        let wanted = written
+            .iter()
+            .map(|p| p.lines.iter().map(|(_, line)| Some(line)));
+        let found = parts.iter().map(|p| p.iter().map(Option::as_ref));
+        written.len() == parts.len() && wanted.zip(found).all(|(w, f)| w.eq(f))
+    };
+    match written.filter(same) {
+        Some(written) => {
+            raised.iter_mut().for_each(|r| r.lines.clear());
+            for (part, lines) in written.iter().enumerate() {
+                for (at, (rule, _)) in lines.lines.iter().enumerate() {
+                    raised[*rule].lines.push((part, at));
+                }
+            }
+        }
+        None => raised.push(Raised {
+            rule: None,
+            lines: Vec::new(),
+        }),
+    }
 }

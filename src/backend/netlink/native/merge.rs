@@ -11,9 +11,7 @@ const RUN: usize = 4;
 /// The ruleset with every run of rules that differ only in their destination, or only in a port,
 /// made one rule with a set. What happens to a packet stays the same.
 ///
-/// So that equal sets are equal values, ports are in order and no set is of one range; and matches
-/// that say something about the packet's socket stand last, because what has no socket needs a rule
-/// of its own where there is no x_tables.
+/// So that equal sets are equal values, ports are in order and no set is of one range.
 pub fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
     let tables = ruleset.tables.iter().map(|table| Table {
         chains: table.chains.iter().map(|c| merge_chain(c, table)).collect(),
@@ -197,11 +195,6 @@ fn normal(mut rule: Rule) -> Rule {
             m.test = port_test(*side, ports);
         }
     }
-    rule.matches.sort_by_key(|m| match m.test {
-        Test::Socket { .. } => (m.rank(), 1),
-        Test::Owner(_) if m.not => (m.rank(), 2),
-        _ => (m.rank(), 0),
-    });
     rule
 }
 

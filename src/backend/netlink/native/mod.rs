@@ -7,14 +7,15 @@ mod render;
 mod sets;
 
 use super::NoForm;
-use super::expr::{Expr, Verdict, ct, meta, payload, socket};
+use super::expr::socket::{NFT_SOCKET_TRANSPARENT, NFT_SOCKET_WILDCARD};
+use super::expr::{Expr, Verdict, ct, meta, payload};
 use super::header::{self, Style};
 use super::nf_tables::NFTA_RULE_USERDATA;
 use crate::netlink::Writer;
 use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
 pub use line::Line;
 use line::{Action, Condition};
-pub use line::{Part, is_part, is_part_of, later_parts, lower, part_name, raise};
+pub use line::{Part, PartNames, chain_of_part, is_part_name, lower, raise};
 pub use merge::merged_into_sets;
 pub use render::{Unprintable, render};
 pub use sets::{Lists, Set, Sets, is_list};
@@ -33,23 +34,15 @@ pub fn write(line: &Line, family: Family, lists: &Lists, id: &mut u32) -> Result
     for condition in &line.conditions {
         match condition {
             Condition::Match(m) => write_match(m, family, lists, id, &mut encoded)?,
-            Condition::Socket { transparent: true } => {
+            Condition::Socket { transparent } => encoded.exprs.extend(any_socket(*transparent)),
+            Condition::BoundSocket { transparent } => {
                 encoded
                     .exprs
-                    .extend([Expr::Socket(socket::NFT_SOCKET_TRANSPARENT), equal(&[1])]);
+                    .extend([Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])]);
+                let transparent = transparent.then(|| any_socket(true));
+                encoded.exprs.extend(transparent.into_iter().flatten());
             }
-            // The key says yes or no where there is a socket, and nothing where there is none.
-            Condition::Socket { transparent: false } => {
-                let any = Expr::AtMost(vec![1]);
-                encoded
-                    .exprs
-                    .extend([Expr::Socket(socket::NFT_SOCKET_TRANSPARENT), any]);
-            }
-            Condition::Wildcard => {
-                encoded
-                    .exprs
-                    .extend([Expr::Socket(socket::NFT_SOCKET_WILDCARD), equal(&[1])]);
-            }
+            Condition::WholeSocket => encoded.exprs.extend(whole_socket()),
         }
     }
     encoded.exprs.push(Expr::Counter);
@@ -92,12 +85,13 @@ fn write_match(
             exprs.extend([header::port(*side), lookup]);
             encoded.sets.push(Set::of_ports(*id, ports));
         }
-        Test::Owner(owner) if !m.not => {
+        Test::Owner(owner) => {
             let (key, id) = match owner {
                 Owner::Uid(id) => (meta::NFT_META_SKUID, id),
                 Owner::Gid(id) => (meta::NFT_META_SKGID, id),
             };
-            exprs.extend([Expr::Meta(key), equal(&id.to_ne_bytes())]);
+            let value = id.to_ne_bytes().to_vec();
+            exprs.extend([Expr::Meta(key), Expr::Cmp { not: m.not, value }]);
         }
         Test::ConnState(states) => {
             let bits = states.iter().fold(0, |bits, s| bits | state_bit(*s));
@@ -164,37 +158,54 @@ pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Sets)
 
 /// Reads one condition off the front, and says how many expressions it took.
 fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condition, usize)> {
-    match exprs {
-        [Expr::Socket(key), compare, ..] => Some((read_socket(*key, compare)?, 2)),
-        _ => {
-            let (m, used) = match read_extension(exprs, family, found) {
-                None => header::read(exprs, family)?,
-                Some(read) => read,
-            };
-            Some((Condition::Match(m), used))
-        }
+    if let [Expr::Socket(_), ..] = exprs {
+        return read_socket(exprs);
     }
+    let (m, used) = match read_extension(exprs, family, found) {
+        None => header::read(exprs, family)?,
+        Some(read) => read,
+    };
+    Some((Condition::Match(m), used))
 }
 
-/// Reads one match off the front, whoever wrote it; a socket is none.
+/// Reads one match off the front, whoever wrote it; a socket is none, nor is what only holds for
+/// packets that have an owner.
 pub fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
     match read_condition(exprs, family, found)? {
+        (Condition::Match(m), _) if m.not && matches!(m.test, Test::Owner(_)) => None,
         (Condition::Match(m), used) => Some((m, used)),
         _ => None,
     }
 }
 
-fn read_socket(key: u32, compare: &Expr) -> Option<Condition> {
-    let any = Expr::AtMost(vec![1]);
-    match key {
-        socket::NFT_SOCKET_WILDCARD if *compare == equal(&[1]) => Some(Condition::Wildcard),
-        socket::NFT_SOCKET_TRANSPARENT if *compare == equal(&[1]) => {
-            Some(Condition::Socket { transparent: true })
-        }
-        socket::NFT_SOCKET_TRANSPARENT if *compare == any => {
-            Some(Condition::Socket { transparent: false })
-        }
-        _ => None,
+/// The packet has a socket, which is transparent if that is asked for: the key says yes or no where
+/// there is a socket, and nothing where there is none.
+fn any_socket(transparent: bool) -> [Expr; 2] {
+    let answer = match transparent {
+        true => equal(&[1]),
+        false => Expr::AtMost(vec![1]),
+    };
+    [Expr::Socket(NFT_SOCKET_TRANSPARENT), answer]
+}
+
+/// The packet has a socket that is more than remembered: only of such the key says anything.
+fn whole_socket() -> [Expr; 2] {
+    [Expr::Socket(NFT_SOCKET_WILDCARD), Expr::AtMost(vec![1])]
+}
+
+fn read_socket(exprs: &[Expr]) -> Option<(Condition, usize)> {
+    let (first, rest) = exprs.split_first_chunk::<2>()?;
+    let bound = [Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])];
+    if *first == bound {
+        let transparent = rest.starts_with(&any_socket(true));
+        let used = if transparent { 4 } else { 2 };
+        return Some((Condition::BoundSocket { transparent }, used));
+    }
+    let others = [true, false].map(|t| (any_socket(t), Condition::Socket { transparent: t }));
+    let other = others.iter().find(|(exprs, _)| exprs == first);
+    match other {
+        Some((_, condition)) => Some((condition.clone(), 2)),
+        None => (*first == whole_socket()).then_some((Condition::WholeSocket, 2)),
     }
 }
 
@@ -207,7 +218,7 @@ fn read_extension(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match
         }
         [
             Expr::Meta(key @ (meta::NFT_META_SKUID | meta::NFT_META_SKGID)),
-            Expr::Cmp { not: false, value },
+            Expr::Cmp { not, value },
             ..,
         ] => {
             let id = header::word(value)?;
@@ -215,7 +226,8 @@ fn read_extension(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match
                 meta::NFT_META_SKUID => Owner::Uid(id),
                 _ => Owner::Gid(id),
             };
-            Some((Match::owner(owner), 2))
+            let test = Test::Owner(owner);
+            Some((Match { not: *not, test }, 2))
         }
         [
             Expr::Ct(ct::NFT_CT_STATE),

@@ -1,6 +1,6 @@
 //! The same lines as nft(8) reads and prints them.
 
-use super::line::{Action, Condition, Line, Part, lower};
+use super::line::{Action, Condition, Line, Part, PartNames, lower};
 use super::merge::merged_into_sets;
 use super::sets::Lists;
 use crate::backend::Store;
@@ -96,12 +96,13 @@ fn write_chain(text: &mut String, table: &Table, chain: &Chain) -> fmt::Result {
     let hook = chain.name.hook();
     let rules = in_place(chain);
     let lists = Lists::of(chain.name.as_str(), &rules);
-    for part in lower(chain.name.as_str(), &rules) {
+    let names = PartNames::of(chain.name.as_str(), |_| false);
+    for part in lower(&rules, &names) {
         writeln!(text, "\tchain {} {{", part.name)?;
         if let Some(hook) = hook.filter(|_| part.name == chain.name.as_str()) {
             write_hook(text, table.name, hook)?;
         }
-        write_lines(text, table.family, &lists, &part)?;
+        write_lines(text, table.family, &lists, &rules, &part)?;
         writeln!(text, "\t}}\n")?;
     }
     Ok(())
@@ -116,11 +117,17 @@ fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
     )
 }
 
-fn write_lines(text: &mut String, family: Family, lists: &Lists, part: &Part) -> fmt::Result {
-    for (rule, line) in &part.lines {
+fn write_lines(
+    text: &mut String,
+    family: Family,
+    lists: &Lists,
+    rules: &[&Rule],
+    part: &Part,
+) -> fmt::Result {
+    for (number, line) in &part.lines {
         let printer = Printer {
             family,
-            protocol: rule.protocol(),
+            protocol: rules[*number].protocol(),
             lists,
         };
         text.write_str("\t\t")?;
@@ -147,7 +154,13 @@ impl Printer<'_> {
                 Condition::Socket { transparent: false } => {
                     text.write_str("socket transparent <= 1 ")?;
                 }
-                Condition::Wildcard => text.write_str("socket wildcard 1 ")?,
+                Condition::BoundSocket { transparent } => {
+                    text.write_str("socket wildcard 0 ")?;
+                    if *transparent {
+                        text.write_str("socket transparent 1 ")?;
+                    }
+                }
+                Condition::WholeSocket => text.write_str("socket wildcard <= 1 ")?,
             }
         }
         text.write_str("counter ")?;
