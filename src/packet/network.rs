@@ -86,7 +86,8 @@ impl Network {
         match way {
             Way::Here => Some(match to {
                 IpAddr::V4(a) if a.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-                own => own,
+                IpAddr::V6(_) if !self.is_own(to) => self.global_on_lo()?,
+                to => to,
             }),
             Way::Out {
                 source: Some(source),
@@ -104,6 +105,18 @@ impl Network {
                 near.map(IpNet::addr).or_else(far)
             }
         }
+    }
+
+    /// What a packet over lo to an IPv6 address of elsewhere is sent from: an address of lo that is
+    /// not of this machine alone, or else of another interface (`ipv6_dev_get_saddr`).
+    fn global_on_lo(&self) -> Option<IpAddr> {
+        let (lo, others): (Vec<&Link>, Vec<&Link>) = self
+            .links
+            .iter()
+            .partition(|link| link.name == Interface::LOOPBACK);
+        let links = lo.into_iter().chain(others);
+        let mut addresses = links.flat_map(|link| &link.addresses).map(IpNet::addr);
+        addresses.find(|a| a.is_ipv6() && !a.is_loopback() && !is_link_local(*a))
     }
 
     /// The interface that has the address.

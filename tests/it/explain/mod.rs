@@ -4,6 +4,7 @@
 mod connection;
 mod live;
 mod options;
+mod page;
 mod told;
 mod world;
 

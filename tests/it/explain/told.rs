@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// A host without users, with the pod's nameservers.
-struct Nowhere;
+pub struct Nowhere;
 
 impl Host for Nowhere {
     fn env(&self, _: &str) -> Option<OsString> {
