@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub enum Unfinished {
     Late(Duration),
     #[error("it wrote more than {} MiB, and was killed", LONGEST_OUTPUT >> 20)]
     Endless,
+    #[error("it was ended by signal {0}")]
+    Killed(i32),
     #[error("it did not read all that it was given, and yet says that it is done")]
     Unread,
 }
@@ -71,8 +73,12 @@ struct Heard {
 }
 
 impl Heard {
-    /// A program that fails need not read everything: its own words say why it did not.
+    /// A program that fails need not read everything: its own words say why it did not. One that is
+    /// killed has said nothing, least of all that something is not to be had.
     fn with(self, status: ExitStatus) -> Result<Output, Unfinished> {
+        if let Some(signal) = status.signal() {
+            return Err(Unfinished::Killed(signal));
+        }
         if self.unread > 0 && status.success() {
             return Err(Unfinished::Unread);
         }
@@ -244,6 +250,12 @@ mod tests {
     }
 
     #[test]
+    fn who_was_killed_has_said_nothing() {
+        let result = sh("echo line 5 failed >&2; kill -9 $$", "", LONG);
+        assert!(matches!(result, Err(Unfinished::Killed(9))), "{result:?}");
+    }
+
+    #[test]
     fn who_hangs_is_killed_with_what_he_started() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pids");
@@ -302,7 +314,7 @@ mod tests {
             matches!(result, Err(Unfinished::NotStarted(_))),
             "{result:?}"
         );
-        let done = sh("kill -9 $$", "", LONG).unwrap();
-        assert_eq!(done.status.code(), None);
+        let done = sh("exit 7", "", LONG).unwrap();
+        assert_eq!(done.status.code(), Some(7));
     }
 }
