@@ -6,6 +6,7 @@ use prepare_proxy::backend::netlink::Netlink;
 use prepare_proxy::backend::{Backend, Store};
 use prepare_proxy::netlink::{Socket, Transport};
 use prepare_proxy::routing::Router;
+use prepare_proxy::ruleset::Routing;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -47,7 +48,8 @@ fn main() -> io::Result<()> {
         fs::write(seeds.join(format!("netlink/{store:?}")), answers)?;
     }
     let answers = record(SockProtocol::NetlinkRoute, vec![], |recorder| {
-        Router::new(recorder).find().expect("routes can be read");
+        let looked = Router::new(recorder).look(&Routing::default());
+        looked.expect("routes can be read");
     })?;
     fs::write(seeds.join("routing/routes"), answers)
 }
