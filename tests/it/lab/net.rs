@@ -6,6 +6,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -101,6 +102,19 @@ impl Namespace {
                 .filter_map(|(key, value)| Some((key, value?))),
         );
         wrapped
+    }
+
+    /// Waits until no process is in it any more, dead ones that nobody has waited
+    /// for left aside.
+    pub fn wait_until_deserted(&self) {
+        let inode = |file: io::Result<fs::Metadata>| file.map(|m| m.ino()).ok();
+        let ours = inode(self.net.metadata());
+        let is_here =
+            |process: fs::DirEntry| inode(fs::metadata(process.path().join("ns/net"))) == ours;
+        let processes = || fs::read_dir("/proc").expect("/proc is there").flatten();
+        while processes().any(is_here) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// A path by which programs can open the namespace while the test lives.

@@ -6,7 +6,6 @@ use crate::lab::{Namespace, product, same};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
@@ -79,8 +78,8 @@ fn part_of(whole: Duration) -> Duration {
     whole.mul_f64(random)
 }
 
-/// Starts an apply and kills it after `delay`: it alone, or its tools with it, as a container's
-/// end does. Returns when all of them are gone.
+/// Starts an apply and kills it after `delay`: it alone, or its process group. Returns when its tools
+/// are gone too.
 fn apply_and_kill(namespace: &Namespace, line: &str, delay: Duration, all: bool) {
     let mut command = product();
     command.args(line.split_whitespace()).process_group(0);
@@ -93,21 +92,7 @@ fn apply_and_kill(namespace: &Namespace, line: &str, delay: Duration, all: bool)
     };
     killed.expect("it is not waited for yet");
     child.wait().expect("a child can be waited for");
-    while any_lives(pid) {
-        sleep(Duration::from_millis(1));
-    }
-}
-
-/// Whether a process of the group still runs; dead ones that nobody has waited for do not count.
-fn any_lives(group: Pid) -> bool {
-    let processes = fs::read_dir("/proc").expect("/proc is there").flatten();
-    let stats = processes.filter_map(|p| fs::read_to_string(p.path().join("stat")).ok());
-    let mut fields = stats.filter_map(|stat| {
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
-    });
-    fields.any(|(state, of): (String, i32)| of == group.as_raw() && state != "Z" && state != "X")
+    namespace.wait_until_deserted();
 }
 
 #[test]

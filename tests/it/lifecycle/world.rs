@@ -42,34 +42,41 @@ pub fn apply(namespace: &Namespace, backend: &str, options: &str) -> Result<Done
 /// All rules, in whatever implementation: one paragraph a chain, without what is neither a rule
 /// nor a chain that somebody made, so that namespaces with another past can be compared.
 pub fn rules(namespace: &Namespace) -> String {
+    let (mut chains, routing) = seen(namespace);
+    chains.sort();
+    let texts = chains.into_iter().map(|(_, text)| text);
+    texts.collect::<String>() + &routing
+}
+
+/// The same in its parts: chains, each with the table that it is in (`iptables-nft nat`), and what is
+/// wanted beside rules.
+pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
     let mut chains = Vec::new();
     for family in Family::ALL {
         for variant in [Variant::Nft, Variant::Legacy] {
             let tool = variant.tool(family, "");
             let all = SavedChain::all(&namespace.iptables_save(family, variant));
             let told = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
-            chains.extend(told.map(|c| paragraph(&tool, c)));
+            chains.extend(told.map(|chain| {
+                let table = format!("{tool} {}", chain.table);
+                let rules: String = chain.rules.iter().map(|r| format!("    {r}\n")).collect();
+                (table.clone(), format!("{table} {}\n{rules}", chain.name))
+            }));
         }
     }
     chains.extend(native(&namespace.sh("nft list ruleset")));
-    chains.sort();
-    chains.join("") + &wanted_routing(namespace)
-}
-
-fn paragraph(tool: &str, chain: &SavedChain) -> String {
-    let rules: String = chain.rules.iter().map(|r| format!("    {r}\n")).collect();
-    format!("{tool} {} {}\n{rules}", chain.table, chain.name)
+    (chains, wanted_routing(namespace))
 }
 
 /// What is in the tables that only the product makes, chain by chain and set by set.
-fn native(ruleset: &str) -> Vec<String> {
+fn native(ruleset: &str) -> Vec<(String, String)> {
     let tables = ruleset
         .split("\n}\n")
         .filter(|t| t.contains(" prepare-proxy-"));
     let parts = tables.flat_map(|table| {
         let (name, body) = table.split_once(" {\n").unwrap_or((table, ""));
         body.split("\n\n")
-            .map(move |part| format!("{name}\n{part}\n"))
+            .map(move |part| (name.to_owned(), format!("{name}\n{part}\n")))
     });
     parts.collect()
 }
@@ -77,10 +84,8 @@ fn native(ruleset: &str) -> Vec<String> {
 /// What is wanted beside rules: policy routes, and addresses of lo.
 fn wanted_routing(namespace: &Namespace) -> String {
     namespace.sh("for f in -4 -6; do \
-        ip $f rule | grep fwmark || :; \
-        ip $f route show table all | grep -E 'local (default|::/0)' || :; \
-        ip $f addr show dev lo | grep '::6/' || :; \
-    done")
+        ip $f rule; ip $f route show table all; ip $f addr show dev lo; \
+    done | grep -E 'fwmark|local (default|::/0)|::6/' || :")
 }
 
 /// Everything that can be seen of netfilter and routing, handles included: where this stays the

@@ -1,0 +1,233 @@
+//! Faults at every system call: a kill in its place, and every error that it can return. Whatever
+//! goes wrong, the kernel holds the state before or the one after (or the mixture that docs/limits.md
+//! allows), the exit status and the message are true, and the next run ends in the wanted state.
+//!
+//! `cargo test` tries a sample, the same each time; `scripts/faults` all of them (FAULTS=all).
+
+mod calls;
+mod states;
+
+use super::world::{run, the_product};
+use crate::lab::{Done, Namespace, product};
+use calls::Fault;
+use states::{State, States};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How many faults `cargo test` tries of each way.
+const SAMPLE: usize = 30;
+
+/// Longer than any run waits for anything.
+const HANGS: Duration = Duration::from_secs(60);
+
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A way from one state to another.
+struct Way {
+    /// What is done before, line by line.
+    before: &'static [&'static str],
+    /// The run that meets the fault.
+    line: &'static str,
+    /// A tool that meets it instead, started by that run.
+    tool: Option<&'static str>,
+}
+
+impl Way {
+    /// A namespace with IPv6, in the state before.
+    fn start(&self) -> Namespace {
+        let namespace = Namespace::new();
+        namespace.ip(&[
+            "link add eth0 type veth peer name peer0",
+            "addr add fd66::2/64 dev eth0 nodad",
+            "link set eth0 up",
+        ]);
+        for line in self.before {
+            run(&namespace, line).must(line);
+        }
+        namespace
+    }
+
+    fn states(&self) -> States {
+        let namespace = self.start();
+        let old = State::of(&namespace);
+        run(&namespace, self.line).must(self.line);
+        let new = State::of(&namespace);
+        assert_ne!(old, new, "{}", self.line);
+        let whole = !self.line.contains("iptables");
+        States { old, new, whole }
+    }
+
+    /// All faults of this way.
+    fn faults(&self) -> Vec<Fault> {
+        let namespace = self.start();
+        let mut command = product();
+        command.args(self.line.split_whitespace());
+        match self.tool {
+            None => {
+                let calls = calls::of(&namespace, &command);
+                // Before that it is the loader's.
+                let main = calls
+                    .iter()
+                    .position(|c| c == "poll")
+                    .expect("Rust's start");
+                calls::faults(&calls, main, true)
+            }
+            Some(tool) => calls::faults(&calls_of_tool(&namespace, self.line, tool), 0, false),
+        }
+    }
+
+    /// Runs it with the fault.
+    fn run(&self, namespace: &Namespace, fault: &Fault) -> Done {
+        let limit = HANGS.as_secs().to_string();
+        let mut command = Command::new("timeout");
+        command.env_clear().env("PATH", PATH);
+        command.args(["--foreground", "-s", "KILL", &limit]);
+        let directory = self.tool.map(|tool| stub(tool, &fault.strace().join(" ")));
+        match &directory {
+            Some(directory) => drop(command.env("PATH", path_with(directory))),
+            None => drop(command.args(fault.strace())),
+        }
+        command
+            .arg(the_product())
+            .args(self.line.split_whitespace());
+        let start = Instant::now();
+        let done = namespace.run(&mut command);
+        assert!(start.elapsed() < HANGS, "{fault}: it hangs");
+        namespace.wait_until_deserted();
+        done
+    }
+
+    /// Tries one fault in a namespace of its own.
+    fn check(&self, states: &States, fault: &Fault) -> Result<(), String> {
+        let namespace = self.start();
+        let done = self.run(&namespace, fault);
+        let found = State::of(&namespace);
+        states.allow(&found).map_err(|e| format!("{e}{done:?}"))?;
+        match done.code {
+            Some(0) => states.says_that_it_is_new(&found, &done)?,
+            Some(1..=3) => states.says_what_stands(&found, &done, fault)?,
+            None if fault.error.is_none() => {}
+            _ => done.check(fault.is_want_of_memory(), "an end of another kind")?,
+        }
+        run(&namespace, self.line).expect(0, "the next run")?;
+        states.is_new(&State::of(&namespace))
+    }
+
+    /// Tries a sample of the faults, or all.
+    fn try_faults(&self) {
+        let states = self.states();
+        let mut faults = self.faults();
+        if std::env::var_os("FAULTS").is_none_or(|which| which != "all") {
+            sample(&mut faults);
+        }
+        let failed: Vec<String> = faults
+            .iter()
+            .filter_map(|fault| Some(format!("{fault}: {}", self.check(&states, fault).err()?)))
+            .collect();
+        let kills = faults.iter().filter(|f| f.error.is_none()).count();
+        let tool = self
+            .tool
+            .map(|tool| format!(", in {tool}"))
+            .unwrap_or_default();
+        println!(
+            "{kills} kills, {} errors, {} failed: {}{tool}",
+            faults.len() - kills,
+            failed.len(),
+            self.line
+        );
+        assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    }
+}
+
+/// Keeps some, the same each time as long as the program makes the same calls.
+fn sample(faults: &mut Vec<Fault>) {
+    // Knuth's linear congruential generator, from a fixed seed.
+    let mut random = 2026_u64;
+    while faults.len() > SAMPLE {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        faults.swap_remove((random >> 33) as usize % faults.len());
+    }
+}
+
+/// A directory in which a tool is found that runs under `wrapper`.
+fn stub(tool: &str, wrapper: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join(tool);
+    fs::write(
+        &path,
+        format!("#!/bin/sh\nexec {wrapper} /usr/sbin/{tool} \"$@\"\n"),
+    )
+    .expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    directory
+}
+
+/// The calls of the run of a tool that makes the most.
+fn calls_of_tool(namespace: &Namespace, line: &str, tool: &str) -> Vec<String> {
+    let logs = tempfile::tempdir().expect("a temporary directory");
+    let strace = format!("strace -qq -e signal=none -o {}/$$", logs.path().display());
+    let directory = stub(tool, &strace);
+    let mut command = product();
+    command
+        .env("PATH", path_with(&directory))
+        .args(line.split_whitespace());
+    namespace.run(&mut command).must(line);
+    let files = fs::read_dir(logs.path()).expect("it is ours").flatten();
+    let runs = files.map(|file| calls::in_log(&file.path()));
+    runs.max_by_key(Vec::len).expect("the tool was started")
+}
+
+/// A $PATH on which a directory comes first.
+fn path_with(directory: &tempfile::TempDir) -> String {
+    format!("{}:{PATH}", directory.path().display())
+}
+
+/// A test for each way: what is done before, the run that meets the fault, and the tool if it is one
+/// that does.
+macro_rules! ways {
+    ($($name:ident: [$($before:literal)?] => $line:literal $(, in $tool:literal)?;)+) => {$(
+        #[test]
+        fn $name() {
+            const TOOL: &[&str] = &[$($tool)?];
+            let way = Way { before: &[$($before)?], line: $line, tool: TOOL.first().copied() };
+            way.try_faults();
+        }
+    )+};
+}
+
+ways! {
+    netlink_from_nothing: []
+        => "--backend netlink -p 15001 -u 1337 --dual-stack";
+    netlink_to_other_options: ["--backend netlink -p 15001 -u 1337 --dual-stack"]
+        => "--backend netlink -p 15999 -u 2000,3000 -i 10.0.0.0/8";
+    netlink_to_tproxy: ["--backend netlink --mesh istio -b * -i *"]
+        => "--backend netlink --mesh istio -m TPROXY -b * -i * -t 77 -r 99";
+    netlink_from_tproxy: ["--backend netlink --mesh istio -m TPROXY -b * -i * -t 77 -r 99"]
+        => "--backend netlink -p 15001 -u 1337";
+    netlink_clean: ["--backend netlink --mesh istio -m TPROXY -b * -i *"]
+        => "clean";
+    nftables_to_other_options: ["--backend nftables -p 15001 -u 1337 --dual-stack"]
+        => "--backend nftables -p 15999 -u 2000,3000 -i 10.0.0.0/8";
+    nftables_to_tproxy: ["--backend nftables --mesh istio -b * -i *"]
+        => "--backend nftables --mesh istio -m TPROXY -b * -i *";
+    nftables_clean: ["--backend nftables --mesh istio -m TPROXY -b * -i *"]
+        => "clean";
+    iptables_nft_to_other_options: ["--backend iptables-nft -p 15001 -u 1337 --dual-stack"]
+        => "--backend iptables-nft -p 15999 -u 2000,3000 -i 10.0.0.0/8";
+    iptables_nft_killed: ["--backend iptables-nft -p 15001 -u 1337 --dual-stack"]
+        => "--backend iptables-nft -p 15999 -u 2000,3000 -i 10.0.0.0/8", in "iptables-nft-restore";
+    iptables_legacy_to_other_options: ["--backend iptables-legacy -p 15001 -u 1337 --dual-stack"]
+        => "--backend iptables-legacy -p 15999 -u 2000,3000 -i 10.0.0.0/8";
+    iptables_legacy_killed: ["--backend iptables-legacy -p 15001 -u 1337 --dual-stack"]
+        => "--backend iptables-legacy -p 15999 -u 2000,3000 -i 10.0.0.0/8", in "iptables-legacy-restore";
+    iptables_legacy_clean: ["--backend iptables-legacy --mesh istio -m TPROXY -b * -i *"]
+        => "clean";
+    from_legacy_to_netlink: ["--backend iptables-legacy -p 15001 -u 1337 --dual-stack"]
+        => "--backend netlink -p 15999 -u 2000,3000 -i 10.0.0.0/8";
+    from_netlink_to_nftables: ["--backend netlink --mesh istio -b * -i *"]
+        => "--backend nftables --mesh istio -m TPROXY -b * -i *";
+}
