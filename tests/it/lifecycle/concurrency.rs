@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
 
 /// So many at once.
-const RUNS: usize = 16;
+const RUNS: usize = 32;
 
 /// So many at once that cannot wait for one another: each commits all the time until it has found
 /// its own rules whole.
