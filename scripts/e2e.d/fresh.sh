@@ -20,8 +20,8 @@ make_fresh_machine() {
     drop_fresh_machine
     cp -a "$work/fresh-base" "$work/fresh"
     cp /etc/hosts /etc/resolv.conf "$work/fresh/etc/"
-    # With what this machine trusts beside the public authorities.
-    [[ ! -e /etc/ssl/certs/ca-certificates.crt ]] || cp -L /etc/ssl/certs/ca-certificates.crt "$work/fresh/etc/ssl/certs/"
+    # Whom this machine trusts beside the public authorities.
+    [[ ! -e $authorities ]] || cp -L "$authorities" "$work/fresh/etc/ssl/certs/ca-certificates.crt"
     give_rust "$work/fresh/home/me"
     as_builder rm -rf "$work/fresh.git"
     as_builder git clone -q --bare "file://$top" "$work/fresh.git"
