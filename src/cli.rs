@@ -19,11 +19,12 @@ mod istio_iptables;
 mod mesh_options;
 mod proxy_init;
 
-use crate::config::{Host, Options, SPECS};
+use crate::config::{Host, Options, SPECS, Spec};
 use crate::log_format::LogFormat;
 use crate::mesh::{MESHES, Mesh};
 use crate::ops::{Action, Invocation};
-use clap::{Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use general::General;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
@@ -50,10 +51,20 @@ pub struct Cli {
     max_term_width = 100
 )]
 struct Line {
-    #[command(subcommand)]
-    action: Option<Action>,
     #[command(flatten)]
     general: General,
+    /// Read by itself, see [`lean_command`].
+    #[arg(skip)]
+    action: Option<Action>,
+}
+
+/// What can stand in the place of ACTION.
+#[derive(Debug, Subcommand)]
+enum Word {
+    #[command(flatten)]
+    Action(Action),
+    /// Print a script that completes this command line in a shell
+    Completions { shell: Shell },
 }
 
 const EXAMPLES: &str = "\
@@ -66,6 +77,8 @@ Examples:
       Show the rules; needs no privilege
   prepare-proxy --dry-run --format commands -p 15001 -u 1337 | less
       The same as iptables commands
+  prepare-proxy completions bash >/etc/bash_completion.d/prepare-proxy
+      Complete words in bash; likewise in elvish, fish, powershell and zsh
 
 Exit status:
   0  done                      1  the kernel or a tool refused
@@ -79,12 +92,32 @@ from --env-file, else from the mesh. RUST_LOG sets log levels in detail.";
 /// completions are made from.
 pub fn command() -> Command {
     let meshes = MESHES.map(|m| m.profile.name);
-    Line::command().args(SPECS.iter().map(|spec| {
-        let arg = mesh_options::arg(spec, spec.long, &meshes).global(true);
-        let names = drop_in::DROP_INS.iter().flat_map(|d| d.names);
-        let names = names.filter(|(opt, _)| *opt == spec.opt).map(|(_, n)| *n);
-        arg.visible_aliases(spec.alias.into_iter().chain(names))
-    }))
+    let explained = |spec| mesh_options::explained(mesh_arg(spec), spec, &meshes);
+    let command = Line::command().args(SPECS.iter().map(explained));
+    Word::augment_subcommands(command)
+}
+
+/// The same as far as these arguments need it, and without what only the help says: most runs name no
+/// action, and each one would be given a copy of every option.
+fn lean_command(args: &[OsString]) -> Command {
+    let is_there = |c: &&Command| args.iter().any(|arg| arg == c.get_name());
+    let actions = Word::augment_subcommands(Command::new("actions"));
+    let named: Vec<Command> = actions
+        .get_subcommands()
+        .filter(is_there)
+        .cloned()
+        .collect();
+    Line::command()
+        .args(SPECS.iter().map(mesh_arg))
+        .subcommands(named)
+}
+
+/// An option that a mesh decides on, under all its names.
+fn mesh_arg(spec: &'static Spec) -> Arg {
+    let names = drop_in::DROP_INS.iter().flat_map(|d| d.names);
+    let names = names.filter(|(opt, _)| *opt == spec.opt).map(|(_, n)| *n);
+    let arg = mesh_options::arg(spec, spec.long).global(true);
+    arg.visible_aliases(spec.alias.into_iter().chain(names))
 }
 
 /// The command lines of the tools that we stand in for.
@@ -106,13 +139,38 @@ pub fn parse(args: Vec<OsString>, host: &dyn Host) -> Result<Cli, clap::Error> {
     Ok(line.cli(mesh, options))
 }
 
+impl From<Word> for Action {
+    fn from(word: Word) -> Action {
+        match word {
+            Word::Action(action) => action,
+            Word::Completions { shell } => Action::Tell(completions(shell)),
+        }
+    }
+}
+
+/// The script for a shell. It takes 65 KB of the program; the scripts themselves would take 220.
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "prepare-proxy", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
 impl Line {
     /// Splits the arguments, the program's name first: into what no mesh decides on, and the rest.
     fn read(args: &[OsString]) -> Result<(Line, Options), clap::Error> {
-        let matches = command().try_get_matches_from(args)?;
+        let matches = match lean_command(args).try_get_matches_from(args) {
+            Ok(matches) => matches,
+            // The help and the refusals are those of the whole.
+            Err(_) => command().try_get_matches_from(args)?,
+        };
         let specs = SPECS.iter().map(|spec| (spec, spec.long));
         let options = mesh_options::read(&matches, specs);
-        Ok((Line::from_arg_matches(&matches)?, options))
+        let mut line = Line::from_arg_matches(&matches)?;
+        line.action = match matches.subcommand_name() {
+            None => None,
+            Some(_) => Some(Word::from_arg_matches(&matches)?.into()),
+        };
+        Ok((line, options))
     }
 
     fn cli(self, mesh: Option<&'static Mesh>, options: Options) -> Cli {
@@ -158,5 +216,19 @@ mod tests {
     fn every_command_line_is_sound() {
         super::command().debug_assert();
         super::drop_ins().for_each(clap::Command::debug_assert);
+    }
+
+    /// What is read in the lean way is what the whole command line reads.
+    #[test]
+    fn the_lean_command_line_has_every_option_and_the_actions_that_are_named() {
+        let ids = |command: &clap::Command| -> Vec<String> {
+            let ids = command.get_arguments().map(|a| a.get_id().to_string());
+            ids.collect()
+        };
+        let words = ["prepare-proxy", "diff", "-p", "1"].map(std::ffi::OsString::from);
+        let lean = super::lean_command(&words);
+        assert_eq!(ids(&lean), ids(&super::command()));
+        let actions: Vec<&str> = lean.get_subcommands().map(|c| c.get_name()).collect();
+        assert_eq!(actions, ["diff"]);
     }
 }

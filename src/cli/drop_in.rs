@@ -49,8 +49,8 @@ pub static DROP_INS: [DropIn; 2] = [
 
 /// The exit status that a command line ends with, in the numbers of the tool that it calls.
 pub fn exit_as_called(args: &[OsString], exit: Exit) -> Exit {
-    let call = Call::find(args);
-    match call.is_some_and(|c| c.drop_in.fails_with_1) && exit != Exit::Done {
+    let call = || Call::find(args);
+    match exit != Exit::Done && call().is_some_and(|c| c.drop_in.fails_with_1) {
         true => Exit::Failed,
         false => exit,
     }

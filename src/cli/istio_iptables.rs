@@ -69,7 +69,9 @@ pub fn command(command: Command) -> Command {
     let istio = ["istio"];
     command
         .about("The same as Istio's program of that name: apply --mesh istio, with its flags")
-        .args(specs().map(|(spec, name)| mesh_options::arg(spec, name, &istio)))
+        .args(specs().map(|(spec, name)| {
+            mesh_options::explained(mesh_options::arg(spec, name), spec, &istio)
+        }))
         .args(switches)
         .args(VALUES.map(|(name, shown, help)| value(name, shown, help)))
         .args(LOG.map(log))

@@ -4,17 +4,11 @@ use crate::config::{DefaultValue, Given, Options, Origin, Spec};
 use crate::mesh::MESHES;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// One row of the options table as an argument called `long`, with what holds in these meshes.
-pub fn arg(spec: &'static Spec, long: &'static str, meshes: &[&str]) -> Arg {
-    let env = match spec.env {
-        [] => String::new(),
-        names => format!("[env: {}]\n", names.join(", ")),
-    };
-    let details = format!("{}\n{env}[{}]", spec.help, defaults(spec, meshes));
+/// One row of the options table as an argument called `long`.
+pub fn arg(spec: &'static Spec, long: &'static str) -> Arg {
     let mut arg = Arg::new(spec.long)
         .long(long)
         .help(spec.help)
-        .long_help(details)
         .help_heading(spec.heading)
         .action(ArgAction::Set);
     if let Some(short) = spec.short {
@@ -24,6 +18,13 @@ pub fn arg(spec: &'static Spec, long: &'static str, meshes: &[&str]) -> Arg {
         Some(name) => arg.value_name(name),
         None => switch(arg),
     }
+}
+
+/// With its variables, and what holds in these meshes if it is not given.
+pub fn explained(arg: Arg, spec: &Spec, meshes: &[&str]) -> Arg {
+    let env = spec.env.join(", ");
+    let defaults = defaults(spec, meshes);
+    arg.long_help(format!("{}\n[env: {env}]\n[{defaults}]", spec.help))
 }
 
 /// A switch as the tools replaced take it: --flag, --flag=true, --flag=false.

@@ -67,6 +67,9 @@ pub enum Action {
     /// Check the options and leave the rules as they are; only drop-ins ask for it.
     #[command(skip)]
     Check,
+    /// Print what the command line says of itself.
+    #[command(skip)]
+    Tell(String),
 }
 
 impl Action {
@@ -130,6 +133,7 @@ pub fn run(invocation: Invocation, host: &dyn Host, out: &mut dyn Write) -> Resu
         place::enter(path)?;
     }
     match &invocation.action {
+        Action::Tell(text) => return print(out, text),
         Action::Clean => return clean(&invocation, start, host, out),
         Action::Show => return show_ours(invocation.format, host, out),
         Action::Watch(options) if !invocation.dry_run => {
