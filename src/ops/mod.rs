@@ -12,6 +12,7 @@ mod namespace_lock;
 mod place;
 mod plan;
 mod privilege;
+mod record;
 mod resolve;
 mod settle;
 mod show;

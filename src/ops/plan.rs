@@ -2,9 +2,10 @@
 
 use crate::ownership::{Ours, is_our_chain};
 use crate::ruleset::{
-    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Rule,
-    Ruleset, Table, TableChange, TableName, same_effects,
+    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Ruleset,
+    Table, TableChange, TableName, same_effects,
 };
+use std::collections::HashMap;
 
 /// The change that turns all that is ours in `live` into `wanted`, and leaves the rest alone. Empty
 /// when they agree; comments are not compared. With an empty ruleset it removes all that is ours.
@@ -36,19 +37,17 @@ pub fn missing(live: &Live, wanted: &Ruleset) -> usize {
     let missing = chains.map(|(table, chain)| {
         let found = live.table(table.family, table.name);
         let found = found.and_then(|t| t.chain(&chain.name));
-        let mut there: Vec<&Rule> = found
-            .iter()
-            .flat_map(|c| &c.rules)
-            .filter_map(|r| r.rule.as_ref())
-            .collect();
-        let is_missing = |rule: &&Rule| match there.iter().position(|r| r.same_effect(rule)) {
-            Some(at) => {
-                there.swap_remove(at);
-                false
-            }
-            None => true,
-        };
-        chain.rules.iter().filter(is_missing).count()
+        let mut there: HashMap<_, usize> = HashMap::new();
+        let known = found.iter().flat_map(|c| &c.rules);
+        for rule in known.filter_map(|r| r.rule.as_ref()) {
+            *there.entry((&rule.matches, &rule.target)).or_default() += 1;
+        }
+        let wanted = chain.rules.iter().filter(|rule| {
+            let found = there.get_mut(&(&rule.matches, &rule.target));
+            let left = found.filter(|count| **count > 0);
+            left.map(|count| *count -= 1).is_none()
+        });
+        wanted.count()
     });
     missing.sum()
 }

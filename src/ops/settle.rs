@@ -5,13 +5,12 @@ use super::backoff::Backoff;
 use super::choose::{
     Candidate, Choice, is_absence, is_out_of_reach, read_unchanging, stores_besides,
 };
-use super::plan::{missing, plan};
+use super::plan::plan;
+use super::record::Record;
 use crate::backend::{Backend, BackendError, Feature, Store};
 use crate::error::Error;
-use crate::ownership::tproxy_marks;
-use crate::ruleset::{Change, Live, Ruleset};
+use crate::ruleset::{Live, Ruleset};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a run tries again because others change the rules at the same time.
@@ -23,43 +22,6 @@ pub struct Settlement<'w> {
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
     pub record: Record,
-}
-
-/// What one run has met and done so far.
-#[derive(Default)]
-pub struct Record {
-    /// What was committed, in its order.
-    pub changes: Vec<Change>,
-    /// How many of the wanted rules were not there.
-    pub missing: usize,
-    /// TPROXY's marks in the rules that were there, but for such as could not be changed.
-    pub marks: BTreeSet<u32>,
-    /// What a commit that failed has left.
-    left: Left,
-}
-
-/// What there is after a commit that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Left {
-    #[default]
-    Nothing,
-    SomeTables,
-    Unknown,
-}
-
-impl Record {
-    /// What stands of all that was done, for the message of a run that failed.
-    pub fn what_stands(&self) -> Option<&'static str> {
-        match self.left {
-            Left::Nothing if self.changes.is_empty() => None,
-            Left::Nothing | Left::SomeTables => Some(
-                "some tables are changed already and others are not; the next apply or clean that succeeds puts them right",
-            ),
-            Left::Unknown => Some(
-                "whether any rule was changed cannot be told; the next apply or clean that succeeds puts them right",
-            ),
-        }
-    }
 }
 
 impl<'w> Settlement<'w> {
@@ -203,54 +165,6 @@ impl Others {
             open: backends,
             shut,
         }
-    }
-}
-
-impl Record {
-    /// Makes what is ours in a store into what is wanted there. Returns whether anything had to be
-    /// committed.
-    fn put(&mut self, backend: &mut dyn Backend, wanted: &Ruleset) -> Result<bool, BackendError> {
-        let live = backend.read()?;
-        let wanted = backend.canonical(wanted);
-        let change = plan(&live, &wanted);
-        let anything = !change.is_empty();
-        if anything {
-            if let Err(e) = backend.commit(&change) {
-                self.look_again(backend, &wanted, &live, e)?;
-            }
-            self.missing += missing(&live, &wanted);
-            self.changes.push(change);
-        }
-        self.marks.extend(tproxy_marks(&live));
-        Ok(anything)
-    }
-
-    /// After a commit that failed: its answer may be lost and all be there, or some tables be changed
-    /// before one that was refused. `wanted` is in the backend's form.
-    fn look_again(
-        &mut self,
-        backend: &mut dyn Backend,
-        wanted: &Ruleset,
-        before: &Live,
-        error: BackendError,
-    ) -> Result<(), BackendError> {
-        if matches!(error, BackendError::Interrupted { .. }) || is_absence(&error) {
-            return Err(error);
-        }
-        self.left = match backend.read() {
-            Ok(now) if plan(&now, wanted).is_empty() => {
-                log::warn!("{error}; yet all is there");
-                return Ok(());
-            }
-            Ok(now) if now == *before => self.left,
-            Ok(now) => {
-                let (before, now) = (tproxy_marks(before), tproxy_marks(&now));
-                self.marks.extend(before.difference(&now));
-                Left::SomeTables
-            }
-            Err(_) => Left::Unknown,
-        };
-        Err(error)
     }
 }
 

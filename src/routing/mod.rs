@@ -4,61 +4,26 @@
 //! what is not there is not missed. The messages are few and small, so they are written here; a
 //! library of all of rtnetlink would make the program half a megabyte larger.
 
+mod error;
 mod ipv6;
 mod links;
 mod message;
 mod monitor;
 mod state;
 
+pub use error::RoutingError;
+pub use ipv6::{Ipv6, ipv6};
+pub use links::{Hop, Link, hop, links};
 pub use monitor::{Event, Monitor};
 pub use state::State;
 
-pub use ipv6::{Ipv6, ipv6};
-pub use links::{Hop, Link, hop, links};
-
 use crate::netlink::{Connection, Error, Malformed, Nack, Socket, Transport, Writer};
 use crate::ruleset::{Family, Routing};
+use error::{answers_lost, error, none_without_family, refused};
 use ipnet::IpNet;
 use message::{Item, Route, Rule};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
-use std::io;
-use thiserror::Error;
-
-/// Why a route or an address could not be read, made or removed.
-#[derive(Debug, Error)]
-pub enum RoutingError {
-    /// CAP_NET_ADMIN is missing in the user namespace that owns the network namespace.
-    #[error("{doing}: not permitted")]
-    NotPermitted { doing: String },
-
-    /// The kernel does not have this family, or has it switched off.
-    #[error("{doing}: this kernel has no {family}, or it is disabled")]
-    NoFamily { doing: String, family: Family },
-
-    /// The kernel said no, in its own words.
-    #[error("{doing}: {reason}")]
-    Refused { doing: String, reason: String },
-
-    /// The conversation with the kernel broke down.
-    #[error("{doing}: {source}")]
-    Io { doing: String, source: io::Error },
-
-    /// Marked packets would take the routes that somebody else has put there.
-    #[error(
-        "the {family} routing table {table} holds routes of others; choose another one with --tproxy-route-table, \
-         or remove them (ip{} route show table {table})",
-        match family { Family::V4 => "", Family::V6 => " -6" }
-    )]
-    Occupied { family: Family, table: u32 },
-
-    /// Something could not be made, and what was made before could not be removed.
-    #[error("{source}; and what was made before it is left there: {left}")]
-    Left {
-        source: Box<RoutingError>,
-        left: Box<RoutingError>,
-    },
-}
 
 /// Reads what there is, as far as it has to do with `wanted` or may be ours.
 pub fn look(wanted: &Routing) -> Result<State, RoutingError> {
@@ -326,48 +291,10 @@ impl<T: Transport> Router<T> {
     }
 }
 
-/// Where there is no such family, there is nothing to find.
-fn none_without_family<R>(found: Result<Vec<R>, RoutingError>) -> Result<Vec<R>, RoutingError> {
-    match found {
-        Err(RoutingError::NoFamily { .. }) => Ok(Vec::new()),
-        found => found,
-    }
-}
-
-fn error(doing: String, family: Family, error: Error) -> RoutingError {
-    match error {
-        Error::Refused(nack) => refused(doing, family, nack),
-        Error::Interrupted => RoutingError::Io {
-            doing,
-            source: io::ErrorKind::Interrupted.into(),
-        },
-        Error::Io(source) | Error::Unanswered(source) => RoutingError::Io { doing, source },
-    }
-}
-
-fn answers_lost(doing: &str) -> RoutingError {
-    RoutingError::Io {
-        doing: doing.to_owned(),
-        source: io::ErrorKind::Interrupted.into(),
-    }
-}
-
-fn refused(doing: String, family: Family, nack: Nack) -> RoutingError {
-    match nack.errno {
-        Errno::EPERM => RoutingError::NotPermitted { doing },
-        Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP => RoutingError::NoFamily { doing, family },
-        // What an interface says whose IPv6 is disabled.
-        Errno::EACCES if family == Family::V6 => RoutingError::NoFamily { doing, family },
-        _ => RoutingError::Refused {
-            doing,
-            reason: nack.reason(),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     /// A kernel whose answers are always lost.
     struct Lossy;

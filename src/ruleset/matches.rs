@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 /// One condition of a rule, negatable as iptables' `!` does it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Match {
     #[serde(skip_serializing_if = "is_false")]
     pub not: bool,
@@ -23,7 +23,7 @@ fn is_false(b: &bool) -> bool {
 }
 
 /// What is compared. Names as in iptables-extensions(8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Test {
     /// `-s`: the packet's source lies in the prefix (host bits are zero).

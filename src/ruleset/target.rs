@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 /// A rule's target. Names as in iptables-extensions(8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Target {
     Accept,
@@ -50,7 +50,7 @@ pub enum Target {
 }
 
 /// How a packet is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum RejectWith {
     #[serde(rename = "icmp-port-unreachable")]
     IcmpPortUnreachable,
