@@ -10,8 +10,9 @@ make_machine_tree() {
         mount -t proc proc /proc
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq
-        apt-get install -y -qq --no-install-recommends systemd systemd-sysv dbus openssh-server iproute2 iptables man-db
+        apt-get install -y -qq --no-install-recommends systemd systemd-sysv dbus openssh-server iproute2 iptables man-db firewalld ufw nftables
         systemctl enable systemd-networkd systemd-networkd-wait-online ssh
+        systemctl disable firewalld ufw nftables
         useradd -u 1337 -M -s /usr/sbin/nologin istio-proxy
         useradd -u 1000 -M app' >"$work/machine.log" 2>&1 || die "the machine's tree: $(tail -n 3 "$work/machine.log")"
     cat >"$work/machine/etc/systemd/network/10-host0.network" <<'END'
