@@ -49,6 +49,18 @@ const ISTIO: Changes = Changes {
     unanswered: 0,
 };
 
+/// A second run of proxy-init itself empties its chains first.
+const LINKERD: Changes = Changes {
+    mesh: "linkerd",
+    options: &[
+        "-p 15001 -z 15006 -u 1337",
+        "-p 25001 -z 25006 -u 1337 -d 4190,4191 -o 4567-4568",
+        "-p 15001 -z 15006 -u 1337 -b 8080 --subnets-to-ignore 192.0.2.0/24",
+        "-p 25001 -z 25006 -u 1337,1338 -x 192.168.0.0/16",
+    ],
+    ..ISTIO
+};
+
 /// From one table to another and back. A connection whose handshake one of these changes meets half
 /// way may hang, one in ten thousand here; none may slip past.
 const MODES: Changes = Changes {
@@ -88,10 +100,10 @@ macro_rules! escape {
 }
 
 escape! {
-    netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
-    nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, modes MODES;
-    iptables_nft: "iptables-nft", 50 times, nginmesh NGINMESH, istio ISTIO, modes MODES, mixed MIXED;
-    iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO, modes MODES, mixed MIXED;
+    netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
+    nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
+    iptables_nft: "iptables-nft", 50 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
+    iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
 }
 
 fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
