@@ -47,10 +47,11 @@ pub static DROP_INS: [DropIn; 2] = [
     },
 ];
 
-/// The exit status that a command line ends with, in the numbers of the tool that it calls.
+/// The exit status that a command line ends with, in the numbers of the tool that it calls. An action
+/// that the tool has not keeps its own.
 pub fn exit_as_called(args: &[OsString], exit: Exit) -> Exit {
-    let call = || Call::find(args);
-    match exit != Exit::Done && call().is_some_and(|c| c.drop_in.fails_with_1) {
+    let calls = |c: Call| c.drop_in.fails_with_1 && c.before.0.action.is_none();
+    match exit != Exit::Done && Call::find(args).is_some_and(calls) {
         true => Exit::Failed,
         false => exit,
     }

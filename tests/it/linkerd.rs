@@ -277,7 +277,9 @@ fn each_of_its_names_stands_for_it() {
             "{}",
             simulated.out
         );
-        // The tool knows 0 and 1.
+        // The tool knows 0 and 1; its command line behind an action of ours means the action's.
+        let diff = namespace.run(product().args(["diff", name, "--nope"]));
+        diff.expect(2, "a diff that cannot be told").unwrap();
         let refused = namespace
             .run(Command::new(&path).arg("--nope"))
             .expect(1, "an unknown flag");
