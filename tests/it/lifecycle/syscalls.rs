@@ -59,8 +59,12 @@ fn complaint(call: &str) -> Option<&'static str> {
             known && arguments.contains("O_RDONLY") && !arguments.contains("O_CREAT")
         }
         "access" | "newfstatat" | "statx" | "stat" | "fstat" | "readlink" => true,
-        "socket" => {
-            arguments.starts_with("AF_NETLINK") || arguments.starts_with("AF_UNIX, SOCK_DGRAM")
+        // AF_UNIX: the name by which runs wait for one another, and a watch that is at work.
+        "socket" => arguments.starts_with("AF_NETLINK") || arguments.starts_with("AF_UNIX"),
+        // To the kernel, so that nobody else is heard.
+        "connect" => {
+            arguments.contains("AF_NETLINK, nl_pid=0,")
+                || arguments.contains("sun_path=@\"prepare-proxy-watch\"")
         }
         "bind" => {
             arguments.contains("AF_NETLINK") || arguments.contains("sun_path=@\"prepare-proxy\"")
