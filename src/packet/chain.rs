@@ -95,6 +95,9 @@ impl<'w, 'a> InTable<'w, 'a> {
             self.step(chain, entry, StepOutcome::PassedOver(reason));
             return Ok(Next::Rule);
         }
+        if let Entry::Goto { chain: to, .. } = entry {
+            return self.goto(chain, entry, to);
+        }
         let is_read = matches!(entry, Entry::Known(_));
         if !is_read && !self.is_assumed(chain, entry) {
             self.step(chain, entry, StepOutcome::Ignored);
@@ -116,6 +119,22 @@ impl<'w, 'a> InTable<'w, 'a> {
                 _ => Next::Rule,
             }),
             next => Ok(next),
+        }
+    }
+
+    /// On to a chain, and from there to where this one returns to.
+    fn goto(
+        &mut self,
+        chain: &'a HookedChain,
+        entry: &'a Entry,
+        to: &'a ChainName,
+    ) -> Result<Next<'a>, JumpLoop> {
+        self.step(chain, entry, StepOutcome::Taken(Effect::Jumped(to.clone())));
+        let called = self.table.chains.iter().find(|c| c.name == *to);
+        match called.map(|called| self.chain(called)).transpose()? {
+            Some(Next::End(verdict)) => Ok(Next::End(verdict)),
+            Some(_) => Ok(Next::Return),
+            None => Ok(Next::End(Verdict::Unknown)),
         }
     }
 

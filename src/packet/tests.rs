@@ -291,6 +291,28 @@ fn a_loop_of_jumps_is_an_error() {
 }
 
 #[test]
+fn a_goto_comes_back_to_where_its_chain_would() {
+    let [a, b, ..] = CHAINS;
+    let mut there = rules([table(
+        TableName::Nat,
+        &[
+            (ChainName::OUTPUT, &[], Target::Jump(a.clone())),
+            (ChainName::OUTPUT, &[], REDIRECT),
+            (a.clone(), &[], Target::Drop),
+            (b.clone(), &[], Target::Return),
+        ],
+    )]);
+    let goto = Entry::Goto {
+        text: "goto B".to_owned(),
+        matches: Vec::new(),
+        chain: b,
+    };
+    there.tables[0].chains[1].rules.insert(0, goto);
+    let walk = outgoing("203.0.113.9:80");
+    assert_eq!(end(&walk, &there), redirected("127.0.0.1:15001"));
+}
+
+#[test]
 fn a_rule_that_cannot_be_read_leaves_both_cases_open() {
     let mut open = rules([table(TableName::Nat, &[(ChainName::OUTPUT, &[], REDIRECT)])]);
     let rule = |target: Option<Target>| Entry::Unread {

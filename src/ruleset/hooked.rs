@@ -52,6 +52,12 @@ pub enum Entry {
         matches: Vec<Match>,
         target: Option<Target>,
     },
+    /// A rule that goes on to a chain which returns to where this chain would (nf_tables' `goto`).
+    Goto {
+        text: String,
+        matches: Vec<Match>,
+        chain: ChainName,
+    },
     /// A rule that only counts or logs, for whomever.
     Idle {
         text: String,
@@ -135,11 +141,12 @@ impl Entry {
             None => Entry::Unread {
                 text: live.text.clone(),
                 matches: live.matches.clone(),
-                target: live.jump.clone().map(|name| match name.as_str() {
-                    "ACCEPT" => Target::Accept,
-                    "DROP" => Target::Drop,
-                    "RETURN" => Target::Return,
-                    _ => Target::Jump(name),
+                target: live.jump.clone().and_then(|name| match name.as_str() {
+                    "ACCEPT" => Some(Target::Accept),
+                    "DROP" => Some(Target::Drop),
+                    "RETURN" => Some(Target::Return),
+                    // `-g` leads elsewhere when it comes back.
+                    _ => live.text.contains("-j ").then_some(Target::Jump(name)),
                 }),
             },
         }
@@ -155,7 +162,9 @@ impl Entry {
                 };
                 plain.to_string()
             }
-            Entry::Unread { text, .. } | Entry::Idle { text } => text.clone(),
+            Entry::Unread { text, .. } | Entry::Goto { text, .. } | Entry::Idle { text } => {
+                text.clone()
+            }
         }
     }
 
@@ -163,7 +172,7 @@ impl Entry {
     pub fn why(&self) -> Option<&Why> {
         match self {
             Entry::Known(rule) => rule.why.as_ref(),
-            Entry::Unread { .. } | Entry::Idle { .. } => None,
+            Entry::Unread { .. } | Entry::Goto { .. } | Entry::Idle { .. } => None,
         }
     }
 
@@ -171,7 +180,7 @@ impl Entry {
     pub fn matches(&self) -> &[Match] {
         match self {
             Entry::Known(rule) => &rule.matches,
-            Entry::Unread { matches, .. } => matches,
+            Entry::Unread { matches, .. } | Entry::Goto { matches, .. } => matches,
             Entry::Idle { .. } => &[],
         }
     }
@@ -181,7 +190,7 @@ impl Entry {
         match self {
             Entry::Known(rule) => Some(&rule.target),
             Entry::Unread { target, .. } => target.as_ref(),
-            Entry::Idle { .. } => None,
+            Entry::Goto { .. } | Entry::Idle { .. } => None,
         }
     }
 }

@@ -195,6 +195,14 @@ fn entry(rule: &dump::Rule, table: &Table, family: Family) -> Option<Entry> {
         return Some(known(Rule::without_comment(matches, target), rule));
     }
     let text = decode::opaque(rule, xt::comment(&rule.exprs)).text;
+    if let [Expr::Verdict(Verdict::Goto(chain))] = rest.as_slice() {
+        let chain = ChainName::of_nf_tables(chain);
+        return Some(Entry::Goto {
+            text,
+            matches,
+            chain,
+        });
+    }
     Some(match rest.iter().all(only_asks) {
         true => Entry::Idle { text },
         false => Entry::Unread {

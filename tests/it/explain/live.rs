@@ -70,7 +70,11 @@ const FIREWALL: &str = "nft 'table inet firewall {
         type filter hook output priority filter; policy accept;
         limit rate 5/second log;
         meta nfproto ipv6 drop;
-        ip daddr { 203.0.113.64/26, 198.51.100.9 } jump far;
+        ip daddr 203.0.113.10 goto past;
+        ip daddr { 203.0.113.64/26, 198.51.100.9, 203.0.113.10 } jump far;
+    };
+    chain past {
+        tcp dport 22 drop;
     };
     chain far {
         tcp dport 443 reject with tcp reset;
@@ -95,6 +99,8 @@ fn a_firewall_is_understood() {
     assert_eq!(end("--user 1337:1337 --to 203.0.113.65:443"), "rejected");
     assert_eq!(end("--user 1337:1337 --to 203.0.113.65:80"), "dropped");
     assert_eq!(end("--user 1337:1337 --to 203.0.113.9:80"), "sent");
+    assert_eq!(end("--user 1337:1337 --to 203.0.113.10:80"), "sent");
+    assert_eq!(end("--user 1337:1337 --to 203.0.113.10:22"), "dropped");
     assert_eq!(end("--user 1337:1337 --to [2001:db8:113::9]:80"), "dropped");
     assert_eq!(end("--from 10.66.0.1 --to 10.66.0.2:8080"), "delivered");
     assert_eq!(end("--from 10.66.0.1 --to 10.66.0.2:8080 --udp"), "dropped");
