@@ -5,6 +5,7 @@ use super::plan::plan;
 use crate::backend::{Backend, BackendError, Store, netlink};
 use crate::ruleset::{Live, Ruleset};
 use clap::ValueEnum;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 #[cfg(feature = "iptables")]
@@ -137,13 +138,17 @@ pub fn is_absence(error: &BackendError) -> bool {
     )
 }
 
-/// Whether an error means that we may not look into legacy tables: not reason enough to leave
-/// others alone.
+/// Whether an error means that we may not look into legacy tables, or that there is no /proc to look
+/// into: not reason enough to leave others alone. A look that failed may succeed the next time.
 pub fn is_out_of_reach(error: &BackendError) -> bool {
-    matches!(
-        error,
-        BackendError::NoRawSocket | BackendError::LegacyUnknown { .. }
-    )
+    match error {
+        BackendError::NoRawSocket => true,
+        BackendError::LegacyUnknown { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::NotFound
+        ),
+        _ => false,
+    }
 }
 
 fn xt() -> Result<Box<dyn Backend>, BackendError> {

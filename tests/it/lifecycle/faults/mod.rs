@@ -106,7 +106,7 @@ impl Way {
         let found = State::of(&namespace);
         states.allow(&found).map_err(|e| format!("{e}{done:?}"))?;
         match done.code {
-            Some(0) => states.says_that_it_is_new(&found, &done)?,
+            Some(0) => states.says_that_it_is_new(&found, &done, fault)?,
             Some(1..=3) => states.says_what_stands(&found, &done, fault)?,
             None if fault.error.is_none() => {}
             _ => done.check(fault.is_want_of_memory(), "an end of another kind")?,
