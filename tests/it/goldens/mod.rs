@@ -7,6 +7,7 @@
 
 mod formats;
 mod json;
+mod ownership;
 #[cfg(feature = "iptables")]
 mod restore;
 
