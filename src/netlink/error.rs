@@ -63,7 +63,7 @@ impl Nack {
         }))
     }
 
-    /// The same of any message; `None` for one that is neither.
+    /// Reads any message like [`Nack::read`]; `None` for one that is neither of both.
     pub(super) fn of(message: Message) -> Option<Result<Option<Self>, Malformed>> {
         matches!(message.kind, NLMSG_ERROR | NLMSG_DONE).then(|| Nack::read(message))
     }

@@ -265,13 +265,13 @@ impl<'a, const N: usize> AttributeTable<'a, N> {
     }
 }
 
-/// A number in the host's order at an offset, if the bytes reach that far.
+/// A number of four bytes in the host's order at an offset, if the bytes reach that far.
 pub fn u32_ne(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(four.try_into().ok()?))
 }
 
-/// See [`u32_ne`].
+/// A number of two bytes in the host's order at an offset, if the bytes reach that far.
 pub fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_ne_bytes(two.try_into().ok()?))

@@ -27,7 +27,7 @@ pub struct Detour {
 }
 
 impl Detour {
-    /// The same as a change that was made from this dump.
+    /// Leads to where the change does, which was made from this dump.
     pub fn around(change: &Change, dump: &Dump) -> Self {
         let (mut there, mut back) = (Change::default(), Change::default());
         for table in &change.tables {

@@ -1,8 +1,11 @@
 //! What nf_tables holds of one store, as it was dumped: a value that nothing changes afterwards.
 
 mod completeness;
+mod objects;
 
-use super::expr::{Expr, Verdict, counter};
+pub use objects::text;
+
+use super::expr::{Expr, Verdict};
 use super::hooks::{self, Base};
 use super::kernel::Kernel;
 use super::native::{self, Sets};
@@ -10,7 +13,6 @@ use super::nf_tables::*;
 use crate::backend::Store;
 use crate::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use crate::ruleset::{Counters, Family, TableName};
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The tables of one store at one moment.
@@ -248,48 +250,6 @@ fn read_chain(
     Ok(())
 }
 
-impl Chain {
-    /// From the attributes of a chain, without its rules.
-    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
-        Ok(Chain {
-            name: text(a.bytes(NFTA_CHAIN_NAME)?).into_owned(),
-            base: match a.get(NFTA_CHAIN_HOOK) {
-                Some(hook) => Some(read_base(hook, a)?),
-                None => None,
-            },
-            rules: Vec::new(),
-            hidden: 0,
-            uses: match a.get(NFTA_CHAIN_USE) {
-                Some(_) => Some(a.u32(NFTA_CHAIN_USE)?),
-                None => None,
-            },
-        })
-    }
-}
-
-impl Rule {
-    /// From the attributes of a rule.
-    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
-        let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-        Ok(Rule {
-            handle: a.u64(NFTA_RULE_HANDLE)?,
-            exprs: Expr::read_list(expressions)?,
-            counters: counter::read(expressions)?,
-            comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
-        })
-    }
-}
-
-fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> {
-    let hook = AttributeTable::<3>::parse(hook)?;
-    Ok(Base {
-        hook: hook.u32(NFTA_HOOK_HOOKNUM)?,
-        priority: hook.u32(NFTA_HOOK_PRIORITY)? as i32,
-        kind: chain.string(NFTA_CHAIN_TYPE)?.to_owned().into(),
-        accepts: chain.u32(NFTA_CHAIN_POLICY)? == hooks::NF_ACCEPT,
-    })
-}
-
 /// A rule and the name of its chain, if it is in the table called so: kernels before 4.19 do not
 /// filter.
 fn read_rule(table: &str, attributes: &[u8]) -> Result<Option<(String, Rule)>, Malformed> {
@@ -299,23 +259,4 @@ fn read_rule(table: &str, attributes: &[u8]) -> Result<Option<(String, Rule)>, M
     }
     let chain = text(a.bytes(NFTA_RULE_CHAIN)?).into_owned();
     Ok(Some((chain, Rule::read(&a)?)))
-}
-
-/// A name, which may be any bytes if it is foreign.
-pub fn text(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes))
-}
-
-/// The comment in a rule's user data, which is types, lengths and values of a byte each (libnftnl).
-fn read_comment(userdata: &[u8]) -> Option<String> {
-    let mut rest = userdata;
-    while let [kind, length, behind @ ..] = rest {
-        let value = behind.get(..usize::from(*length))?;
-        if *kind == native::NFTNL_UDATA_RULE_COMMENT {
-            let text = value.strip_suffix(&[0]).unwrap_or(value);
-            return std::str::from_utf8(text).ok().map(str::to_owned);
-        }
-        rest = &behind[value.len()..];
-    }
-    None
 }

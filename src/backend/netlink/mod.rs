@@ -65,7 +65,8 @@ pub fn open_xt() -> Result<Netlink, BackendError> {
     open(Store::Xt)
 }
 
-/// The same, for tables of our own with native expressions.
+/// Opens a socket in the network namespace of this thread, for tables of our own with native
+/// expressions. Fails as [`open_xt`] does.
 pub fn open_native() -> Result<Netlink, BackendError> {
     open(Store::Native)
 }

@@ -5,6 +5,7 @@
 
 mod base;
 mod origin;
+mod parts;
 mod write;
 
 use super::batch::Batch;

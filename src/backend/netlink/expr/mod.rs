@@ -198,7 +198,7 @@ fn write_value(w: &mut Writer, kind: u16, bytes: &[u8]) {
     w.nest(kind, |w| w.bytes(NFTA_DATA_VALUE, bytes));
 }
 
-/// See [`write_value`].
+/// Reads an operand; [`Malformed`] if there is anything else beside the value.
 fn read_value(a: &Data, kind: u16) -> Result<Vec<u8>, Malformed> {
     let value = AttributeTable::<2>::exact(a.bytes(kind)?)?;
     value.bytes(NFTA_DATA_VALUE).map(<[u8]>::to_vec)

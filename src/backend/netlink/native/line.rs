@@ -1,4 +1,4 @@
-//! Rules of the model as rules of nf_tables, and back.
+//! Rules of the model as rules of nf_tables; the way back is `raise`.
 //!
 //! One rule is one line, except where nf_tables' expressions say less than x_tables' matches:
 //!
@@ -29,7 +29,8 @@ pub enum Condition {
     Match(Match),
     /// The packet has a socket, which is transparent if that is asked for.
     Socket { transparent: bool },
-    /// The same of a whole socket, which is not bound to any address.
+    /// The packet has a whole socket, which is not bound to any address, and transparent if that is
+    /// asked for.
     BoundSocket { transparent: bool },
     /// The packet has a whole socket.
     WholeSocket,
@@ -44,7 +45,7 @@ pub enum Action {
 
 /// What nf_tables can tell of some packets only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
+pub(super) enum Question {
     /// Who owns the packet.
     Owner,
     /// What its socket is bound to.
@@ -52,7 +53,7 @@ enum Question {
 }
 
 impl Question {
-    const ALL: [Question; 2] = [Question::Owner, Question::Socket];
+    pub(super) const ALL: [Question; 2] = [Question::Owner, Question::Socket];
 
     /// What a match asks.
     fn of(m: &Match) -> Option<Self> {
@@ -64,7 +65,7 @@ impl Question {
     }
 
     /// Holds for packets of which nf_tables can answer it. No user has the number -1 (`INVALID_UID`).
-    fn can_be_answered(self) -> Condition {
+    pub(super) fn can_be_answered(self) -> Condition {
         match self {
             Question::Owner => Condition::Match(!Match::owner(Owner::Uid(u32::MAX))),
             Question::Socket => Condition::WholeSocket,
@@ -75,7 +76,7 @@ impl Question {
 /// Whether a part's packets are those of which nf_tables can answer a question; not told apart yet
 /// where it is `None`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Answers {
+pub(super) struct Answers {
     owner: Option<bool>,
     socket: Option<bool>,
 }
@@ -88,7 +89,7 @@ impl Answers {
         }
     }
 
-    fn with(self, question: Question, answer: bool) -> Self {
+    pub(super) fn with(self, question: Question, answer: bool) -> Self {
         match question {
             Question::Owner => Answers {
                 owner: Some(answer),
@@ -112,7 +113,7 @@ pub struct Part {
 
 /// The names of a chain's parts: the chain's own, and as many more as there can be.
 #[derive(Clone, Debug)]
-pub struct PartNames([String; 4]);
+pub struct PartNames(pub(super) [String; 4]);
 
 impl PartNames {
     /// Names of which nobody else's chain has one.
@@ -187,7 +188,7 @@ impl Lowering<'_> {
 }
 
 /// What a rule asks and is not answered yet, each once.
-fn unanswered(rule: &Rule, answers: Answers) -> Vec<Question> {
+pub(super) fn unanswered(rule: &Rule, answers: Answers) -> Vec<Question> {
     let asks = |question: &Question| {
         rule.matches
             .iter()
@@ -198,7 +199,7 @@ fn unanswered(rule: &Rule, answers: Answers) -> Vec<Question> {
 }
 
 /// The lines of one rule, for packets of this kind.
-fn lower_rule(rule: &Rule, answers: Answers) -> Vec<Line> {
+pub(super) fn lower_rule(rule: &Rule, answers: Answers) -> Vec<Line> {
     let conditions: Vec<Condition> = rule
         .matches
         .iter()
@@ -226,112 +227,5 @@ fn lower_match(m: &Match, answers: Answers) -> Option<Condition> {
             _ => Condition::Socket { transparent },
         }),
         _ => Some(Condition::Match(m.clone())),
-    }
-}
-
-/// A rule that was read, or a line that is none, with its lines: their parts, and their places there.
-pub struct Raised {
-    pub rule: Option<Rule>,
-    pub lines: Vec<(usize, usize)>,
-}
-
-/// The rules of a chain from the lines of all its parts, in the order of [`lower`].
-///
-/// Rules are read from where they are written in full, for packets that have all that is asked for. If
-/// the other parts do not say the same, a last one that is no rule stands for that.
-pub fn raise(names: &[&str], parts: &[Vec<Option<Line>>]) -> Vec<Raised> {
-    let mut raised = Vec::new();
-    let (mut part, mut at, mut answers) = (0, 0, Answers::default());
-    while let Some(line) = parts[part].get(at) {
-        if let Some((question, next)) = line.as_ref().and_then(|l| gate(l, names)) {
-            (part, at, answers) = (next, 0, answers.with(question, true));
-            continue;
-        }
-        let (rule, used) = match raise_rule(&parts[part][at..], answers) {
-            Some((rule, used)) => (Some(rule), used),
-            None => (None, 1),
-        };
-        let lines = (at..at + used).map(|line| (part, line)).collect();
-        raised.push(Raised { rule, lines });
-        at += used;
-    }
-    if parts.len() > 1 {
-        check_all(names, parts, &mut raised);
-    }
-    raised
-}
-
-/// The question that a line asks for a whole part, and the number of that part.
-fn gate(line: &Line, names: &[&str]) -> Option<(Question, usize)> {
-    let Action::Goto(to) = &line.action else {
-        return None;
-    };
-    let [condition] = line.conditions.as_slice() else {
-        return None;
-    };
-    let mut questions = Question::ALL.into_iter();
-    let question = questions.find(|q| q.can_be_answered() == *condition)?;
-    let part = names.iter().position(|name| name == to)?;
-    // Lines lead on, never back.
-    (part > 0).then_some((question, part))
-}
-
-/// The rule that the first of these lines are, and how many they are.
-fn raise_rule(lines: &[Option<Line>], answers: Answers) -> Option<(Rule, usize)> {
-    let line = lines.first()?.as_ref()?;
-    let Action::Take(target) = &line.action else {
-        return None;
-    };
-    let matches: Option<Vec<Match>> = line.conditions.iter().map(raise_condition).collect();
-    let mut rule = Rule::without_comment(matches?, target.clone());
-    rule.why.clone_from(&line.why);
-    // The rule is what these lines say if these lines are what would be written for it.
-    let written = lower_rule(&rule, answers);
-    let here = lines.get(..written.len())?;
-    let same = here.iter().map(Option::as_ref).eq(written.iter().map(Some));
-    (same && unanswered(&rule, answers).is_empty()).then_some((rule, written.len()))
-}
-
-fn raise_condition(condition: &Condition) -> Option<Match> {
-    match condition {
-        Condition::Match(m) => Some(m.clone()),
-        Condition::Socket { transparent } | Condition::BoundSocket { transparent } => {
-            Some(Match::new(Test::Socket {
-                transparent: *transparent,
-            }))
-        }
-        Condition::WholeSocket => None,
-    }
-}
-
-/// Gives each rule its lines in all parts, if these are what would be written.
-fn check_all(names: &[&str], parts: &[Vec<Option<Line>>], raised: &mut Vec<Raised>) {
-    let rules: Option<Vec<&Rule>> = raised.iter().map(|r| r.rule.as_ref()).collect();
-    let written = rules.map(|rules| {
-        let names = PartNames(std::array::from_fn(|i| {
-            names.get(i).copied().unwrap_or_default().to_owned()
-        }));
-        lower(&rules, &names)
-    });
-    let same = |written: &Vec<Part>| {
-        let wanted = written
-            .iter()
-            .map(|p| p.lines.iter().map(|(_, line)| Some(line)));
-        let found = parts.iter().map(|p| p.iter().map(Option::as_ref));
-        written.len() == parts.len() && wanted.zip(found).all(|(w, f)| w.eq(f))
-    };
-    match written.filter(same) {
-        Some(written) => {
-            raised.iter_mut().for_each(|r| r.lines.clear());
-            for (part, lines) in written.iter().enumerate() {
-                for (at, (rule, _)) in lines.lines.iter().enumerate() {
-                    raised[*rule].lines.push((part, at));
-                }
-            }
-        }
-        None => raised.push(Raised {
-            rule: None,
-            lines: Vec::new(),
-        }),
     }
 }

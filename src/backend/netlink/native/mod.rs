@@ -3,6 +3,7 @@
 pub mod action;
 mod line;
 mod merge;
+mod raise;
 mod render;
 mod sets;
 
@@ -15,8 +16,9 @@ use crate::netlink::Writer;
 use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
 pub use line::Line;
 use line::{Action, Condition};
-pub use line::{Part, PartNames, chain_of_part, is_part_name, lower, raise};
+pub use line::{Part, PartNames, chain_of_part, is_part_name, lower};
 pub use merge::merged_into_sets;
+pub use raise::raise;
 pub use render::{Unprintable, render};
 pub use sets::{Lists, Set, Sets, is_list};
 
