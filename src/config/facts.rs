@@ -56,6 +56,10 @@ fn is_global(address: &Ipv6Addr) -> bool {
 /// # Errors
 /// When the file cannot be read, or has a number for the name that no user can have.
 pub fn look_up(host: &dyn Host, path: &str, name: &str) -> io::Result<Option<u32>> {
+    // In the file, too, this stands for bytes that are no text, whichever they are.
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(io::Error::other(format!("the name {name:?} is not UTF-8")));
+    }
     let Some(text) = found(host.file(Path::new(path)))? else {
         return Ok(None);
     };

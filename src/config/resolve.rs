@@ -45,7 +45,7 @@ impl Config {
         }
         Resolver {
             options: &options,
-            envoy_user: sources::envoy_user(&files, host),
+            envoy_user: sources::envoy_user(&files, host)?,
             profile,
             names: Reading {
                 host,

@@ -14,10 +14,7 @@ pub(super) fn offer_environment(
         let Some(value) = host.env(name) else {
             continue;
         };
-        let value = value.into_string().map_err(|_| ConfigError::BadValue {
-            option: name.to_owned(),
-            problem: "the value is not UTF-8".to_owned(),
-        })?;
+        let value = value.into_string().map_err(|_| no_text(name))?;
         let origin = Origin::Env(name);
         let given = Given { opt, value, origin };
         if !given.is_unset() {
@@ -109,14 +106,23 @@ fn assigned<'a>(assignments: &'a [(String, String)], name: &str) -> Option<&'a s
     Some(value.as_str())
 }
 
-/// The name of the user whom the proxy runs as.
-pub(super) fn envoy_user(files: &EnvFiles, host: &dyn Host) -> String {
+/// The name of the user whom the proxy runs as. One that is no text is an error: another user would
+/// be exempted in its place.
+pub(super) fn envoy_user(files: &EnvFiles, host: &dyn Host) -> Result<String, ConfigError> {
     const VARIABLE: &str = "ENVOY_USER";
-    let environment = host.env(VARIABLE).and_then(|v| v.into_string().ok());
-    environment
-        .filter(|v| !v.is_empty())
-        .or_else(|| files.get(VARIABLE).map(|(user, _)| user.to_owned()))
-        .unwrap_or_else(|| "istio-proxy".to_owned())
+    let environment = host.env(VARIABLE).filter(|user| !user.is_empty());
+    match (environment, files.get(VARIABLE)) {
+        (Some(user), _) => user.into_string().map_err(|_| no_text(VARIABLE)),
+        (None, Some((user, _))) => Ok(user.to_owned()),
+        (None, None) => Ok("istio-proxy".to_owned()),
+    }
+}
+
+fn no_text(variable: &str) -> ConfigError {
+    ConfigError::BadValue {
+        option: variable.to_owned(),
+        problem: "the value is not UTF-8".to_owned(),
+    }
 }
 
 /// A path of `--env-file`, and whether the file may be absent (a leading `-`, as in systemd).

@@ -134,6 +134,20 @@ fn users_are_found_among_names_in_other_alphabets() {
     }
 }
 
+/// Two names of other bytes look the same once they are text.
+#[test]
+fn a_name_that_is_no_text_is_nobodys() {
+    let script = format!(
+        "mount -t tmpfs none /mnt; printf 'j\\374rgen:x:1000:1000::/:/bin/sh\\n' >/mnt/passwd
+        printf 'ENVOY_USER=j\\344rgen\\n' >/mnt/env; mount --bind /mnt/passwd /etc/passwd
+        exec {} --mesh istio --env-file /mnt/env",
+        the_product().display()
+    );
+    let done = Namespace::new().run(&mut own_mounts(&script));
+    let done = done.expect(1, "a name of other bytes").unwrap();
+    assert!(done.err.contains("not UTF-8"), "{}", done.err);
+}
+
 #[test]
 fn a_number_that_no_user_can_have_is_an_error() {
     for number in ["+0", "4294967295", "4294967296", "", "0x7"] {
