@@ -7,6 +7,7 @@
 //! does. Where nothing happens, nothing is done.
 
 mod agenda;
+mod ahead;
 mod files;
 mod goal;
 mod memory;
@@ -97,6 +98,7 @@ pub fn watch(invocation: &Invocation, options: &Options, host: &dyn Host) -> Res
         backend: invocation.backend,
         goal,
         addresses: None,
+        ahead: BTreeSet::new(),
         place,
         known: None,
         suspects: Vec::new(),
@@ -155,6 +157,8 @@ struct Watch<'a> {
     goal: Goal,
     /// The IPv6 addresses at the last look, each with its interface.
     addresses: Option<BTreeSet<String>>,
+    /// Foreign rules that are asked before ours, which were told of.
+    ahead: BTreeSet<String>,
     place: Option<Place>,
     /// The last commit after which the rules are known to have been as they should.
     known: Option<u32>,

@@ -1,6 +1,8 @@
 //! The work of a watch: waiting, and what is done about what has happened.
 
+use super::super::choose::read_unchanging;
 use super::super::{warn, warn_of_ssh};
+use super::ahead::rules_ahead;
 use super::*;
 use std::path::Path;
 
@@ -23,6 +25,7 @@ impl Watch<'_> {
         if self.backend == Choice::Auto {
             self.backend = Choice::from_str(done.backend, false).unwrap_or_default();
         }
+        self.tell_who_is_ahead();
         self.summary = self.summarize(&done, start);
         log::info!("{}; watching", self.summary);
         self.service.ready(&self.status());
@@ -120,6 +123,9 @@ impl Watch<'_> {
         self.agenda.begin(task);
         let outcome = match self.bring_about(task, woken) {
             Ok(outcome) => {
+                if !self.suspects.is_empty() {
+                    self.tell_who_is_ahead();
+                }
                 self.suspects.clear();
                 if self.complaint.take().is_some() {
                     log::info!("all is well again");
@@ -257,6 +263,31 @@ impl Watch<'_> {
         let alone = before.map(|before| before.wrapping_add(ours)) == after;
         self.known = if alone { after } else { before };
         Ok(done)
+    }
+
+    /// Names foreign rules that have come to stand before ours since the last time.
+    fn tell_who_is_ahead(&mut self) {
+        let candidates = self.backend.candidates().unwrap_or_default();
+        let live = candidates.first().map(|candidate| {
+            let mut backend = (candidate.open)()?;
+            read_unchanging(&mut *backend)
+        });
+        let ahead = match live {
+            Some(Ok(live)) => rules_ahead(&live),
+            Some(Err(e)) => return log::debug!("who is asked before us cannot be told: {e}"),
+            None => return,
+        };
+        for rule in ahead.difference(&self.ahead) {
+            let by = match self.suspects.as_slice() {
+                [] => String::new(),
+                by => format!(", since {} was at work", report::names(by)),
+            };
+            log::warn!(
+                "a foreign rule stands before ours and is asked first{by}; it is not ours to move: {}",
+                rule.escape_debug()
+            );
+        }
+        self.ahead = ahead;
     }
 
     /// Says once what cannot be done, until it can, or is something else.

@@ -82,6 +82,12 @@ fn foreign_rules_beside_ours_stay() {
     watcher.settle();
     let before = generation(&namespace);
     namespace.sh("iptables-nft -t nat -I OUTPUT -p tcp --dport 9999 -j REDIRECT --to-ports 9");
+    let line = watcher.wait_for("stands before ours", 1);
+    assert!(line.contains("since iptables"), "{line}");
+    assert!(
+        line.contains("IPv4 nat OUTPUT: ") && line.contains("--to-ports 9"),
+        "{line}"
+    );
     watcher.settle();
     assert_eq!(generation(&namespace), before + 1);
     let state = everything(&namespace);
@@ -89,6 +95,11 @@ fn foreign_rules_beside_ours_stay() {
     watcher.wait_for("; back after", 1);
     watcher.settle();
     assert!(rules(&namespace).contains("--to-ports 9\n"), "{state}");
+    assert_eq!(watcher.count("stands before ours"), 1, "said once");
+    // One that goes and comes again is said again.
+    namespace.sh("iptables-nft -t nat -D OUTPUT 1; iptables-nft -t nat -I OUTPUT -d 192.0.2.1 -p tcp -j DNAT --to 192.0.2.2");
+    let line = watcher.wait_for("stands before ours", 2);
+    assert!(line.contains("DNAT"), "{line}");
     watcher.stop();
 }
 
