@@ -109,15 +109,18 @@ fn a_hostile_cluster_env_runs_nothing() {
 /// program, and would hang where one is a FIFO.
 #[test]
 fn the_unit_leaves_the_files_of_the_mesh_to_the_program() {
-    let unit = include_str!("../../../deploy/systemd/prepare-proxy.service");
-    let files: Vec<&str> = unit
-        .lines()
-        .filter_map(|l| l.strip_prefix("EnvironmentFile="))
-        .collect();
-    assert_eq!(files, ["-/etc/default/prepare-proxy"]);
-    for key in ["ExecStart=", "ExecReload="] {
-        let line = unit.lines().find(|l| l.starts_with(key)).expect(key);
-        for name in ["cluster.env", "sidecar.env"] {
+    for unit in [
+        include_str!("../../../deploy/systemd/prepare-proxy.service"),
+        include_str!("../../../deploy/systemd/prepare-proxy-once.service"),
+    ] {
+        assert!(!unit.contains("EnvironmentFile="), "{unit}");
+        let ours = unit.lines().filter(|l| l.starts_with("ExecStart="));
+        let lines: Vec<&str> = ours.collect();
+        assert!(!lines.is_empty(), "{unit}");
+        for (line, name) in lines
+            .iter()
+            .flat_map(|l| [(l, "cluster.env"), (l, "sidecar.env")])
+        {
             let option = format!(" --env-file -/var/lib/istio/envoy/{name}");
             assert!(line.contains(&option), "{line}");
         }
@@ -171,7 +174,7 @@ fn a_tool_that_fails_is_not_one_that_is_absent() {
             "#!/bin/sh\necho 'cannot open shared object file' >&2; exit 127\n",
             "cannot open shared object",
         ),
-        ("#!/bin/sh\nkill -9 $$\n", "signal: 9"),
+        ("#!/bin/sh\nkill -9 $$\n", "signal 9"),
     ] {
         let directory = directory_with("iptables-legacy-restore", script);
         for line in ["clean", SOME] {
