@@ -25,7 +25,7 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 const NFGENMSG: usize = 4;
 
 /// The table of connections, as it can be asked for.
-pub struct Conntrack(Connection<Socket>);
+pub(crate) struct Conntrack(Connection<Socket>);
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// What socket(2) says: EPROTONOSUPPORT where the kernel has no nfnetlink.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
         Ok(Conntrack(Connection::new(socket)))
     }
@@ -50,7 +50,7 @@ impl Conntrack {
     ///
     /// # Errors
     /// The kernel's refusal: EPERM without CAP_NET_ADMIN.
-    pub fn destination(
+    pub(crate) fn destination(
         &mut self,
         protocol: Protocol,
         from: SocketAddr,

@@ -18,7 +18,7 @@ use std::path::Path;
 const LONGEST: u64 = 16 << 20;
 
 /// The host we run on.
-pub struct System;
+pub(crate) struct System;
 
 impl Host for System {
     fn env(&self, name: &str) -> Option<OsString> {

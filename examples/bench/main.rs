@@ -4,6 +4,7 @@
 //! Everything happens in network namespaces of its own, a fresh one for each measurement; ways that
 //! are compared take turns, so that what else the machine does meets all of them.
 #![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "nobody imports this")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -6,6 +6,7 @@
 //! a proxy stands in between, its own line comes first, so that a client sees
 //! the whole way its connection took: `by=proxy:15001 … > by=app:8080 …`.
 #![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "nobody imports this")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

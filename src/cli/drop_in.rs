@@ -14,7 +14,7 @@ use clap::{ArgMatches, Command, Error};
 use std::ffi::OsString;
 
 /// One tool's command line.
-pub struct DropIn {
+pub(super) struct DropIn {
     /// Whose rules the tool writes. The names that it is called by are the mesh's
     /// [`called`](crate::config::Profile::called), the first one is shown.
     pub mesh: &'static Mesh,
@@ -30,7 +30,7 @@ pub struct DropIn {
 }
 
 /// Every tool with a command line of its own.
-pub static DROP_INS: [DropIn; 2] = [
+pub(super) static DROP_INS: [DropIn; 2] = [
     DropIn {
         mesh: &mesh::ISTIO,
         names: &[],
@@ -58,7 +58,7 @@ pub fn exit_as_called(args: &[OsString], exit: Exit) -> Exit {
 }
 
 /// A drop-in that was called.
-pub struct Call<'a> {
+pub(super) struct Call<'a> {
     drop_in: &'static DropIn,
     /// As it was called: for the usage.
     name: String,
@@ -70,7 +70,7 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// The drop-in that these arguments call, if they call one: by the program's name, or by the
     /// first word that is one of its names and is not the value of an option.
-    pub fn find(args: &'a [OsString]) -> Option<Self> {
+    pub(super) fn find(args: &'a [OsString]) -> Option<Self> {
         let by_name = program(args.first()).and_then(named);
         let words = args.iter().enumerate().skip(1);
         let mut by_word = words.filter_map(|(at, word)| {
@@ -94,7 +94,7 @@ impl<'a> Call<'a> {
     }
 
     /// Reads the whole line. Before the tool's name nothing may stand that belongs to its flags.
-    pub fn read(self, host: &dyn Host) -> Result<Cli, Error> {
+    pub(super) fn read(self, host: &dyn Host) -> Result<Cli, Error> {
         let (line, options) = self.before;
         if let Some(surplus) = surplus(&line, &options) {
             let problem = format!(
@@ -126,7 +126,7 @@ fn named(name: &str) -> Option<&'static DropIn> {
 
 impl DropIn {
     /// The whole command line, for help, man page and completions.
-    pub fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let command = Command::new(self.mesh.profile.called[0])
             .version(env!("CARGO_PKG_VERSION"))
             .max_term_width(100)

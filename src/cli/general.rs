@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
-pub struct General {
+pub(super) struct General {
     /// Whose rules to write [env: PREPARE_PROXY_MESH] [default: nginmesh]
     #[arg(long, global = true, value_name = "MESH", value_parser = meshes())]
     pub mesh: Option<&'static Mesh>,
@@ -69,7 +69,7 @@ pub struct General {
 
 impl General {
     /// The least important message that is printed.
-    pub fn log_level(&self) -> LevelFilter {
+    pub(super) fn log_level(&self) -> LevelFilter {
         match self.verbose {
             _ if self.quiet => LevelFilter::Error,
             0 => LevelFilter::Info,
@@ -85,7 +85,7 @@ fn meshes() -> impl TypedValueParser<Value = &'static Mesh> {
 }
 
 /// The path of a network namespace. A name without a directory is one that ip-netns(8) has given.
-pub fn namespace(value: OsString) -> PathBuf {
+pub(super) fn namespace(value: OsString) -> PathBuf {
     match value.as_encoded_bytes().contains(&b'/') {
         true => PathBuf::from(value),
         false => Path::new("/run/netns").join(value),

@@ -9,7 +9,12 @@ use std::path::Path;
 
 /// The same refusal in words that help, where they can be found. `args` are what `command` was to
 /// read.
-pub fn improve(error: Error, args: &[OsString], command: &Command, host: &dyn Host) -> Error {
+pub(super) fn improve(
+    error: Error,
+    args: &[OsString],
+    command: &Command,
+    host: &dyn Host,
+) -> Error {
     let Some(word) = unexpected(&error) else {
         return error;
     };

@@ -48,7 +48,7 @@ const LOG: [&str; 4] = [
 ];
 
 /// Istio's flags.
-pub fn command(command: Command) -> Command {
+pub(super) fn command(command: Command) -> Command {
     let value = |name: &'static str, value: &'static str, help: &'static str| {
         let arg = Arg::new(name).long(name).value_name(value).help(help);
         arg.help_heading(HEADING)
@@ -88,7 +88,7 @@ fn specs() -> impl Iterator<Item = (&'static Spec, &'static str)> {
 }
 
 /// What the flags ask for, on top of what was said before the tool's name.
-pub fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, Error> {
+pub(super) fn read(before: Cli, matches: &ArgMatches, host: &dyn Host) -> Result<Cli, Error> {
     let line = Line { matches, host };
     let mut cli = before;
     let invocation = &mut cli.invocation;

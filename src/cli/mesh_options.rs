@@ -5,7 +5,7 @@ use crate::mesh::MESHES;
 use clap::{Arg, ArgAction, ArgMatches};
 
 /// One row of the options table as an argument called `long`.
-pub fn arg(spec: &'static Spec, long: &'static str) -> Arg {
+pub(super) fn arg(spec: &'static Spec, long: &'static str) -> Arg {
     let mut arg = Arg::new(spec.long)
         .long(long)
         .help(spec.help)
@@ -21,14 +21,14 @@ pub fn arg(spec: &'static Spec, long: &'static str) -> Arg {
 }
 
 /// With its variables, and what holds in these meshes if it is not given.
-pub fn explained(arg: Arg, spec: &Spec, meshes: &[&str]) -> Arg {
+pub(super) fn explained(arg: Arg, spec: &Spec, meshes: &[&str]) -> Arg {
     let env = spec.env.join(", ");
     let defaults = defaults(spec, meshes);
     arg.long_help(format!("{}\n[env: {env}]\n[{defaults}]", spec.help))
 }
 
 /// A switch as the tools replaced take it: --flag, --flag=true, --flag=false.
-pub fn switch(arg: Arg) -> Arg {
+pub(super) fn switch(arg: Arg) -> Arg {
     arg.value_name("BOOL")
         .num_args(0..=1)
         .require_equals(true)
@@ -36,7 +36,7 @@ pub fn switch(arg: Arg) -> Arg {
 }
 
 /// What was given for these options, each under the long name that it has on this command line.
-pub fn read(
+pub(super) fn read(
     matches: &ArgMatches,
     specs: impl Iterator<Item = (&'static Spec, &'static str)>,
 ) -> Options {

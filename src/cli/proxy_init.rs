@@ -13,7 +13,7 @@ use log::LevelFilter;
 use std::path::PathBuf;
 
 /// Its names for our options; the first one of an option is also taken with `--mesh linkerd`.
-pub const NAMES: &[(Opt, &str)] = &[
+pub(super) const NAMES: &[(Opt, &str)] = &[
     (Opt::InboundCapturePort, "incoming-proxy-port"),
     (Opt::ProxyPort, "outgoing-proxy-port"),
     (Opt::InboundPorts, "ports-to-redirect"),
@@ -61,7 +61,7 @@ const VALUES: [(&str, &str, &str); 7] = [
 ];
 
 /// Linkerd's flags.
-pub fn command(command: Command) -> Command {
+pub(super) fn command(command: Command) -> Command {
     let arg = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
     let numbers = NUMBERS.map(|(name, short, value, help)| {
         let number = arg(name, help).short(short).value_name(value);
@@ -94,7 +94,7 @@ pub fn command(command: Command) -> Command {
 }
 
 /// What the flags ask for, on top of what was said before the tool's name.
-pub fn read(before: Cli, matches: &ArgMatches, _: &dyn Host) -> Result<Cli, Error> {
+pub(super) fn read(before: Cli, matches: &ArgMatches, _: &dyn Host) -> Result<Cli, Error> {
     let line = Line { matches };
     let mut cli = before;
     let invocation = &mut cli.invocation;

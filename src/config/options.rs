@@ -35,7 +35,7 @@ impl Opt {
 }
 
 /// An option, with the type of its value.
-pub trait Typed {
+pub(super) trait Typed {
     type Value;
     const OPT: Opt;
 
@@ -74,7 +74,7 @@ macro_rules! options {
             use super::*;
 
             $(
-                pub struct $opt;
+                pub(crate) struct $opt;
 
                 impl Typed for $opt {
                     type Value = $type;

@@ -10,7 +10,7 @@ const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
 /// The names that the host knows, and how a mesh writes its values.
-pub struct Reading<'a> {
+pub(super) struct Reading<'a> {
     pub host: &'a dyn Host,
     /// See [`super::Profile::bare_addresses`].
     pub bare_addresses: bool,
@@ -20,12 +20,12 @@ pub struct Reading<'a> {
 
 impl Reading<'_> {
     /// A user, by number or by a name in /etc/passwd.
-    pub fn uid(&self, text: &str) -> Result<u32, BadItem> {
+    pub(super) fn uid(&self, text: &str) -> Result<u32, BadItem> {
         values::id(text, "UID", |name| self.user(name))
     }
 
     /// A group, by number or by a name in /etc/group.
-    pub fn gid(&self, text: &str) -> Result<u32, BadItem> {
+    pub(super) fn gid(&self, text: &str) -> Result<u32, BadItem> {
         values::id(text, "GID", |name| self.look_up(GROUP, name))
     }
 
@@ -33,7 +33,7 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// See [`facts::look_up`].
-    pub fn user(&self, name: &str) -> io::Result<Option<u32>> {
+    pub(super) fn user(&self, name: &str) -> io::Result<Option<u32>> {
         self.look_up(PASSWD, name)
     }
 
@@ -47,12 +47,12 @@ impl Reading<'_> {
     }
 
     /// A port, or a range of ports in the way the mesh has it.
-    pub fn port_range(&self, text: &str) -> Result<PortRange, BadItem> {
+    pub(super) fn port_range(&self, text: &str) -> Result<PortRange, BadItem> {
         values::port_range(text, self.port_ranges)
     }
 
     /// A prefix of either family, in the way the mesh has it.
-    pub fn cidr(&self, text: &str) -> Result<IpNet, BadItem> {
+    pub(super) fn cidr(&self, text: &str) -> Result<IpNet, BadItem> {
         match self.bare_addresses {
             true => values::cidr_or_address(text),
             false => values::cidr(text),

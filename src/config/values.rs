@@ -41,14 +41,17 @@ impl<T> Selection<T> {
 
 /// How inbound TCP reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     Redirect,
     Tproxy,
 }
 
 /// The items of a comma separated list, in their order; empty ones are dropped. One that is there
 /// twice stays twice, as its rules do with the tools replaced.
-pub fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, BadItem>) -> Result<Vec<T>, BadItem> {
+pub(super) fn list<T>(
+    text: &str,
+    item: impl Fn(&str) -> Result<T, BadItem>,
+) -> Result<Vec<T>, BadItem> {
     text.split(',')
         .filter(|w| !w.is_empty())
         .map(item)
@@ -56,7 +59,7 @@ pub fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, BadItem>) -> Result<
 }
 
 /// A list, or `*`, which stands alone.
-pub fn selection<T>(
+pub(super) fn selection<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Selection<T>, BadItem> {
@@ -87,7 +90,7 @@ pub fn port(text: &str) -> Result<u16, BadItem> {
 
 /// A port or a range of ports, `8000:8100` with another separator or that one, white space around it
 /// allowed.
-pub fn port_range(text: &str, separator: char) -> Result<PortRange, BadItem> {
+pub(super) fn port_range(text: &str, separator: char) -> Result<PortRange, BadItem> {
     let Some((first, last)) = text.trim().split_once(separator) else {
         let allowed = format!("a port (1–65535) or a range (80{separator}90)");
         return port(text)
@@ -105,7 +108,7 @@ pub fn port_range(text: &str, separator: char) -> Result<PortRange, BadItem> {
 
 /// A prefix of either family as iptables takes it: also an address, which stands for itself alone,
 /// an IPv4 netmask (`10.0.0.0/255.0.0.0`), and white space around it.
-pub fn cidr_or_address(text: &str) -> Result<IpNet, BadItem> {
+pub(super) fn cidr_or_address(text: &str) -> Result<IpNet, BadItem> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
@@ -123,7 +126,7 @@ fn netmask(text: &str) -> Option<Ipv4Net> {
 
 /// A prefix of either family, as typed: host bits mean nothing in a rule, which a note in the log
 /// says. White space is refused, as by istio-iptables.
-pub fn cidr(text: &str) -> Result<IpNet, BadItem> {
+pub(super) fn cidr(text: &str) -> Result<IpNet, BadItem> {
     let net = prefix(text)
         .ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
     if net != net.trunc() {
@@ -138,7 +141,7 @@ fn prefix(text: &str) -> Option<IpNet> {
 }
 
 /// An IPv4 prefix within 127.0.0.0/8.
-pub fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
+pub(super) fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
     let all = Ipv4Net::new_assert([127, 0, 0, 0].into(), 8);
     match cidr(text) {
         Ok(IpNet::V4(net)) if all.contains(&net) => Ok(net.trunc()),
@@ -147,7 +150,7 @@ pub fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
 }
 
 /// An interface name as iptables takes it, white space around it allowed.
-pub fn interface(text: &str) -> Result<Interface, BadItem> {
+pub(super) fn interface(text: &str) -> Result<Interface, BadItem> {
     text.trim().parse().map_err(|_| {
         BadItem::new(
             text,
@@ -157,7 +160,7 @@ pub fn interface(text: &str) -> Result<Interface, BadItem> {
 }
 
 /// A packet mark, decimal or `0x…`; not 0, which every packet has.
-pub fn mark(text: &str) -> Result<u32, BadItem> {
+pub(super) fn mark(text: &str) -> Result<u32, BadItem> {
     let value = match text.strip_prefix("0x") {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
             u32::from_str_radix(hex, 16).ok()
@@ -175,7 +178,7 @@ pub fn mark(text: &str) -> Result<u32, BadItem> {
 }
 
 /// A routing table by number; the kernel's own (253 default, 254 main, 255 local) are not for us.
-pub fn route_table(text: &str) -> Result<u32, BadItem> {
+pub(super) fn route_table(text: &str) -> Result<u32, BadItem> {
     match number(text) {
         Some(table) if table > 0 && !(253..=255).contains(&table) => Ok(table),
         _ => Err(BadItem::new(
@@ -186,7 +189,7 @@ pub fn route_table(text: &str) -> Result<u32, BadItem> {
 }
 
 /// `REDIRECT`, which an empty value means too, or `TPROXY`.
-pub fn mode(text: &str) -> Result<Mode, BadItem> {
+pub(super) fn mode(text: &str) -> Result<Mode, BadItem> {
     match text {
         "REDIRECT" | "" => Ok(Mode::Redirect),
         "TPROXY" => Ok(Mode::Tproxy),
@@ -251,12 +254,12 @@ pub fn shell_switch(text: &str) -> Result<bool, BadItem> {
 }
 
 /// The number of a user or group; 4294967295 means "none" to the kernel.
-pub fn id_number(text: &str) -> Option<u32> {
+pub(super) fn id_number(text: &str) -> Option<u32> {
     number(text).filter(|id| *id != u32::MAX)
 }
 
 /// A user or group id: a number, or a name that `lookup` knows; white space around it allowed.
-pub fn id(
+pub(super) fn id(
     text: &str,
     kind: &str,
     lookup: impl Fn(&str) -> io::Result<Option<u32>>,

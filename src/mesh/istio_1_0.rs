@@ -18,7 +18,7 @@ use crate::ruleset::{
 use ipnet::Ipv6Net;
 use std::net::Ipv6Addr;
 
-pub static MESH: Mesh = Mesh {
+pub(super) static MESH: Mesh = Mesh {
     profile: Profile {
         name: "istio-1.0",
         called: &["istio-iptables.sh"],

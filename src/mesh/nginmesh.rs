@@ -12,7 +12,7 @@ use crate::ruleset::{
     TableName, Target,
 };
 
-pub static MESH: Mesh = Mesh {
+pub(super) static MESH: Mesh = Mesh {
     profile: Profile {
         name: "nginmesh",
         called: &["prepare_proxy.sh"],

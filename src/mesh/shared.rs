@@ -9,22 +9,22 @@ use crate::ruleset::{
 use ipnet::IpNet;
 
 /// To the proxy's outbound port.
-pub const REDIRECT: ChainName = ChainName::fixed("ISTIO_REDIRECT");
+pub(super) const REDIRECT: ChainName = ChainName::fixed("ISTIO_REDIRECT");
 /// To the proxy's inbound capture port.
-pub const IN_REDIRECT: ChainName = ChainName::fixed("ISTIO_IN_REDIRECT");
-pub const INBOUND: ChainName = ChainName::fixed("ISTIO_INBOUND");
-pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+pub(super) const IN_REDIRECT: ChainName = ChainName::fixed("ISTIO_IN_REDIRECT");
+pub(super) const INBOUND: ChainName = ChainName::fixed("ISTIO_INBOUND");
+pub(super) const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
 /// TPROXY: to the proxy's transparent socket.
-pub const TPROXY: ChainName = ChainName::fixed("ISTIO_TPROXY");
+pub(super) const TPROXY: ChainName = ChainName::fixed("ISTIO_TPROXY");
 /// TPROXY: to a socket that is there already.
-pub const DIVERT: ChainName = ChainName::fixed("ISTIO_DIVERT");
+pub(super) const DIVERT: ChainName = ChainName::fixed("ISTIO_DIVERT");
 
-pub fn tcp() -> Match {
+pub(super) fn tcp() -> Match {
     Match::protocol(Protocol::Tcp)
 }
 
 /// The two chains that redirect, which everything else jumps to.
-pub fn redirects(nat: &mut Table, config: &Config) {
+pub(super) fn redirects(nat: &mut Table, config: &Config) {
     nat.chain(REDIRECT).rule(
         "redirect-to-envoy-port",
         [tcp()],
@@ -42,7 +42,7 @@ pub fn redirects(nat: &mut Table, config: &Config) {
 }
 
 /// One step of what happens to inbound TCP that is captured.
-pub struct Capture {
+pub(super) struct Capture {
     why: &'static str,
     /// What the step asks for besides TCP and the port.
     also: Option<Match>,
@@ -51,7 +51,7 @@ pub struct Capture {
 
 impl Capture {
     /// REDIRECT mode: to the proxy's port.
-    pub fn redirect() -> Vec<Capture> {
+    pub(super) fn redirect() -> Vec<Capture> {
         vec![Capture {
             why: "redirect-inbound",
             also: None,
@@ -61,7 +61,7 @@ impl Capture {
 
     /// TPROXY mode: what `established` finds goes to its socket, everything else is new and goes
     /// to the proxy.
-    pub fn tproxy(established: Match) -> Vec<Capture> {
+    pub(super) fn tproxy(established: Match) -> Vec<Capture> {
         vec![
             Capture {
                 why: "divert-established-inbound",
@@ -89,7 +89,7 @@ impl Capture {
 }
 
 /// Which inbound TCP is captured: the ports listed, or all but the excluded ones.
-pub fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
+pub(super) fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
     let ports: Vec<Option<PortRange>> = match &config.inbound_ports {
         Selection::All => {
             for port in &config.inbound_exclude_ports {
@@ -107,7 +107,7 @@ pub fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
 }
 
 /// The chains of TPROXY mode that the inbound chain jumps to.
-pub fn tproxy_targets(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
+pub(super) fn tproxy_targets(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
     let family = mangle.family;
     mangle
         .chain(DIVERT)
@@ -127,12 +127,12 @@ pub fn tproxy_targets(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
 }
 
 /// TPROXY, if it captures anything: in that mode, with some inbound port.
-pub fn tproxy_captures(config: &Config) -> Option<Tproxy> {
+pub(super) fn tproxy_captures(config: &Config) -> Option<Tproxy> {
     config.tproxy.filter(|_| !config.inbound_ports.is_none())
 }
 
 /// What delivers TPROXY's marked packets here.
-pub fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyRoute> {
+pub(super) fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyRoute> {
     let Some(tproxy) = tproxy_captures(config) else {
         return Vec::new();
     };
@@ -145,7 +145,7 @@ pub fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyRoute> {
 }
 
 /// Leaves these destinations alone, as far as they are of this family.
-pub fn bypass_cidrs(chain: &mut Chain, cidrs: &[IpNet], family: Family) {
+pub(super) fn bypass_cidrs(chain: &mut Chain, cidrs: &[IpNet], family: Family) {
     for cidr in of_family(cidrs, family) {
         chain.rule(
             format!("bypass-ip-range-{cidr}"),
@@ -156,7 +156,7 @@ pub fn bypass_cidrs(chain: &mut Chain, cidrs: &[IpNet], family: Family) {
 }
 
 /// Redirects what is left, or these destinations of it.
-pub fn redirect_cidrs(chain: &mut Chain, cidrs: &Selection<IpNet>, family: Family) {
+pub(super) fn redirect_cidrs(chain: &mut Chain, cidrs: &Selection<IpNet>, family: Family) {
     match cidrs {
         Selection::All => {
             chain.rule("redirect-default-outbound", [], Target::Jump(REDIRECT));
@@ -174,6 +174,6 @@ pub fn redirect_cidrs(chain: &mut Chain, cidrs: &Selection<IpNet>, family: Famil
 }
 
 /// Connections that conntrack knows.
-pub fn established() -> Match {
+pub(super) fn established() -> Match {
     Match::state([ConnState::Related, ConnState::Established])
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 pub struct Malformed;
 
 /// The length of a message's header in bytes (`struct nlmsghdr`).
-pub const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// The length of an attribute's header in bytes (`struct nlattr`).
 const NLA_HDRLEN: usize = 4;
 /// The type's upper bits say "nested" and "network byte order".
@@ -130,10 +130,10 @@ pub struct Message<'a> {
 
 /// The messages of one datagram; ends after the first that is malformed.
 #[derive(Clone, Debug)]
-pub struct Messages<'a>(&'a [u8]);
+pub(super) struct Messages<'a>(&'a [u8]);
 
 impl<'a> Messages<'a> {
-    pub fn new(datagram: &'a [u8]) -> Self {
+    pub(super) fn new(datagram: &'a [u8]) -> Self {
         Messages(datagram)
     }
 }
@@ -272,7 +272,7 @@ pub fn u32_ne(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// A number of two bytes in the host's order at an offset, if the bytes reach that far.
-pub fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_ne_bytes(two.try_into().ok()?))
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// How an apply ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
+pub(super) struct Applied {
     /// The backend that wrote, or would have written.
     pub backend: &'static str,
     /// What was committed, in its order; nothing where all was in place.
@@ -25,7 +25,7 @@ pub struct Applied {
 
 impl Applied {
     /// Whether anything had to be written.
-    pub fn changed(&self) -> bool {
+    pub(super) fn changed(&self) -> bool {
         self.rerouted || !self.changes.is_empty()
     }
 }
@@ -36,7 +36,11 @@ impl Applied {
 ///
 /// # Errors
 /// Whatever a route, a backend or a store says; [`Error::Standing`] where something is changed by then.
-pub fn apply(_lock: NamespaceLock, wanted: &Ruleset, choice: Choice) -> Result<Applied, Error> {
+pub(super) fn apply(
+    _lock: NamespaceLock,
+    wanted: &Ruleset,
+    choice: Choice,
+) -> Result<Applied, Error> {
     let found = routing::look(&wanted.routing)?.candidates();
     let mut rules = Settlement::of(wanted, choice)?;
     let made = routing::make(&wanted.routing)?;
@@ -93,7 +97,7 @@ fn take_back(made: Made, wanted: &Ruleset) {
 ///
 /// # Errors
 /// As [`apply`]; whatever could be removed is.
-pub fn clean() -> Result<bool, Error> {
+pub(super) fn clean() -> Result<bool, Error> {
     let _lock = NamespaceLock::take();
     let found = routing::look(&Routing::default())?.candidates();
     let mut rules = Settlement::of_nothing();

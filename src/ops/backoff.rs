@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Pauses for one who has to try again: none at first, then from a millisecond to a second, each a
 /// random part longer, so that those who met once do not keep meeting; and an end to them.
-pub struct Backoff {
+pub(super) struct Backoff {
     pause: Duration,
     until: Instant,
 }
@@ -16,7 +16,7 @@ impl Backoff {
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
     /// Pauses that end `limit` after now.
-    pub fn of(limit: Duration) -> Self {
+    pub(super) fn of(limit: Duration) -> Self {
         Backoff {
             pause: Duration::ZERO,
             until: Instant::now() + limit,
@@ -25,7 +25,7 @@ impl Backoff {
 
     /// Sleeps, each time longer. Returns whether the limit is still ahead; behind it, it does not
     /// sleep.
-    pub fn wait(&mut self) -> bool {
+    pub(super) fn wait(&mut self) -> bool {
         let left = self.until.saturating_duration_since(Instant::now());
         sleep(self.pause.mul_f64(1.0 + fraction()).min(left));
         self.pause = (self.pause * 2).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_PAUSE);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 const SSH: u16 = 22;
 
 /// One sentence for each thing that looks wrong, whatever is done with the rules.
-pub fn cautions(mesh: &Mesh, config: &Config, wanted: &Ruleset) -> Vec<String> {
+pub(super) fn cautions(mesh: &Mesh, config: &Config, wanted: &Ruleset) -> Vec<String> {
     let nothing = captures_nothing(config, wanted).then(|| {
         "nothing is captured: -b PORTS says which inbound TCP goes to the proxy, -i CIDRS which \
          outbound TCP does; '*' stands for all"
@@ -21,7 +21,7 @@ pub fn cautions(mesh: &Mesh, config: &Config, wanted: &Ruleset) -> Vec<String> {
 }
 
 /// What is said on a host that people log in to, if new connections to sshd are to go to the proxy.
-pub fn ssh(config: &Config, wanted: &Ruleset) -> Option<String> {
+pub(super) fn ssh(config: &Config, wanted: &Ruleset) -> Option<String> {
     captures_ssh(config, wanted).then(|| {
         "inbound port 22 is captured: new SSH connections go to the proxy, and without it nobody \
          logs in"
@@ -59,7 +59,7 @@ fn without_rules(mesh: &Mesh, config: &Config, wanted: &Ruleset) -> Option<Strin
 }
 
 /// Whether there are rules that redirect traffic of this family.
-pub fn captures(wanted: &Ruleset, family: Family) -> bool {
+pub(super) fn captures(wanted: &Ruleset, family: Family) -> bool {
     wanted.of(family).any(|table| table.name == TableName::Nat)
 }
 

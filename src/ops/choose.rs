@@ -31,7 +31,7 @@ pub enum Choice {
 }
 
 /// Opens a backend; what it needs may be absent.
-pub type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
+pub(super) type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
 
 /// A backend that may be tried, and why.
 pub struct Candidate {
@@ -97,13 +97,13 @@ fn is_home(open: Open) -> bool {
 }
 
 /// Reads what a backend sees, see [`read_until_unchanged`].
-pub fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+pub(super) fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> {
     read_until_unchanged(|| backend.read())
 }
 
 /// Reads, for at most ten seconds again where somebody else committed meanwhile; then
 /// [`BackendError::Interrupted`].
-pub fn read_until_unchanged<R>(
+pub(super) fn read_until_unchanged<R>(
     mut read: impl FnMut() -> Result<R, BackendError>,
 ) -> Result<R, BackendError> {
     let mut backoff = Backoff::of(Duration::from_secs(10));
@@ -116,7 +116,7 @@ pub fn read_until_unchanged<R>(
 }
 
 /// A backend for every store but `keep` in which rules of ours can be, however they came there.
-pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
+pub(super) fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
     const STORES: &[(Store, Open)] = &[
         (Store::Xt, xt),
         (Store::Native, native),
@@ -131,7 +131,7 @@ pub fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
 
 /// Whether an error means that the next candidate may do better: something is absent, or somebody
 /// else's, as opposed to not permitted or refused.
-pub fn is_absence(error: &BackendError) -> bool {
+pub(super) fn is_absence(error: &BackendError) -> bool {
     matches!(
         error,
         BackendError::Missing { .. } | BackendError::NoProgram(_) | BackendError::Taken { .. }
@@ -140,7 +140,7 @@ pub fn is_absence(error: &BackendError) -> bool {
 
 /// Whether an error means that we may not look into legacy tables, or that there is no /proc to look
 /// into: not reason enough to leave others alone. A look that failed may succeed the next time.
-pub fn is_out_of_reach(error: &BackendError) -> bool {
+pub(super) fn is_out_of_reach(error: &BackendError) -> bool {
     match error {
         BackendError::NoRawSocket => true,
         BackendError::LegacyUnknown { source, .. } => matches!(
@@ -190,7 +190,7 @@ fn legacy_in_use() -> Result<Box<dyn Backend>, BackendError> {
 
 /// Whether there may be rules in a store that tells nobody of changes: iptables-legacy's tables,
 /// where there are any, or where that cannot be told. Without these backends nobody looks there.
-pub fn has_silent_store() -> bool {
+pub(super) fn has_silent_store() -> bool {
     #[cfg(feature = "iptables")]
     return Family::ALL
         .into_iter()

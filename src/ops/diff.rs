@@ -15,7 +15,7 @@ use std::fmt;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
-pub struct Diff {
+pub(super) struct Diff {
     pub differs: bool,
     /// The backend that an apply would write with.
     pub backend: &'static str,
@@ -26,7 +26,7 @@ pub struct Diff {
 
 /// One chain in which something differs.
 #[derive(Debug, Serialize)]
-pub struct ChainDiff {
+pub(super) struct ChainDiff {
     /// The backend in whose store the chain is.
     pub backend: &'static str,
     pub family: Family,
@@ -39,7 +39,7 @@ pub struct ChainDiff {
 
 /// A rule of ours: one that stays, goes or comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub(super) struct Line {
     pub action: LineAction,
     /// The rule as iptables-save prints it, without its comment.
     pub rule: String,
@@ -50,7 +50,7 @@ pub struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LineAction {
+pub(super) enum LineAction {
     Keep,
     Remove,
     Add,
@@ -58,7 +58,7 @@ pub enum LineAction {
 
 /// Compares every store with what is wanted in it: everything in the one that an apply would write
 /// to, nothing in the others.
-pub fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
+pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
     let (backend, live) = target(choice)?;
     let mut diff = Diff {
         backend: backend.name(),

@@ -53,7 +53,7 @@ fn nft(wanted: &Ruleset) -> Result<String, Error> {
 }
 
 /// The sysctl that would be set: a command, or a comment for a tool that reads rules only.
-pub fn sysctl(timeout: Option<CloseWait>, format: Format) -> String {
+pub(super) fn sysctl(timeout: Option<CloseWait>, format: Format) -> String {
     match (timeout.map(CloseWait::command), format) {
         (None, _) | (_, Format::Json) => String::new(),
         (Some(command), Format::Commands) => command + "\n",

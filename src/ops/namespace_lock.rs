@@ -21,11 +21,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const USUAL_RUN: Duration = Duration::from_millis(20);
 
 /// As long as this lives, other runs in this network namespace wait.
-pub struct NamespaceLock(#[expect(dead_code, reason = "held, not used")] Option<UnixDatagram>);
+pub(super) struct NamespaceLock(
+    #[expect(dead_code, reason = "held, not used")] Option<UnixDatagram>,
+);
 
 impl NamespaceLock {
     /// Waits until no other run holds it, at most ten seconds; then goes on without.
-    pub fn take() -> Self {
+    pub(super) fn take() -> Self {
         Self::within(LONGEST_WAIT).unwrap_or_else(|| {
             log::warn!(
                 "another run has been at work for {} s in this network namespace (or somebody holds the \
@@ -38,7 +40,7 @@ impl NamespaceLock {
 
     /// Waits no longer than another run takes; then goes on without. For those who cannot be held
     /// up: somebody who holds the name must not keep rules away.
-    pub fn take_in_passing() -> Self {
+    pub(super) fn take_in_passing() -> Self {
         Self::within(USUAL_RUN).unwrap_or_else(|| {
             log::debug!("somebody holds the abstract socket @{NAME}: going on beside them");
             NamespaceLock(None)

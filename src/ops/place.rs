@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Moves this process into another network namespace; the process has one thread.
 #[expect(clippy::disallowed_types, reason = "held, not read")]
-pub fn enter(path: &Path) -> Result<(), Error> {
+pub(super) fn enter(path: &Path) -> Result<(), Error> {
     let error = |source| Error::Namespace {
         path: path.to_owned(),
         source,
@@ -35,7 +35,7 @@ fn no_namespace(path: &Path) -> Error {
 
 /// Refuses the network of a Kubernetes node, unless that is what is wanted; also where it cannot be
 /// told whether it is one.
-pub fn is_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
+pub(super) fn is_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
     if allow_host_network {
         return Ok(());
     }

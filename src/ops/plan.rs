@@ -29,7 +29,7 @@ pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
 
 /// How many of the rules in `wanted` are in none of the places that they are wanted in. Order is not
 /// looked at, nor are comments.
-pub fn missing(live: &Live, wanted: &Ruleset) -> usize {
+pub(super) fn missing(live: &Live, wanted: &Ruleset) -> usize {
     let chains = wanted
         .tables
         .iter()

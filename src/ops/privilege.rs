@@ -11,7 +11,7 @@ const POD: &str = "Grant it in the pod spec:\n    \
 const UNIT: &str = "in the systemd unit:\n    AmbientCapabilities=CAP_NET_ADMIN";
 
 /// Asks before the kernel does, whose EPERM would not say which capability is missing.
-pub fn may_change_rules(host: &dyn Host) -> Result<(), Error> {
+pub(super) fn may_change_rules(host: &dyn Host) -> Result<(), Error> {
     match caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN) {
         Ok(false) => Err(Error::NoNetAdmin {
             remedy: remedy(host),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 /// What one run has met and done so far.
 #[derive(Default)]
-pub struct Record {
+pub(super) struct Record {
     /// What was committed, in its order.
     pub changes: Vec<Change>,
     /// How many of the wanted rules were not there.
@@ -31,7 +31,7 @@ enum Left {
 
 impl Record {
     /// What stands of all that was done, for the message of a run that failed.
-    pub fn what_stands(&self) -> Option<&'static str> {
+    pub(super) fn what_stands(&self) -> Option<&'static str> {
         match self.left {
             Left::Nothing if self.changes.is_empty() => None,
             Left::Nothing | Left::SomeTables => Some(
@@ -45,7 +45,7 @@ impl Record {
 
     /// Makes what is ours in a store into what is wanted there. Returns whether anything had to be
     /// committed.
-    pub fn put(
+    pub(super) fn put(
         &mut self,
         backend: &mut dyn Backend,
         wanted: &Ruleset,

@@ -17,7 +17,7 @@ use std::time::Duration;
 const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// The new rules, and the stores in which nothing else of ours is to stay.
-pub struct Settlement<'w> {
+pub(super) struct Settlement<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
@@ -29,7 +29,7 @@ impl<'w> Settlement<'w> {
     ///
     /// # Errors
     /// Where it cannot be told which backends there are, see [`Choice::candidates`].
-    pub fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
+    pub(super) fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
         let goal = Goal {
             wanted: Cow::Borrowed(wanted),
             candidates: choice.candidates()?,
@@ -42,7 +42,7 @@ impl<'w> Settlement<'w> {
     }
 
     /// Nothing in any store.
-    pub fn of_nothing() -> Self {
+    pub(super) fn of_nothing() -> Self {
         Settlement {
             goal: None,
             others: None,
@@ -51,7 +51,7 @@ impl<'w> Settlement<'w> {
     }
 
     /// Every rule there is now, in whatever store this machine can have.
-    pub fn look() -> Result<Vec<Live>, BackendError> {
+    pub(super) fn look() -> Result<Vec<Live>, BackendError> {
         let mut found = Vec::new();
         for open in stores_besides(None) {
             match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
@@ -64,7 +64,7 @@ impl<'w> Settlement<'w> {
     }
 
     /// The backend that has written the new rules, or found them in place.
-    pub fn backend(&self) -> Option<&dyn Backend> {
+    pub(super) fn backend(&self) -> Option<&dyn Backend> {
         self.goal.as_ref()?.backend.as_deref()
     }
 
@@ -76,7 +76,7 @@ impl<'w> Settlement<'w> {
     ///
     /// # Errors
     /// [`Error::Contended`] after half a minute in which others changed the rules each time.
-    pub fn settle(&mut self) -> Result<(), Error> {
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
         let mut backoff = Backoff::of(LONGEST_CONTEST);
         loop {
             match self.round() {

@@ -15,7 +15,7 @@ use std::fmt;
 
 /// Everything of ours.
 #[derive(Debug, Default, Serialize)]
-pub struct Shown {
+pub(super) struct Shown {
     pub stores: Vec<ShownStore>,
     /// Policy routes and addresses, as ip(8) commands that make them.
     pub routing: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Shown {
 
 /// One store that holds something of ours.
 #[derive(Debug, Serialize)]
-pub struct ShownStore {
+pub(super) struct ShownStore {
     /// The backend that looked.
     pub backend: &'static str,
     pub chains: Vec<ShownChain>,
@@ -31,7 +31,7 @@ pub struct ShownStore {
 
 /// A chain of ours, or one that holds rules of ours: those alone.
 #[derive(Debug, Serialize)]
-pub struct ShownChain {
+pub(super) struct ShownChain {
     pub family: Family,
     pub table: TableName,
     pub chain: ChainName,
@@ -42,7 +42,7 @@ pub struct ShownChain {
 
 /// A rule in the kernel.
 #[derive(Debug, Serialize)]
-pub struct ShownRule {
+pub(super) struct ShownRule {
     /// As iptables-save prints it behind `-A CHAIN `, without its comment.
     pub rule: String,
     /// What it is for, if it says so.
@@ -55,7 +55,7 @@ pub struct ShownRule {
 ///
 /// # Errors
 /// Where one that may hold something of ours cannot be read.
-pub fn show() -> Result<Shown, Error> {
+pub(super) fn show() -> Result<Shown, Error> {
     let mut shown = Shown::default();
     let mut marks = BTreeSet::new();
     for open in stores_besides(None) {

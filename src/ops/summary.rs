@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What is captured, what is exempt, how many rules, which backend, how long. It tells what rules
 /// do, not what was asked for: a destination of a family without rules is not captured.
-pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration) -> String {
+pub(super) fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration) -> String {
     let verb = match done.changed() {
         true => "installed",
         false => "already in place",
@@ -35,7 +35,7 @@ pub fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration
 }
 
 /// Whether there was anything to remove, and how long it took.
-pub fn cleaned(changed: bool, took: Duration) -> String {
+pub(super) fn cleaned(changed: bool, took: Duration) -> String {
     let done = match changed {
         true => "removed all rules of a mesh",
         false => "nothing of a mesh was here",
@@ -79,7 +79,7 @@ fn outbound(config: &Config, wanted: &Ruleset) -> String {
 }
 
 /// Whether any outbound TCP goes to the proxy.
-pub fn captures_outbound(config: &Config, wanted: &Ruleset) -> bool {
+pub(super) fn captures_outbound(config: &Config, wanted: &Ruleset) -> bool {
     let by_address = match &config.outbound_cidrs {
         Selection::All => true,
         Selection::Only(cidrs) => !captured_cidrs(cidrs, wanted).is_empty(),
@@ -88,7 +88,7 @@ pub fn captures_outbound(config: &Config, wanted: &Ruleset) -> bool {
 }
 
 /// Those destinations for whose family there are rules.
-pub fn captured_cidrs(cidrs: &[IpNet], wanted: &Ruleset) -> Vec<IpNet> {
+pub(super) fn captured_cidrs(cidrs: &[IpNet], wanted: &Ruleset) -> Vec<IpNet> {
     let has_rules = |cidr: &&IpNet| captures(wanted, Family::of(cidr.addr()));
     cidrs.iter().filter(has_rules).copied().collect()
 }

@@ -6,7 +6,7 @@ use crate::ruleset::{Owner, Rule, Ruleset, Test};
 use std::path::Path;
 
 /// Says which owners in `wanted` the user namespace does not map, if there are any.
-pub fn explain(wanted: &Ruleset, host: &dyn Host) -> Option<String> {
+pub(super) fn explain(wanted: &Ruleset, host: &dyn Host) -> Option<String> {
     let [uids, gids] =
         ["/proc/self/uid_map", "/proc/self/gid_map"].map(|path| Map::read(host, path));
     let chains = wanted.tables.iter().flat_map(|t| &t.chains);

@@ -5,7 +5,11 @@ use crate::ruleset::{ChainName, ConnState, Family, Match, RejectWith, Rule, Tabl
 /// The rules at the start of such a chain; none where no tool flushes it.
 ///
 /// Istio 1.0's istio-iptables.sh flushes ip6tables' INPUT, and refuses all IPv6 that is not an answer.
-pub fn flushed_chain_rules(family: Family, table: TableName, chain: &ChainName) -> Vec<Rule> {
+pub(super) fn flushed_chain_rules(
+    family: Family,
+    table: TableName,
+    chain: &ChainName,
+) -> Vec<Rule> {
     if (family, table) != (Family::V6, TableName::Filter) || *chain != ChainName::INPUT {
         return Vec::new();
     }

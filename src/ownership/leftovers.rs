@@ -13,7 +13,7 @@ const DNS: u16 = 53;
 const DNS_AGENT: u16 = 15053;
 
 /// Whether istio-iptables writes such a rule into a base chain, with some options or other.
-pub fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
+pub(super) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
     let Some(hook) = chain.hook() else {
         return false;
     };

@@ -10,8 +10,8 @@ mod leftovers;
 mod routing;
 mod rules;
 
-pub use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
-pub use rules::Ours;
+pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
+pub(crate) use rules::Ours;
 
 use crate::ruleset::{ChainName, Why};
 
@@ -25,13 +25,13 @@ pub struct Signature {
 }
 
 /// All of Istio's tools, and the meshes that replace them.
-pub static ISTIO: Signature = Signature {
+pub(crate) static ISTIO: Signature = Signature {
     chains: "ISTIO_",
     comments: "istio",
 };
 
 /// Linkerd's proxy-init, which wrote the time behind its comments once (`proxy-init/output/1600000000`).
-pub static LINKERD: Signature = Signature {
+pub(crate) static LINKERD: Signature = Signature {
     chains: "PROXY_INIT_",
     comments: "proxy-init",
 };
@@ -47,7 +47,7 @@ impl Signature {
 }
 
 /// Whether a chain belongs to us, by its name.
-pub fn is_our_chain(name: &ChainName) -> bool {
+pub(crate) fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 

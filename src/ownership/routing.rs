@@ -8,13 +8,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// What Istio's meshes put on lo, so that the proxy can bind to it: the counterpart of 127.0.0.6,
 /// which needs no address of its own.
-pub const PASSTHROUGH: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+pub(crate) const PASSTHROUGH: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// The mark and the routing table of TPROXY where no other ones were asked for.
 const USUAL_MARK_AND_TABLE: (u32, u32) = (1337, 133);
 
 /// The marks that chains of ours put on packets for TPROXY: the policy routes for them are ours.
-pub fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
+pub(crate) fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
     let chains = live.tables.iter().flat_map(|t| &t.chains);
     let rules = chains
         .filter(|c| is_our_chain(&c.name))
@@ -28,7 +28,7 @@ pub fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
 
 /// What of some routing the rules of ours in a kernel rely on: the policy routes for their TPROXY
 /// marks, and the addresses that they name.
-pub fn relied_on(routing: &Routing, live: &Live) -> Routing {
+pub(crate) fn relied_on(routing: &Routing, live: &Live) -> Routing {
     let marks = tproxy_marks(live);
     let chains = live.tables.iter().flat_map(|t| &t.chains);
     let ours = chains.filter(|c| is_our_chain(&c.name));
@@ -54,7 +54,7 @@ pub fn relied_on(routing: &Routing, live: &Live) -> Routing {
 
 /// What of the routing found is ours: policy routes for a mark that rules of ours use or used, or
 /// that every mesh uses unless told otherwise; and ::6/128 on lo.
-pub fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
+pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
     let usual = |p: &PolicyRoute| (p.mark, p.table) == USUAL_MARK_AND_TABLE;
     let is_ours = |p: &&PolicyRoute| marks.contains(&p.mark) || usual(p);
     let passthrough = LoopbackAddress(IpNet::from(IpAddr::from(PASSTHROUGH)));

@@ -9,21 +9,21 @@ use crate::ruleset::{ChainName, Family, Live, LiveChain, LiveRule, Rule, TableNa
 /// Ours carry comments, and one without is foreign however it looks: unless a chain of ours holds a
 /// rule without one of our comments. Then a tool that we replace was here (or the kernel has no
 /// comments), and rules in base chains are known by their looks.
-pub struct Ours {
+pub(crate) struct Ours {
     /// The families in which they are.
     by_looks: Vec<Family>,
 }
 
 impl Ours {
     /// Looks for traces of the tools replaced.
-    pub fn among(live: &Live) -> Self {
+    pub(crate) fn among(live: &Live) -> Self {
         let mut families = Family::ALL.to_vec();
         families.retain(|f| was_written_by_others(live, *f));
         Ours { by_looks: families }
     }
 
     /// The rules of a chain that is not ours which are ours, in their order.
-    pub fn rules<'l>(
+    pub(crate) fn rules<'l>(
         &self,
         family: Family,
         table: TableName,

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// How a base chain ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     Accept,
     Drop,
     Reject(RejectWith),
@@ -32,7 +32,7 @@ enum Next<'a> {
 }
 
 /// A packet in one table at one hook.
-pub struct InTable<'w, 'a> {
+pub(super) struct InTable<'w, 'a> {
     pub walker: &'w mut Walker<'a>,
     pub table: &'a HookedTable,
     pub hook: Hook,
@@ -42,7 +42,7 @@ pub struct InTable<'w, 'a> {
 }
 
 impl<'w, 'a> InTable<'w, 'a> {
-    pub fn new(walker: &'w mut Walker<'a>, table: &'a HookedTable, hook: Hook) -> Self {
+    pub(super) fn new(walker: &'w mut Walker<'a>, table: &'a HookedTable, hook: Hook) -> Self {
         InTable {
             walker,
             table,
@@ -53,7 +53,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     /// Goes through a base chain; nothing if its policy has the last word.
-    pub fn base(&mut self, chain: &'a HookedChain) -> Result<Option<Verdict>, JumpLoop> {
+    pub(super) fn base(&mut self, chain: &'a HookedChain) -> Result<Option<Verdict>, JumpLoop> {
         Ok(match self.chain(chain)? {
             Next::End(verdict) => Some(verdict),
             _ => None,

@@ -10,10 +10,10 @@ use crate::ruleset::{
 };
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
-pub const CONNTRACK: i32 = -200;
+pub(super) const CONNTRACK: i32 = -200;
 
 /// A packet on its way.
-pub struct Walker<'a> {
+pub(super) struct Walker<'a> {
     rules: &'a Rules,
     pub network: &'a Network,
     pub packet: Packet,
@@ -28,7 +28,12 @@ pub struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    pub fn new(walk: &Walk, rules: &'a Rules, network: &'a Network, assumed: &'a [bool]) -> Self {
+    pub(super) fn new(
+        walk: &Walk,
+        rules: &'a Rules,
+        network: &'a Network,
+        assumed: &'a [bool],
+    ) -> Self {
         Walker {
             rules,
             network,
@@ -44,7 +49,7 @@ impl<'a> Walker<'a> {
     }
 
     /// All that happened.
-    pub fn finish(self, end: End) -> Trace {
+    pub(super) fn finish(self, end: End) -> Trace {
         Trace {
             passages: self.passages,
             end,
@@ -54,14 +59,14 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether an unread rule is taken to apply.
-    pub fn assume(&mut self, rule: Unread) -> bool {
+    pub(super) fn assume(&mut self, rule: Unread) -> bool {
         let applies = self.assumed.get(self.unread.len()) == Some(&true);
         self.unread.push(Unread { applies, ..rule });
         applies
     }
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
-    pub fn go_out(&mut self) -> Result<End, JumpLoop> {
+    pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
         let Some(way) = self.route() else {
             return Ok(End::NoRoute);
         };
@@ -95,7 +100,7 @@ impl<'a> Walker<'a> {
     }
 
     /// PREROUTING, then INPUT, or FORWARD and POSTROUTING (`ip_rcv`).
-    pub fn come_in(&mut self) -> Result<End, JumpLoop> {
+    pub(super) fn come_in(&mut self) -> Result<End, JumpLoop> {
         if let Some(end) = self.hook(Hook::Prerouting)? {
             return Ok(end);
         }

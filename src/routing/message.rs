@@ -10,15 +10,15 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 
-pub const GET_ADDRESS: u16 = 22;
-pub const GET_LINK: u16 = 18;
+pub(super) const GET_ADDRESS: u16 = 22;
+pub(super) const GET_LINK: u16 = 18;
 
 /// lo has this index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
 /// Something that can be made or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item {
+pub(super) enum Item {
     /// The `fwmark` rule, with its priority.
     Rule(PolicyRoute, u32),
     /// The route in the rule's table.
@@ -28,7 +28,7 @@ pub enum Item {
 }
 
 impl Item {
-    pub fn family(&self) -> Family {
+    pub(super) fn family(&self) -> Family {
         match self {
             Item::Rule(policy, _) | Item::Route(policy) => policy.family,
             Item::Address(address) => Family::of(address.addr()),
@@ -36,7 +36,7 @@ impl Item {
     }
 
     /// Whether it is a part of some routing.
-    pub fn is_of(&self, routing: &Routing) -> bool {
+    pub(super) fn is_of(&self, routing: &Routing) -> bool {
         match self {
             Item::Rule(policy, _) | Item::Route(policy) => routing.policy_routes.contains(policy),
             Item::Address(address) => {
@@ -47,12 +47,12 @@ impl Item {
     }
 
     /// The message that makes it.
-    pub fn write_new(&self, w: &mut Writer, sequence: u32) {
+    pub(super) fn write_new(&self, w: &mut Writer, sequence: u32) {
         self.write(w, sequence, 0, NLM_F_CREATE | NLM_F_EXCL);
     }
 
     /// The message that removes it.
-    pub fn write_delete(&self, w: &mut Writer, sequence: u32) {
+    pub(super) fn write_delete(&self, w: &mut Writer, sequence: u32) {
         self.write(w, sequence, 1, 0);
     }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Item {
 }
 
 /// Asks for everything of one family; the header of routes is the longest.
-pub fn write_dump(w: &mut Writer, family: Family) {
+pub(super) fn write_dump(w: &mut Writer, family: Family) {
     w.raw(&[number_of(family)]);
     w.raw(&[0; HEADER - 1]);
 }
@@ -106,42 +106,43 @@ const HEADER: usize = 12;
 
 /// `FRA_*`.
 mod fra {
-    pub const PRIORITY: u16 = 6;
-    pub const MARK: u16 = 10;
-    pub const SUPPRESS_PREFIX: u16 = 14;
-    pub const TABLE: u16 = 15;
-    pub const MASK: u16 = 16;
-    pub const PAD: u16 = 18;
-    pub const PROTOCOL: u16 = 21;
+    pub(super) const PRIORITY: u16 = 6;
+    pub(super) const MARK: u16 = 10;
+    pub(super) const SUPPRESS_PREFIX: u16 = 14;
+    pub(super) const TABLE: u16 = 15;
+    pub(super) const MASK: u16 = 16;
+    pub(super) const PAD: u16 = 18;
+    pub(super) const PROTOCOL: u16 = 21;
 
     /// What does not narrow a rule down.
-    pub const PLAIN: [u16; 7] = [PRIORITY, MARK, SUPPRESS_PREFIX, TABLE, MASK, PAD, PROTOCOL];
+    pub(super) const PLAIN: [u16; 7] =
+        [PRIORITY, MARK, SUPPRESS_PREFIX, TABLE, MASK, PAD, PROTOCOL];
 }
 
 /// `RTA_*`.
 mod rta {
-    pub const DESTINATION: u16 = 1;
-    pub const OUT: u16 = 4;
-    pub const GATEWAY: u16 = 5;
-    pub const SOURCE: u16 = 7;
-    pub const MULTIPATH: u16 = 9;
-    pub const TABLE: u16 = 15;
-    pub const VIA: u16 = 18;
-    pub const NEXT_HOP: u16 = 30;
+    pub(super) const DESTINATION: u16 = 1;
+    pub(super) const OUT: u16 = 4;
+    pub(super) const GATEWAY: u16 = 5;
+    pub(super) const SOURCE: u16 = 7;
+    pub(super) const MULTIPATH: u16 = 9;
+    pub(super) const TABLE: u16 = 15;
+    pub(super) const VIA: u16 = 18;
+    pub(super) const NEXT_HOP: u16 = 30;
 }
 
 /// `IFA_*`.
 mod ifa {
-    pub const ADDRESS: u16 = 1;
-    pub const LOCAL: u16 = 2;
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const LOCAL: u16 = 2;
     /// IFA_F_NODAD: no duplicate address detection. It finds nothing on lo, but until the kernel has
     /// come round to it, the address cannot be bound.
-    pub const NO_DAD: u8 = 2;
+    pub(super) const NO_DAD: u8 = 2;
 }
 
 /// A policy rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub(super) struct Rule {
     pub family: Family,
     pub priority: u32,
     /// The table that it leads to, if it leads to one.
@@ -151,12 +152,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub const GET: u16 = 34;
+    pub(super) const GET: u16 = 34;
     /// `FR_ACT_TO_TBL`.
     const TO_TABLE: u8 = 1;
 
     /// Reads a rule; `None` if it is of another family.
-    pub fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
         /// `FIB_RULE_INVERT`.
         const INVERTED: u8 = 2;
         let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
@@ -197,7 +198,7 @@ fn write_rule(w: &mut Writer, policy: &PolicyRoute, priority: u32) {
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(super) struct Route {
     pub family: Family,
     pub table: u32,
     /// It is `local default dev lo`.
@@ -205,12 +206,12 @@ pub struct Route {
 }
 
 impl Route {
-    pub const GET: u16 = 26;
+    pub(super) const GET: u16 = 26;
     /// `RTN_LOCAL`.
     const LOCAL: u8 = 2;
 
     /// Reads a route; `None` if it is of another family, or a cached copy.
-    pub fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
         /// `RTM_F_CLONED`.
         const CLONED: u32 = 0x200;
         const ELSEWHERE: [u16; 4] = [rta::GATEWAY, rta::MULTIPATH, rta::VIA, rta::NEXT_HOP];
@@ -252,14 +253,17 @@ fn write_route(w: &mut Writer, policy: &PolicyRoute) {
 }
 
 /// Reads an address of lo; `None` if it is one of another interface or family.
-pub fn read_loopback_address(payload: &[u8], family: Family) -> Result<Option<IpNet>, Malformed> {
+pub(super) fn read_loopback_address(
+    payload: &[u8],
+    family: Family,
+) -> Result<Option<IpNet>, Malformed> {
     let found = read_address(payload, family)?;
     Ok(found.filter(|a| a.interface == LOOPBACK).map(|a| a.net))
 }
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(super) struct Address {
     /// The interface's index.
     pub interface: u32,
     pub net: IpNet,
@@ -268,7 +272,7 @@ pub struct Address {
 }
 
 /// Reads an address; `None` if it is of another family.
-pub fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
+pub(super) fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
     /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
     const UNUSABLE: u8 = 0x40 | 0x08;
     let (header, attributes) = payload.split_at_checked(8).ok_or(Malformed)?;
@@ -294,7 +298,7 @@ fn address_of(family: Family, bytes: &[u8]) -> Result<IpAddr, Malformed> {
 }
 
 /// Reads an interface's index and name.
-pub fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
+pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     /// `IFLA_IFNAME`.
     const NAME: u16 = 3;
     let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
@@ -305,7 +309,7 @@ pub fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
 
 /// Whether IPv6 is switched on at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv6Switch {
+pub(super) struct Ipv6Switch {
     pub is_loopback: bool,
     pub on: bool,
 }
@@ -314,7 +318,7 @@ pub struct Ipv6Switch {
 ///
 /// The kernel answers for AF_INET6 with `IFLA_PROTINFO`, in it `IFLA_INET6_CONF`, an array of what
 /// `net.ipv6.conf.NAME` holds (linux/if_link.h, linux/ipv6.h).
-pub fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed> {
+pub(super) fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed> {
     const PROTINFO: u16 = 12;
     const INET6_CONF: u16 = 2;
     const DEVCONF_DISABLE_IPV6: usize = 26;
@@ -336,7 +340,7 @@ pub fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed>
 }
 
 /// Asks for the route to an address.
-pub fn write_route_to(w: &mut Writer, to: IpAddr) {
+pub(super) fn write_route_to(w: &mut Writer, to: IpAddr) {
     let family = Family::of(to);
     w.raw(&[number_of(family), family.bits()]);
     w.raw(&[0; HEADER - 2]);
@@ -347,7 +351,7 @@ pub fn write_route_to(w: &mut Writer, to: IpAddr) {
 }
 
 /// Reads the answer.
-pub fn read_hop(payload: &[u8], family: Family) -> Result<Hop, Malformed> {
+pub(super) fn read_hop(payload: &[u8], family: Family) -> Result<Hop, Malformed> {
     let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
     let a = AttributeTable::<32>::parse(attributes)?;
     let source = a.get(rta::SOURCE).map(|bytes| address_of(family, bytes));
@@ -375,7 +379,7 @@ fn write_address(w: &mut Writer, address: IpNet) {
 }
 
 /// `AF_INET` or `AF_INET6`.
-pub fn number_of(family: Family) -> u8 {
+pub(super) fn number_of(family: Family) -> u8 {
     match family {
         Family::V4 => 2,
         Family::V6 => 10,

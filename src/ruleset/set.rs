@@ -73,7 +73,7 @@ impl AddressSet {
 }
 
 /// The next address, unless this is the last one.
-pub fn successor(address: IpAddr) -> Option<IpAddr> {
+pub(super) fn successor(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(a) => Some(IpAddr::from(a.to_bits().checked_add(1)?.to_be_bytes())),
         IpAddr::V6(a) => Some(IpAddr::from(a.to_bits().checked_add(1)?.to_be_bytes())),

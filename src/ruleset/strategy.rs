@@ -11,7 +11,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 /// A rule for a chain of ours in a table of `family`.
-pub fn rule(family: Family) -> impl Strategy<Value = Rule> {
+pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
     let header = (of(side_net(family)), of(side_net(family)), interfaces());
     let ports = (protocol(family), vec(ports(), 0..2));
     (

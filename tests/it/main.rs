@@ -2,6 +2,7 @@
 //! namespaces of the tests' own, beside the tools that it replaces. `cargo test --test it MODULE`
 //! runs one part.
 #![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "nobody imports this")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -9,7 +9,7 @@ use crate::ruleset::{BaseChange, Change, Family, LiveRule, Rule, TableChange};
 
 /// What is to be committed for one family, one after the other: what is new comes everywhere before
 /// what is old goes anywhere. A single table changes at once.
-pub fn steps(change: &Change, family: Family) -> Vec<TableChange> {
+pub(super) fn steps(change: &Change, family: Family) -> Vec<TableChange> {
     let tables: Vec<&TableChange> = change
         .tables
         .iter()

@@ -36,7 +36,7 @@ impl Variant {
 const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
 /// What a program says of itself.
-pub struct Version {
+pub(super) struct Version {
     pub variant: Variant,
     pub number: (u32, u32, u32),
 }
@@ -45,7 +45,7 @@ pub struct Version {
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the program says of itself, or `None` if it is not there.
-pub fn version(program: &str) -> Result<Option<Version>, BackendError> {
+pub(super) fn version(program: &str) -> Result<Option<Version>, BackendError> {
     let Some(path) = look_up(program)? else {
         return Ok(None);
     };
@@ -94,7 +94,7 @@ fn parse_version(output: &Output) -> Option<Version> {
 }
 
 /// Why a program failed, in its own words, on one line.
-pub fn words(output: &Output) -> String {
+pub(super) fn words(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let lines = stderr.lines().filter(|l| !l.trim().is_empty());
     let said: Vec<&str> = lines.filter(|l| !l.starts_with("Try `")).collect();
@@ -106,7 +106,7 @@ pub fn words(output: &Output) -> String {
 
 /// A program to be started with an environment of its own. Ours is not handed on: who may set some
 /// of it (an env file's writer, say) could make the program load or run what he likes.
-pub fn tool(path: &Path) -> Command {
+pub(super) fn tool(path: &Path) -> Command {
     let mut command = Command::new(path);
     command
         .env_clear()
@@ -118,7 +118,7 @@ pub fn tool(path: &Path) -> Command {
 /// The path of a program, or `None` if no directory has it. A directory that is relative (or empty,
 /// as in a $PATH that is not set) would be somebody's working directory, and is not looked into. One
 /// that cannot be looked into may have it: an error, unless another one has.
-pub fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
+pub(super) fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = OsString::from(SYSTEM_PATH);
     let dirs = std::env::split_paths(&path).chain(std::env::split_paths(&system));

@@ -23,7 +23,7 @@ const LONGEST_OUTPUT: usize = 256 << 20;
 
 /// Why it is not known what a program would have said, or whether it did what it was told.
 #[derive(Debug, Error)]
-pub enum Unfinished {
+pub(super) enum Unfinished {
     #[error("it cannot be started: {0}")]
     NotStarted(#[source] io::Error),
     #[error("it cannot be spoken to: {0}")]
@@ -46,7 +46,11 @@ impl From<Errno> for Unfinished {
 
 /// Runs a program with `input` to read, and waits for it. When it has not ended after `limit`, or
 /// writes more than 256 MiB, it is killed with all that it has started in its process group.
-pub fn run(mut command: Command, input: &str, limit: Duration) -> Result<Output, Unfinished> {
+pub(super) fn run(
+    mut command: Command,
+    input: &str,
+    limit: Duration,
+) -> Result<Output, Unfinished> {
     let mut child = command
         .process_group(0)
         .stdin(Stdio::piped())

@@ -8,21 +8,21 @@ use std::borrow::Cow;
 
 /// A word: as it is written, and as it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word<'t> {
+pub(super) struct Word<'t> {
     pub written: &'t str,
     pub meant: Cow<'t, str>,
 }
 
 /// A quotation mark where iptables-save would not put one: what is behind it may be text or rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
+pub(super) struct Unreadable;
 
 /// The options whose names are never in quotes.
 const OF_NAMES: [&str; 2] = ["-i", "-o"];
 
 /// The words of a rule, which ends with `text` or at the first newline that is not in quotes; and
 /// the text from there on.
-pub fn words(text: &str) -> Result<(Vec<Word<'_>>, &str), Unreadable> {
+pub(super) fn words(text: &str) -> Result<(Vec<Word<'_>>, &str), Unreadable> {
     let mut words: Vec<Word> = Vec::new();
     let mut rest = text;
     loop {
@@ -75,7 +75,7 @@ fn quoted<'t>(text: &'t str, inside: &'t str) -> Result<Word<'t>, Unreadable> {
 
 /// A rule or command as a shell is to read it: whatever may mean something to a shell is in single
 /// quotes. Comments stay in the quotes in which iptables-save has them.
-pub fn for_shell(line: &str) -> String {
+pub(super) fn for_shell(line: &str) -> String {
     let Ok((words, _)) = words(line) else {
         return in_single_quotes(line);
     };

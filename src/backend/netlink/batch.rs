@@ -7,13 +7,13 @@ use crate::netlink::{NLM_F_ACK, NLM_F_REQUEST, Writer};
 use std::ops::Range;
 
 /// The type of an nf_tables message, from its `NFT_MSG_*` number.
-pub const fn message_type(number: u16) -> u16 {
+pub(super) const fn message_type(number: u16) -> u16 {
     (NFNL_SUBSYS_NFTABLES << 8) | number
 }
 
 /// The header behind netlink's own (`struct nfgenmsg` of linux/netfilter/nfnetlink.h, whose version
 /// is 0).
-pub fn family_header(w: &mut Writer, family: u8, resource: u16) {
+pub(super) fn family_header(w: &mut Writer, family: u8, resource: u16) {
     w.raw(&[family, 0]);
     w.raw(&resource.to_be_bytes());
 }
@@ -25,7 +25,7 @@ pub fn family_header(w: &mut Writer, family: u8, resource: u16) {
 /// changes what packets meet. Before it comes what no packet can meet yet, and after it what none can
 /// meet any more; both may be cut anywhere.
 #[derive(Debug)]
-pub struct Batch<O> {
+pub(super) struct Batch<O> {
     writer: Writer,
     entries: Vec<Entry<O>>,
     /// The messages of the switch.
@@ -42,13 +42,13 @@ struct Entry<O> {
 
 /// Messages that must be one transaction are larger than one can be, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLarge {
+pub(super) struct TooLarge {
     pub needed: usize,
     pub room: usize,
 }
 
 impl<O> Batch<O> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Batch {
             writer: Writer::default(),
             entries: Vec::new(),
@@ -57,7 +57,7 @@ impl<O> Batch<O> {
     }
 
     /// Appends an nf_tables message about `origin`.
-    pub fn message(
+    pub(super) fn message(
         &mut self,
         number: u16,
         flags: u16,
@@ -81,44 +81,44 @@ impl<O> Batch<O> {
     }
 
     /// Keeps the last message together with the one before it.
-    pub fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         if let Some(entry) = self.entries.last_mut() {
             entry.joined = true;
         }
     }
 
     /// The switch begins with the next message.
-    pub fn begin_switch(&mut self) {
+    pub(super) fn begin_switch(&mut self) {
         self.switch = self.entries.len()..self.entries.len();
     }
 
     /// The last message was the end of the switch.
-    pub fn end_switch(&mut self) {
+    pub(super) fn end_switch(&mut self) {
         self.switch.end = self.entries.len();
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Whether a message grew beyond what netlink can say.
-    pub fn overflowed(&self) -> bool {
+    pub(super) fn overflowed(&self) -> bool {
         self.writer.overflowed()
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.writer.as_slice().len()
     }
 
     /// What the message with this sequence number is about, and its bytes.
-    pub fn find(&self, sequence: u32) -> Option<(&O, &[u8])> {
+    pub(super) fn find(&self, sequence: u32) -> Option<(&O, &[u8])> {
         let index = (sequence as usize).checked_sub(1)?;
         let entry = self.entries.get(index)?;
         Some((&entry.origin, self.slice(index..index + 1)))
     }
 
     /// The messages as the fewest transactions of at most `room` bytes.
-    pub fn transactions(&self, room: usize) -> Result<Vec<Range<usize>>, TooLarge> {
+    pub(super) fn transactions(&self, room: usize) -> Result<Vec<Range<usize>>, TooLarge> {
         let all = 0..self.entries.len();
         if self.len() <= room {
             return Ok(vec![all]);
@@ -165,7 +165,7 @@ impl<O> Batch<O> {
     }
 
     /// The bytes of some messages, of which the last asks for an acknowledgement.
-    pub fn acknowledged(&mut self, part: Range<usize>) -> &[u8] {
+    pub(super) fn acknowledged(&mut self, part: Range<usize>) -> &[u8] {
         if let Some(last) = part.clone().last() {
             let start = self.start(last);
             self.writer.set_flags(start, NLM_F_ACK);
@@ -185,12 +185,12 @@ impl<O> Batch<O> {
 }
 
 /// Opens a transaction that the kernel takes only if it still is at this generation.
-pub fn begin(generation: u32) -> Writer {
+pub(super) fn begin(generation: u32) -> Writer {
     edge(NFNL_MSG_BATCH_BEGIN, Some(generation))
 }
 
 /// Closes a transaction.
-pub fn end() -> Writer {
+pub(super) fn end() -> Writer {
     edge(NFNL_MSG_BATCH_END, None)
 }
 

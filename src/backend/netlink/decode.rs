@@ -14,7 +14,7 @@ use crate::ruleset::{
 
 /// What was dumped, in the model. A chain whose name iptables would not take is foreign, and nothing
 /// there concerns us.
-pub fn live(dump: &Dump, store: Store) -> Live {
+pub(super) fn live(dump: &Dump, store: Store) -> Live {
     let tables = dump.tables.iter().map(|table| LiveTable {
         family: table.family,
         name: table.name,
@@ -167,7 +167,7 @@ fn unseen(text: String) -> LiveRule {
 }
 
 /// A rule that is not understood, with what can be told of it.
-pub fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
+pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
     let steps: Vec<String> = rule.exprs.iter().map(describe).collect();
     LiveRule {
         rule: None,

@@ -19,7 +19,7 @@ const SUFFIX: &str = "-new";
 
 /// A change in two steps, each with a switch of its own.
 #[derive(Debug)]
-pub struct Detour {
+pub(super) struct Detour {
     /// Everything is as it is wanted, but some chains only jump to where their rules are.
     pub there: Change,
     /// The rules are where they are wanted.
@@ -28,7 +28,7 @@ pub struct Detour {
 
 impl Detour {
     /// Leads to where the change does, which was made from this dump.
-    pub fn around(change: &Change, dump: &Dump) -> Self {
+    pub(super) fn around(change: &Change, dump: &Dump) -> Self {
         let (mut there, mut back) = (Change::default(), Change::default());
         for table in &change.tables {
             let found = dump.table(table.family, table.name);
@@ -106,11 +106,11 @@ fn only_jump(chain: &ChainName, rules: &[Rule]) -> Vec<Rule> {
 /// The handles of the rules with which a chain begins of which no packet sees the rest: it is on a
 /// detour.
 #[derive(Clone, Copy, Debug)]
-pub struct Bypass(pub [u64; 2]);
+pub(super) struct Bypass(pub [u64; 2]);
 
 impl Bypass {
     /// The chain begins like this, and where its packets go is a chain that the change takes away.
-    pub fn of(chain: &dump::Chain, change: &TableChange) -> Option<Self> {
+    pub(super) fn of(chain: &dump::Chain, change: &TableChange) -> Option<Self> {
         let [jump, back, ..] = chain.rules.as_slice() else {
             return None;
         };

@@ -3,7 +3,7 @@
 mod completeness;
 mod objects;
 
-pub use objects::text;
+pub(super) use objects::text;
 
 use super::expr::{Expr, Verdict};
 use super::hooks::{self, Base};
@@ -17,14 +17,14 @@ use std::collections::HashMap;
 
 /// The tables of one store at one moment.
 #[derive(Debug)]
-pub struct Dump {
+pub(super) struct Dump {
     /// The commit after which it was so.
     pub generation: u32,
     pub tables: Vec<Table>,
 }
 
 #[derive(Debug)]
-pub struct Table {
+pub(super) struct Table {
     pub family: Family,
     pub name: TableName,
     /// In the order in which they were made.
@@ -43,7 +43,7 @@ pub struct Table {
 }
 
 #[derive(Debug)]
-pub struct Chain {
+pub(super) struct Chain {
     pub name: String,
     /// Where it is hooked in, if it is.
     pub base: Option<Base>,
@@ -56,7 +56,7 @@ pub struct Chain {
 }
 
 #[derive(Debug)]
-pub struct Rule {
+pub(super) struct Rule {
     pub handle: u64,
     pub exprs: Vec<Expr>,
     /// The comment that nft keeps beside a rule.
@@ -69,7 +69,7 @@ impl Dump {
     ///
     /// # Errors
     /// [`Error::Interrupted`] if somebody committed meanwhile.
-    pub fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Error> {
+    pub(super) fn read<T: Transport>(kernel: &mut Kernel<T>, store: Store) -> Result<Self, Error> {
         let generation = kernel.generation()?;
         let tables = read_tables(kernel, store);
         // One dump alone is of one moment. Several are not, nor does an error count before this is
@@ -86,7 +86,7 @@ impl Dump {
 
     /// A base chain of which something is hidden, if there is one, and its table: rules of ours may be
     /// there.
-    pub fn unknown(&self) -> Option<(&Table, &Chain)> {
+    pub(super) fn unknown(&self) -> Option<(&Table, &Chain)> {
         let chains = self
             .tables
             .iter()
@@ -95,7 +95,7 @@ impl Dump {
         unknown.next()
     }
 
-    pub fn table(&self, family: Family, name: TableName) -> Option<&Table> {
+    pub(super) fn table(&self, family: Family, name: TableName) -> Option<&Table> {
         self.tables
             .iter()
             .find(|t| t.family == family && t.name == name)
@@ -103,13 +103,13 @@ impl Dump {
 }
 
 impl Table {
-    pub fn chain(&self, name: &str) -> Option<&Chain> {
+    pub(super) fn chain(&self, name: &str) -> Option<&Chain> {
         self.index.get(name).map(|at| &self.chains[*at])
     }
 
     /// The chains that are later parts of this one, in the order of [`native::lower`]: rules of its
     /// parts lead there, and they are called so. Only tables of our own have such.
-    pub fn parts(&self, chain: &str) -> Vec<&Chain> {
+    pub(super) fn parts(&self, chain: &str) -> Vec<&Chain> {
         let mut parts: Vec<&Chain> = Vec::new();
         if let Some(first) = self.chain(chain) {
             self.add_parts(chain, first, &mut parts);
@@ -132,7 +132,7 @@ impl Table {
     }
 
     /// The chains but for those that are later parts of others.
-    pub fn without_parts(&self) -> impl Iterator<Item = &Chain> {
+    pub(super) fn without_parts(&self) -> impl Iterator<Item = &Chain> {
         let is_part = |c: &Chain| {
             let of = native::chain_of_part(&c.name);
             of.is_some_and(|chain| self.parts(chain).iter().any(|p| p.name == c.name))
@@ -141,7 +141,7 @@ impl Table {
     }
 
     /// Whether there is something in it beside chains, and lists of ours.
-    pub fn holds_more(&self) -> bool {
+    pub(super) fn holds_more(&self) -> bool {
         let of_ours = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
         let known = self.chains.len() + self.sets.named().count();
         self.uses as usize != known || !self.sets.named().all(of_ours)
@@ -214,7 +214,7 @@ fn read_table(family: u8, attributes: &[u8], store: Store) -> Result<Option<Tabl
 }
 
 /// Reads the sets of a table of this family (`NFPROTO_*`) and name, and what is in them.
-pub fn read_sets<T: Transport>(
+pub(super) fn read_sets<T: Transport>(
     kernel: &mut Kernel<T>,
     sets: &mut Sets,
     family: u8,

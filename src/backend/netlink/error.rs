@@ -9,7 +9,7 @@ use crate::netlink::{Attributes, Error, Nack};
 use nix::errno::Errno;
 
 /// A dump, or the question for the generation, failed.
-pub fn of_read(fault: Error) -> BackendError {
+pub(super) fn of_read(fault: Error) -> BackendError {
     let doing = "reading nf_tables".to_owned();
     match fault {
         // What nfnetlink says when it has no nf_tables.
@@ -24,7 +24,7 @@ pub fn of_read(fault: Error) -> BackendError {
 }
 
 /// The change holds something that cannot be written.
-pub fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
+pub(super) fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
     let doing = origin.to_string();
     match reason.is_taken() {
         true => BackendError::Taken {
@@ -39,7 +39,7 @@ pub fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
 }
 
 /// Rules of ours may stand where the kernel does not show everything.
-pub fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
+pub(super) fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
     BackendError::Refused {
         doing: format!(
             "reading chain {} of {} table {}",
@@ -55,7 +55,7 @@ pub fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
 }
 
 /// Whether a commit failed only because somebody else holds what could as well stay.
-pub fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
+pub(super) fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
     match error {
         Error::Refused(nack) if nack.errno == Errno::EBUSY => batch
             .find(nack.sequence)
@@ -65,7 +65,7 @@ pub fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
 }
 
 /// What packets meet cannot be changed in one transaction, not even by a detour.
-pub fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
+pub(super) fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
     BackendError::Refused {
         doing: "committing to nf_tables".to_owned(),
         reason: format!(
@@ -77,7 +77,7 @@ pub fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
 }
 
 /// A commit failed.
-pub fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
+pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
     let Error::Refused(nack) = &fault else {
         return plain("committing to nf_tables".to_owned(), fault);
     };

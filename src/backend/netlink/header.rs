@@ -13,7 +13,7 @@ const IFNAMSIZ: usize = libc::IFNAMSIZ;
 
 /// Whose habits are followed. What either wrote is read alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(super) enum Style {
     /// An interface's name ends with one NUL, ports from and to are one expression.
     Iptables,
     /// An interface's name fills all 16 bytes, ports are compared with both ends of their range.
@@ -21,7 +21,7 @@ pub enum Style {
 }
 
 /// Appends the expressions of a match of this kind; `false` if it is of another.
-pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
+pub(super) fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
     let not = m.not;
     match &m.test {
         Test::Source(net) => write_address(*net, Side::Source, not, exprs),
@@ -51,7 +51,7 @@ pub fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
 }
 
 /// Reads one match off the front, and says how many expressions it took.
-pub fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
+pub(super) fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
     match exprs {
         [Expr::Meta(meta::NFT_META_MARK), rest @ ..] => {
             let (value, mask, not, used) = read_mark(rest)?;
@@ -72,7 +72,7 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
 }
 
 /// Loads an address of the packet.
-pub fn address(family: Family, side: Side, len: u32) -> Expr {
+pub(super) fn address(family: Family, side: Side, len: u32) -> Expr {
     let (source, destination) = address_offsets(family);
     Expr::Payload {
         base: payload::NFT_PAYLOAD_NETWORK_HEADER,
@@ -93,7 +93,7 @@ fn address_offsets(family: Family) -> (u32, u32) {
 }
 
 /// The bytes of an address, in the network's order.
-pub fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
@@ -162,7 +162,7 @@ fn prefix_net(family: Family, head: &[u8], prefix: u8) -> Option<IpNet> {
 }
 
 /// The address that begins with these bytes, the rest being zero.
-pub fn address_of(family: Family, head: &[u8]) -> Option<IpAddr> {
+pub(super) fn address_of(family: Family, head: &[u8]) -> Option<IpAddr> {
     fn filled<const N: usize>(head: &[u8]) -> Option<[u8; N]> {
         let mut octets = [0; N];
         octets.get_mut(..head.len())?.copy_from_slice(head);
@@ -219,7 +219,7 @@ fn read_interface(value: &[u8]) -> Option<Interface> {
 }
 
 /// Loads a port of the packet, which stands where TCP and UDP have it (RFC 9293, RFC 768).
-pub fn port(side: Side) -> Expr {
+pub(super) fn port(side: Side) -> Expr {
     Expr::Payload {
         base: payload::NFT_PAYLOAD_TRANSPORT_HEADER,
         offset: match side {
@@ -257,7 +257,7 @@ fn read_port(offset: u32, len: u32, rest: &[Expr]) -> Option<(Match, usize)> {
 }
 
 /// Which port a load of the transport header is about.
-pub fn port_side(offset: u32, len: u32) -> Option<Side> {
+pub(super) fn port_side(offset: u32, len: u32) -> Option<Side> {
     match (offset, len) {
         (0, 2) => Some(Side::Source),
         (2, 2) => Some(Side::Destination),
@@ -266,7 +266,7 @@ pub fn port_side(offset: u32, len: u32) -> Option<Side> {
 }
 
 /// Compares a loaded mark.
-pub fn compare_mark(value: u32, mask: u32, not: bool, exprs: &mut Vec<Expr>) {
+pub(super) fn compare_mark(value: u32, mask: u32, not: bool, exprs: &mut Vec<Expr>) {
     if mask != u32::MAX {
         exprs.push(Expr::Bitwise {
             mask: mask.to_ne_bytes().to_vec(),
@@ -280,7 +280,7 @@ pub fn compare_mark(value: u32, mask: u32, not: bool, exprs: &mut Vec<Expr>) {
 }
 
 /// Value, mask and negation of a comparison with a mark, and how many expressions it took.
-pub fn read_mark(exprs: &[Expr]) -> Option<(u32, u32, bool, usize)> {
+pub(super) fn read_mark(exprs: &[Expr]) -> Option<(u32, u32, bool, usize)> {
     match exprs {
         [Expr::Cmp { not, value }, ..] => Some((word(value)?, u32::MAX, *not, 1)),
         [Expr::Bitwise { mask, xor }, Expr::Cmp { not, value }, ..] => {
@@ -293,7 +293,7 @@ pub fn read_mark(exprs: &[Expr]) -> Option<(u32, u32, bool, usize)> {
 }
 
 /// A number in the host's order.
-pub fn word(bytes: &[u8]) -> Option<u32> {
+pub(super) fn word(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 

@@ -35,7 +35,7 @@ struct Table {
 ///
 /// # Errors
 /// [`Error::Interrupted`] if somebody committed meanwhile.
-pub fn read<T: Transport>(kernel: &mut Kernel<T>) -> Result<Vec<HookedTable>, Error> {
+pub(super) fn read<T: Transport>(kernel: &mut Kernel<T>) -> Result<Vec<HookedTable>, Error> {
     let ours = Dump::read(kernel, Store::Native)?;
     let mut tables = Vec::new();
     kernel.dump(

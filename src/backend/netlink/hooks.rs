@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The policy that lets packets pass (linux/netfilter.h).
-pub const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
+pub(super) const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
 
 /// Where a base chain is hooked in (nft(8), "Base chain types").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
+pub(super) struct Base {
     /// `NF_INET_*` of linux/netfilter.h.
     pub hook: u32,
     /// Lower ones are asked first.
@@ -23,7 +23,7 @@ pub struct Base {
 }
 
 /// The name of a table in the kernel.
-pub fn table_name(store: Store, table: TableName) -> &'static str {
+pub(super) fn table_name(store: Store, table: TableName) -> &'static str {
     match (store, table) {
         (Store::Native, TableName::Raw) => "prepare-proxy-raw",
         (Store::Native, TableName::Mangle) => "prepare-proxy-mangle",
@@ -34,7 +34,7 @@ pub fn table_name(store: Store, table: TableName) -> &'static str {
 }
 
 /// The table that has this name in the kernel, with or without a closing NUL.
-pub fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
+pub(super) fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
     let name = name.strip_suffix(&[0]).unwrap_or(name);
     let mut all = TableName::ALL.into_iter();
     all.find(|t| table_name(store, *t).as_bytes() == name)
@@ -42,7 +42,7 @@ pub fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
 
 /// The base chain that iptables has at a hook of a table (linux/netfilter_ipv4.h has the priorities,
 /// which are IPv6's too); in tables of our own it is asked just before that one.
-pub fn base(store: Store, table: TableName, hook: Hook) -> Base {
+pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
     let translates_source = matches!(hook, Hook::Input | Hook::Postrouting);
     let (priority, kind) = match table {
         TableName::Raw => (libc::NF_IP_PRI_RAW, "filter"),
@@ -65,7 +65,7 @@ pub fn base(store: Store, table: TableName, hook: Hook) -> Base {
 
 impl Base {
     /// Whether packets come to both at the same moment, and for the same purpose.
-    pub fn is_hooked_like(&self, other: &Base) -> bool {
+    pub(super) fn is_hooked_like(&self, other: &Base) -> bool {
         (self.hook, self.priority, &self.kind) == (other.hook, other.priority, &other.kind)
     }
 }
@@ -86,7 +86,7 @@ impl fmt::Display for Base {
 
 /// Whether a chain is hooked in as iptables has one of its name; a chain that is not named after a
 /// hook may be anywhere.
-pub fn is_hooked_as_named(
+pub(super) fn is_hooked_as_named(
     store: Store,
     table: TableName,
     name: &ChainName,
@@ -99,7 +99,7 @@ pub fn is_hooked_as_named(
 }
 
 /// The number of a family (linux/netfilter.h).
-pub fn nfproto(family: Family) -> u8 {
+pub(super) fn nfproto(family: Family) -> u8 {
     match family {
         Family::V4 => libc::NFPROTO_IPV4 as u8,
         Family::V6 => libc::NFPROTO_IPV6 as u8,
@@ -107,6 +107,6 @@ pub fn nfproto(family: Family) -> u8 {
 }
 
 /// The family with this number, if it is one of ours.
-pub fn family(number: u8) -> Option<Family> {
+pub(super) fn family(number: u8) -> Option<Family> {
     Family::ALL.into_iter().find(|f| nfproto(*f) == number)
 }

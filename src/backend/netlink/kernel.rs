@@ -9,15 +9,15 @@ use std::ops::Range;
 
 /// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
-pub struct Kernel<T>(Connection<T>);
+pub(super) struct Kernel<T>(Connection<T>);
 
 impl<T: Transport> Kernel<T> {
-    pub fn new(transport: T) -> Self {
+    pub(super) fn new(transport: T) -> Self {
         Kernel(Connection::new(transport))
     }
 
     /// The number of the last commit in this network namespace.
-    pub fn generation(&mut self) -> Result<u32, Error> {
+    pub(super) fn generation(&mut self) -> Result<u32, Error> {
         let kind = message_type(NFT_MSG_GETGEN);
         let mut generation = 0;
         self.0.get(
@@ -33,7 +33,7 @@ impl<T: Transport> Kernel<T> {
 
     /// Dumps objects of one kind (`NFT_MSG_GET*`), each as its family and its attributes; `filter`
     /// writes the attributes that narrow the dump. Family 0 means all.
-    pub fn dump(
+    pub(super) fn dump(
         &mut self,
         number: u16,
         family: u8,
@@ -51,7 +51,7 @@ impl<T: Transport> Kernel<T> {
     }
 
     /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
-    pub fn room(&mut self, wanted: usize) -> io::Result<usize> {
+    pub(super) fn room(&mut self, wanted: usize) -> io::Result<usize> {
         /// What opens and closes a transaction.
         const EDGES: usize = 64;
         Ok(self.0.capacity(wanted + EDGES)?.saturating_sub(EDGES))
@@ -62,7 +62,7 @@ impl<T: Transport> Kernel<T> {
     /// # Errors
     /// [`Error::Interrupted`] when somebody else committed since, or the answer was lost and some commit
     /// was made. A refusal has the sequence number of the message in the batch, or 0.
-    pub fn commit<O>(
+    pub(super) fn commit<O>(
         &mut self,
         batch: &mut Batch<O>,
         transactions: Vec<Range<usize>>,
@@ -102,7 +102,7 @@ impl<T: Transport> Kernel<T> {
 }
 
 /// The family and the attributes of an nf_tables message.
-pub fn body(message: Message<'_>) -> Result<(u8, &[u8]), Malformed> {
+pub(super) fn body(message: Message<'_>) -> Result<(u8, &[u8]), Malformed> {
     match message.payload {
         [family, _, _, _, attributes @ ..] => Ok((*family, attributes)),
         _ => Err(Malformed),

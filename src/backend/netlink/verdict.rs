@@ -4,7 +4,7 @@ use super::expr::{Expr, Verdict};
 use crate::ruleset::{ChainName, Target};
 
 /// The target as a verdict, if it is one.
-pub fn write(target: &Target) -> Option<Verdict> {
+pub(super) fn write(target: &Target) -> Option<Verdict> {
     match target {
         Target::Accept => Some(Verdict::Accept),
         Target::Drop => Some(Verdict::Drop),
@@ -15,7 +15,7 @@ pub fn write(target: &Target) -> Option<Verdict> {
 }
 
 /// The verdict as a target; `goto` is not in the model.
-pub fn read(verdict: &Verdict) -> Option<Target> {
+pub(super) fn read(verdict: &Verdict) -> Option<Target> {
     match verdict {
         Verdict::Accept => Some(Target::Accept),
         Verdict::Drop => Some(Target::Drop),
@@ -26,7 +26,7 @@ pub fn read(verdict: &Verdict) -> Option<Target> {
 }
 
 /// The chain that a rule jumps or goes to, whatever else it does.
-pub fn jump(exprs: &[Expr]) -> Option<ChainName> {
+pub(super) fn jump(exprs: &[Expr]) -> Option<ChainName> {
     exprs.iter().find_map(|e| match e {
         Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => ChainName::new(chain).ok(),
         _ => None,

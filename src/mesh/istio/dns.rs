@@ -10,10 +10,10 @@ use crate::ruleset::{ChainName, Family, Match, Protocol, Table, TableName, Targe
 use ipnet::IpNet;
 
 /// What decides on outgoing DNS.
-pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT_DNS");
+pub(super) const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT_DNS");
 
-pub const PORT: u16 = 53;
-pub const AGENT_PORT: u16 = 15053;
+pub(super) const PORT: u16 = 53;
+pub(super) const AGENT_PORT: u16 = 15053;
 
 const AGENT_AND_SERVER: Target = Target::CtZone(1);
 const APP_AND_AGENT: Target = Target::CtZone(2);
@@ -32,12 +32,12 @@ fn servers(config: &Config, family: Family) -> Vec<Option<IpNet>> {
 }
 
 /// Whether any query is captured in this family.
-pub fn captures(config: &Config, family: Family) -> bool {
+pub(super) fn captures(config: &Config, family: Family) -> bool {
     !servers(config, family).is_empty()
 }
 
 /// Redirects the queries, TCP and UDP. The proxy's own have left the path before.
-pub fn redirect(nat: &mut Table, config: &Config) {
+pub(super) fn redirect(nat: &mut Table, config: &Config) {
     let servers = servers(config, nat.family);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         for server in &servers {
@@ -55,7 +55,7 @@ pub fn redirect(nat: &mut Table, config: &Config) {
 }
 
 /// The zones of UDP. They are needed in both families even if the nameservers are of one.
-pub fn raw(config: &Config, family: Family) -> Table {
+pub(super) fn raw(config: &Config, family: Family) -> Table {
     let mut table = Table::new(family, TableName::Raw);
     if config.dns.is_none() {
         return table;

@@ -13,9 +13,9 @@ use crate::mesh::shared::{
 use crate::ruleset::{Chain, ChainName, Interface, Match, Table, Target};
 
 /// On what the proxy sends to the pod's own address, on its way to the proxy's inbound side.
-pub const OUTBOUND_MARK: u32 = 1338;
+pub(super) const OUTBOUND_MARK: u32 = 1338;
 
-pub fn rules(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
+pub(super) fn rules(mangle: &mut Table, config: &Config, tproxy: Tproxy) {
     let captures = tproxy_captures(config).is_some();
     let family = mangle.family;
     if captures {

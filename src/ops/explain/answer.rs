@@ -5,7 +5,7 @@ use crate::packet::{Capture, End, Start, Step, Trace};
 use crate::ruleset::{Credentials, Hook, Match, Owner, Protocol, Test};
 
 /// Who asks, and for what: the sentence's subject.
-pub fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>) -> String {
+pub(super) fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>) -> String {
     let protocol = shown(asked.protocol);
     let state = match asked.state.as_str() {
         "NEW" => String::new(),
@@ -20,7 +20,7 @@ pub fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>) -> Str
 }
 
 /// `TCP` or `UDP`.
-pub fn shown(protocol: Protocol) -> &'static str {
+pub(super) fn shown(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
@@ -29,7 +29,7 @@ pub fn shown(protocol: Protocol) -> &'static str {
 }
 
 /// What becomes of it: the rest of the sentence, without its full stop.
-pub fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
+pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
     let deciding = deciding(trace);
     let stays = trace.passages.iter().any(|p| p.hook == Hook::Prerouting) && start == Start::Here;
     let turned_here = trace.packet.destination != asked.to;

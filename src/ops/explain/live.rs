@@ -12,7 +12,7 @@ use crate::ruleset::{HookedTable, Routing, Rules};
 ///
 /// # Errors
 /// Where a store cannot be read that may hold rules: nothing would be certain.
-pub fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
+pub(crate) fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
     may_change_rules(host)?;
     let mut tables = nf_tables()?;
     for open in stores_besides(Some(Store::Xt)) {

@@ -10,7 +10,7 @@ mod question;
 mod text;
 mod view;
 
-pub use live::rules as live_rules;
+pub(super) use live::rules as live_rules;
 pub use question::Question;
 
 use super::{Format, Invocation, json, print, resolve};
@@ -30,7 +30,7 @@ use view::Explanation;
 const ANY_PORT: u16 = 49152;
 
 /// Answers the question.
-pub fn explain(
+pub(super) fn explain(
     question: &Question,
     invocation: &Invocation,
     host: &dyn Host,

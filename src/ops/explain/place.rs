@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// The network as `--local-address` tells it, or else that of this namespace.
-pub fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, Error> {
+pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, Error> {
     let mut network = match asked.local.is_empty() {
         true => here(asked)?,
         false => told(&asked.local),
@@ -117,7 +117,7 @@ fn net(address: IpAddr, length: u8) -> IpNet {
 }
 
 /// A host with other addresses: what its kernel says of IPv6 is left out.
-pub struct Elsewhere<'a> {
+pub(super) struct Elsewhere<'a> {
     pub host: &'a dyn Host,
     pub addresses: Vec<IpAddr>,
 }

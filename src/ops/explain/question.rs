@@ -164,7 +164,7 @@ impl Question {
 }
 
 /// The app that stands for whoever connects.
-pub fn app(assumed: &mut Vec<String>) -> Credentials {
+pub(super) fn app(assumed: &mut Vec<String>) -> Credentials {
     assumed.push(format!(
         "an app with uid {APP} and gid {APP} connects (--user)"
     ));

@@ -7,7 +7,7 @@ use std::fmt::Write;
 const SHOWN: usize = 4;
 
 /// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
-pub fn text(explanation: &Explanation, all: bool) -> String {
+pub(super) fn text(explanation: &Explanation, all: bool) -> String {
     let mut text = format!("{}\n", explanation.answer);
     if !explanation.assumed.is_empty() {
         let assumed = explanation.assumed.join("; ");

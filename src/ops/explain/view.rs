@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The answer to one question.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Explanation {
+pub(super) struct Explanation {
     /// One sentence.
     pub answer: String,
     /// It is certain: no rule that cannot be read makes a difference.
@@ -25,7 +25,7 @@ pub struct Explanation {
 /// The packet that is followed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Connection {
+pub(super) struct Connection {
     pub protocol: &'static str,
     pub from: String,
     pub to: String,
@@ -39,7 +39,7 @@ pub struct Connection {
 }
 
 #[derive(Debug, Serialize)]
-pub struct User {
+pub(super) struct User {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -48,7 +48,7 @@ pub struct User {
 /// What happens in one case.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Case {
+pub(super) struct Case {
     /// The end of a sentence about the connection.
     pub answer: String,
     /// The rules that cannot be read, and whether this case is that they apply.
@@ -58,7 +58,7 @@ pub struct Case {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Unread {
+pub(super) struct Unread {
     pub table: String,
     pub chain: String,
     pub rule: String,
@@ -68,7 +68,7 @@ pub struct Unread {
 /// Where it ended.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ending {
+pub(super) struct Ending {
     /// `delivered`, `sent`, `forwarded`, `dropped`, `rejected`, `no-route` or `unknown`.
     pub kind: &'static str,
     /// The address that it has in the end.
@@ -91,7 +91,7 @@ pub struct Ending {
 /// One hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Place {
+pub(super) struct Place {
     pub hook: &'static str,
     pub from: String,
     pub to: String,
@@ -105,7 +105,7 @@ pub struct Place {
 
 /// One base chain there.
 #[derive(Debug, Serialize)]
-pub struct Table {
+pub(super) struct Table {
     pub table: String,
     pub chain: String,
     /// Why it was not asked.
@@ -119,7 +119,7 @@ pub struct Table {
 
 /// One rule that it met.
 #[derive(Debug, Serialize)]
-pub struct Rule {
+pub(super) struct Rule {
     pub chain: String,
     /// How many jumps led here.
     pub depth: usize,
@@ -135,7 +135,7 @@ pub struct Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(super) enum Outcome {
     PassedOver,
     Taken,
     Unread,
@@ -143,7 +143,7 @@ pub enum Outcome {
 
 impl Explanation {
     /// Says what was found. `traces` has at least one.
-    pub fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
+    pub(super) fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
         let sender = walk.packet.owner.as_ref();
         let subject = answer::subject(&asked, walk.start, sender);
         let cases: Vec<Case> = traces.iter().map(|t| Case::new(&asked, walk, t)).collect();

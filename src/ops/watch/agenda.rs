@@ -17,7 +17,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// What can be done; each one includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Task {
+pub(super) enum Task {
     /// Compare the kernel with what is wanted, and put back what is missing.
     Look,
     /// First ask anew what the host says: addresses, nameservers.
@@ -32,7 +32,7 @@ impl Task {
 
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// This is to be done without delay.
     Now(Task),
     /// A file has changed, and may not be done changing.
@@ -41,7 +41,7 @@ pub enum Event {
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// All was as it should be, or was made so by a change of our own mind.
     Fine,
     /// Something had been taken away.
@@ -59,7 +59,7 @@ struct Due {
 
 /// What is to be done.
 #[derive(Debug)]
-pub struct Agenda {
+pub(super) struct Agenda {
     due: [Option<Due>; Task::ALL.len()],
     pace: Pace,
     /// How often to look at what has no notifications, and when next.
@@ -70,7 +70,7 @@ pub struct Agenda {
 
 impl Agenda {
     /// With nothing to do.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Agenda {
             due: [None; Task::ALL.len()],
             pace: Pace::new(now),
@@ -80,7 +80,7 @@ impl Agenda {
     }
 
     /// From now on looks every so often, or no more. Says whether that is something new to do.
-    pub fn look_every(&mut self, interval: Option<Duration>, now: Instant) -> bool {
+    pub(super) fn look_every(&mut self, interval: Option<Duration>, now: Instant) -> bool {
         let before = self.interval.map(|(every, _)| every);
         if interval != before {
             self.interval = interval.map(|every| (every, now + every));
@@ -89,7 +89,7 @@ impl Agenda {
     }
 
     /// Takes up what happened.
-    pub fn add(&mut self, event: Event, now: Instant) {
+    pub(super) fn add(&mut self, event: Event, now: Instant) {
         let (task, wait) = match event {
             Event::Now(task) => (task, Duration::ZERO),
             Event::Settling(task) => (task, SETTLES),
@@ -106,7 +106,7 @@ impl Agenda {
 
     /// The next moment at which something may be due; `None` if all there is to do is to wait for
     /// others.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let tasks = self.due.iter().flatten().map(|due| due.at);
         let first = tasks.chain(self.interval.map(|(_, at)| at)).min();
         let first = first.map(|at| at.max(self.earliest(now)));
@@ -114,7 +114,7 @@ impl Agenda {
     }
 
     /// The greatest task that is due, if any is.
-    pub fn due(&self, now: Instant) -> Option<Task> {
+    pub(super) fn due(&self, now: Instant) -> Option<Task> {
         let is_due = |task: &Task| self.due[*task as usize].is_some_and(|due| due.at <= now);
         let polled = self.interval.is_some_and(|(_, at)| at <= now);
         let task = Task::ALL.into_iter().rev().find(is_due);
@@ -129,12 +129,12 @@ impl Agenda {
     }
 
     /// A task was begun: everything that it includes is done with it.
-    pub fn begin(&mut self, task: Task) {
+    pub(super) fn begin(&mut self, task: Task) {
         self.due[..=task as usize].fill(None);
     }
 
     /// A task has ended so. A failed one is due again after a pause.
-    pub fn end(&mut self, task: Task, outcome: Outcome, now: Instant) -> Course {
+    pub(super) fn end(&mut self, task: Task, outcome: Outcome, now: Instant) -> Course {
         if let Some((every, at)) = &mut self.interval {
             *at = now + *every;
         }
@@ -153,12 +153,12 @@ impl Agenda {
     }
 
     /// Whether somebody keeps taking away what is put back.
-    pub fn is_contest(&self) -> bool {
+    pub(super) fn is_contest(&self) -> bool {
         self.pace.is_contest()
     }
 
     /// Whether nobody keeps taking away what is put back any more: said once, when it is so.
-    pub fn calms(&mut self, now: Instant) -> bool {
+    pub(super) fn calms(&mut self, now: Instant) -> bool {
         self.pace.calms(now)
     }
 }

@@ -6,7 +6,7 @@ use crate::ruleset::{Live, LiveChain, LiveRule, LiveTable, Target};
 use std::collections::BTreeSet;
 
 /// Each such rule with the chain that it is in: `IPv4 nat OUTPUT: -p tcp -j REDIRECT --to-ports 9`.
-pub fn rules_ahead(live: &Live) -> BTreeSet<String> {
+pub(super) fn rules_ahead(live: &Live) -> BTreeSet<String> {
     let ours = Ours::among(live);
     let chains = live
         .tables

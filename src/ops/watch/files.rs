@@ -19,7 +19,7 @@ const MOST_LINKS: usize = 40;
 
 /// What has happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub(super) enum Change {
     /// It is there, whole: closed by who wrote it, or moved to its place.
     Whole,
     /// It went, or something on the way did, or is being made: there may be more to come.
@@ -28,7 +28,7 @@ pub enum Change {
 
 /// Followed files.
 #[derive(Debug)]
-pub struct Files {
+pub(super) struct Files {
     inotify: Inotify,
     paths: BTreeSet<PathBuf>,
     watches: BTreeMap<i32, Watch>,
@@ -45,7 +45,7 @@ struct Watch {
 
 impl Files {
     /// Follows no file yet.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Files {
             inotify: start()?,
             paths: BTreeSet::new(),
@@ -55,7 +55,7 @@ impl Files {
 
     /// From now on follows just these files, by their absolute paths. Says whether they are others
     /// than before: such may have changed since they were read.
-    pub fn follow(&mut self, paths: BTreeSet<PathBuf>) -> io::Result<bool> {
+    pub(super) fn follow(&mut self, paths: BTreeSet<PathBuf>) -> io::Result<bool> {
         let others = paths != self.paths;
         if others {
             self.paths = paths;
@@ -65,7 +65,7 @@ impl Files {
     }
 
     /// Says which of the files have changed since the last time, and how; does not wait.
-    pub fn drain(&mut self) -> io::Result<BTreeMap<PathBuf, Change>> {
+    pub(super) fn drain(&mut self) -> io::Result<BTreeMap<PathBuf, Change>> {
         let mut changed = BTreeMap::new();
         loop {
             let events = match self.inotify.read_events() {

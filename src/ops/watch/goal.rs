@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// A good configuration.
 #[derive(Debug)]
-pub struct Goal {
+pub(super) struct Goal {
     pub mesh: &'static Mesh,
     pub config: Config,
     pub wanted: Ruleset,
@@ -22,7 +22,11 @@ pub struct Goal {
 
 impl Goal {
     /// Reads the configuration: what `memory` does not know, and all that the host says of itself.
-    pub fn read(invocation: &Invocation, host: &dyn Host, memory: Memory) -> Result<Self, Error> {
+    pub(super) fn read(
+        invocation: &Invocation,
+        host: &dyn Host,
+        memory: Memory,
+    ) -> Result<Self, Error> {
         let host = Remembering::new(host, memory);
         let (mesh, config) = resolve(invocation, &host)?;
         let (memory, facts) = host.finish();
@@ -37,7 +41,7 @@ impl Goal {
 
     /// The files whose change may change what is wanted; those of the configuration if asked for.
     /// What the kernel shows as files tells nobody of changes.
-    pub fn files(&self, configuration: bool) -> BTreeSet<PathBuf> {
+    pub(super) fn files(&self, configuration: bool) -> BTreeSet<PathBuf> {
         let configured = self.memory.files().filter(|_| configuration);
         let files = self.facts.iter().map(PathBuf::as_path).chain(configured);
         let told = files.filter(|path| !path.starts_with("/proc"));
@@ -45,7 +49,7 @@ impl Goal {
     }
 
     /// Whether a file is one of the configuration, as opposed to one that says what the host is like.
-    pub fn is_configured_by(&self, file: &Path) -> bool {
+    pub(super) fn is_configured_by(&self, file: &Path) -> bool {
         self.memory.files().any(|path| absolute(path) == file)
     }
 }

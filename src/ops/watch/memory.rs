@@ -15,10 +15,10 @@ type Text = Result<String, (io::ErrorKind, String)>;
 /// What is remembered of configuration: the env files and the lists of users, as they were when they
 /// made a good configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(BTreeMap<PathBuf, Text>);
+pub(super) struct Memory(BTreeMap<PathBuf, Text>);
 
 /// Answers from memory, then from the host, and notes everything that is asked.
-pub struct Remembering<'a> {
+pub(super) struct Remembering<'a> {
     host: &'a dyn Host,
     memory: RefCell<Memory>,
     facts: RefCell<BTreeSet<PathBuf>>,
@@ -26,7 +26,7 @@ pub struct Remembering<'a> {
 
 impl<'a> Remembering<'a> {
     /// Begins with what is known: nothing, for all to be read.
-    pub fn new(host: &'a dyn Host, memory: Memory) -> Self {
+    pub(super) fn new(host: &'a dyn Host, memory: Memory) -> Self {
         Remembering {
             host,
             memory: RefCell::new(memory),
@@ -35,14 +35,14 @@ impl<'a> Remembering<'a> {
     }
 
     /// What is known now, and the files that were asked for facts.
-    pub fn finish(self) -> (Memory, BTreeSet<PathBuf>) {
+    pub(super) fn finish(self) -> (Memory, BTreeSet<PathBuf>) {
         (self.memory.into_inner(), self.facts.into_inner())
     }
 }
 
 impl Memory {
     /// The files that are remembered, also those that were not there.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }
 }

@@ -35,7 +35,7 @@ use goal::Goal;
 use memory::Memory;
 use pace::{CALM, Course, LONGEST_PAUSE};
 use place::Place;
-pub use post::watch_at_work;
+pub(super) use post::watch_at_work;
 use post::{Held, Other, Post};
 use service::Service;
 use signals::{Asked, Signals};
@@ -73,7 +73,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// All that an apply can fail with, as long as nothing was applied yet; later only that the
 /// notifications cannot be read, or that the namespace is gone.
-pub fn watch(invocation: &Invocation, options: &Options, host: &dyn Host) -> Result<Exit, Error> {
+pub(super) fn watch(
+    invocation: &Invocation,
+    options: &Options,
+    host: &dyn Host,
+) -> Result<Exit, Error> {
     let start = Instant::now();
     // What is wrong with the options is said before anything is done.
     let goal = Goal::read(invocation, host, Memory::default())?;

@@ -12,14 +12,14 @@ const PER_SECOND: u32 = 50;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause: so long do connections pass the proxy by, at worst, while somebody insists.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A contest is over when nobody has taken anything away for so long.
-pub const CALM: Duration = Duration::from_secs(10);
+pub(super) const CALM: Duration = Duration::from_secs(10);
 
 /// What a repair was, seen beside those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub(super) enum Course {
     /// One of few.
     Usual,
     /// The first one that makes it a contest.
@@ -30,7 +30,7 @@ pub enum Course {
 
 /// Counts repairs, and says when the next one may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     /// How many repairs may follow at once.
     left: u32,
     /// Since when `left` has not grown.
@@ -42,7 +42,7 @@ pub struct Pace {
 
 impl Pace {
     /// Nothing was repaired yet.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Pace {
             left: BURST,
             counted: now,
@@ -52,7 +52,7 @@ impl Pace {
     }
 
     /// When the next repair may be: in the past, but in a contest.
-    pub fn earliest(&self, now: Instant) -> Instant {
+    pub(super) fn earliest(&self, now: Instant) -> Instant {
         match (self.pause, self.last) {
             (Some(pause), Some(last)) => last + pause,
             _ => now,
@@ -60,17 +60,17 @@ impl Pace {
     }
 
     /// Whether somebody keeps taking away what is put back.
-    pub fn is_contest(&self) -> bool {
+    pub(super) fn is_contest(&self) -> bool {
         self.pause.is_some()
     }
 
     /// When the contest is over if nothing happens until then.
-    pub fn calm_at(&self) -> Option<Instant> {
+    pub(super) fn calm_at(&self) -> Option<Instant> {
         self.pause.and(self.last).map(|last| last + CALM)
     }
 
     /// Ends a contest whose time has come; says whether there was one.
-    pub fn calms(&mut self, now: Instant) -> bool {
+    pub(super) fn calms(&mut self, now: Instant) -> bool {
         let calms = self.calm_at().is_some_and(|at| at <= now);
         if calms {
             *self = Pace::new(now);
@@ -79,7 +79,7 @@ impl Pace {
     }
 
     /// Something had to be put back.
-    pub fn repaired(&mut self, now: Instant) -> Course {
+    pub(super) fn repaired(&mut self, now: Instant) -> Course {
         self.calms(now);
         self.last = Some(now);
         if let Some(pause) = self.pause {

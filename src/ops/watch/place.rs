@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A network namespace and the path by which it was entered.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     pub path: PathBuf,
     /// Device and inode: what tells namespaces apart (namespaces(7)).
     id: (u64, u64),
@@ -15,7 +15,7 @@ pub struct Place {
 
 impl Place {
     /// The namespace of this process, entered by `path`.
-    pub fn entered_by(path: &Path) -> io::Result<Self> {
+    pub(super) fn entered_by(path: &Path) -> io::Result<Self> {
         Ok(Place {
             path: path.to_owned(),
             id: id(Path::new("/proc/self/ns/net"))?,
@@ -23,12 +23,12 @@ impl Place {
     }
 
     /// Whether the path still leads here: for others there is no namespace any more if it does not.
-    pub fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         id(&self.path).is_ok_and(|id| id == self.id)
     }
 
     /// Whether nobody tells when it goes, as with `/proc/PID/ns/net`.
-    pub fn goes_silently(&self) -> bool {
+    pub(super) fn goes_silently(&self) -> bool {
         self.path.starts_with("/proc")
     }
 }

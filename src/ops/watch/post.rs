@@ -22,14 +22,14 @@ const MOST_VISITORS: usize = 16;
 
 /// The place of the one watch, held.
 #[derive(Debug)]
-pub struct Post {
+pub(super) struct Post {
     listener: Option<UnixListener>,
     visitors: Vec<UnixStream>,
 }
 
 /// Another watch.
 #[derive(Debug)]
-pub struct Other {
+pub(crate) struct Other {
     /// Its process; 0 where it is in another PID namespace.
     pub process: i32,
     /// Readable when it has ended.
@@ -38,7 +38,7 @@ pub struct Other {
 
 impl Other {
     /// Waits until it has ended, or a signal has come. Returns whether it has ended.
-    pub fn has_ended_or(&self, signals: &Signals) -> io::Result<bool> {
+    pub(crate) fn has_ended_or(&self, signals: &Signals) -> io::Result<bool> {
         let mut fds =
             [self.end.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
@@ -60,7 +60,7 @@ impl fmt::Display for Other {
 
 /// Who has the place of the watch.
 #[derive(Debug)]
-pub enum Held {
+pub(super) enum Held {
     /// Now we have.
     Ours(Post),
     Taken(Other),
@@ -69,7 +69,7 @@ pub enum Held {
 impl Post {
     /// Takes the place in the network namespace of this thread, if no other watch has it. Somebody
     /// who is neither root nor our user and holds the name is no watch: it keeps nobody from watching.
-    pub fn take() -> io::Result<Held> {
+    pub(super) fn take() -> io::Result<Held> {
         loop {
             match UnixListener::bind_addr(&address()?) {
                 Err(e) if e.kind() == ErrorKind::AddrInUse => {}
@@ -102,12 +102,12 @@ impl Post {
     }
 
     /// Readable when somebody wants to know who we are.
-    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(AsFd::as_fd)
     }
 
     /// Lets all in who wait, and out who have gone; does not wait for more.
-    pub fn receive(&mut self) -> io::Result<()> {
+    pub(super) fn receive(&mut self) -> io::Result<()> {
         let Some(listener) = &self.listener else {
             return Ok(());
         };
@@ -128,7 +128,7 @@ impl Post {
 }
 
 /// The watch that is at work in the network namespace of this thread, if there is one.
-pub fn watch_at_work() -> Option<Other> {
+pub(crate) fn watch_at_work() -> Option<Other> {
     visit().ok().flatten()
 }
 

@@ -10,7 +10,7 @@ const US: &str = "prepare-proxy";
 const MOST_NAMES: usize = 3;
 
 /// `firewalld (812) removed 9 rules of ours; back after 1.1 ms`.
-pub fn repair(by: &[Process], lost: usize, took: Duration) -> String {
+pub(super) fn repair(by: &[Process], lost: usize, took: Duration) -> String {
     let what = match lost {
         0 => "changed rules of ours".to_owned(),
         1 => "removed 1 rule of ours".to_owned(),
@@ -29,7 +29,7 @@ pub fn repair(by: &[Process], lost: usize, took: Duration) -> String {
 }
 
 /// `firewalld (812) and nft (813)`.
-pub fn names(by: &[Process]) -> String {
+pub(super) fn names(by: &[Process]) -> String {
     let name = |p: &Process| format!("{} ({})", p.name.escape_debug(), p.id);
     let named: Vec<String> = by.iter().take(MOST_NAMES).map(name).collect();
     match by.len() {

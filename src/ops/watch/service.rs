@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 /// The service manager, if there is one.
 #[derive(Debug)]
-pub struct Service {
+pub(super) struct Service {
     /// How often it wants to hear that we are alive, and when next.
     watchdog: Option<(Duration, Instant)>,
 }
 
 impl Service {
     /// Reads what the environment says of it. Twice as often as it asks for it hears from us.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         let every = sd_notify::watchdog_enabled().map(|limit| limit / 2);
         Service {
             watchdog: every.map(|every| (every, now)),
@@ -24,12 +24,12 @@ impl Service {
     }
 
     /// The rules stand; `status` is for systemctl status.
-    pub fn ready(&self, status: &str) {
+    pub(super) fn ready(&self, status: &str) {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// The configuration is being read anew; [`Service::ready`] says that this is over.
-    pub fn reloading(&self) {
+    pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(e) => log::debug!("no clock to tell the service manager of a reload by: {e}"),
@@ -37,22 +37,22 @@ impl Service {
     }
 
     /// What to show until something else is said.
-    pub fn status(&self, status: &str) {
+    pub(super) fn status(&self, status: &str) {
         tell(&[NotifyState::Status(status)]);
     }
 
     /// We are about to end.
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         tell(&[NotifyState::Stopping]);
     }
 
     /// When it wants to hear from us next.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.watchdog.map(|(_, at)| at)
     }
 
     /// Says that we are alive, if it is time to.
-    pub fn is_alive(&mut self, now: Instant) {
+    pub(super) fn is_alive(&mut self, now: Instant) {
         if let Some((every, at)) = &mut self.watchdog
             && *at <= now
         {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// What signals ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// SIGTERM, SIGINT: to end.
     Stop,
     /// SIGHUP: to read the configuration anew.
@@ -16,12 +16,12 @@ pub enum Asked {
 
 /// SIGTERM, SIGINT and SIGHUP, which from now on do nothing by themselves.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks them in this thread; the process has no other. Programs that are started begin with
     /// none blocked, as the standard library sees to it.
-    pub fn block() -> io::Result<Self> {
+    pub(crate) fn block() -> io::Result<Self> {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
             .into_iter()
             .collect();
@@ -31,7 +31,7 @@ impl Signals {
     }
 
     /// The next one that has come, if any has.
-    pub fn next(&self) -> io::Result<Option<Asked>> {
+    pub(crate) fn next(&self) -> io::Result<Option<Asked>> {
         let info = self.0.read_signal()?;
         Ok(
             info.map(|info| match info.ssi_signo == Signal::SIGHUP as u32 {

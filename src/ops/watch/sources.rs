@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// What has happened since the last time.
 #[derive(Debug, Default)]
-pub struct Happened {
+pub(super) struct Happened {
     pub stop: bool,
     pub reload: bool,
     /// Somebody committed something that concerns the rules, or may have.
@@ -37,7 +37,7 @@ pub struct Happened {
 
 /// All that is waited for.
 #[derive(Debug)]
-pub struct Sources {
+pub(super) struct Sources {
     signals: Signals,
     /// Nothing where the kernel has no nf_tables.
     rules: Option<Monitor>,
@@ -50,7 +50,7 @@ pub struct Sources {
 
 impl Sources {
     /// Begins to listen: to what concerns the routes of `wanted` too.
-    pub fn open(signals: Signals, post: Post, wanted: &Ruleset) -> Result<Self, Error> {
+    pub(super) fn open(signals: Signals, post: Post, wanted: &Ruleset) -> Result<Self, Error> {
         let rules = match Monitor::open() {
             Ok(monitor) => Some(monitor),
             Err(e @ BackendError::Missing { .. }) => {
@@ -70,24 +70,24 @@ impl Sources {
     }
 
     /// From now on listens to what concerns other rules; what was told and not heard is lost.
-    pub fn listen_to(&mut self, wanted: &Ruleset) -> Result<(), Error> {
+    pub(super) fn listen_to(&mut self, wanted: &Ruleset) -> Result<(), Error> {
         self.routes = routing::Monitor::open(&wanted.routing)?;
         Ok(())
     }
 
     /// From now on follows just these files; see [`Files::follow`].
-    pub fn follow(&mut self, files: BTreeSet<PathBuf>) -> Result<bool, Error> {
+    pub(super) fn follow(&mut self, files: BTreeSet<PathBuf>) -> Result<bool, Error> {
         self.files.follow(files).map_err(waiting)
     }
 
     /// The number of the last commit, where there are such.
-    pub fn generation(&mut self) -> Result<Option<u32>, Error> {
+    pub(super) fn generation(&mut self) -> Result<Option<u32>, Error> {
         let rules = self.rules.as_mut();
         Ok(rules.map(Monitor::generation).transpose()?)
     }
 
     /// Sleeps until something happens, at most until `wake`.
-    pub fn wait(&self, wake: Option<Instant>) -> Result<(), Error> {
+    pub(super) fn wait(&self, wake: Option<Instant>) -> Result<(), Error> {
         let mut fds = vec![
             self.signals.as_fd(),
             self.routes.as_fd(),
@@ -107,7 +107,11 @@ impl Sources {
 
     /// Takes in all that has happened, and keeps what concerns `wanted` and came after the commit
     /// `known`.
-    pub fn take_in(&mut self, wanted: &Ruleset, known: Option<u32>) -> Result<Happened, Error> {
+    pub(super) fn take_in(
+        &mut self,
+        wanted: &Ruleset,
+        known: Option<u32>,
+    ) -> Result<Happened, Error> {
         let mut happened = Happened::default();
         while let Some(asked) = self.signals.next().map_err(waiting)? {
             match asked {

@@ -12,7 +12,7 @@ const MOST_READINGS: u32 = 10;
 
 impl Watch<'_> {
     /// Applies for the first time, and says that the rules stand.
-    pub fn begin(&mut self, start: Instant) -> Result<(), Error> {
+    pub(super) fn begin(&mut self, start: Instant) -> Result<(), Error> {
         for _ in 0..MOST_READINGS {
             if !self.follow()? {
                 break;
@@ -34,7 +34,7 @@ impl Watch<'_> {
     }
 
     /// Works until it is told to end.
-    pub fn stay(mut self) -> Result<Exit, Error> {
+    pub(super) fn stay(mut self) -> Result<Exit, Error> {
         loop {
             let now = Instant::now();
             let wakes = [self.agenda.next(now), self.service.due()];

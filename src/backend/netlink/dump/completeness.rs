@@ -18,7 +18,7 @@ use std::collections::HashMap;
 type Jumps = HashMap<String, u32>;
 
 /// Dumps chain by chain what a dump of the whole table left out, and counts what is hidden even so.
-pub fn complete<T: Transport>(
+pub(super) fn complete<T: Transport>(
     kernel: &mut Kernel<T>,
     table: &mut Table,
     name: &str,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 impl Chain {
     /// From the attributes of a chain, without its rules.
-    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
+    pub(crate) fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
         Ok(Chain {
             name: text(a.bytes(NFTA_CHAIN_NAME)?).into_owned(),
             base: match a.get(NFTA_CHAIN_HOOK) {
@@ -29,7 +29,7 @@ impl Chain {
 
 impl Rule {
     /// From the attributes of a rule.
-    pub fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
+    pub(crate) fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
         let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
         Ok(Rule {
             handle: a.u64(NFTA_RULE_HANDLE)?,
@@ -51,7 +51,7 @@ fn read_base(hook: &[u8], chain: &AttributeTable<8>) -> Result<Base, Malformed> 
 }
 
 /// A name, which may be any bytes if it is foreign.
-pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes))
 }
 

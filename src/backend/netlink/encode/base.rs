@@ -12,7 +12,7 @@ use crate::ruleset::{BaseChange, ChainName, Rule};
 
 impl<'a> TableEncoder<'_, 'a> {
     /// The rules of ours in a chain that is not ours.
-    pub fn change_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
+    pub(super) fn change_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let chain = self.chain_found(&change.chain);
         if chain.is_none() {
             self.make_base_chain(&change.chain);
@@ -53,7 +53,7 @@ impl<'a> TableEncoder<'_, 'a> {
     }
 
     /// Whether no rules stand in the chain but those of ours that go.
-    pub fn is_all_ours(&self, change: &BaseChange) -> bool {
+    pub(super) fn is_all_ours(&self, change: &BaseChange) -> bool {
         let parts = self.parts_found(change.chain.as_str());
         let chains = self.chain_found(&change.chain).into_iter().chain(parts);
         let found: usize = chains.map(|c| c.rules.len() + c.hidden as usize).sum();

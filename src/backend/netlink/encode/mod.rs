@@ -14,12 +14,12 @@ use super::dump::{self, Dump};
 use super::hooks;
 use crate::backend::Store;
 use crate::ruleset::{BaseChange, ChainName, ChainRewrite, Change, Hook, Rule, TableChange};
-pub use origin::{Origin, Reason, Unsupported, What};
+pub(super) use origin::{Origin, Reason, Unsupported, What};
 use write::TableEncoder;
 
 /// All messages of a change that was made from this dump. With `tidy`, base chains and tables go in
 /// which nothing is left.
-pub fn encode<'a>(
+pub(super) fn encode<'a>(
     change: &'a Change,
     dump: &'a Dump,
     store: Store,

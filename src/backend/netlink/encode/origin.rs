@@ -7,14 +7,14 @@ use thiserror::Error;
 
 /// Where a message works, and what it does there.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     pub family: Family,
     pub table: TableName,
     pub what: What<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum What<'a> {
+pub(crate) enum What<'a> {
     Table,
     RemoveTable,
     Chain(&'a ChainName),
@@ -31,13 +31,13 @@ pub enum What<'a> {
 
 /// Something in a change that cannot be written, and why.
 #[derive(Clone, Debug)]
-pub struct Unsupported<'a> {
+pub(crate) struct Unsupported<'a> {
     pub origin: Origin<'a>,
     pub reason: Reason,
 }
 
 #[derive(Clone, Debug, Error)]
-pub enum Reason {
+pub(crate) enum Reason {
     #[error("the rule has no such form")]
     NoForm,
     #[error("somebody else's rules stand in a table that should be ours alone")]
@@ -57,14 +57,14 @@ pub enum Reason {
 
 impl What<'_> {
     /// Nothing is wrong if it stays.
-    pub fn is_tidying(&self) -> bool {
+    pub(crate) fn is_tidying(&self) -> bool {
         matches!(self, What::RemoveTable | What::RemoveBaseChain(_))
     }
 }
 
 impl Reason {
     /// Somebody else has the place in which the rules should stand.
-    pub fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         matches!(
             self,
             Reason::Dormant | Reason::Owned | Reason::HookedElsewhere { .. }

@@ -10,13 +10,13 @@ use crate::ruleset::{ChainName, Rule};
 
 impl<'a> TableEncoder<'_, 'a> {
     /// The later parts that a chain was dumped with.
-    pub fn parts_found(&self, chain: &str) -> Vec<&'a dump::Chain> {
+    pub(super) fn parts_found(&self, chain: &str) -> Vec<&'a dump::Chain> {
         let table = self.found.filter(|_| self.store == Store::Native);
         table.map_or_else(Vec::new, |t| t.parts(chain))
     }
 
     /// Makes the parts that the rules of a chain need beside the chain itself.
-    pub fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+    pub(super) fn make_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
         let found = self.parts_found(chain.as_str());
         for part in self.parts_needed(chain, rules) {
             if !found.iter().any(|c| c.name == part) {
@@ -26,7 +26,7 @@ impl<'a> TableEncoder<'_, 'a> {
     }
 
     /// Removes the parts that the rules of a chain do not need any more.
-    pub fn remove_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
+    pub(super) fn remove_parts(&mut self, chain: &'a ChainName, rules: &[&Rule]) {
         let needed = self.parts_needed(chain, rules);
         for part in self.parts_found(chain.as_str()) {
             if !needed.contains(&part.name) {

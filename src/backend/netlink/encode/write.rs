@@ -14,7 +14,7 @@ use crate::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::ruleset::{ChainName, Family, Rule, TableChange, TableName};
 
 /// Writes messages about one table of one family into a batch.
-pub struct TableEncoder<'p, 'a> {
+pub(super) struct TableEncoder<'p, 'a> {
     batch: &'p mut Batch<Origin<'a>>,
     pub store: Store,
     family: Family,
@@ -26,7 +26,7 @@ pub struct TableEncoder<'p, 'a> {
 }
 
 impl<'p, 'a> TableEncoder<'p, 'a> {
-    pub fn new(
+    pub(super) fn new(
         batch: &'p mut Batch<Origin<'a>>,
         store: Store,
         table: &TableChange,
@@ -43,33 +43,33 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         }
     }
 
-    pub fn make_table(&mut self) {
+    pub(super) fn make_table(&mut self) {
         self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, What::Table, |_| {});
     }
 
     /// Nothing may be left in it.
-    pub fn remove_table(&mut self) {
+    pub(super) fn remove_table(&mut self) {
         self.message(NFT_MSG_DELTABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
     }
 
-    pub fn make_chain(&mut self, name: &'a ChainName) {
+    pub(super) fn make_chain(&mut self, name: &'a ChainName) {
         self.chain(NFT_MSG_NEWCHAIN, What::Chain(name), name.as_str(), |_| {});
     }
 
     /// A chain as it was dumped, if it is there.
-    pub fn chain_found(&self, chain: &ChainName) -> Option<&'a dump::Chain> {
+    pub(super) fn chain_found(&self, chain: &ChainName) -> Option<&'a dump::Chain> {
         self.found.and_then(|t| t.chain(chain.as_str()))
     }
 
     /// Takes all rules out of a chain and its parts, and its address lists away.
-    pub fn empty(&mut self, chain: &'a ChainName) {
+    pub(super) fn empty(&mut self, chain: &'a ChainName) {
         self.flush(chain, chain.as_str());
         self.empty_parts(chain);
     }
 
     /// Takes all rules out of a chain but for those that no packet comes past, and its address lists
     /// away.
-    pub fn empty_behind(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+    pub(super) fn empty_behind(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
         let rules = self.chain_found(chain).into_iter().flat_map(|c| &c.rules);
         for rule in rules.filter(|r| !handles.contains(&r.handle)) {
             self.remove_rule(What::Flush(chain), chain, rule.handle);
@@ -78,7 +78,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// Lets packets come to the rules behind.
-    pub fn end_bypass(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+    pub(super) fn end_bypass(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
         for handle in handles {
             self.remove_rule(What::Flush(chain), chain, handle);
         }
@@ -110,20 +110,20 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// Removes an empty chain with its parts.
-    pub fn remove_chain(&mut self, chain: &'a ChainName) {
+    pub(super) fn remove_chain(&mut self, chain: &'a ChainName) {
         let what = What::RemoveChain(chain);
         self.chain(NFT_MSG_DELCHAIN, what, chain.as_str(), |_| {});
         self.remove_parts(chain, &[]);
     }
 
     /// Removes a base chain in which nothing is left.
-    pub fn remove_base_chain(&mut self, chain: &'a str) {
+    pub(super) fn remove_base_chain(&mut self, chain: &'a str) {
         let what = What::RemoveBaseChain(chain);
         self.chain(NFT_MSG_DELCHAIN, what, chain, |_| {});
     }
 
     /// Writes rules to a chain that was emptied, and removes the parts that it does not need.
-    pub fn refill(
+    pub(super) fn refill(
         &mut self,
         chain: &'a ChainName,
         rules: &[&'a Rule],

@@ -3,7 +3,7 @@
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register, read_value, write_value};
 use crate::netlink::{Malformed, Writer};
 
-pub const NAME: &str = "bitwise";
+pub(crate) const NAME: &str = "bitwise";
 
 const NFTA_BITWISE_SREG: u16 = 1;
 const NFTA_BITWISE_DREG: u16 = 2;
@@ -15,7 +15,7 @@ const NFTA_BITWISE_DATA: u16 = 7;
 /// Mask and xor, which the kernel also calls `NFT_BITWISE_MASK_XOR`.
 const NFT_BITWISE_BOOL: u32 = 0;
 
-pub fn write(mask: &[u8], xor: &[u8], w: &mut Writer) {
+pub(crate) fn write(mask: &[u8], xor: &[u8], w: &mut Writer) {
     w.u32(NFTA_BITWISE_SREG, NFT_REG_1);
     w.u32(NFTA_BITWISE_DREG, NFT_REG_1);
     w.u32(NFTA_BITWISE_LEN, mask.len() as u32);
@@ -23,7 +23,7 @@ pub fn write(mask: &[u8], xor: &[u8], w: &mut Writer) {
     write_value(w, NFTA_BITWISE_XOR, xor);
 }
 
-pub fn read(a: &Data) -> Result<Expr, Malformed> {
+pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     expect_register(a, NFTA_BITWISE_SREG, NFT_REG_1)?;
     expect_register(a, NFTA_BITWISE_DREG, NFT_REG_1)?;
     // Kernels before 5.6 know no other operation, and do not name this one.

@@ -4,8 +4,8 @@ use super::Data;
 use crate::netlink::{Malformed, Writer};
 use std::borrow::Cow;
 
-pub const MATCH: &str = "match";
-pub const TARGET: &str = "target";
+pub(crate) const MATCH: &str = "match";
+pub(crate) const TARGET: &str = "target";
 
 /// `enum nft_match_attributes`.
 const NFTA_MATCH_NAME: u16 = 1;
@@ -18,19 +18,19 @@ const NFTA_TARGET_INFO: u16 = 3;
 
 /// An x_tables match or target with its binary argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extension {
+pub(crate) struct Extension {
     pub name: Cow<'static, str>,
     pub revision: u32,
     pub info: Vec<u8>,
 }
 
-pub fn write_match(extension: &Extension, w: &mut Writer) {
+pub(crate) fn write_match(extension: &Extension, w: &mut Writer) {
     w.string(NFTA_MATCH_NAME, &extension.name);
     w.u32(NFTA_MATCH_REV, extension.revision);
     w.bytes(NFTA_MATCH_INFO, &extension.info);
 }
 
-pub fn read_match(a: &Data) -> Result<Extension, Malformed> {
+pub(crate) fn read_match(a: &Data) -> Result<Extension, Malformed> {
     Ok(Extension {
         name: Cow::Owned(a.string(NFTA_MATCH_NAME)?.to_owned()),
         revision: a.u32(NFTA_MATCH_REV)?,
@@ -38,13 +38,13 @@ pub fn read_match(a: &Data) -> Result<Extension, Malformed> {
     })
 }
 
-pub fn write_target(extension: &Extension, w: &mut Writer) {
+pub(crate) fn write_target(extension: &Extension, w: &mut Writer) {
     w.string(NFTA_TARGET_NAME, &extension.name);
     w.u32(NFTA_TARGET_REV, extension.revision);
     w.bytes(NFTA_TARGET_INFO, &extension.info);
 }
 
-pub fn read_target(a: &Data) -> Result<Extension, Malformed> {
+pub(crate) fn read_target(a: &Data) -> Result<Extension, Malformed> {
     Ok(Extension {
         name: Cow::Owned(a.string(NFTA_TARGET_NAME)?.to_owned()),
         revision: a.u32(NFTA_TARGET_REV)?,

@@ -5,19 +5,19 @@ use super::{Data, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
 use crate::netlink::{AttributeTable, Attributes, Malformed, Writer};
 use crate::ruleset::Counters;
 
-pub const NAME: &str = "counter";
+pub(crate) const NAME: &str = "counter";
 
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
 
 /// From nothing.
-pub fn write(w: &mut Writer) {
+pub(crate) fn write(w: &mut Writer) {
     w.u64(NFTA_COUNTER_BYTES, 0);
     w.u64(NFTA_COUNTER_PACKETS, 0);
 }
 
 /// What the last counter in a rule's list of expressions has counted, if there is one.
-pub fn read(expressions: &[u8]) -> Result<Option<Counters>, Malformed> {
+pub(crate) fn read(expressions: &[u8]) -> Result<Option<Counters>, Malformed> {
     let mut counters = None;
     for element in Attributes::new(expressions) {
         let element = AttributeTable::<3>::parse(element?.1)?;

@@ -5,14 +5,14 @@ use crate::backend::netlink::nf_tables::{NFTA_DATA_VALUE, NFTA_DATA_VERDICT};
 use crate::netlink::{AttributeTable, Malformed, Writer};
 use nix::libc;
 
-pub const NAME: &str = "immediate";
+pub(crate) const NAME: &str = "immediate";
 
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 
 /// What becomes of the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Drop,
     Accept,
     /// Back to the chain that was left by the last jump, or to the policy.
@@ -23,19 +23,19 @@ pub enum Verdict {
     Goto(String),
 }
 
-pub fn write(register: u32, value: &[u8], w: &mut Writer) {
+pub(crate) fn write(register: u32, value: &[u8], w: &mut Writer) {
     w.u32(NFTA_IMMEDIATE_DREG, register);
     write_value(w, NFTA_IMMEDIATE_DATA, value);
 }
 
-pub fn write_verdict(verdict: &Verdict, w: &mut Writer) {
+pub(crate) fn write_verdict(verdict: &Verdict, w: &mut Writer) {
     w.u32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
     w.nest(NFTA_IMMEDIATE_DATA, |w| {
         w.nest(NFTA_DATA_VERDICT, |w| verdict.write(w));
     });
 }
 
-pub fn read(a: &Data) -> Result<Expr, Malformed> {
+pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     let register = a.u32(NFTA_IMMEDIATE_DREG)?;
     let data = AttributeTable::<3>::exact(a.bytes(NFTA_IMMEDIATE_DATA)?)?;
     match (
@@ -54,7 +54,7 @@ pub fn read(a: &Data) -> Result<Expr, Malformed> {
 
 /// `enum nft_verdict_attributes`.
 const NFTA_VERDICT_CODE: u16 = 1;
-pub const NFTA_VERDICT_CHAIN: u16 = 2;
+pub(crate) const NFTA_VERDICT_CHAIN: u16 = 2;
 
 /// linux/netfilter.h, and `enum nft_verdicts`.
 const NF_DROP: u32 = libc::NF_DROP as u32;

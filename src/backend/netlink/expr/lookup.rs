@@ -3,7 +3,7 @@
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register, read_flag};
 use crate::netlink::{Malformed, Writer};
 
-pub const NAME: &str = "lookup";
+pub(crate) const NAME: &str = "lookup";
 
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
@@ -13,7 +13,7 @@ const NFTA_LOOKUP_SET_ID: u16 = 4;
 /// Nothing, or `NFT_LOOKUP_F_INV` (1): not in the set.
 const NFTA_LOOKUP_FLAGS: u16 = 5;
 
-pub fn write(set: &str, id: Option<u32>, not: bool, w: &mut Writer) {
+pub(crate) fn write(set: &str, id: Option<u32>, not: bool, w: &mut Writer) {
     w.string(NFTA_LOOKUP_SET, set);
     w.u32(NFTA_LOOKUP_SREG, NFT_REG_1);
     w.u32(NFTA_LOOKUP_FLAGS, u32::from(not));
@@ -22,7 +22,7 @@ pub fn write(set: &str, id: Option<u32>, not: bool, w: &mut Writer) {
     }
 }
 
-pub fn read(a: &Data) -> Result<Expr, Malformed> {
+pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     expect_register(a, NFTA_LOOKUP_SREG, NFT_REG_1)?;
     expect_absent(a, &[NFTA_LOOKUP_DREG])?;
     Ok(Expr::Lookup {

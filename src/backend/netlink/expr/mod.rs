@@ -4,23 +4,23 @@
 //! Everything passes through the first register, as it does with iptables-nft; an expression with
 //! an attribute or a register that is not known here is [`Expr::Other`].
 
-pub mod bitwise;
-pub mod cmp;
-pub mod compat;
-pub mod counter;
-pub mod ct;
-pub mod immediate;
-pub mod lookup;
-pub mod meta;
-pub mod payload;
-pub mod range;
-pub mod redir;
-pub mod reject;
-pub mod socket;
-pub mod tproxy;
+pub(super) mod bitwise;
+pub(super) mod cmp;
+pub(super) mod compat;
+pub(super) mod counter;
+pub(super) mod ct;
+pub(super) mod immediate;
+pub(super) mod lookup;
+pub(super) mod meta;
+pub(super) mod payload;
+pub(super) mod range;
+pub(super) mod redir;
+pub(super) mod reject;
+pub(super) mod socket;
+pub(super) mod tproxy;
 
-pub use compat::Extension;
-pub use immediate::Verdict;
+pub(super) use compat::Extension;
+pub(super) use immediate::Verdict;
 
 use super::nf_tables::{NFTA_DATA_VALUE, NFTA_LIST_ELEM};
 use crate::netlink::{AttributeTable, Attributes, Malformed, Writer};
@@ -28,8 +28,8 @@ use nix::libc;
 
 /// The register that values pass through, and the one beside it for a second operand
 /// (`enum nft_registers`).
-pub const NFT_REG_1: u32 = libc::NFT_REG_1 as u32;
-pub const NFT_REG_2: u32 = libc::NFT_REG_2 as u32;
+pub(super) const NFT_REG_1: u32 = libc::NFT_REG_1 as u32;
+pub(super) const NFT_REG_2: u32 = libc::NFT_REG_2 as u32;
 /// Where a rule's verdict is put.
 const NFT_REG_VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
 
@@ -42,7 +42,7 @@ type Data<'a> = AttributeTable<'a, 8>;
 
 /// One step of a rule; a rule goes on as long as its steps hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expr {
+pub(super) enum Expr {
     /// Loads a `meta` key (`NFT_META_*`).
     Meta(u32),
     /// Stores to a `meta` key.
@@ -98,7 +98,7 @@ pub enum Expr {
 
 impl Expr {
     /// The name by which the kernel knows the expression.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Expr::Meta(_) | Expr::MetaSet(_) => meta::NAME,
             Expr::Ct(_) | Expr::CtSet(_) => ct::NAME,
@@ -121,7 +121,7 @@ impl Expr {
 
     /// Writes the expression as an element of a rule's list. [`Expr::Other`] has no form to write
     /// and is left to the kernel to refuse.
-    pub fn write(&self, w: &mut Writer) {
+    pub(super) fn write(&self, w: &mut Writer) {
         w.nest(NFTA_LIST_ELEM, |w| {
             w.string(NFTA_EXPR_NAME, self.name());
             w.nest(NFTA_EXPR_DATA, |w| self.write_data(w));
@@ -156,14 +156,14 @@ impl Expr {
     }
 
     /// Reads the list of a rule's expressions.
-    pub fn read_list(bytes: &[u8]) -> Result<Vec<Expr>, Malformed> {
+    pub(super) fn read_list(bytes: &[u8]) -> Result<Vec<Expr>, Malformed> {
         Attributes::new(bytes)
             .map(|element| Expr::read(element?.1))
             .collect()
     }
 
     /// Reads one expression: the content of an element of a rule's list.
-    pub fn read(bytes: &[u8]) -> Result<Expr, Malformed> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Expr, Malformed> {
         let element = AttributeTable::<3>::parse(bytes)?;
         let name = element.string(NFTA_EXPR_NAME)?;
         let data = element.get(NFTA_EXPR_DATA).unwrap_or_default();
@@ -230,13 +230,13 @@ fn expect_absent(a: &Data, kinds: &[u16]) -> Result<(), Malformed> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::meta::{NFT_META_MARK, NFTA_META_DREG, NFTA_META_KEY};
     use super::*;
     use proptest::prelude::*;
 
     /// The expressions as they come back from the bytes that were written.
-    pub fn through_bytes(exprs: &[Expr]) -> Vec<Expr> {
+    pub(crate) fn through_bytes(exprs: &[Expr]) -> Vec<Expr> {
         let mut w = Writer::default();
         exprs.iter().for_each(|e| e.write(&mut w));
         Expr::read_list(w.as_slice()).expect("our own bytes are sound")

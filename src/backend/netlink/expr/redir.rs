@@ -3,7 +3,7 @@
 use super::{Data, Expr, NFT_REG_1, expect_register};
 use crate::netlink::{Malformed, Writer};
 
-pub const NAME: &str = "redir";
+pub(crate) const NAME: &str = "redir";
 
 const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
 const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
@@ -11,11 +11,11 @@ const NFTA_REDIR_FLAGS: u16 = 3;
 /// linux/netfilter/nf_nat.h: there is a port. The kernel sets it by itself.
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 
-pub fn write(w: &mut Writer) {
+pub(crate) fn write(w: &mut Writer) {
     w.u32(NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1);
 }
 
-pub fn read(a: &Data) -> Result<Expr, Malformed> {
+pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     expect_register(a, NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1)?;
     if a.get(NFTA_REDIR_REG_PROTO_MAX).is_some() {
         expect_register(a, NFTA_REDIR_REG_PROTO_MAX, NFT_REG_1)?;

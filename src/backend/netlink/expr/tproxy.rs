@@ -3,13 +3,13 @@
 use super::{Data, Expr, NFT_REG_1, NFT_REG_2, expect_register};
 use crate::netlink::{Malformed, Writer};
 
-pub const NAME: &str = "tproxy";
+pub(crate) const NAME: &str = "tproxy";
 
 const NFTA_TPROXY_FAMILY: u16 = 1;
 const NFTA_TPROXY_REG_ADDR: u16 = 2;
 const NFTA_TPROXY_REG_PORT: u16 = 3;
 
-pub fn write(family: u32, address: bool, w: &mut Writer) {
+pub(crate) fn write(family: u32, address: bool, w: &mut Writer) {
     w.u32(NFTA_TPROXY_FAMILY, family);
     if address {
         w.u32(NFTA_TPROXY_REG_ADDR, NFT_REG_1);
@@ -17,7 +17,7 @@ pub fn write(family: u32, address: bool, w: &mut Writer) {
     w.u32(NFTA_TPROXY_REG_PORT, port_register(address));
 }
 
-pub fn read(a: &Data) -> Result<Expr, Malformed> {
+pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     let address = a.get(NFTA_TPROXY_REG_ADDR).is_some();
     if address {
         expect_register(a, NFTA_TPROXY_REG_ADDR, NFT_REG_1)?;

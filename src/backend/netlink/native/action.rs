@@ -11,7 +11,7 @@ use crate::ruleset::{Family, RejectWith, Target};
 /// # Errors
 /// When nf_tables cannot do it: to mix a masked part of one mark into another it would need a
 /// second register in an expression, which no kernel before 6.13 has.
-pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(), NoForm> {
+pub(crate) fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(), NoForm> {
     if let Some(verdict) = verdict::write(target) {
         exprs.push(Expr::Verdict(verdict));
         return Ok(());
@@ -69,7 +69,7 @@ pub fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(
 }
 
 /// Reads what [`write`] writes.
-pub fn read(exprs: &[Expr], family: Family) -> Option<Target> {
+pub(crate) fn read(exprs: &[Expr], family: Family) -> Option<Target> {
     let target = match exprs {
         [Expr::Verdict(v)] => verdict::read(v)?,
         [port, Expr::Redirect] => Target::Redirect {

@@ -17,14 +17,14 @@ use crate::ruleset::{Match, Owner, Rule, Target, Test, Why};
 
 /// A rule of nf_tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     pub conditions: Vec<Condition>,
     pub action: Action,
     pub why: Option<Why>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// As in the model; that somebody does not own a packet is only asked of what has an owner.
     Match(Match),
     /// The packet has a socket, which is transparent if that is asked for.
@@ -37,7 +37,7 @@ pub enum Condition {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Take(Target),
     /// On to another part of the chain.
     Goto(String),
@@ -105,7 +105,7 @@ impl Answers {
 
 /// A part of a chain: the chain itself, or where a `goto` leads to.
 #[derive(Debug)]
-pub struct Part {
+pub(crate) struct Part {
     pub name: String,
     /// Each with the number of the rule that it comes from.
     pub lines: Vec<(usize, Line)>,
@@ -113,11 +113,11 @@ pub struct Part {
 
 /// The names of a chain's parts: the chain's own, and as many more as there can be.
 #[derive(Clone, Debug)]
-pub struct PartNames(pub(super) [String; 4]);
+pub(crate) struct PartNames(pub(super) [String; 4]);
 
 impl PartNames {
     /// Names of which nobody else's chain has one.
-    pub fn of(chain: &str, is_taken: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn of(chain: &str, is_taken: impl Fn(&str) -> bool) -> Self {
         let numbered = (1u32..).map(|number| format!("{chain}-{number}"));
         let mut free = numbered.filter(|name| !is_taken(name));
         PartNames(std::array::from_fn(|index| match index {
@@ -128,19 +128,19 @@ impl PartNames {
 }
 
 /// Whether a chain's name says that it can be a later part of `chain`.
-pub fn is_part_name(name: &str, chain: &str) -> bool {
+pub(crate) fn is_part_name(name: &str, chain: &str) -> bool {
     chain_of_part(name) == Some(chain)
 }
 
 /// The chain of which one with this name can be a later part.
-pub fn chain_of_part(name: &str) -> Option<&str> {
+pub(crate) fn chain_of_part(name: &str) -> Option<&str> {
     let (chain, number) = name.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     is_number.then_some(chain)
 }
 
 /// A chain's rules as lines, part by part, each before those that it leads to.
-pub fn lower(rules: &[&Rule], names: &PartNames) -> Vec<Part> {
+pub(crate) fn lower(rules: &[&Rule], names: &PartNames) -> Vec<Part> {
     let mut lowering = Lowering {
         rules,
         names,

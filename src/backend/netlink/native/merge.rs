@@ -12,7 +12,7 @@ const RUN: usize = 4;
 /// made one rule with a set. What happens to a packet stays the same.
 ///
 /// So that equal sets are equal values, ports are in order and no set is of one range.
-pub fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
+pub(crate) fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
     let tables = ruleset.tables.iter().map(|table| Table {
         chains: table.chains.iter().map(|c| merge_chain(c, table)).collect(),
         ..Table::new(table.family, table.name)

@@ -1,6 +1,6 @@
 //! Rules in nf_tables' own expressions, with lists in sets.
 
-pub mod action;
+pub(super) mod action;
 mod line;
 mod merge;
 mod raise;
@@ -14,24 +14,29 @@ use super::header::{self, Style};
 use super::nf_tables::NFTA_RULE_USERDATA;
 use crate::netlink::Writer;
 use crate::ruleset::{ConnState, Family, Match, Owner, Side, Test, Why};
-pub use line::Line;
+pub(crate) use line::Line;
 use line::{Action, Condition};
-pub use line::{Part, PartNames, chain_of_part, is_part_name, lower};
-pub use merge::merged_into_sets;
-pub use raise::raise;
+pub(crate) use line::{Part, PartNames, chain_of_part, is_part_name, lower};
+pub(crate) use merge::merged_into_sets;
+pub(crate) use raise::raise;
 pub use render::{Unprintable, render};
-pub use sets::{Lists, Set, Sets, is_list};
+pub(crate) use sets::{Lists, Set, Sets, is_list};
 
 /// The expressions of a line, and the sets without a name that must be there before it.
 #[derive(Default)]
-pub struct Encoded {
+pub(super) struct Encoded {
     pub exprs: Vec<Expr>,
     pub sets: Vec<Set>,
 }
 
 /// The expressions of a line. `lists` names the chain's address lists, `id` is the last number that a
 /// set of this batch was given.
-pub fn write(line: &Line, family: Family, lists: &Lists, id: &mut u32) -> Result<Encoded, NoForm> {
+pub(super) fn write(
+    line: &Line,
+    family: Family,
+    lists: &Lists,
+    id: &mut u32,
+) -> Result<Encoded, NoForm> {
     let mut encoded = Encoded::default();
     for condition in &line.conditions {
         match condition {
@@ -118,12 +123,12 @@ fn write_match(
 
 /// libnftnl's udata.h: what a rule's user data says is a comment, and how long that may be with its
 /// NUL.
-pub const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
+pub(super) const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
 const NFTNL_UDATA_COMMENT_MAXLEN: usize = 128;
 
 /// The attribute of a rule in which nft keeps its comment: type, length and value of a byte each.
 /// What is longer than nft would take is cut.
-pub fn write_comment(w: &mut Writer, comment: &str) {
+pub(super) fn write_comment(w: &mut Writer, comment: &str) {
     let longest = comment.len().min(NFTNL_UDATA_COMMENT_MAXLEN - 1);
     let mut ends = (0..=longest).rev();
     let end = ends.find(|i| comment.is_char_boundary(*i)).unwrap_or(0);
@@ -134,7 +139,12 @@ pub fn write_comment(w: &mut Writer, comment: &str) {
 }
 
 /// Reads a line; `None` if it is none that [`write`] writes.
-pub fn read(exprs: &[Expr], comment: Option<&str>, family: Family, found: &Sets) -> Option<Line> {
+pub(super) fn read(
+    exprs: &[Expr],
+    comment: Option<&str>,
+    family: Family,
+    found: &Sets,
+) -> Option<Line> {
     let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
     let (mut tests, action) = (&exprs[..counter], &exprs[counter + 1..]);
     let mut conditions = Vec::new();
@@ -172,7 +182,7 @@ fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condi
 
 /// Reads one match off the front, whoever wrote it; a socket is none, nor is what only holds for
 /// packets that have an owner.
-pub fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
+pub(super) fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
     match read_condition(exprs, family, found)? {
         (Condition::Match(m), _) if m.not && matches!(m.test, Test::Owner(_)) => None,
         (Condition::Match(m), used) => Some((m, used)),

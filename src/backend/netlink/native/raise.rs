@@ -6,7 +6,7 @@ use super::line::{
 use crate::ruleset::{Match, Rule, Test};
 
 /// A rule that was read, or a line that is none, with its lines: their parts, and their places there.
-pub struct Raised {
+pub(crate) struct Raised {
     pub rule: Option<Rule>,
     pub lines: Vec<(usize, usize)>,
 }
@@ -15,7 +15,7 @@ pub struct Raised {
 ///
 /// Rules are read from where they are written in full, for packets that have all that is asked for. If
 /// the other parts do not say the same, a last one that is no rule stands for that.
-pub fn raise(names: &[&str], parts: &[Vec<Option<Line>>]) -> Vec<Raised> {
+pub(crate) fn raise(names: &[&str], parts: &[Vec<Option<Line>>]) -> Vec<Raised> {
     let mut raised = Vec::new();
     let (mut part, mut at, mut answers) = (0, 0, Answers::default());
     while let Some(line) = parts[part].get(at) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of which the kernel makes one for a set that belongs to one rule.
-pub const NAMELESS: &str = "__set%d";
+pub(super) const NAMELESS: &str = "__set%d";
 
 /// How many ranges go into one message: 4 KiB of IPv6 addresses. An attribute ends at 64 KiB, and a
 /// small socket at less.
@@ -21,13 +21,13 @@ const TYPE_INET_SERVICE: u32 = 13;
 /// The address lists of one chain, in the order in which its rules need them.
 ///
 /// They are named after the chain: a name that is one of nft's keywords could not be loaded again.
-pub struct Lists<'a> {
+pub(crate) struct Lists<'a> {
     chain: &'a str,
     sets: Vec<&'a AddressSet>,
 }
 
 impl<'a> Lists<'a> {
-    pub fn of(chain: &'a str, rules: &[&'a Rule]) -> Self {
+    pub(crate) fn of(chain: &'a str, rules: &[&'a Rule]) -> Self {
         let mut sets = Vec::new();
         for m in rules.iter().flat_map(|r| &r.matches) {
             match &m.test {
@@ -39,13 +39,13 @@ impl<'a> Lists<'a> {
     }
 
     /// The name of a list; lists of the same addresses share one.
-    pub fn name(&self, set: &AddressSet) -> Option<String> {
+    pub(crate) fn name(&self, set: &AddressSet) -> Option<String> {
         let index = self.sets.iter().position(|s| *s == set)?;
         Some(list_name(self.chain, index))
     }
 
     /// All lists with their names.
-    pub fn all(&self) -> impl Iterator<Item = (String, &'a AddressSet)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (String, &'a AddressSet)> {
         let named = |(i, set): (usize, &&'a AddressSet)| (list_name(self.chain, i), *set);
         self.sets.iter().enumerate().map(named)
     }
@@ -56,13 +56,13 @@ fn list_name(chain: &str, index: usize) -> String {
 }
 
 /// Whether a set's name says that it is a list of `chain`.
-pub fn is_list(name: &str, chain: &str) -> bool {
+pub(crate) fn is_list(name: &str, chain: &str) -> bool {
     let rest = name.strip_prefix(chain);
     rest.is_some_and(|r| r.starts_with("-cidrs-"))
 }
 
 /// A set on its way to the kernel.
-pub struct Set {
+pub(crate) struct Set {
     name: String,
     /// What rules of the same batch may call it by.
     id: u32,
@@ -74,7 +74,7 @@ pub struct Set {
 }
 
 impl Set {
-    pub fn of_addresses(name: String, id: u32, addresses: &AddressSet) -> Self {
+    pub(crate) fn of_addresses(name: String, id: u32, addresses: &AddressSet) -> Self {
         let family = addresses.family();
         let ranges = addresses.ranges();
         Set {
@@ -93,7 +93,7 @@ impl Set {
         }
     }
 
-    pub fn of_ports(id: u32, ports: &PortSet) -> Self {
+    pub(crate) fn of_ports(id: u32, ports: &PortSet) -> Self {
         let key = |range: &PortRange| (range.first().into(), range.last().into());
         let ranges: Vec<(u128, u128)> = ports.as_slice().iter().map(key).collect();
         let interval = ranges.iter().any(|(a, z)| a != z);
@@ -110,7 +110,7 @@ impl Set {
     }
 
     /// The attributes that make the set, behind the table's name.
-    pub fn write(&self, w: &mut Writer) {
+    pub(crate) fn write(&self, w: &mut Writer) {
         w.string(NFTA_SET_NAME, &self.name);
         w.u32(NFTA_SET_FLAGS, self.flags);
         w.u32(NFTA_SET_KEY_TYPE, self.kind);
@@ -119,17 +119,17 @@ impl Set {
     }
 
     /// It belongs to one rule.
-    pub fn is_nameless(&self) -> bool {
+    pub(crate) fn is_nameless(&self) -> bool {
         self.flags & NFT_SET_ANONYMOUS != 0
     }
 
     /// The ranges, as many as fit into a message.
-    pub fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
         self.ranges.chunks(CHUNK)
     }
 
     /// The attributes that fill some ranges in, behind the table's name.
-    pub fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
+    pub(crate) fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
         let last = u128::MAX >> (128 - 8 * self.length);
         w.string(NFTA_SET_ELEM_LIST_SET, &self.name);
         w.u32(NFTA_SET_ELEM_LIST_SET_ID, self.id);
@@ -164,7 +164,7 @@ fn key_of(address: IpAddr) -> u128 {
 
 /// The sets of a table as they were found, by name.
 #[derive(Debug, Default)]
-pub struct Sets(BTreeMap<String, LiveSet>);
+pub(crate) struct Sets(BTreeMap<String, LiveSet>);
 
 #[derive(Debug)]
 struct LiveSet {
@@ -179,7 +179,7 @@ struct LiveSet {
 
 impl Sets {
     /// Reads a set's own attributes.
-    pub fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<6>::parse(attributes)?;
         let flags = a.get(NFTA_SET_FLAGS);
         let flags = flags.map_or(Ok(0), |_| a.u32(NFTA_SET_FLAGS))?;
@@ -198,18 +198,18 @@ impl Sets {
     }
 
     /// The names of all sets, also those that the kernel made up.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
     /// The names that somebody gave.
-    pub fn named(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn named(&self) -> impl Iterator<Item = &str> {
         let named = self.0.iter().filter(|(_, set)| !set.nameless);
         named.map(|(name, _)| name.as_str())
     }
 
     /// Reads some elements of a set.
-    pub fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<4>::parse(attributes)?;
         let set = self.0.get_mut(name).ok_or(Malformed)?;
         for element in Attributes::new(a.get(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default()) {
@@ -222,7 +222,7 @@ impl Sets {
     }
 
     /// The addresses of a set, if that is what it holds.
-    pub fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
+    pub(crate) fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
         let address = |key: u128| match family {
             Family::V4 => u32::try_from(key).ok().map(|k| Ipv4Addr::from(k).into()),
@@ -237,7 +237,7 @@ impl Sets {
     }
 
     /// The ports of a set, if that is what it holds.
-    pub fn ports(&self, name: &str) -> Option<PortSet> {
+    pub(crate) fn ports(&self, name: &str) -> Option<PortSet> {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
         let ranges: Option<Vec<PortRange>> = set
             .ranges()

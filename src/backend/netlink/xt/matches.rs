@@ -13,7 +13,7 @@ const XT_MAX_COMMENT_LEN: usize = 256;
 
 /// The `match` expression of a match that has no native form with iptables-nft. `None` if x_tables
 /// cannot say it: a negated `socket`, or more ports than `multiport` has room for.
-pub fn write(m: &Match) -> Option<Extension> {
+pub(crate) fn write(m: &Match) -> Option<Extension> {
     let not = u8::from(m.not);
     let (info, name, revision) = match &m.test {
         Test::Owner(owner) => (owner_info(*owner, m.not), "owner", 1),
@@ -32,7 +32,7 @@ pub fn write(m: &Match) -> Option<Extension> {
 }
 
 /// Reads what [`write`] writes, and what iptables writes for `-m state`.
-pub fn read(extension: &Extension) -> Option<Match> {
+pub(crate) fn read(extension: &Extension) -> Option<Match> {
     let info = Fields(&extension.info);
     let (not, test) = match extension.name.as_ref() {
         "owner" => read_owner(info)?,
@@ -70,7 +70,7 @@ fn under_its_new_name(extension: &Extension) -> Extension {
 }
 
 /// The `comment` match; `None` if the comment is too long for it or holds a NUL.
-pub fn write_comment(comment: &str) -> Option<Extension> {
+pub(crate) fn write_comment(comment: &str) -> Option<Extension> {
     let fits = comment.len() < XT_MAX_COMMENT_LEN && !comment.contains('\0');
     let info = Info::default()
         .bytes(comment.as_bytes())
@@ -79,7 +79,7 @@ pub fn write_comment(comment: &str) -> Option<Extension> {
 }
 
 /// Reads what [`write_comment`] writes.
-pub fn read_comment(extension: &Extension) -> Option<String> {
+pub(crate) fn read_comment(extension: &Extension) -> Option<String> {
     let text = extension.info.split(|b| *b == 0).next()?;
     let comment = std::str::from_utf8(text).ok()?;
     (write_comment(comment)? == *extension).then(|| comment.to_owned())

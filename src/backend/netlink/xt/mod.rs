@@ -2,8 +2,8 @@
 //! as x_tables' matches and targets, then a counter, then the verdict or the target.
 
 mod info;
-pub mod matches;
-pub mod target;
+pub(super) mod matches;
+pub(super) mod target;
 
 use super::NoForm;
 use super::expr::Expr;
@@ -12,7 +12,7 @@ use super::verdict;
 use crate::ruleset::{Family, Match, Rule, Test, Why};
 
 /// The expressions of a rule, in iptables-nft's order.
-pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
+pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
     let mut matches: Vec<&Match> = rule.matches.iter().collect();
     matches.sort_by_key(|m| rank(m));
     let mut exprs = Vec::with_capacity(3 * matches.len() + 4);
@@ -34,13 +34,13 @@ pub fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
 }
 
 /// A rule that was understood, and its comment, whoever wrote it.
-pub struct Understood {
+pub(super) struct Understood {
     pub rule: Rule,
     pub comment: Option<String>,
 }
 
 /// Reads a rule; `None` if the model cannot say exactly what it does.
-pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
+pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
     let (mut tests, target) = (&exprs[..counter], &exprs[counter + 1..]);
     let mut matches = Vec::new();
@@ -77,7 +77,7 @@ pub fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
 }
 
 /// The comment of a rule that is otherwise not understood.
-pub fn comment(exprs: &[Expr]) -> Option<String> {
+pub(super) fn comment(exprs: &[Expr]) -> Option<String> {
     exprs.iter().find_map(|e| match e {
         Expr::Match(extension) if is_comment(e) => matches::read_comment(extension),
         _ => None,
@@ -85,7 +85,7 @@ pub fn comment(exprs: &[Expr]) -> Option<String> {
 }
 
 /// Whether this is no more than a comment.
-pub fn is_comment(expr: &Expr) -> bool {
+pub(super) fn is_comment(expr: &Expr) -> bool {
     matches!(expr, Expr::Match(extension) if extension.name == "comment")
 }
 

@@ -7,7 +7,7 @@ use crate::ruleset::{Family, RejectWith, Target};
 
 /// The `target` expression of a target that is not a mere verdict. `None` if x_tables cannot say
 /// it in this family.
-pub fn write(target: &Target, family: Family) -> Option<Extension> {
+pub(crate) fn write(target: &Target, family: Family) -> Option<Extension> {
     let info = Info::default();
     let (info, name, revision) = match target {
         Target::Redirect { to_port } => (redirect_info(*to_port, family), "REDIRECT", 0),
@@ -39,7 +39,7 @@ pub fn write(target: &Target, family: Family) -> Option<Extension> {
 }
 
 /// Reads what [`write`] writes.
-pub fn read(extension: &Extension, family: Family) -> Option<Target> {
+pub(crate) fn read(extension: &Extension, family: Family) -> Option<Target> {
     let info = Fields(&extension.info);
     let target = match extension.name.as_ref() {
         "REDIRECT" => Target::Redirect {
