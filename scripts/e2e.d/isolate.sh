@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Runs the parts in network, mount, pid and cgroup namespaces of their own, and tells whether the host stayed as it was.
 
+# Unlike that of a run that was killed: process numbers come again in a new pid namespace.
+own_cgroup=prepare-proxy-e2e-$$-$RANDOM
+
 # Every mounted cgroup hierarchy, as "mount point<tab>this process's place in it".
 cgroups() {
     local point type options name path
@@ -22,7 +25,7 @@ enter_cgroups() {
     local point path own
     own_cgroups=()
     while IFS=$'\t' read -r point path; do
-        own=$point$path/prepare-proxy-e2e-$$
+        own=$point$path/$own_cgroup
         mkdir "$own"
         for file in cpuset.cpus cpuset.mems; do
             [[ ! -e $own/$file || -s $point$path/cgroup.controllers ]] || cat "$point$path/$file" >"$own/$file"
@@ -37,7 +40,7 @@ leave_cgroups() {
     local above
     for above in "${own_cgroups[@]}"; do
         echo $$ >"$above/cgroup.procs"
-        eventually find "$above/prepare-proxy-e2e-$$" -depth -type d -exec rmdir {} +
+        eventually find "$above/$own_cgroup" -depth -type d -exec rmdir {} +
     done
 }
 
@@ -50,7 +53,7 @@ host_state() {
     cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding
     sort /proc/self/mounts
     find /run/netns /run/systemd/nspawn /var/lib/machines -mindepth 1 -maxdepth 1 2>/dev/null || true
-    find /sys/fs/cgroup -name "prepare-proxy-e2e-$$"
+    find /sys/fs/cgroup -name "$own_cgroup"
 }
 
 # isolated COMMAND...: everything it starts, mounts or configures ends with it.
