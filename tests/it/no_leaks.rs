@@ -13,8 +13,10 @@ struct Changes {
     options: &'static [&'static str],
     outbound: &'static [&'static str],
     inbound: &'static [&'static str],
-    /// How many connections may find no answer at all.
-    unanswered: u64,
+    /// How many connections may meet a change between two of their steps, and find no answer or not
+    /// the proxy: those whose packet has passed mangle, where the old rules left it alone, and comes to
+    /// nat, where the new ones do. See docs/limits.md.
+    between: u64,
 }
 
 const NGINMESH: Changes = Changes {
@@ -28,7 +30,7 @@ const NGINMESH: Changes = Changes {
     ],
     outbound: &["10.66.0.1:80", "203.0.113.9:443"],
     inbound: &["10.66.0.2:8080"],
-    unanswered: 0,
+    between: 0,
 };
 
 const ISTIO: Changes = Changes {
@@ -46,7 +48,7 @@ const ISTIO: Changes = Changes {
         "[2001:db8:113::9]:443",
     ],
     inbound: &["10.66.0.2:8080", "[fd66::2]:8080"],
-    unanswered: 0,
+    between: 0,
 };
 
 /// A second run of proxy-init itself empties its chains first.
@@ -70,7 +72,7 @@ const MODES: Changes = Changes {
         "-p 25001 -z 25006 -u 1337 -i * -b 8080",
         "-p 25001 -z 25006 -u 1337 -m TPROXY -i * -b 8080 -t 77 -r 100",
     ],
-    unanswered: 3,
+    between: 3,
     ..ISTIO
 };
 
@@ -185,11 +187,9 @@ fn nobody_escapes_while(
         // Two of the proxy's ports answered: the changes took effect on the way.
         assert!(by_proxy.clone().count() == 2, "{totals:?}");
         let by_proxy: u64 = by_proxy.map(|(_, n)| n).sum();
-        let unanswered = totals.get("error.timeout").copied().unwrap_or_default();
-        assert!(unanswered <= changes.unanswered, "some failed: {totals:?}");
-        assert_eq!(
-            totals["total"],
-            by_proxy + unanswered,
+        let others = totals["total"] - by_proxy;
+        assert!(
+            others <= changes.between,
             "some escaped or failed: {totals:?}"
         );
     }
