@@ -13,12 +13,12 @@ fn main() -> io::Result<()> {
             io::Error::new(io::ErrorKind::InvalidInput, "usage: manual DIRECTORY")
         })?);
     fs::create_dir_all(&directory)?;
-    let mut command = prepare_proxy::cli::command();
+    let mut command = prepare_proxy::frontend::cli::command();
     clap_mangen::generate_to(command.clone(), &directory)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "prepare-proxy", &directory)?;
     }
-    for drop_in in prepare_proxy::cli::drop_ins() {
+    for drop_in in prepare_proxy::frontend::cli::drop_ins() {
         clap_mangen::generate_to(drop_in, &directory)?;
     }
     Ok(())

@@ -15,27 +15,18 @@
     )
 )]
 
-pub mod backend;
-pub mod cli;
-pub mod config;
-mod conntrack;
-mod error;
-mod exit;
-mod host;
-mod log_format;
+pub mod actions;
+pub mod engine;
+pub mod frontend;
 pub mod mesh;
-pub mod netlink;
-pub mod ops;
-mod ownership;
-pub mod packet;
-pub mod routing;
-pub mod ruleset;
+pub mod netfilter;
 
-pub use error::Error;
-pub use exit::Exit;
+pub use engine::error::Error;
+pub use engine::exit::Exit;
 
-use host::System;
-use log_format::LogFormat;
+use engine::host::System;
+use frontend::cli;
+use frontend::log_format::LogFormat;
 use std::ffi::OsString;
 
 /// Runs a whole command line, the program's name first.
@@ -52,7 +43,7 @@ fn run_to_end(args: Vec<OsString>) -> Exit {
     };
     cli.log_format.start(cli.log_level, &System);
     let asks = cli.invocation.action.asks();
-    match ops::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
+    match actions::run(cli.invocation, &System, &mut std::io::stdout().lock()) {
         Ok(exit) => exit,
         Err(error) => {
             log::error!("{error}");

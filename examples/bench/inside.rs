@@ -2,13 +2,13 @@
 
 use crate::world::{fresh, median};
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::backend::netlink::Netlink;
-use prepare_proxy::backend::{Backend, Store};
-use prepare_proxy::netlink::{Socket, Transport};
-use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::{
+use prepare_proxy::engine::plan::plan;
+use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::netfilter::model::{
     ChainName, Family, Match, Owner, Protocol, Ruleset, Table, TableName, Target,
 };
+use prepare_proxy::netfilter::netlink::{Socket, Transport};
+use prepare_proxy::netfilter::nftables::Netlink;
 use std::cell::Cell;
 use std::io;
 use std::net::Ipv4Addr;

@@ -4,7 +4,7 @@
 use crate::world::{fresh, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prepare_proxy::backend::netlink::{Monitor, Notification};
+use prepare_proxy::netfilter::nftables::{Monitor, Notification};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prepare_proxy::config::{env_file, resolv_conf};
+use prepare_proxy::mesh::config::{env_file, resolv_conf};
 
 fuzz_target!(|text: &str| {
     let _ = env_file::parse(text);

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prepare_proxy::backend::iptables::parse_save;
-use prepare_proxy::ruleset::{Family, LiveRule, LiveTable};
+use prepare_proxy::netfilter::iptables::parse_save;
+use prepare_proxy::netfilter::model::{Family, LiveRule, LiveTable};
 
 fn rules(tables: &[LiveTable]) -> impl Iterator<Item = &LiveRule> {
     tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules)

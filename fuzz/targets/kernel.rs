@@ -1,6 +1,6 @@
 //! A kernel that answers with the fuzzer's bytes.
 
-use prepare_proxy::netlink::Transport;
+use prepare_proxy::netfilter::netlink::Transport;
 use std::io;
 
 /// Each answer is a length of two bytes and as many bytes of a datagram. So that they are not passed

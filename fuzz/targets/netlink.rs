@@ -5,10 +5,10 @@ mod kernel;
 
 use kernel::Kernel;
 use libfuzzer_sys::fuzz_target;
-use prepare_proxy::backend::netlink::Netlink;
-use prepare_proxy::backend::{Backend, Store};
-use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::Ruleset;
+use prepare_proxy::netfilter::nftables::Netlink;
+use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::engine::plan::plan;
+use prepare_proxy::netfilter::model::Ruleset;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, answers)) = data.split_first() else {

@@ -2,11 +2,11 @@
 //! network namespace in which rules are, with the directory of the seeds as its argument.
 
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::backend::netlink::Netlink;
-use prepare_proxy::backend::{Backend, Store};
-use prepare_proxy::netlink::{Socket, Transport};
-use prepare_proxy::routing::Router;
-use prepare_proxy::ruleset::Routing;
+use prepare_proxy::netfilter::nftables::Netlink;
+use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::netfilter::netlink::{Socket, Transport};
+use prepare_proxy::netfilter::rtnetlink::Router;
+use prepare_proxy::netfilter::model::Routing;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;

@@ -5,8 +5,8 @@ mod kernel;
 
 use kernel::Kernel;
 use libfuzzer_sys::fuzz_target;
-use prepare_proxy::routing::Router;
-use prepare_proxy::ruleset::Routing;
+use prepare_proxy::netfilter::rtnetlink::Router;
+use prepare_proxy::netfilter::model::Routing;
 
 fuzz_target!(|data: &[u8]| {
     let _ = Router::new(Kernel::new(data)).look(&Routing::default());

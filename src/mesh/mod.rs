@@ -2,18 +2,20 @@
 //!
 //! A new mesh is a new file here and a line in [`MESHES`].
 
+pub mod config;
 mod istio;
 mod istio_1_0;
 mod linkerd;
+pub(crate) mod managed;
 mod nginmesh;
 mod shared;
 
 pub use istio::MESH as ISTIO;
 pub use linkerd::MESH as LINKERD;
 
-use crate::config::{Config, Opt, Profile};
-use crate::ownership::Signature;
-use crate::ruleset::{Family, Ruleset};
+use crate::mesh::config::{Config, Opt, Profile};
+use crate::mesh::managed::Signature;
+use crate::netfilter::model::{Family, Ruleset};
 use ipnet::IpNet;
 
 /// All meshes; the first one is the default.

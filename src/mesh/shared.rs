@@ -1,8 +1,8 @@
 //! Rules that several meshes write in the same way, under the same names.
 
 use super::of_family;
-use crate::config::{Config, Selection, Tproxy};
-use crate::ruleset::{
+use crate::mesh::config::{Config, Selection, Tproxy};
+use crate::netfilter::model::{
     Chain, ChainName, ConnState, Family, Match, PolicyRoute, PortRange, Protocol, Rule, Table,
     Target,
 };

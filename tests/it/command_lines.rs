@@ -2,7 +2,7 @@
 //! and variables, and with the rest of istio-iptables' command line.
 
 use crate::lab::{Done, Namespace, Variant, product};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;

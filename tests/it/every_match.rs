@@ -1,7 +1,7 @@
 //! One ruleset with every match and target that the model has, and every way to say it.
 
 use ipnet::IpNet;
-use prepare_proxy::ruleset::{
+use prepare_proxy::netfilter::model::{
     Chain, ChainName, ConnState, Family, Match, Owner, PortRange, PortSet, Protocol, RejectWith,
     Rule, Ruleset, Side, Table, TableName, Target, Test,
 };

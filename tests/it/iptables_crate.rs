@@ -4,7 +4,7 @@
 use crate::lab::{Lab, Namespace, SavedChain, Variant};
 use crate::lifecycle::{ISTIO, OTHER, SOME, apply, restore_part, run};
 use iptables::IPTables;
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 
 /// Backends whose rules iptables can see.
 const SEEN: [&str; 3] = ["netlink", "iptables-nft", "iptables-legacy"];

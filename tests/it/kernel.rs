@@ -4,7 +4,7 @@
 use crate::cases::state::{State, fwmarks, saved};
 use crate::cases::{Case, Expect};
 use crate::lab::{Done, Namespace, Variant, product, same};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
 /// The backend that writes other rules to the same effect; that they have it is for the traffic

@@ -3,7 +3,7 @@
 
 use crate::cases::recording::{setup, strings, vectors};
 use crate::lab::{BACKENDS, Done, Namespace, Variant, product, same, without_comments};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 use std::os::unix::fs::symlink;
 use std::process::Command;

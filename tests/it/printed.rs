@@ -7,7 +7,10 @@ use std::process::Command;
 
 /// Names as Linux and iptables take them, most of them made to be misunderstood.
 fn names() -> impl Strategy<Value = Vec<String>> {
-    let legal = |name: &String| name.parse::<prepare_proxy::ruleset::Interface>().is_ok();
+    let legal = |name: &String| {
+        name.parse::<prepare_proxy::netfilter::model::Interface>()
+            .is_ok()
+    };
     let any = "[!-~]{1,15}".prop_filter("a legal name", legal);
     let odd = prop::sample::select(vec![
         "x*",

@@ -4,9 +4,9 @@ use crate::lab::Namespace;
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::netlink::{Socket, Transport};
-use prepare_proxy::routing::{self, Router, RoutingError};
-use prepare_proxy::ruleset::{Family, LoopbackAddress, PolicyRoute, Routing};
+use prepare_proxy::netfilter::model::{Family, LoopbackAddress, PolicyRoute, Routing};
+use prepare_proxy::netfilter::netlink::{Socket, Transport};
+use prepare_proxy::netfilter::rtnetlink::{self, Router, RoutingError};
 use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
@@ -21,16 +21,16 @@ fn policy(family: Family, mark: u32, table: u32) -> PolicyRoute {
 }
 
 fn find() -> Result<Routing, RoutingError> {
-    Ok(routing::look(&Routing::default())?.candidates())
+    Ok(rtnetlink::look(&Routing::default())?.candidates())
 }
 
 /// Returns whether there was anything to do.
 fn make(wanted: &Routing) -> Result<bool, RoutingError> {
-    routing::make(wanted).map(|made| made.changed())
+    rtnetlink::make(wanted).map(|made| made.changed())
 }
 
 fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
-    routing::remove(unwanted, &Routing::default())
+    rtnetlink::remove(unwanted, &Routing::default())
 }
 
 /// What Istio's TPROXY mode wants in a dual-stack pod.
@@ -174,12 +174,12 @@ fn undone_is_what_was_made_but_for_what_is_needed() {
     let namespace = Namespace::new();
     namespace.sh("ip route add local default dev lo table 133");
     let before = namespace.routing();
-    let made = namespace.enter(|| routing::make(&wanted())).unwrap();
+    let made = namespace.enter(|| rtnetlink::make(&wanted())).unwrap();
     let v6 = Routing {
         policy_routes: vec![policy(Family::V6, 1337, 133)],
         ..Routing::default()
     };
-    namespace.enter(|| routing::undo(made, &v6)).unwrap();
+    namespace.enter(|| rtnetlink::undo(made, &v6)).unwrap();
     let text = namespace.routing();
     assert!(
         text.contains("default dev lo table 133"),
@@ -201,7 +201,7 @@ fn a_table_can_be_shared() {
     };
     let both = || make(&marked(1337)).and_then(|_| make(&marked(7)));
     namespace.enter(both).unwrap();
-    let change = || routing::remove(&marked(1337), &marked(7));
+    let change = || rtnetlink::remove(&marked(1337), &marked(7));
     assert!(namespace.enter(change).unwrap());
     assert_eq!(namespace.enter(find).unwrap(), marked(7));
     assert!(

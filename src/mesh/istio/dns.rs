@@ -4,9 +4,9 @@
 //! apart by conntrack zones: agent and nameserver talk in zone 1, app and agent in zone 2.
 
 use super::owners;
-use crate::config::{Config, Dns};
+use crate::mesh::config::{Config, Dns};
 use crate::mesh::shared::INBOUND;
-use crate::ruleset::{ChainName, Family, Match, Protocol, Table, TableName, Target};
+use crate::netfilter::model::{ChainName, Family, Match, Protocol, Table, TableName, Target};
 use ipnet::IpNet;
 
 /// What decides on outgoing DNS.

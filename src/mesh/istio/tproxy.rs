@@ -6,11 +6,11 @@
 //! own gets a mark of its own, and is the only traffic over lo that is captured.
 
 use super::{owners, passthrough};
-use crate::config::{Config, Tproxy};
+use crate::mesh::config::{Config, Tproxy};
 use crate::mesh::shared::{
     Capture, INBOUND, established, inbound, tcp, tproxy_captures, tproxy_targets,
 };
-use crate::ruleset::{Chain, ChainName, Interface, Match, Table, Target};
+use crate::netfilter::model::{Chain, ChainName, Interface, Match, Table, Target};
 
 /// On what the proxy sends to the pod's own address, on its way to the proxy's inbound side.
 pub(super) const OUTBOUND_MARK: u32 = 1338;

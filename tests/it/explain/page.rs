@@ -2,7 +2,8 @@
 //! writes into the page what the program says.
 
 use super::told::Nowhere;
-use prepare_proxy::{cli, ops};
+use prepare_proxy::actions;
+use prepare_proxy::frontend::cli;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -22,7 +23,7 @@ fn run(line: &str) -> String {
     let all = all.into_iter().chain(args.into_iter().map(OsString::from));
     let parsed = cli::parse(all.collect(), &Nowhere).unwrap_or_else(|e| panic!("{line}: {e}"));
     let mut out = Vec::new();
-    ops::run(parsed.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{line}: {e}"));
+    actions::run(parsed.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{line}: {e}"));
     String::from_utf8(out).expect("an explanation is UTF-8")
 }
 

@@ -3,9 +3,10 @@
 use super::connection::{Connection, LOCAL, Place};
 use super::options::Options;
 use super::world::{RESOLV_CONF, Seen};
-use prepare_proxy::config::Host;
-use prepare_proxy::config::facts::Ipv6;
-use prepare_proxy::{cli, ops};
+use prepare_proxy::actions;
+use prepare_proxy::frontend::cli;
+use prepare_proxy::mesh::config::Host;
+use prepare_proxy::mesh::config::facts::Ipv6;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fmt;
@@ -49,7 +50,7 @@ fn explain(args: &[String]) -> Value {
     let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
     let mut out = Vec::new();
     let line = cli::parse(line, &Nowhere).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-    ops::run(line.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    actions::run(line.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{args:?}: {e}"));
     serde_json::from_slice(&out).expect("an explanation is JSON")
 }
 

@@ -1,6 +1,6 @@
 //! JSON back into the model, as docs/json.md says it.
 
-use prepare_proxy::ruleset::{
+use prepare_proxy::netfilter::model::{
     Chain, ChainName, ConnState, Family, LoopbackAddress, Match, Owner, PolicyRoute, PortRange,
     PortSet, Protocol, RejectWith, Routing, Rule, Ruleset, Side, Table, TableName, Target, Test,
     Why,

@@ -14,11 +14,11 @@ mod restore;
 use crate::cases::{self, Case};
 use crate::every_match;
 use clap::ValueEnum;
-use prepare_proxy::cli;
-use prepare_proxy::config::Host;
-use prepare_proxy::config::facts::Ipv6;
-use prepare_proxy::ops::{self, Format, Invocation};
-use prepare_proxy::ruleset::{Family, Ruleset, Table, TableName};
+use prepare_proxy::actions::{self, Format, Invocation};
+use prepare_proxy::frontend::cli;
+use prepare_proxy::mesh::config::Host;
+use prepare_proxy::mesh::config::facts::Ipv6;
+use prepare_proxy::netfilter::model::{Family, Ruleset, Table, TableName};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn invocation(case: &Case, options: &[&str]) -> Result<Invocation, String> {
 fn dry_run(case: &Case, format: Format) -> Result<String, String> {
     let invocation = invocation(case, &["--dry-run", "--format", &name(format)])?;
     let mut out = Vec::new();
-    ops::run(invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
+    actions::run(invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(out).expect("a dry run prints UTF-8"))
 }
 
@@ -79,7 +79,7 @@ fn name(format: Format) -> String {
 /// What a case asks for, as a value.
 fn wanted(case: &Case) -> Result<Ruleset, String> {
     let invocation = invocation(case, &[])?;
-    let resolved = ops::resolve(&invocation, &Answers(case));
+    let resolved = actions::resolve(&invocation, &Answers(case));
     let (mesh, config) = resolved.map_err(|e| e.to_string())?;
     Ok(mesh.ruleset(&config))
 }
@@ -121,7 +121,7 @@ fn every_match_prints_its_golden() {
     settings().bind(|| {
         for format in Format::value_variants() {
             let golden = format!("every-match-{}", name(*format));
-            insta::assert_snapshot!(golden, ops::render(&wanted, *format).unwrap());
+            insta::assert_snapshot!(golden, actions::render(&wanted, *format).unwrap());
         }
     });
 }

@@ -1,9 +1,9 @@
 //! The text for iptables-restore, read as iptables-save would print it afterwards.
 
 use super::formats::{always, equal};
-use prepare_proxy::backend::iptables::parse_save;
-use prepare_proxy::ops::Format;
-use prepare_proxy::ruleset::{Chain, Family, Hook, LiveChain, Place, Rule};
+use prepare_proxy::actions::Format;
+use prepare_proxy::netfilter::iptables::parse_save;
+use prepare_proxy::netfilter::model::{Chain, Family, Hook, LiveChain, Place, Rule};
 
 #[test]
 fn what_restore_reads_is_the_ruleset() {

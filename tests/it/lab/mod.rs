@@ -21,7 +21,7 @@ pub use net::{Lab, Namespace};
 pub use process::{APP, PROXY, ROOT, Server, User, lab, product};
 pub use saved::{SavedChain, without_comments};
 
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::fmt;
 
 /// Which of the two implementations of iptables.

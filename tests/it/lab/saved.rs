@@ -1,7 +1,7 @@
 //! What iptables-save prints, read apart.
 
 use super::{Namespace, Variant};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
 /// A chain as iptables-save prints it.

@@ -2,7 +2,7 @@
 
 use super::world::{OTHER, SOME, apply, everything, rules, run};
 use crate::lab::{BACKENDS, Namespace, Variant, same};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 
 /// Who has written what before, and who goes on.
 const CHOSEN: &[(&str, &str)] = &[

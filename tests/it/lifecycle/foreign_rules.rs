@@ -4,7 +4,7 @@
 use super::on_every_backend;
 use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
 use crate::lab::{BACKENDS, Namespace, Variant, same};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
 /// Everything of netfilter, with counters and handles; but iptables-legacy sets the counters of

@@ -2,7 +2,7 @@
 
 use super::world::{ISTIO, OTHER, SOME, apply};
 use crate::lab::{Done, Namespace, Variant, product};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 
 /// A state to start from.
 pub struct Start {

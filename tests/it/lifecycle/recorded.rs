@@ -2,7 +2,7 @@
 
 use crate::cases::recording::{self, strings};
 use crate::lab::{Namespace, Variant};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 
 /// A state that one of the tools replaced was recorded to leave.

@@ -3,7 +3,7 @@
 
 use super::world::{SOME, apply, everything, rules, run};
 use crate::lab::{Done, Namespace, Variant, product};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

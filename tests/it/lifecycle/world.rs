@@ -1,7 +1,7 @@
 //! A network namespace, what the product does in it, and what can be seen in it.
 
 use crate::lab::{Done, Namespace, SavedChain, Variant, product};
-use prepare_proxy::ruleset::Family;
+use prepare_proxy::netfilter::model::Family;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -4,11 +4,11 @@ use super::{Open, apply, difference};
 use crate::lab::Namespace;
 use caps::{CapSet, Capability};
 use ipnet::{IpNet, Ipv4Net};
-use prepare_proxy::backend::netlink::{open_native, open_xt};
-use prepare_proxy::backend::{Backend, BackendError};
-use prepare_proxy::ruleset::{
+use prepare_proxy::netfilter::backend::{Backend, BackendError};
+use prepare_proxy::netfilter::model::{
     ChainName, Change, Family, Match, Owner, Ruleset, Table, TableName, Target, Why,
 };
+use prepare_proxy::netfilter::nftables::{open_native, open_xt};
 use std::io::Write;
 use std::process::Command;
 
@@ -130,7 +130,7 @@ fn a_change_made_from_old_knowledge_is_not_committed() {
         let error = namespace.enter(|| {
             let mut backend = open().unwrap();
             let live = backend.read().unwrap();
-            let change = prepare_proxy::ops::plan(&live, &backend.canonical(&wanted));
+            let change = prepare_proxy::engine::plan::plan(&live, &backend.canonical(&wanted));
             apply_elsewhere();
             backend.commit(&change).unwrap_err()
         });

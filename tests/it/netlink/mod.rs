@@ -8,10 +8,10 @@ mod small_sockets;
 mod xt;
 
 use crate::lab::Namespace;
-use prepare_proxy::backend::netlink::Netlink;
-use prepare_proxy::backend::{Backend, BackendError};
-use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::{Change, Ruleset};
+use prepare_proxy::engine::plan::plan;
+use prepare_proxy::netfilter::backend::{Backend, BackendError};
+use prepare_proxy::netfilter::model::{Change, Ruleset};
+use prepare_proxy::netfilter::nftables::Netlink;
 
 /// Opens one of the two backends.
 type Open = fn() -> Result<Netlink, BackendError>;

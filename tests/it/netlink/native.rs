@@ -3,8 +3,8 @@
 use super::{apply, difference};
 use crate::every_match;
 use crate::lab::{Namespace, product, same};
-use prepare_proxy::backend::netlink::{open_native, render};
-use prepare_proxy::ruleset::{Change, Ruleset};
+use prepare_proxy::netfilter::model::{Change, Ruleset};
+use prepare_proxy::netfilter::nftables::{open_native, render};
 
 /// A namespace in which our backend has written a ruleset.
 fn written(wanted: &Ruleset) -> Namespace {

@@ -4,9 +4,9 @@
 use super::{apply, difference};
 use crate::every_match;
 use crate::lab::{Namespace, product};
-use prepare_proxy::backend::netlink::{open_native, open_xt};
-use prepare_proxy::backend::{Backend, BackendError};
-use prepare_proxy::ruleset::{Change, Ruleset};
+use prepare_proxy::netfilter::backend::{Backend, BackendError};
+use prepare_proxy::netfilter::model::{Change, Ruleset};
+use prepare_proxy::netfilter::nftables::{open_native, open_xt};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 

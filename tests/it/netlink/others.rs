@@ -3,9 +3,9 @@
 use super::{apply, difference};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
-use prepare_proxy::backend::Backend;
-use prepare_proxy::backend::netlink::{open_native, open_xt};
-use prepare_proxy::ruleset::{ChainName, Change, Family, LiveRule, Ruleset, TableName};
+use prepare_proxy::netfilter::backend::Backend;
+use prepare_proxy::netfilter::model::{ChainName, Change, Family, LiveRule, Ruleset, TableName};
+use prepare_proxy::netfilter::nftables::{open_native, open_xt};
 
 /// Rules of every foreign kind, in chains that ours come to as well.
 const FOREIGN: &str = r#"

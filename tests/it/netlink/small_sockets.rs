@@ -5,11 +5,11 @@ use super::limits::{OUTPUT, list};
 use super::{Open, apply, difference};
 use crate::lab::Namespace;
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::backend::netlink::{Netlink, open_native, open_xt};
-use prepare_proxy::backend::{Backend, BackendError, Store};
-use prepare_proxy::netlink::{Socket, Transport};
-use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::{Change, Family, Live, LiveRule, Ruleset, TableName, Target};
+use prepare_proxy::engine::plan::plan;
+use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
+use prepare_proxy::netfilter::model::{Change, Family, Live, LiveRule, Ruleset, TableName, Target};
+use prepare_proxy::netfilter::netlink::{Socket, Transport};
+use prepare_proxy::netfilter::nftables::{Netlink, open_native, open_xt};
 use std::io;
 
 /// A socket that takes little, and that cannot be used any more after some datagrams.

@@ -4,10 +4,10 @@
 use super::{apply, difference};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
-use prepare_proxy::backend::iptables::restore;
-use prepare_proxy::backend::netlink::open_xt;
-use prepare_proxy::ops::plan;
-use prepare_proxy::ruleset::{Change, Family, Live, Ruleset};
+use prepare_proxy::engine::plan::plan;
+use prepare_proxy::netfilter::iptables::restore;
+use prepare_proxy::netfilter::model::{Change, Family, Live, Ruleset};
+use prepare_proxy::netfilter::nftables::open_xt;
 
 /// What iptables-nft itself leaves of a ruleset.
 fn by_iptables(wanted: &Ruleset) -> Namespace {

@@ -4,7 +4,7 @@ use super::watcher::{Watcher, generation};
 use crate::lab::{Namespace, product};
 use crate::lifecycle::{everything, rules, run};
 use nix::sys::signal::Signal;
-use prepare_proxy::backend::netlink::{Monitor, Notification};
+use prepare_proxy::netfilter::nftables::{Monitor, Notification};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::process::{Command, Stdio};

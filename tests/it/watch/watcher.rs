@@ -4,7 +4,7 @@ use crate::lab::{Namespace, product};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prepare_proxy::backend::netlink::Monitor;
+use prepare_proxy::netfilter::nftables::Monitor;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

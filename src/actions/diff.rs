@@ -1,0 +1,260 @@
+//! `diff`: what an apply would change, in the order of the rules. Nothing is written.
+
+use crate::engine::backends::{Choice, Open, is_absence, read_unchanging, stores_besides};
+use crate::engine::error::Error;
+use crate::engine::plan::plan;
+use crate::mesh::managed;
+use crate::netfilter::backend::{Backend, BackendError};
+use crate::netfilter::model::{
+    ChainName, Family, Live, LiveRule, RoutingPart, Rule, Ruleset, TableChange, TableName,
+};
+use crate::netfilter::rtnetlink;
+use serde::Serialize;
+use similar::{Algorithm, ChangeTag, capture_diff_slices};
+use std::fmt;
+
+/// Everything that differs; empty when the kernel holds just what is wanted.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Diff {
+    pub differs: bool,
+    /// The backend that an apply would write with.
+    pub backend: &'static str,
+    pub chains: Vec<ChainDiff>,
+    /// Policy routes and addresses that come or go, as ip(8) commands that make them.
+    pub routing: Vec<Line>,
+}
+
+/// One chain in which something differs.
+#[derive(Debug, Serialize)]
+pub(super) struct ChainDiff {
+    /// The backend in whose store the chain is.
+    pub backend: &'static str,
+    pub family: Family,
+    pub table: TableName,
+    pub chain: ChainName,
+    /// Whether the chain itself stays, goes or comes.
+    pub action: LineAction,
+    pub rules: Vec<Line>,
+}
+
+/// A rule of ours: one that stays, goes or comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Line {
+    pub action: LineAction,
+    /// The rule as iptables-save prints it, without its comment.
+    pub rule: String,
+    /// What it is for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LineAction {
+    Keep,
+    Remove,
+    Add,
+}
+
+/// Compares every store with what is wanted in it: everything in the one that an apply would write
+/// to, nothing in the others.
+pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
+    let (backend, live) = target(choice)?;
+    let mut diff = Diff {
+        backend: backend.name(),
+        ..Diff::default()
+    };
+    diff.add(backend.name(), &live, &backend.canonical(wanted));
+    let mut marks = managed::tproxy_marks(&live);
+    for open in stores_besides(Some(backend.store())) {
+        match read(open) {
+            // An apply would leave them alone too.
+            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
+            read => {
+                if let Some((other, live)) = read? {
+                    diff.add(other.name(), &live, &Ruleset::default());
+                    marks.extend(managed::tproxy_marks(&live));
+                }
+            }
+        }
+    }
+    let routing = rtnetlink::look(&wanted.routing)?;
+    let unneeded = managed::routing(&routing.candidates(), &marks).without(&wanted.routing);
+    let going = routing.removable(&unneeded, &wanted.routing);
+    diff.add_routing(going, LineAction::Remove);
+    diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
+    diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
+    Ok(diff)
+}
+
+type Opened = (Box<dyn Backend>, Live);
+
+/// Opens and reads a store, or `None` where this machine cannot have it.
+fn read(open: Open) -> Result<Option<Opened>, Error> {
+    let opened = open().and_then(|mut backend| {
+        let live = read_unchanging(&mut *backend)?;
+        Ok((backend, live))
+    });
+    match opened {
+        Err(e) if is_absence(&e) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
+/// The backend that an apply would try first, of those that there are.
+fn target(choice: Choice) -> Result<Opened, Error> {
+    for candidate in choice.candidates()? {
+        if let Some(opened) = read(candidate.open)? {
+            return Ok(opened);
+        }
+    }
+    Err(Error::NoBackend)
+}
+
+impl Diff {
+    /// Adds the difference between one store and what is wanted in it.
+    fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
+        let change = plan(live, wanted);
+        for table in &change.tables {
+            let before = |name: &ChainName| {
+                let chain = live.table(table.family, table.name)?.chain(name)?;
+                Some(chain.rules.as_slice())
+            };
+            let made_of = |(chain, action, rules)| ChainDiff {
+                backend,
+                family: table.family,
+                table: table.name,
+                chain,
+                action,
+                rules,
+            };
+            self.chains
+                .extend(chains(table, before).into_iter().map(made_of));
+        }
+    }
+
+    fn add_routing(&mut self, parts: Vec<RoutingPart>, action: LineAction) {
+        let line = |part: RoutingPart| Line {
+            action,
+            rule: part.to_string(),
+            why: None,
+        };
+        self.routing.extend(parts.into_iter().map(line));
+    }
+}
+
+/// The chains of one table that change, each with its rules before and after.
+fn chains<'a>(
+    table: &TableChange,
+    before: impl Fn(&ChainName) -> Option<&'a [LiveRule]>,
+) -> Vec<(ChainName, LineAction, Vec<Line>)> {
+    let stays_or_comes = |name: &ChainName| match before(name) {
+        Some(_) => LineAction::Keep,
+        None => LineAction::Add,
+    };
+    let base = table.base.iter().map(|chain| {
+        let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
+        let (name, action) = (chain.chain.clone(), stays_or_comes(&chain.chain));
+        (name, action, lines(&chain.delete, &wanted))
+    });
+    let rewritten = table.rewrite.iter().map(|chain| {
+        let wanted: Vec<&Rule> = chain.rules.iter().collect();
+        let old = before(&chain.name).unwrap_or_default();
+        let (name, action) = (chain.name.clone(), stays_or_comes(&chain.name));
+        (name, action, lines(old, &wanted))
+    });
+    let removed = table.remove.iter().map(|name| {
+        let old = before(name).unwrap_or_default();
+        (name.clone(), LineAction::Remove, lines(old, &[]))
+    });
+    base.chain(rewritten).chain(removed).collect()
+}
+
+/// The shortest way from the old rules to the new ones. What stays is shown too: the first match
+/// wins, so a rule's place is part of its meaning.
+fn lines(old: &[LiveRule], new: &[&Rule]) -> Vec<Line> {
+    let before: Vec<Line> = old.iter().map(Line::of_live).collect();
+    let after: Vec<Line> = new.iter().map(|r| Line::of_rule(r)).collect();
+    let texts = |lines: &[Line]| lines.iter().map(|l| l.rule.clone()).collect::<Vec<_>>();
+    let steps = capture_diff_slices(Algorithm::Myers, &texts(&before), &texts(&after));
+    let changes = steps.iter().flat_map(|step| {
+        step.iter_changes(&before, &after)
+            .map(|change| change.value().with(change.tag()))
+            .collect::<Vec<_>>()
+    });
+    changes.collect()
+}
+
+impl Line {
+    fn of_live(live: &LiveRule) -> Line {
+        match &live.rule {
+            Some(rule) => Line::of_rule(rule),
+            None => Line {
+                action: LineAction::Keep,
+                rule: live.text.clone(),
+                why: None,
+            },
+        }
+    }
+
+    fn of_rule(rule: &Rule) -> Line {
+        let bare = Rule::without_comment(rule.matches.clone(), rule.target.clone());
+        Line {
+            action: LineAction::Keep,
+            rule: bare.to_string(),
+            why: rule.why.as_ref().map(|w| w.as_str().to_owned()),
+        }
+    }
+
+    fn with(&self, tag: ChangeTag) -> Line {
+        Line {
+            action: match tag {
+                ChangeTag::Equal => LineAction::Keep,
+                ChangeTag::Delete => LineAction::Remove,
+                ChangeTag::Insert => LineAction::Add,
+            },
+            rule: self.rule.clone(),
+            why: self.why.clone(),
+        }
+    }
+}
+
+/// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chain in &self.chains {
+            let ChainDiff { family, table, .. } = chain;
+            let fate = match chain.action {
+                LineAction::Keep => "",
+                LineAction::Remove => ", removed",
+                LineAction::Add => ", new",
+            };
+            writeln!(
+                f,
+                "{family} {table} {} ({}{fate})",
+                chain.chain, chain.backend
+            )?;
+            write_lines(f, &chain.rules)?;
+        }
+        if !self.routing.is_empty() {
+            writeln!(f, "routing")?;
+        }
+        write_lines(f, &self.routing)
+    }
+}
+
+fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
+    let width = lines.iter().map(|l| l.rule.len()).max().unwrap_or(0);
+    for line in lines {
+        let sign = match line.action {
+            LineAction::Keep => ' ',
+            LineAction::Remove => '-',
+            LineAction::Add => '+',
+        };
+        match &line.why {
+            Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
+            None => writeln!(f, "  {sign} {}", line.rule)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! The answer in one sentence.
+
+use super::question::Asked;
+use crate::netfilter::model::{Credentials, Hook, Match, Owner, Protocol, Test};
+use crate::netfilter::trace::{Capture, End, Start, Step, Trace};
+
+/// Who asks, and for what: the sentence's subject.
+pub(super) fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>) -> String {
+    let protocol = shown(asked.protocol);
+    let state = match asked.state.as_str() {
+        "NEW" => String::new(),
+        state => format!(" ({state})"),
+    };
+    let who = match (start, sender, asked.from) {
+        (Start::Here, Some(sender), _) => format!("uid {}", sender.uid),
+        (_, _, Some(from)) => from.ip().to_string(),
+        (_, _, None) => "outside".to_owned(),
+    };
+    format!("{protocol} from {who} to {}{state}", asked.to)
+}
+
+/// `TCP` or `UDP`.
+pub(super) fn shown(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+        Protocol::Icmpv6 => "ICMPv6",
+    }
+}
+
+/// What becomes of it: the rest of the sentence, without its full stop.
+pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
+    let deciding = deciding(trace);
+    let stays = trace.passages.iter().any(|p| p.hook == Hook::Prerouting) && start == Start::Here;
+    let turned_here = trace.packet.destination != asked.to;
+    // It is worth saying that something stays inside if it was not meant to leave.
+    let inside = match stays && (!turned_here || was_for_here(trace)) {
+        true => "stays inside: it comes back in through lo and ",
+        false => "",
+    };
+    match &trace.end {
+        End::Delivered {
+            port,
+            by: Some(Capture::Redirect(_)),
+        } => {
+            let told = match asked.protocol {
+                Protocol::Tcp => format!(", which is told {}", asked.to),
+                _ => String::new(),
+            };
+            format!("{inside}goes to {}{told}", place(deciding, *port))
+        }
+        End::Delivered {
+            port,
+            by: Some(Capture::Tproxy),
+        } => format!(
+            "{inside}goes to {} as it is (TPROXY): it goes on being from {} to {}",
+            place(deciding, *port),
+            trace.packet.source.ip(),
+            trace.packet.destination
+        ),
+        End::Delivered { by: None, .. } if asked.state.as_str() == "ESTABLISHED" => {
+            "goes where the first packet of its connection went: nat is not asked again".to_owned()
+        }
+        End::Delivered { port, by: None } => {
+            let straight = match start {
+                Start::Here => format!("goes straight to {}", asked.to),
+                Start::Outside => format!("goes straight to port {port}"),
+            };
+            format!("{inside}{straight}: {}", reason(deciding))
+        }
+        End::Sent { through, forwarded } => match forwarded {
+            true => format!(
+                "is for somebody else: it is forwarded through {through}, if this machine forwards"
+            ),
+            false => format!(
+                "goes straight to {} through {through}: {}",
+                asked.to,
+                reason(deciding)
+            ),
+        },
+        End::Dropped => format!("is dropped {}", by(trace, deciding)),
+        End::Rejected(with) => format!("is refused ({}) {}", with.as_str(), by(trace, deciding)),
+        End::NoRoute => format!(
+            "goes nowhere: there is no route to {}",
+            trace.packet.destination.ip()
+        ),
+        End::Unknown => "cannot be followed further: that rule decides".to_owned(),
+    }
+}
+
+/// Whether it was sent to an address of this namespace: what is only redirected is seen to leave
+/// through another interface at OUTPUT.
+fn was_for_here(trace: &Trace) -> bool {
+    let output = trace.passages.iter().find(|p| p.hook == Hook::Output);
+    let leaves = output.and_then(|p| p.packet.out_interface.as_ref());
+    leaves.is_some_and(|name| name.as_str() == "lo")
+}
+
+/// The rule that settled it, and the table that it is in.
+fn deciding(trace: &Trace) -> Option<&Step> {
+    let tables = trace.passages.iter().flat_map(|p| &p.tables);
+    tables.flat_map(|t| &t.steps).find(|s| s.decides)
+}
+
+fn why(step: Option<&Step>) -> &str {
+    step.and_then(|s| s.rule.why())
+        .map_or("", |why| why.as_str())
+}
+
+/// Who listens on the port that a rule leads to.
+fn place(step: Option<&Step>, port: u16) -> String {
+    match why(step) {
+        "redirect-to-envoy-port" => format!("the proxy on port {port}"),
+        "redirect-to-inbound-port" | "tproxy-to-inbound-port" => {
+            format!("the proxy's inbound port {port}")
+        }
+        id if id.starts_with("redirect-dns") => format!("the proxy's nameserver on port {port}"),
+        _ => format!("port {port} here"),
+    }
+}
+
+/// By which rule, or policy.
+fn by(trace: &Trace, deciding: Option<&Step>) -> String {
+    let last = trace.passages.iter().flat_map(|p| &p.tables).last();
+    match (deciding, last) {
+        (Some(step), Some(table)) => {
+            let rule = step.rule.text();
+            format!("by \"{rule}\" in {} of table {}", step.chain, table.table)
+        }
+        (None, Some(table)) => format!("by the policy of {} in table {}", table.chain, table.table),
+        _ => String::new(),
+    }
+}
+
+/// Why it is left alone: the words for the rules' own ids.
+fn reason(step: Option<&Step>) -> String {
+    let Some(step) = step else {
+        return "no rule captures it".to_owned();
+    };
+    let id = why(Some(step));
+    let values = [
+        ("bypass-ip-range-", "is exempt"),
+        ("bypass-outbound-port-", "is an exempt outbound port"),
+        ("bypass-inbound-port-", "is an exempt inbound port"),
+        ("bypass-interface-", "is an exempt interface"),
+        ("bypass-group-", "is the number of an exempt group"),
+        (
+            "bypass-virtual-interface-",
+            "is an interface of virtual machines, and this destination is not captured",
+        ),
+    ];
+    let mut values = values.iter();
+    if let Some((value, is)) = values.find_map(|(stem, is)| Some((id.strip_prefix(stem)?, is))) {
+        return format!("{value} {is}");
+    }
+    let text = match id {
+        "bypass-envoy" => return is_the_proxy(step),
+        "bypass-explicit-loopback" => "loopback is left alone",
+        "bypass-app-to-itself" => "what an app sends to itself is left alone",
+        "bypass-inbound-passthrough" => {
+            "it comes from the address that the proxy uses towards the app"
+        }
+        "bypass-marked" => "its mark says that the proxy has seen it",
+        "bypass-ssh" => "SSH is left alone",
+        "bypass-tunnel-port" => "it is for the proxy's tunnel port",
+        "bypass-other-groups" => "its sender's group is none of those that are captured",
+        "bypass-default-outbound" => "its destination is none of those that are captured",
+        "" => return format!("so says \"{}\" in {}", step.rule.text(), step.chain),
+        id => return format!("so says the rule {id}"),
+    };
+    text.to_owned()
+}
+
+fn is_the_proxy(step: &Step) -> String {
+    let owner = |m: &Match| match m.test {
+        Test::Owner(owner) => Some(owner),
+        _ => None,
+    };
+    match step.rule.matches().iter().find_map(owner) {
+        Some(Owner::Uid(uid)) => format!("uid {uid} is the proxy"),
+        Some(Owner::Gid(gid)) => format!("gid {gid} is the proxy's"),
+        None => "it is the proxy's".to_owned(),
+    }
+}

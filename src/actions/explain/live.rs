@@ -1,0 +1,50 @@
+//! The rules that a packet meets now, in every store, whoever wrote them.
+
+use super::super::may_change_rules;
+use crate::engine::backends::{is_absence, read_until_unchanged, stores_besides};
+use crate::engine::error::Error;
+use crate::mesh::config::Host;
+use crate::netfilter::backend::{Backend, BackendError, Store};
+use crate::netfilter::model::{HookedTable, Routing, Rules};
+use crate::netfilter::nftables;
+use crate::netfilter::rtnetlink;
+
+/// Reads everything, with the policy routes.
+///
+/// # Errors
+/// Where a store cannot be read that may hold rules: nothing would be certain.
+pub(crate) fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
+    may_change_rules(host)?;
+    let mut tables = nf_tables()?;
+    for open in stores_besides(Some(Store::Xt)) {
+        match open() {
+            Ok(backend) if backend.store() == Store::Legacy => tables.extend(legacy(backend)?),
+            Err(e) if !is_absence(&e) => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok((
+        Rules { tables },
+        rtnetlink::look(&Routing::default())?.in_effect(),
+    ))
+}
+
+fn nf_tables() -> Result<Vec<HookedTable>, BackendError> {
+    let read = || {
+        let mut netlink = nftables::open_xt()?;
+        read_until_unchanged(|| netlink.read_hooked())
+    };
+    match read() {
+        Err(e) if is_absence(&e) => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+fn legacy(mut backend: Box<dyn Backend>) -> Result<Vec<HookedTable>, BackendError> {
+    let live = backend.read()?;
+    let named = live.tables.iter().map(|table| {
+        let name = format!("{} (iptables-legacy)", table.name);
+        HookedTable::live(name, table)
+    });
+    Ok(named.collect())
+}

@@ -1,0 +1,169 @@
+//! `explain`: what happens to one connection, rule by rule.
+//!
+//! From the options alone it needs no privilege, like a dry run; with `--live` it is told from what
+//! the kernel holds.
+
+mod answer;
+mod live;
+mod place;
+mod question;
+mod text;
+mod view;
+
+pub(super) use live::rules as live_rules;
+pub use question::Question;
+
+use super::{Format, Invocation, json, print, resolve};
+use crate::engine::error::Error;
+use crate::engine::exit::Exit;
+use crate::mesh::config::{ConfigError, Host};
+use crate::netfilter::model::{
+    ConnState, Connection, Family, Interface, Packet, Routing, Rules, Tracking,
+};
+use crate::netfilter::trace::{Network, Start, Walk, every_way};
+use ipnet::IpNet;
+use place::Elsewhere;
+use question::Asked;
+use std::io::Write;
+use std::net::SocketAddr;
+use view::Explanation;
+
+/// Stands for any port that nobody serves: the first of the dynamic ones (RFC 6335).
+const ANY_PORT: u16 = 49152;
+
+/// Answers the question.
+pub(super) fn explain(
+    question: &Question,
+    invocation: &Invocation,
+    host: &dyn Host,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    let mut asked = question.read(host)?;
+    let (rules, routing) = match question.live {
+        true => live::rules(host)?,
+        false => wanted(&asked, invocation, host)?,
+    };
+    let network = place::network(&mut asked, &routing)?;
+    let (walk, network) = walk(&mut asked, network, question.live)?;
+    let traces = every_way(&walk, &rules, &network)?;
+    let explanation = Explanation::new(asked, &walk, &traces);
+    let told = explanation.told;
+    let shown = match invocation.format {
+        Some(Format::Json) => json(&explanation),
+        _ => text::text(&explanation, invocation.verbose),
+    };
+    print(out, &shown)?;
+    Ok(match told {
+        true => Exit::Done,
+        false => Exit::BadInput,
+    })
+}
+
+/// The rules that the options ask for.
+fn wanted(
+    asked: &Asked,
+    invocation: &Invocation,
+    host: &dyn Host,
+) -> Result<(Rules, Routing), Error> {
+    let elsewhere = Elsewhere {
+        host,
+        addresses: asked.local.iter().map(|(_, net)| net.addr()).collect(),
+    };
+    let (mesh, config) = match asked.local.is_empty() {
+        true => resolve(invocation, host)?,
+        false => resolve(invocation, &elsewhere)?,
+    };
+    let ruleset = mesh.ruleset(&config);
+    Ok((Rules::of(&ruleset), ruleset.routing))
+}
+
+/// The packet at its start.
+fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Network), Error> {
+    let own = asked.from.is_some_and(|from| network.is_own(from.ip()));
+    let sender = match asked.sender.take() {
+        None if own => Some(question::app(&mut asked.assumed)),
+        sender => sender,
+    };
+    let (start, interface) = match &sender {
+        Some(_) if asked.interface.is_some() => {
+            let error = ConfigError::BadValue {
+                option: "--interface".to_owned(),
+                problem: "is about what comes in from outside, which no user here sends".to_owned(),
+            };
+            return Err(error.into());
+        }
+        Some(_) => (Start::Here, None),
+        None => (Start::Outside, Some(comes_in(asked, &mut network, live))),
+    };
+    let packet = Packet {
+        protocol: asked.protocol,
+        source: source(asked, &network),
+        destination: asked.to,
+        in_interface: interface,
+        out_interface: None,
+        owner: sender,
+        mark: asked.mark,
+        zone: 0,
+        tracking: Tracking::NotYet,
+        socket: asked.socket,
+    };
+    let tracking = match asked.state {
+        ConnState::Invalid => Tracking::Invalid,
+        ConnState::Untracked => Tracking::Untracked,
+        state => Tracking::Known(Connection {
+            state,
+            mark: asked.ct_mark,
+        }),
+    };
+    let walk = Walk {
+        start,
+        packet,
+        tracking,
+    };
+    Ok((walk, network))
+}
+
+/// The interface that a packet from outside comes in through. Where nobody said what addresses there
+/// are, it is sent to one of them.
+fn comes_in(asked: &mut Asked, network: &mut Network, live: bool) -> Interface {
+    let to = asked.to.ip();
+    let outside = |name: &&Interface| **name != Interface::LOOPBACK;
+    let has = network.interface_of(to).filter(outside).cloned();
+    let first = || {
+        let mut used = network.links.iter().filter(|l| !l.addresses.is_empty());
+        used.find(|l| outside(&&l.name)).map(|l| l.name.clone())
+    };
+    let name = asked.interface.clone().or(has).or_else(first);
+    let name = name.unwrap_or(Interface::ETH0);
+    if !live && asked.local.is_empty() && !network.is_own(to) {
+        network.add_address(&name, IpNet::from(to));
+        asked.assumed.push(format!(
+            "{to} is an address of the pod or VM, on {name} (--local-address)"
+        ));
+    } else if asked.interface.is_none() {
+        asked
+            .assumed
+            .push(format!("it comes in through {name} (--interface)"));
+    }
+    name
+}
+
+/// Where it comes from: as said, or as the kernel picks.
+fn source(asked: &Asked, network: &Network) -> SocketAddr {
+    let picked = || {
+        let way = network.route(asked.to.ip(), asked.mark)?;
+        network.source(asked.to.ip(), &way)
+    };
+    let said = asked.from.map(|from| (from.ip(), from.port()));
+    let (address, port) = match said {
+        Some(said) => said,
+        None => {
+            let nothing = Family::of(asked.to.ip()).unspecified();
+            (picked().unwrap_or(nothing), 0)
+        }
+    };
+    match port {
+        0 => SocketAddr::new(address, ANY_PORT),
+        port => SocketAddr::new(address, port),
+    }
+}

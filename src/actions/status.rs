@@ -1,0 +1,178 @@
+//! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
+
+use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
+use crate::engine::error::Error;
+use crate::engine::plan::plan;
+use crate::mesh::managed::{self, tproxy_marks};
+use crate::netfilter::model::{
+    ChainName, Counters, Family, Live, LiveChain, LiveRule, Routing, Rule, Ruleset, TableChange,
+    TableName,
+};
+use crate::netfilter::rtnetlink;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Everything of ours.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Shown {
+    pub stores: Vec<ShownStore>,
+    /// Policy routes and addresses, as ip(8) commands that make them.
+    pub routing: Vec<String>,
+}
+
+/// One store that holds something of ours.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownStore {
+    /// The backend that looked.
+    pub backend: &'static str,
+    pub chains: Vec<ShownChain>,
+}
+
+/// A chain of ours, or one that holds rules of ours: those alone.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownChain {
+    pub family: Family,
+    pub table: TableName,
+    pub chain: ChainName,
+    /// The chain itself is ours.
+    pub ours: bool,
+    pub rules: Vec<ShownRule>,
+}
+
+/// A rule in the kernel.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownRule {
+    /// As iptables-save prints it behind `-A CHAIN `, without its comment.
+    pub rule: String,
+    /// What it is for, if it says so.
+    pub why: Option<String>,
+    #[serde(flatten)]
+    pub counters: Option<Counters>,
+}
+
+/// Looks into every store.
+///
+/// # Errors
+/// Where one that may hold something of ours cannot be read.
+pub(super) fn show() -> Result<Shown, Error> {
+    let mut shown = Shown::default();
+    let mut marks = BTreeSet::new();
+    for open in stores_besides(None) {
+        let mut backend = match open() {
+            Err(e) if is_absence(&e) => {
+                log::debug!("not looked into: {e}");
+                continue;
+            }
+            Err(e) if is_out_of_reach(&e) => {
+                log::warn!("rules there are not shown: {e}");
+                continue;
+            }
+            opened => opened?,
+        };
+        let live = read_until_unchanged(|| backend.read_counted())?;
+        marks.extend(tproxy_marks(&live));
+        let chains = ours(&live);
+        if !chains.is_empty() {
+            shown.stores.push(ShownStore {
+                backend: backend.name(),
+                chains,
+            });
+        }
+    }
+    let routing = rtnetlink::look(&Routing::default())?;
+    let ours = managed::routing(&routing.candidates(), &marks);
+    shown.routing = routing.present(&ours).map(|p| p.to_string()).collect();
+    Ok(shown)
+}
+
+/// What a clean would remove.
+fn ours(live: &Live) -> Vec<ShownChain> {
+    let change = plan(live, &Ruleset::default());
+    change
+        .tables
+        .iter()
+        .flat_map(|table| of_table(live, table))
+        .collect()
+}
+
+fn of_table(live: &Live, change: &TableChange) -> Vec<ShownChain> {
+    let shown = |chain: &ChainName, ours: bool, rules: &[LiveRule]| ShownChain {
+        family: change.family,
+        table: change.name,
+        chain: chain.clone(),
+        ours,
+        rules: rules.iter().map(ShownRule::of).collect(),
+    };
+    let base = change
+        .base
+        .iter()
+        .map(|base| shown(&base.chain, false, &base.delete));
+    let live = live.table(change.family, change.name);
+    let chains = change.remove.iter().filter_map(|name| live?.chain(name));
+    let own = chains.map(|LiveChain { name, rules, .. }| shown(name, true, rules));
+    base.chain(own).collect()
+}
+
+impl ShownRule {
+    fn of(live: &LiveRule) -> Self {
+        let rule = live.rule.as_ref();
+        let plain = rule.map(|rule| Rule {
+            why: None,
+            ..rule.clone()
+        });
+        let why = rule.and_then(|rule| Some(rule.why.as_ref()?.as_str().to_owned()));
+        ShownRule {
+            rule: plain.map_or_else(|| live.text.clone(), |rule| rule.to_string()),
+            why: why.or_else(|| live.comment.clone()),
+            counters: live.counters,
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.stores.is_empty() && self.routing.is_empty() {
+            return writeln!(f, "nothing of a mesh is here");
+        }
+        for store in &self.stores {
+            let rules: usize = store.chains.iter().map(|c| c.rules.len()).sum();
+            writeln!(f, "{}: {rules} rules", store.backend)?;
+            for chain in &store.chains {
+                write!(f, "\n{chain}")?;
+            }
+            writeln!(f)?;
+        }
+        for command in &self.routing {
+            writeln!(f, "{command}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ShownChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let only = match self.ours {
+            true => "",
+            false => " (our rules in it)",
+        };
+        writeln!(f, "{} {} {}{only}", self.family, self.table, self.chain)?;
+        writeln!(f, "   packets        bytes  rule")?;
+        let whys = self.rules.iter().filter_map(|r| r.why.as_deref());
+        let width = whys
+            .map(|why| why.chars().count())
+            .max()
+            .unwrap_or_default();
+        for ShownRule {
+            rule,
+            why,
+            counters,
+        } in &self.rules
+        {
+            let why = why.as_deref().unwrap_or_default();
+            let Counters { packets, bytes } = counters.unwrap_or_default();
+            writeln!(f, "{packets:>10} {bytes:>12}  {why:width$}  {rule}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! `watch`: applies, then stays and puts right what others change.
+//!
+//! One thread waits in poll(2) for all there is to wait for ([`sources`]): nf_tables and rtnetlink
+//! tell of each change, inotify of files, signalfd of signals. What is told becomes tasks
+//! ([`agenda`], which is pure: events in, tasks out), of which the smallest is [`Task::Look`]: the
+//! very code of an apply, which writes what differs in one transaction, and nothing where nothing
+//! does. Where nothing happens, nothing is done.
+
+mod agenda;
+mod ahead;
+mod files;
+mod goal;
+mod memory;
+mod pace;
+mod place;
+mod post;
+mod report;
+mod service;
+mod signals;
+mod sources;
+mod work;
+
+use super::apply::{self, Applied};
+use super::{Invocation, caution, summary, user_namespace, with_remedy};
+use crate::engine::backends::{Choice, has_silent_store};
+use crate::engine::error::Error;
+use crate::engine::exit::Exit;
+use crate::engine::lock::NamespaceLock;
+use crate::mesh::config::Host;
+use crate::netfilter::nftables::Process;
+use agenda::{Agenda, Event, Outcome, Task};
+use clap::{Args, ValueEnum};
+use files::Change;
+use goal::Goal;
+use memory::Memory;
+use pace::{CALM, Course, LONGEST_PAUSE};
+use place::Place;
+pub(super) use post::watch_at_work;
+use post::{Held, Other, Post};
+use service::Service;
+use signals::{Asked, Signals};
+use sources::{Happened, Sources};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// What only a watch can be told.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How often to look at iptables-legacy's tables, which tell nobody of changes; only where they
+    /// are in use
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    interval: Duration,
+
+    /// Read the env files anew when they change; SIGHUP always does
+    #[arg(long)]
+    reload_on_change: bool,
+
+    /// If another watch is at work in this network namespace, wait for it to end
+    #[arg(long)]
+    wait: bool,
+}
+
+/// A number of seconds, from one to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|n| (1..=86_400).contains(n));
+    let number = number.ok_or("not a number of seconds (1–86400)")?;
+    Ok(Duration::from_secs(number))
+}
+
+/// Applies, and stays until it is told to end, which leaves the rules as they are. The network
+/// namespace has been entered.
+///
+/// # Errors
+/// All that an apply can fail with, as long as nothing was applied yet; later only that the
+/// notifications cannot be read, or that the namespace is gone.
+pub(super) fn watch(
+    invocation: &Invocation,
+    options: &Options,
+    host: &dyn Host,
+) -> Result<Exit, Error> {
+    let start = Instant::now();
+    // What is wrong with the options is said before anything is done.
+    let goal = Goal::read(invocation, host, Memory::default())?;
+    super::place::is_for_rules(invocation.allow_host_network, host)?;
+    super::may_change_rules(host)?;
+    let place = invocation.network_namespace.as_deref();
+    let place = place
+        .map(Place::entered_by)
+        .transpose()
+        .map_err(failed("looking at the network namespace"))?;
+    let signals = Signals::block().map_err(failed("blocking signals"))?;
+    let Some(post) = take_post(&signals, options.wait)? else {
+        return Ok(Exit::Done);
+    };
+    let mut watch = Watch {
+        invocation,
+        options,
+        host,
+        sources: Sources::open(signals, post, &goal.wanted)?,
+        agenda: Agenda::new(start),
+        service: Service::new(start),
+        backend: invocation.backend,
+        goal,
+        addresses: None,
+        ahead: BTreeSet::new(),
+        place,
+        known: None,
+        suspects: Vec::new(),
+        complaint: None,
+        summary: String::new(),
+        repairs: 0,
+    };
+    watch.begin(start)?;
+    watch.stay()
+}
+
+/// Takes the place of the one watch; `None` if we were told to end while we waited for it.
+fn take_post(signals: &Signals, wait: bool) -> Result<Option<Post>, Error> {
+    loop {
+        match Post::take().map_err(failed("looking for another watch"))? {
+            Held::Ours(post) => return Ok(Some(post)),
+            Held::Taken(other) if !wait => return Err(Error::AnotherWatch(other.to_string())),
+            Held::Taken(other) => {
+                log::info!("waiting for {other} to end");
+                if !outlive(&other, signals)? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for another watch to end. Returns whether it was that which ended the waiting.
+fn outlive(other: &Other, signals: &Signals) -> Result<bool, Error> {
+    let failed = failed("waiting for another watch");
+    loop {
+        if other.has_ended_or(signals).map_err(&failed)? {
+            return Ok(true);
+        }
+        if signals.next().map_err(&failed)? == Some(Asked::Stop) {
+            return Ok(false);
+        }
+    }
+}
+
+/// An error of the system, with what was being done.
+fn failed(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Watch { doing, source }
+}
+
+/// A watch at work.
+struct Watch<'a> {
+    invocation: &'a Invocation,
+    options: &'a Options,
+    host: &'a dyn Host,
+    sources: Sources,
+    agenda: Agenda,
+    service: Service,
+    /// As asked for, then the one that wrote: rules stay where they are.
+    backend: Choice,
+    goal: Goal,
+    /// The IPv6 addresses at the last look, each with its interface.
+    addresses: Option<BTreeSet<String>>,
+    /// Foreign rules that are asked before ours, which were told of.
+    ahead: BTreeSet<String>,
+    place: Option<Place>,
+    /// The last commit after which the rules are known to have been as they should.
+    known: Option<u32>,
+    /// Who has touched what concerns the rules since.
+    suspects: Vec<Process>,
+    /// What could not be done, said once.
+    complaint: Option<String>,
+    /// Of the rules as they were last installed.
+    summary: String,
+    /// How often something had to be put back.
+    repairs: u64,
+}

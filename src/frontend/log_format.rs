@@ -1,0 +1,133 @@
+//! Messages on standard error: one line each, for people or as JSON.
+
+use crate::mesh::config::Host;
+use clap::ValueEnum;
+use env_logger::fmt::Formatter;
+use log::{Level, LevelFilter, Record};
+use serde_json::json;
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How messages are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `prepare-proxy: message`, in colour on a terminal. What a value brought in cannot pass for a
+    /// message of ours: lines after the first are indented, control characters escaped.
+    #[default]
+    Text,
+    /// One object a line: `level`, `time` (RFC 3339, UTC), `msg`, the fields that Istio's programs
+    /// write.
+    Json,
+}
+
+impl LogFormat {
+    /// Starts logging; $RUST_LOG overrules `level`. One that cannot be understood is ignored, and
+    /// that is said.
+    pub fn start(self, level: LevelFilter, host: &dyn Host) {
+        let write = match self {
+            LogFormat::Text => text,
+            LogFormat::Json => json,
+        };
+        let mut builder = env_logger::Builder::new();
+        builder.filter_level(level);
+        let filters = host.env("RUST_LOG").unwrap_or_default();
+        let filters = filters.to_string_lossy();
+        // env_logger itself would complain by way of a macro that panics if nobody can read it.
+        let understood = env_filter::Builder::new().try_parse(&filters).map(drop);
+        if understood.is_ok() {
+            builder.parse_filters(&filters);
+        }
+        // A second start can only happen in tests; the first one stands.
+        let _ = builder.format(write).try_init();
+        if let Err(problem) = understood {
+            log::warn!("RUST_LOG is ignored: {problem}");
+        }
+    }
+}
+
+fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let style = out.default_level_style(record.level());
+    let level = match record.level() {
+        Level::Error => "error: ",
+        Level::Warn => "warning: ",
+        Level::Info => "",
+        Level::Debug => "debug: ",
+        Level::Trace => "trace: ",
+    };
+    let message = plain(&record.args().to_string());
+    writeln!(out, "prepare-proxy: {style}{level}{style:#}{message}")
+}
+
+/// A text that does nothing to a terminal, and whose lines cannot be taken for messages.
+fn plain(message: &str) -> String {
+    let line = |line: &str| -> String {
+        let chars = line.chars().map(|c| match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        });
+        chars.collect()
+    };
+    let lines: Vec<String> = message.trim_end().split('\n').map(line).collect();
+    lines.join("\n  ").replace("\n  \n", "\n\n")
+}
+
+fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let level = match record.level() {
+        Level::Trace => Level::Debug,
+        level => level,
+    };
+    let line = json!({
+        "level": level.as_str().to_ascii_lowercase(),
+        "time": rfc3339(SystemTime::now()),
+        "msg": record.args().to_string(),
+    });
+    writeln!(out, "{line}")
+}
+
+/// `2026-11-21T13:05:09.123456Z`; the calendar is Howard Hinnant's `civil_from_days`.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Days since 1 March of the year 0, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Months counted from March.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (year, month + 3),
+        _ => (year + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let year = era * 400 + year;
+    let micros = since.subsec_micros();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_value_cannot_pass_for_a_message() {
+        let message = "\"80\nprepare-proxy: installed\r\x1b[2K\" is not a port\n";
+        let printed = "\"80\n  prepare-proxy: installed\\r\\u{1b}[2K\" is not a port";
+        assert_eq!(plain(message), printed);
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_798_761_599, "2026-12-31T23:59:59.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+        ] {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+        }
+    }
+}

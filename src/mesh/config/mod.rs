@@ -1,0 +1,201 @@
+//! From options as typed to a configuration in which every invariant holds.
+//!
+//! A value is taken from the command line, else from the environment, else from the env files, else
+//! from the mesh's defaults, and is checked here. Nothing behind this module meets text any more.
+
+pub mod env_file;
+pub mod facts;
+mod given;
+mod options;
+mod reading;
+pub mod resolv_conf;
+mod resolve;
+mod sources;
+mod values;
+
+pub use facts::Host;
+pub use given::{Given, Options, Origin};
+pub use options::{Opt, SPECS, Spec};
+pub use sources::EnvFiles;
+pub use values::{
+    Selection, duration as parse_duration, port as parse_port, shell_switch as parse_shell_switch,
+    switch as parse_switch,
+};
+
+use values::Mode;
+
+use crate::netfilter::model::{Interface, PortRange};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What a mesh has: its name, its options with their defaults, and the files it reads.
+#[derive(Debug)]
+pub struct Profile {
+    pub name: &'static str,
+    /// The names of the programs that it replaces; called by one of them, we are that mesh.
+    pub called: &'static [&'static str],
+    /// The options it has. One that is not listed is bad input on the command line, and is not
+    /// looked for anywhere else.
+    pub options: &'static [(Opt, DefaultValue)],
+    /// What holds although there is no option for it: its chains could say something else, and do
+    /// not.
+    pub fixed: &'static [(Opt, DefaultValue)],
+    /// Whether an address alone or with a netmask may stand for a CIDR: iptables takes it, Istio's
+    /// program does not.
+    pub bare_addresses: bool,
+    /// Whether TPROXY hands packets to the port for outbound TCP whatever $INBOUND_CAPTURE_PORT
+    /// says, as Istio 1.0's script does; the flag `-z`, which that has not, moves both ports.
+    pub tproxy_to_proxy_port: bool,
+    /// What stands between the ends of a range of ports: iptables writes `8000:8100`.
+    pub port_ranges: char,
+    /// Whether its options may also come from variables, of the environment and of env files.
+    pub variables: bool,
+    /// Env files that are read when they exist, the weakest first: the variable that holds the
+    /// path, and the path when it is not set.
+    pub env_files: &'static [(&'static str, &'static str)],
+}
+
+impl Profile {
+    /// The default of `opt`, or `None` if the mesh has no such option.
+    pub fn default_of(&self, opt: Opt) -> Option<DefaultValue> {
+        find(self.options, opt)
+    }
+
+    /// What holds for `opt`, which is not among the mesh's options, or `None` if its rules know of
+    /// no such thing.
+    pub fn fixed_value_of(&self, opt: Opt) -> Option<DefaultValue> {
+        find(self.fixed, opt)
+    }
+}
+
+fn find(values: &[(Opt, DefaultValue)], opt: Opt) -> Option<DefaultValue> {
+    let found = values.iter().find(|(o, _)| *o == opt);
+    found.map(|(_, value)| *value)
+}
+
+/// What holds when an option is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// It must be given.
+    Required,
+    /// This value, read as if it had been typed.
+    Value(&'static str),
+    /// Whatever the other option is.
+    Same(Opt),
+    /// The uid of the user that $ENVOY_USER names (istio-proxy), else 1337, and these as well.
+    EnvoyUser { and: &'static [u32] },
+}
+
+/// DNS capture, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dns {
+    /// Queries to any nameserver.
+    All,
+    /// Queries to these nameservers, at least one, in resolv.conf's order.
+    Servers(Vec<IpAddr>),
+}
+
+/// TPROXY: how packets are delivered to the proxy's transparent socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tproxy {
+    /// The packet mark that the policy route looks for; not 0.
+    pub mark: u32,
+    /// The routing table with the route to lo.
+    pub route_table: u32,
+    /// The proxy's port that packets are handed to.
+    pub port: u16,
+}
+
+/// Everything that decides on rules, resolved. A list that a mesh has no option for is empty, a
+/// switch is off: nothing of the kind is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub proxy_port: u16,
+    pub inbound_capture_port: u16,
+    /// `None` in a mesh without a tunnel.
+    pub inbound_tunnel_port: Option<u16>,
+    /// Users and groups whose own traffic is exempt.
+    pub proxy_uids: Vec<u32>,
+    pub proxy_gids: Vec<u32>,
+    /// Both families mixed, as typed: with host bits, which rules do without.
+    pub outbound_cidrs: Selection<IpNet>,
+    pub outbound_exclude_cidrs: Vec<IpNet>,
+    pub outbound_ports: Vec<PortRange>,
+    pub outbound_exclude_ports: Vec<PortRange>,
+    pub owner_groups: Selection<u32>,
+    pub owner_groups_exclude: Vec<u32>,
+    pub inbound_ports: Selection<PortRange>,
+    pub inbound_exclude_ports: Vec<PortRange>,
+    /// By their source.
+    pub inbound_exclude_cidrs: Vec<IpNet>,
+    pub enable_inbound_ipv6: bool,
+    /// Whether inbound TCP is handed to the proxy as it is, instead of redirected.
+    pub tproxy: Option<Tproxy>,
+    pub exclude_interfaces: Vec<Interface>,
+    pub virtual_interfaces: Vec<Interface>,
+    pub dns: Option<Dns>,
+    pub drop_invalid: bool,
+    /// IPv6 was asked for by name, or is the mesh's default, and is there.
+    pub dual_stack: bool,
+    /// The kernel has IPv6, and it is not switched off here.
+    pub has_ipv6: bool,
+    /// lo has IPv6.
+    pub has_ipv6_on_loopback: bool,
+    /// Some interface has an IPv6 address that others can reach.
+    pub has_global_ipv6: bool,
+    /// Within 127.0.0.0/8.
+    pub loopback_cidr: Ipv4Net,
+}
+
+/// Input that was refused before anything was touched.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("{option}: {problem}")]
+    BadValue { option: String, problem: String },
+
+    #[error("{option}: mesh {mesh} has no such option ({has})")]
+    NotInMesh {
+        option: String,
+        mesh: &'static str,
+        has: String,
+    },
+
+    #[error(
+        "mesh {mesh} needs {} (prepare-proxy --help has examples)",
+        names(missing, *variables)
+    )]
+    Required {
+        missing: Vec<Opt>,
+        /// Whether the mesh takes them from variables too.
+        variables: bool,
+        mesh: &'static str,
+    },
+
+    /// A fact of the host that cannot be read, which is not the same as its absence.
+    #[error("it cannot be told {what}: {reason}")]
+    CannotTell { what: String, reason: String },
+
+    #[error("{}: {problem}", path.display())]
+    File { path: PathBuf, problem: String },
+
+    #[error("--dual-stack: IPv6 is asked for, but this kernel or network namespace has none")]
+    NoIpv6,
+}
+
+/// `--proxy-port (-p, ENVOY_PORT) and --proxy-uid (-u, PROXY_UID)`.
+fn names(options: &[Opt], variables: bool) -> String {
+    let name = |opt: &Opt| {
+        let spec = opt.spec();
+        let short = spec.short.map(|letter| format!("-{letter}"));
+        let env = spec.env.iter().filter(|_| variables);
+        let others = short.into_iter().chain(env.map(|name| (*name).to_owned()));
+        format!(
+            "--{} ({})",
+            spec.long,
+            others.collect::<Vec<_>>().join(", ")
+        )
+    };
+    options.iter().map(name).collect::<Vec<_>>().join(" and ")
+}

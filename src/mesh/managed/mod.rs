@@ -1,0 +1,90 @@
+//! What is ours: the code counterpart of docs/limits.md.
+//!
+//! A chain is ours by its name. A rule in another chain is ours by its comment, by the chain that it
+//! jumps to, or by its looks while a tool that we replace has left its traces. A policy route is ours
+//! by the mark of rules of ours, or by the numbers that every mesh uses; an address by its value.
+//! Everything else is foreign and is never touched.
+
+mod flushed;
+mod leftovers;
+mod routing;
+mod rules;
+
+pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
+pub(crate) use rules::Ours;
+
+use crate::netfilter::model::{ChainName, Why};
+
+/// How a mesh, and the tools that it takes the place of, name what they make.
+#[derive(Debug)]
+pub struct Signature {
+    /// What the names of their chains begin with.
+    pub chains: &'static str,
+    /// What stands before the slash in the comments of their rules.
+    pub comments: &'static str,
+}
+
+/// All of Istio's tools, and the meshes that replace them.
+pub(crate) static ISTIO: Signature = Signature {
+    chains: "ISTIO_",
+    comments: "istio",
+};
+
+/// Linkerd's proxy-init, which wrote the time behind its comments once (`proxy-init/output/1600000000`).
+pub(crate) static LINKERD: Signature = Signature {
+    chains: "PROXY_INIT_",
+    comments: "proxy-init",
+};
+
+/// Everybody whose chains and rules are ours.
+static SIGNATURES: [&Signature; 2] = [&ISTIO, &LINKERD];
+
+impl Signature {
+    /// Whether a chain is of these, by its name.
+    fn names(&self, chain: &ChainName) -> bool {
+        chain.as_str().starts_with(self.chains)
+    }
+}
+
+/// Whether a chain belongs to us, by its name.
+pub(crate) fn is_our_chain(name: &ChainName) -> bool {
+    SIGNATURES.iter().any(|s| s.names(name))
+}
+
+/// Whether a rule with this comment is one of ours: `istio/bypass-envoy`.
+fn is_our_comment(comment: &str) -> bool {
+    let why = Why::from_comment(comment);
+    let signed_by = |s: &&Signature| why.as_ref().is_some_and(|w| w.label() == Some(s.comments));
+    SIGNATURES.iter().any(signed_by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_and_comments_are_known_by_what_they_begin_with() {
+        let chain = |name| is_our_chain(&ChainName::fixed(name));
+        assert!(chain("ISTIO_OUTPUT") && chain("ISTIO_") && chain("PROXY_INIT_OUTPUT"));
+        assert!(
+            !chain("OUTPUT")
+                && !chain("PROXY_OUTPUT")
+                && !chain("NOT_ISTIO_OUTPUT")
+                && !chain("ISTIO")
+        );
+        assert!(is_our_comment("istio/bypass-ip-range-10.0.0.0/8"));
+        assert!(is_our_comment(
+            "proxy-init/install-proxy-init-output/1600000000"
+        ));
+        for foreign in [
+            "istio",
+            "istio/",
+            "istio-x/y",
+            "x/istio/y",
+            "istio/two words",
+            "",
+        ] {
+            assert!(!is_our_comment(foreign), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Which policy routes and addresses are ours, and the marks by which routes are known.
+
+use super::is_our_chain;
+use crate::netfilter::model::{
+    Live, LiveRule, LoopbackAddress, PolicyRoute, Routing, Target, Test,
+};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What Istio's meshes put on lo, so that the proxy can bind to it: the counterpart of 127.0.0.6,
+/// which needs no address of its own.
+pub(crate) const PASSTHROUGH: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+
+/// The mark and the routing table of TPROXY where no other ones were asked for.
+const USUAL_MARK_AND_TABLE: (u32, u32) = (1337, 133);
+
+/// The marks that chains of ours put on packets for TPROXY: the policy routes for them are ours.
+pub(crate) fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
+    let chains = live.tables.iter().flat_map(|t| &t.chains);
+    let rules = chains
+        .filter(|c| is_our_chain(&c.name))
+        .flat_map(|c| &c.rules);
+    let mark = |live: &LiveRule| match live.rule.as_ref()?.target {
+        Target::Tproxy { value, .. } => Some(value),
+        _ => None,
+    };
+    rules.filter_map(mark).collect()
+}
+
+/// What of some routing the rules of ours in a kernel rely on: the policy routes for their TPROXY
+/// marks, and the addresses that they name.
+pub(crate) fn relied_on(routing: &Routing, live: &Live) -> Routing {
+    let marks = tproxy_marks(live);
+    let chains = live.tables.iter().flat_map(|t| &t.chains);
+    let ours = chains.filter(|c| is_our_chain(&c.name));
+    let rules = ours.flat_map(|c| &c.rules).filter_map(|r| r.rule.as_ref());
+    let named: BTreeSet<IpNet> = rules
+        .flat_map(|rule| &rule.matches)
+        .filter_map(|m| match m.test {
+            Test::Source(net) => Some(net),
+            _ => None,
+        })
+        .collect();
+    let (mut policies, mut addresses) = (
+        routing.policy_routes.clone(),
+        routing.loopback_addresses.clone(),
+    );
+    policies.retain(|p| marks.contains(&p.mark));
+    addresses.retain(|a| named.contains(&a.0));
+    Routing {
+        policy_routes: policies,
+        loopback_addresses: addresses,
+    }
+}
+
+/// What of the routing found is ours: policy routes for a mark that rules of ours use or used, or
+/// that every mesh uses unless told otherwise; and ::6/128 on lo.
+pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
+    let usual = |p: &PolicyRoute| (p.mark, p.table) == USUAL_MARK_AND_TABLE;
+    let is_ours = |p: &&PolicyRoute| marks.contains(&p.mark) || usual(p);
+    let passthrough = LoopbackAddress(IpNet::from(IpAddr::from(PASSTHROUGH)));
+    let addresses = found.loopback_addresses.iter().copied();
+    Routing {
+        policy_routes: found
+            .policy_routes
+            .iter()
+            .filter(is_ours)
+            .copied()
+            .collect(),
+        loopback_addresses: addresses.filter(|a| *a == passthrough).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::model::Family;
+
+    #[test]
+    fn routes_are_known_by_their_marks_and_addresses_by_their_value() {
+        let route = |mark, table| PolicyRoute {
+            family: Family::V6,
+            mark,
+            table,
+        };
+        let address = |text: &str| LoopbackAddress(text.parse().expect("an address"));
+        let (usual, used) = (route(1337, 133), route(7, 77));
+        let found = Routing {
+            policy_routes: vec![usual, route(1337, 77), used, route(8, 133)],
+            loopback_addresses: vec![address("::6/128"), address("::6/64"), address("::7/128")],
+        };
+        let ours = Routing {
+            policy_routes: vec![usual, used],
+            loopback_addresses: vec![address("::6/128")],
+        };
+        assert_eq!(routing(&found, &BTreeSet::from([7])), ours);
+    }
+}

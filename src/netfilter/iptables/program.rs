@@ -1,0 +1,190 @@
+//! The programs: where they are, what they say of themselves, and how they are run.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "finds the tools in $PATH and starts them"
+)]
+
+use super::run::run;
+use crate::netfilter::backend::BackendError;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// Which kernel interface the tools speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// nf_tables with xt extensions; "(nf_tables)" in the version.
+    Nft,
+    /// The old x_tables; "(legacy)" in the version, or nothing before 1.8.
+    Legacy,
+}
+
+impl Variant {
+    /// The backend's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Nft => "iptables-nft",
+            Variant::Legacy => "iptables-legacy",
+        }
+    }
+}
+
+/// Where the tools are looked for besides $PATH, which an init container may not have.
+const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// What a program says of itself.
+pub(super) struct Version {
+    pub variant: Variant,
+    pub number: (u32, u32, u32),
+}
+
+/// How long a program may take to say its version. It has nothing to wait for.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the program says of itself, or `None` if it is not there.
+pub(super) fn version(program: &str) -> Result<Option<Version>, BackendError> {
+    let Some(path) = look_up(program)? else {
+        return Ok(None);
+    };
+    let doing = || {
+        format!(
+            "asking {} for its version, without which its rules can be neither read nor written",
+            path.display()
+        )
+    };
+    let mut command = tool(&path);
+    command.arg("--version");
+    let output = run(command, "", VERSION_LIMIT).map_err(|problem| BackendError::Io {
+        doing: doing(),
+        source: io::Error::other(problem),
+    })?;
+    let version = parse_version(&output).ok_or_else(|| BackendError::Refused {
+        doing: doing(),
+        reason: words(&output),
+    })?;
+    Ok(Some(version))
+}
+
+/// Reads `iptables-restore v1.8.9 (nf_tables)`. Before 1.6.2 the program did not know the option,
+/// and was what is now called legacy. Anything else says nothing.
+fn parse_version(output: &Output) -> Option<Version> {
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return stderr.contains("option '--version'").then_some(Version {
+            variant: Variant::Legacy,
+            number: (0, 0, 0),
+        });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (_, digits) = text.split_once(" v")?;
+    let end = digits.find([' ', '\n', '(']).unwrap_or(digits.len());
+    let mut parts = digits[..end].split('.');
+    let first = parts.next()?.parse().ok()?;
+    let mut next = || parts.next().and_then(|p| p.parse().ok()).unwrap_or(0);
+    Some(Version {
+        variant: match text.contains("(nf_tables)") {
+            true => Variant::Nft,
+            false => Variant::Legacy,
+        },
+        number: (first, next(), next()),
+    })
+}
+
+/// Why a program failed, in its own words, on one line.
+pub(super) fn words(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = stderr.lines().filter(|l| !l.trim().is_empty());
+    let said: Vec<&str> = lines.filter(|l| !l.starts_with("Try `")).collect();
+    match said.is_empty() {
+        true => output.status.to_string(),
+        false => said.join("; "),
+    }
+}
+
+/// A program to be started with an environment of its own. Ours is not handed on: who may set some
+/// of it (an env file's writer, say) could make the program load or run what he likes.
+pub(super) fn tool(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", SYSTEM_PATH);
+    command
+}
+
+/// The path of a program, or `None` if no directory has it. A directory that is relative (or empty,
+/// as in a $PATH that is not set) would be somebody's working directory, and is not looked into. One
+/// that cannot be looked into may have it: an error, unless another one has.
+pub(super) fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = OsString::from(SYSTEM_PATH);
+    let dirs = std::env::split_paths(&path).chain(std::env::split_paths(&system));
+    let mut unknown = None;
+    for candidate in dirs.filter(|d| d.is_absolute()).map(|d| d.join(program)) {
+        match candidate.metadata() {
+            Ok(found) if found.is_file() => return Ok(Some(candidate)),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(e) => unknown = unknown.or(Some((candidate, e))),
+        }
+    }
+    match unknown {
+        None => Ok(None),
+        Some((candidate, source)) => Err(BackendError::Io {
+            doing: format!("looking for {}", candidate.display()),
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a shell script says to `--version`.
+    fn said(script: &str) -> Option<(Variant, (u32, u32, u32))> {
+        let output = tool(Path::new("/bin/sh")).args(["-c", script]).output();
+        parse_version(&output.unwrap()).map(|v| (v.variant, v.number))
+    }
+
+    #[test]
+    fn versions_of_all_ages_are_told_apart() {
+        for (script, version) in [
+            (
+                "echo 'iptables-restore v1.8.9 (nf_tables)'",
+                (Variant::Nft, (1, 8, 9)),
+            ),
+            (
+                "echo 'iptables-restore v1.8.9 (legacy)'",
+                (Variant::Legacy, (1, 8, 9)),
+            ),
+            (
+                "echo 'iptables-restore v1.6.2'",
+                (Variant::Legacy, (1, 6, 2)),
+            ),
+            (
+                "echo \"iptables-restore: unrecognized option '--version'\" >&2; exit 1",
+                (Variant::Legacy, (0, 0, 0)),
+            ),
+        ] {
+            assert_eq!(said(script), Some(version), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_fails_has_no_version() {
+        for script in [
+            "exit 0",
+            "echo iptables-restore",
+            "echo 'iptables-restore v?'",
+            "echo 'iptables-restore v1.8.9 (legacy)'; exit 1",
+            "echo 'error while loading shared libraries: libxtables.so.12' >&2; exit 127",
+            "kill -9 $$",
+        ] {
+            assert_eq!(said(script), None, "{script}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One variant of the programs as a backend.
+
+use super::program::{Variant, look_up, tool, version, words};
+use super::run::run;
+use super::{parse_save, restore};
+use crate::netfilter::backend::{Backend, BackendError, Store};
+use crate::netfilter::model::{Change, Family, Live};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::AccessFlags;
+use std::io::{self, ErrorKind};
+use std::process::Output;
+use std::time::Duration;
+
+/// How long iptables-legacy may wait for the xtables lock.
+const LOCK_WAIT_SECONDS: &str = "10";
+
+/// How long a tool may take to read or write the rules of one family: the wait for the lock, and
+/// ten times what 100,000 rules took on one processor.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What iptables-legacy says when it has waited in vain.
+const LOCKED: &str = "xtables lock";
+
+/// One variant of the tools, found and asked for its version.
+pub struct Iptables {
+    variant: Variant,
+    /// `-nft`, `-legacy`, or nothing where only the plain names exist.
+    infix: &'static str,
+    /// Whether `…-restore` understands `-w` (since 1.6.2); only legacy has a lock to wait for.
+    waits: bool,
+    /// What changes are made from.
+    last: Live,
+}
+
+impl Backend for Iptables {
+    fn name(&self) -> &'static str {
+        self.variant.name()
+    }
+
+    fn store(&self) -> Store {
+        match self.variant {
+            Variant::Nft => Store::Xt,
+            Variant::Legacy => Store::Legacy,
+        }
+    }
+
+    fn notices_others(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self) -> Result<Live, BackendError> {
+        self.last = self.saved(&[])?;
+        Ok(self.last.clone())
+    }
+
+    fn read_counted(&mut self) -> Result<Live, BackendError> {
+        self.saved(&["-c"])
+    }
+
+    /// Whole per table, as iptables-restore commits; the families one after the other. What
+    /// somebody else did since the read is only noticed when it gets in the way.
+    fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
+        may_be_said(change)?;
+        for family in Family::ALL {
+            let text = restore(change, family);
+            if !text.is_empty() {
+                self.restore(family, &text)
+                    .or_else(|refused| self.blame(refused))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iptables {
+    /// Finds the variant under its own name, or under the plain one if that is this variant. Nothing
+    /// but `--version` is run, so the kernel stays as it is. [`BackendError::NoProgram`] when the
+    /// programs are not there.
+    pub fn find(variant: Variant) -> Result<Self, BackendError> {
+        let own = match variant {
+            Variant::Nft => "-nft",
+            Variant::Legacy => "-legacy",
+        };
+        for infix in [own, ""] {
+            let Some(version) = version(&format!("iptables{infix}-restore"))? else {
+                continue;
+            };
+            if version.variant == variant {
+                return Ok(Iptables {
+                    variant,
+                    infix,
+                    waits: variant == Variant::Legacy && version.number >= (1, 6, 2),
+                    last: Live::default(),
+                });
+            }
+        }
+        Err(BackendError::NoProgram(format!(
+            "{}-restore",
+            variant.name()
+        )))
+    }
+
+    /// What `…-save` prints with these options, of both families.
+    fn saved(&self, options: &[&str]) -> Result<Live, BackendError> {
+        let mut live = Live::default();
+        for family in Family::ALL {
+            if let Some(text) = self.save(family, options)? {
+                live.tables.extend(parse_save(family, &text)?);
+            }
+        }
+        Ok(live)
+    }
+
+    /// The output of `…-save`, or `None` where the kernel does not have the family.
+    fn save(&self, family: Family, options: &[&str]) -> Result<Option<String>, BackendError> {
+        let program = self.program(family, "save");
+        let doing = format!("reading {family} rules with {program}");
+        let output = self.run(&doing, &program, options, "")?;
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            return Ok(Some(text));
+        }
+        if family == Family::V6 && kernel_lacks_ipv6() {
+            return Ok(None);
+        }
+        Err(refused(doing, &output, ""))
+    }
+
+    /// A refusal, unless the rules are not those that the change was made from: then it says nothing
+    /// about the change (a rule to be deleted had gone already).
+    fn blame(&mut self, refusal: BackendError) -> Result<(), BackendError> {
+        let BackendError::Refused { doing, reason } = refusal else {
+            return Err(refusal);
+        };
+        let before = std::mem::take(&mut self.last);
+        if self.read()? == before {
+            return Err(BackendError::Refused { doing, reason });
+        }
+        log::debug!("{doing}: {reason}");
+        Err(BackendError::Interrupted { doing })
+    }
+
+    /// Feeds `text` to `…-restore --noflush`.
+    fn restore(&self, family: Family, text: &str) -> Result<(), BackendError> {
+        let program = self.program(family, "restore");
+        let doing = format!("writing {family} rules with {program}");
+        let wait = if self.waits {
+            &["-w", LOCK_WAIT_SECONDS][..]
+        } else {
+            &[]
+        };
+        let args = [&["--noflush"], wait].concat();
+        let output = self.run(&doing, &program, &args, text)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(refused(doing, &output, text))
+    }
+
+    fn program(&self, family: Family, verb: &str) -> String {
+        let base = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        format!("{base}{}-{verb}", self.infix)
+    }
+
+    /// Runs one of the programs to its end; `doing` says what for.
+    fn run(
+        &self,
+        doing: &str,
+        program: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<Output, BackendError> {
+        let path = look_up(program)?.ok_or_else(|| BackendError::NoProgram(program.to_owned()))?;
+        let mut command = tool(&path);
+        command.args(args);
+        if self.variant == Variant::Legacy {
+            command.envs(lock_without_a_file().map(|lock| ("XTABLES_LOCKFILE", lock)));
+        }
+        run(command, input, LIMIT).map_err(|problem| BackendError::Io {
+            doing: doing.to_owned(),
+            source: io::Error::other(problem),
+        })
+    }
+}
+
+/// iptables-restore reads lines: it cannot be told to delete a rule in whose comment one ends, and
+/// would take the rest for something else.
+fn may_be_said(change: &Change) -> Result<(), BackendError> {
+    let base = change.tables.iter().flat_map(|t| &t.base);
+    let deleted = base.flat_map(|b| b.delete.iter().map(move |rule| (&b.chain, rule)));
+    match deleted
+        .into_iter()
+        .find(|(_, rule)| rule.text.contains('\n'))
+    {
+        None => Ok(()),
+        Some((chain, rule)) => Err(BackendError::Refused {
+            doing: format!("removing a rule of ours from chain {chain}"),
+            reason: format!(
+                "its comment {:?} has a line break, which iptables-restore cannot be told; delete it by its number",
+                rule.comment.as_deref().unwrap_or_default()
+            ),
+        }),
+    }
+}
+
+/// Whether the kernel was built or booted without IPv6 (`ipv6.disable=1`): then it knows no such
+/// sockets.
+fn kernel_lacks_ipv6() -> bool {
+    let made = socket(
+        AddressFamily::Inet6,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    matches!(made, Err(Errno::EAFNOSUPPORT))
+}
+
+/// Whether iptables-legacy holds tables of this family in this network namespace. The file lists
+/// those that were used; reading it creates none. It is absent where the kernel has no x_tables.
+/// [`BackendError::LegacyUnknown`] where it cannot be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "of this process and thread, not of a host that a test makes up"
+)]
+pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
+    let names = match family {
+        Family::V4 => "/proc/self/net/ip_tables_names",
+        Family::V6 => "/proc/self/net/ip6_tables_names",
+    };
+    let text = std::fs::read_to_string(names).or_else(|e| match e.kind() {
+        // In every network namespace there is this one.
+        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| String::new()),
+        _ => Err(e),
+    });
+    match text {
+        Ok(text) => Ok(!text.trim().is_empty()),
+        Err(source) => Err(BackendError::LegacyUnknown {
+            path: names,
+            source,
+        }),
+    }
+}
+
+/// Something to lock where iptables-legacy cannot make its lock file (a read-only root): the
+/// namespace itself, which is just what the lock is to guard.
+fn lock_without_a_file() -> Option<&'static str> {
+    let may = |path, flags| nix::unistd::access(path, flags).is_ok();
+    let file = "/run/xtables.lock";
+    let usable = match may(file, AccessFlags::F_OK) {
+        true => may(file, AccessFlags::R_OK),
+        false => may("/run", AccessFlags::W_OK),
+    };
+    (!usable).then_some("/proc/self/ns/net")
+}
+
+/// The tool's own words, with the line of our text that they are about.
+fn refused(doing: String, output: &Output, input: &str) -> BackendError {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let mut reason = words(output);
+    if let Some(line) = line_number(&stderr).and_then(|n| input.lines().nth(n - 1)) {
+        reason = format!("{reason} (the line is: {line})");
+    }
+    if stderr.contains("Permission denied") || stderr.contains("Operation not permitted") {
+        return BackendError::NotPermitted {
+            doing: format!(
+                "{doing} ({reason}; programs that are started do not have the file capabilities of this one)"
+            ),
+        };
+    }
+    if stderr.contains(LOCKED) {
+        return BackendError::Locked {
+            doing,
+            reason: format!(
+                "{reason}; find who holds the lock, or use --backend netlink, which needs none"
+            ),
+        };
+    }
+    BackendError::Refused { doing, reason }
+}
+
+/// The number in `line 12 failed` or `Error occurred at line: 12`.
+fn line_number(stderr: &str) -> Option<usize> {
+    let (_, rest) = stderr.split_once("line")?;
+    let digits = rest.trim_start_matches([':', ' ']);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok().filter(|n| *n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_point_at_their_line() {
+        assert_eq!(line_number("iptables-restore: line 12 failed"), Some(12));
+        assert_eq!(line_number("Error occurred at line: 3\nTry"), Some(3));
+        assert_eq!(line_number("Another app is holding the xtables lock"), None);
+    }
+}

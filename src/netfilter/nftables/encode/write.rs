@@ -1,0 +1,278 @@
+//! The messages of one table.
+
+use super::origin::{Origin, Reason, Unsupported, What};
+use crate::netfilter::backend::Store;
+use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
+use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
+use crate::netfilter::nftables::batch::Batch;
+use crate::netfilter::nftables::detour::Bypass;
+use crate::netfilter::nftables::dump;
+use crate::netfilter::nftables::expr::Expr;
+use crate::netfilter::nftables::hooks;
+use crate::netfilter::nftables::native::{self, Line, Lists, Set};
+use crate::netfilter::nftables::nf_tables::*;
+use crate::netfilter::nftables::xt;
+
+/// Writes messages about one table of one family into a batch.
+pub(super) struct TableEncoder<'p, 'a> {
+    batch: &'p mut Batch<Origin<'a>>,
+    pub store: Store,
+    family: Family,
+    pub table: TableName,
+    /// The table as it was dumped, if it is there.
+    pub found: Option<&'a dump::Table>,
+    /// The last number that a set of the batch was given.
+    last_set: &'p mut u32,
+}
+
+impl<'p, 'a> TableEncoder<'p, 'a> {
+    pub(super) fn new(
+        batch: &'p mut Batch<Origin<'a>>,
+        store: Store,
+        table: &TableChange,
+        found: Option<&'a dump::Table>,
+        last_set: &'p mut u32,
+    ) -> Self {
+        TableEncoder {
+            batch,
+            store,
+            family: table.family,
+            table: table.name,
+            found,
+            last_set,
+        }
+    }
+
+    pub(super) fn make_table(&mut self) {
+        self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, What::Table, |_| {});
+    }
+
+    /// Nothing may be left in it.
+    pub(super) fn remove_table(&mut self) {
+        self.message(NFT_MSG_DELTABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
+    }
+
+    pub(super) fn make_chain(&mut self, name: &'a ChainName) {
+        self.chain(NFT_MSG_NEWCHAIN, What::Chain(name), name.as_str(), |_| {});
+    }
+
+    /// A chain as it was dumped, if it is there.
+    pub(super) fn chain_found(&self, chain: &ChainName) -> Option<&'a dump::Chain> {
+        self.found.and_then(|t| t.chain(chain.as_str()))
+    }
+
+    /// Takes all rules out of a chain and its parts, and its address lists away.
+    pub(super) fn empty(&mut self, chain: &'a ChainName) {
+        self.flush(chain, chain.as_str());
+        self.empty_parts(chain);
+    }
+
+    /// Takes all rules out of a chain but for those that no packet comes past, and its address lists
+    /// away.
+    pub(super) fn empty_behind(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+        let rules = self.chain_found(chain).into_iter().flat_map(|c| &c.rules);
+        for rule in rules.filter(|r| !handles.contains(&r.handle)) {
+            self.remove_rule(What::Flush(chain), chain, rule.handle);
+        }
+        self.empty_parts(chain);
+    }
+
+    /// Lets packets come to the rules behind.
+    pub(super) fn end_bypass(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
+        for handle in handles {
+            self.remove_rule(What::Flush(chain), chain, handle);
+        }
+    }
+
+    pub(super) fn remove_rule(&mut self, what: What<'a>, chain: &ChainName, handle: u64) {
+        self.message(NFT_MSG_DELRULE, 0, what, |w| {
+            w.string(NFTA_RULE_CHAIN, chain.as_str());
+            w.u64(NFTA_RULE_HANDLE, handle);
+        });
+    }
+
+    fn flush(&mut self, chain: &'a ChainName, part: &str) {
+        self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
+            w.string(NFTA_RULE_CHAIN, part)
+        });
+    }
+
+    fn empty_parts(&mut self, chain: &'a ChainName) {
+        for part in self.parts_found(chain.as_str()) {
+            self.flush(chain, &part.name);
+        }
+        let sets = self.found.into_iter().flat_map(|t| t.sets.names());
+        for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
+            self.message(NFT_MSG_DELSET, 0, What::Lists(chain), |w| {
+                w.string(NFTA_SET_NAME, list)
+            });
+        }
+    }
+
+    /// Removes an empty chain with its parts.
+    pub(super) fn remove_chain(&mut self, chain: &'a ChainName) {
+        let what = What::RemoveChain(chain);
+        self.chain(NFT_MSG_DELCHAIN, what, chain.as_str(), |_| {});
+        self.remove_parts(chain, &[]);
+    }
+
+    /// Removes a base chain in which nothing is left.
+    pub(super) fn remove_base_chain(&mut self, chain: &'a str) {
+        let what = What::RemoveBaseChain(chain);
+        self.chain(NFT_MSG_DELCHAIN, what, chain, |_| {});
+    }
+
+    /// Writes rules to a chain that was emptied, and removes the parts that it does not need.
+    pub(super) fn refill(
+        &mut self,
+        chain: &'a ChainName,
+        rules: &[&'a Rule],
+    ) -> Result<(), Unsupported<'a>> {
+        self.fill(chain, rules)?;
+        self.remove_parts(chain, rules);
+        Ok(())
+    }
+
+    /// Writes rules behind those of a chain.
+    fn fill(&mut self, chain: &'a ChainName, rules: &[&'a Rule]) -> Result<(), Unsupported<'a>> {
+        match self.store {
+            Store::Native => {
+                let lists = Lists::of(chain.as_str(), rules);
+                for (name, addresses) in lists.all() {
+                    *self.last_set += 1;
+                    let set = Set::of_addresses(name, *self.last_set, addresses);
+                    self.set(What::Lists(chain), &set);
+                }
+                let parts = native::lower(rules, &self.part_names(chain));
+                parts.iter().try_for_each(|part| {
+                    let mut lines = part.lines.iter();
+                    lines.try_for_each(|(number, line)| {
+                        let rule = rules[*number];
+                        self.line(chain, rule, line, &part.name, &lists, NLM_F_APPEND)
+                    })
+                })
+            }
+            _ => rules
+                .iter()
+                .try_for_each(|rule| self.rule(chain, rule, NLM_F_APPEND)),
+        }
+    }
+
+    /// A rule as iptables-nft writes it.
+    pub(super) fn rule(
+        &mut self,
+        chain: &'a ChainName,
+        rule: &'a Rule,
+        flags: u16,
+    ) -> Result<(), Unsupported<'a>> {
+        let what = What::Rule(chain, rule);
+        let exprs =
+            xt::write(rule, self.family).map_err(|_| self.unsupported(what, Reason::NoForm))?;
+        let protocol = rule.protocol();
+        self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
+            write_rule(w, chain.as_str(), &exprs);
+            // x_tables' extensions ask for the protocol apart from the expressions.
+            if let Some(protocol) = protocol {
+                w.nest(NFTA_RULE_COMPAT, |w| {
+                    w.u32(NFTA_RULE_COMPAT_PROTO, u32::from(protocol.number()));
+                    w.u32(NFTA_RULE_COMPAT_FLAGS, 0);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// A rule in nf_tables' own expressions, and before it the sets that are its own.
+    pub(super) fn line(
+        &mut self,
+        chain: &'a ChainName,
+        rule: &'a Rule,
+        line: &Line,
+        part: &str,
+        lists: &Lists,
+        flags: u16,
+    ) -> Result<(), Unsupported<'a>> {
+        let what = What::Rule(chain, rule);
+        let written = native::write(line, self.family, lists, self.last_set);
+        let encoded = written.map_err(|_| self.unsupported(what, Reason::NoForm))?;
+        for set in &encoded.sets {
+            self.set(what, set);
+        }
+        self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
+            write_rule(w, part, &encoded.exprs);
+            if let Some(why) = &line.why {
+                native::write_comment(w, &why.to_string());
+            }
+        });
+        if !encoded.sets.is_empty() {
+            self.batch.join();
+        }
+        Ok(())
+    }
+
+    /// A set and what is in it; if it has no name, in one piece.
+    fn set(&mut self, what: What<'a>, set: &Set) {
+        self.message(NFT_MSG_NEWSET, NLM_F_CREATE, what, |w| set.write(w));
+        for chunk in set.chunks() {
+            let fill = |w: &mut Writer| set.write_elements(chunk, w);
+            self.message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, what, fill);
+            if set.is_nameless() {
+                self.batch.join();
+            }
+        }
+    }
+
+    pub(super) fn chain(
+        &mut self,
+        number: u16,
+        what: What<'a>,
+        name: &str,
+        fill: impl FnOnce(&mut Writer),
+    ) {
+        let flags = match number {
+            NFT_MSG_NEWCHAIN => NLM_F_CREATE,
+            _ => 0,
+        };
+        self.message(number, flags, what, |w| {
+            w.string(NFTA_CHAIN_NAME, name);
+            fill(w);
+        });
+    }
+
+    /// A message about something in the table.
+    pub(super) fn message(
+        &mut self,
+        number: u16,
+        flags: u16,
+        what: What<'a>,
+        fill: impl FnOnce(&mut Writer),
+    ) {
+        let (family, origin) = (hooks::nfproto(self.family), self.origin(what));
+        let table = hooks::table_name(self.store, self.table);
+        self.batch.message(number, flags, family, origin, |w| {
+            // The first attribute of tables, chains, rules, sets and elements alike.
+            w.string(NFTA_TABLE_NAME, table);
+            fill(w);
+        });
+    }
+
+    pub(super) fn unsupported(&self, what: What<'a>, reason: Reason) -> Unsupported<'a> {
+        let origin = self.origin(what);
+        Unsupported { origin, reason }
+    }
+
+    fn origin(&self, what: What<'a>) -> Origin<'a> {
+        Origin {
+            family: self.family,
+            table: self.table,
+            what,
+        }
+    }
+}
+
+fn write_rule(w: &mut Writer, chain: &str, exprs: &[Expr]) {
+    w.string(NFTA_RULE_CHAIN, chain);
+    w.nest(NFTA_RULE_EXPRESSIONS, |w| {
+        exprs.iter().for_each(|e| e.write(w))
+    });
+}

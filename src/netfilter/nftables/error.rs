@@ -1,0 +1,147 @@
+//! From the kernel's errors to ours: which rule, which extension, which feature.
+
+use super::batch::{Batch, TooLarge};
+use super::dump;
+use super::encode::{Origin, Unsupported, What};
+use super::expr::Expr;
+use crate::netfilter::backend::{BackendError, Feature};
+use crate::netfilter::netlink::{Attributes, Error, Nack};
+use nix::errno::Errno;
+
+/// A dump, or the question for the generation, failed.
+pub(super) fn of_read(fault: Error) -> BackendError {
+    let doing = "reading nf_tables".to_owned();
+    match fault {
+        // What nfnetlink says when it has no nf_tables.
+        Error::Refused(r) if matches!(r.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            BackendError::Missing {
+                doing,
+                feature: Feature::NfTables,
+            }
+        }
+        fault => plain(doing, fault),
+    }
+}
+
+/// The change holds something that cannot be written.
+pub(super) fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
+    let doing = origin.to_string();
+    match reason.is_taken() {
+        true => BackendError::Taken {
+            doing,
+            reason: reason.to_string(),
+        },
+        false => BackendError::Refused {
+            doing,
+            reason: reason.to_string(),
+        },
+    }
+}
+
+/// Rules of ours may stand where the kernel does not show everything.
+pub(super) fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
+    BackendError::Refused {
+        doing: format!(
+            "reading chain {} of {} table {}",
+            chain.name, table.family, table.name
+        ),
+        reason: format!(
+            "the kernel shows {} of its {} rules: one of the others is too large for it to be shown (more than 32 KiB), \
+             and whether rules of ours stand there cannot be told. Split that rule, or move it to a chain of its own",
+            chain.rules.len(),
+            chain.rules.len() + chain.hidden as usize,
+        ),
+    }
+}
+
+/// Whether a commit failed only because somebody else holds what could as well stay.
+pub(super) fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
+    match error {
+        Error::Refused(nack) if nack.errno == Errno::EBUSY => batch
+            .find(nack.sequence)
+            .is_some_and(|(origin, _)| origin.what.is_tidying()),
+        _ => false,
+    }
+}
+
+/// What packets meet cannot be changed in one transaction, not even by a detour.
+pub(super) fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
+    BackendError::Refused {
+        doing: "committing to nf_tables".to_owned(),
+        reason: format!(
+            "{needed} bytes must be one transaction, and a socket of this user namespace takes no more than {room}: \
+             raise the host's net.core.wmem_max to {}",
+            needed.div_ceil(2)
+        ),
+    }
+}
+
+/// A commit failed.
+pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
+    let Error::Refused(nack) = &fault else {
+        return plain("committing to nf_tables".to_owned(), fault);
+    };
+    let Some((origin, message)) = batch.find(nack.sequence) else {
+        return of_whole_commit(fault);
+    };
+    let doing = origin.to_string();
+    match missing(nack, origin, message) {
+        Some(feature) => BackendError::Missing { doing, feature },
+        None => BackendError::Refused {
+            doing,
+            reason: nack.reason(),
+        },
+    }
+}
+
+/// No single message is to blame.
+fn of_whole_commit(fault: Error) -> BackendError {
+    let doing = "committing to nf_tables".to_owned();
+    match fault {
+        Error::Refused(r) if r.errno == Errno::EOPNOTSUPP => BackendError::Missing {
+            doing,
+            feature: Feature::NfTables,
+        },
+        fault => plain(doing, fault),
+    }
+}
+
+fn plain(doing: String, fault: Error) -> BackendError {
+    match fault {
+        Error::Refused(r) if r.errno == Errno::EPERM => BackendError::NotPermitted { doing },
+        Error::Refused(r) => BackendError::Refused {
+            doing,
+            reason: r.reason(),
+        },
+        Error::Interrupted => BackendError::Interrupted { doing },
+        Error::Unanswered(source) => BackendError::Io {
+            doing: format!("{doing}: whether it was done cannot be told"),
+            source,
+        },
+        Error::Io(source) => BackendError::Io { doing, source },
+    }
+}
+
+/// What the kernel lacks, if that is why it said no: it points at the expression that it does not
+/// know.
+fn missing(nack: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
+    if !matches!(nack.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
+        return None;
+    }
+    match origin.what {
+        What::Rule(..) => match expression_at(message, nack.offset?)? {
+            Expr::Match(e) | Expr::Target(e) => Some(Feature::Xt(e.name.into_owned())),
+            // A chain or a set that is not there.
+            Expr::Verdict(_) | Expr::Lookup { .. } => None,
+            other => Some(Feature::Nft(other.name().to_owned())),
+        },
+        What::BaseChain(_) => Some(Feature::Nft(format!("chain of table {}", origin.table))),
+        _ => None,
+    }
+}
+
+/// The expression that stands at this offset of a message.
+fn expression_at(message: &[u8], offset: usize) -> Option<Expr> {
+    let (_, element) = Attributes::new(message.get(offset..)?).next()?.ok()?;
+    Expr::read(element).ok()
+}

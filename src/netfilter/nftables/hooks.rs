@@ -1,0 +1,112 @@
+//! What the tables and base chains of a store are called and where they are hooked in.
+
+use crate::netfilter::backend::Store;
+use crate::netfilter::model::{ChainName, Family, Hook, TableName};
+use nix::libc;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The policy that lets packets pass (linux/netfilter.h).
+pub(super) const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
+
+/// Where a base chain is hooked in (nft(8), "Base chain types").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    /// `NF_INET_*` of linux/netfilter.h.
+    pub hook: u32,
+    /// Lower ones are asked first.
+    pub priority: i32,
+    /// `filter`, `nat` or `route`.
+    pub kind: Cow<'static, str>,
+    /// The policy is to accept.
+    pub accepts: bool,
+}
+
+/// The name of a table in the kernel.
+pub(super) fn table_name(store: Store, table: TableName) -> &'static str {
+    match (store, table) {
+        (Store::Native, TableName::Raw) => "prepare-proxy-raw",
+        (Store::Native, TableName::Mangle) => "prepare-proxy-mangle",
+        (Store::Native, TableName::Nat) => "prepare-proxy-nat",
+        (Store::Native, TableName::Filter) => "prepare-proxy-filter",
+        _ => table.as_str(),
+    }
+}
+
+/// The table that has this name in the kernel, with or without a closing NUL.
+pub(super) fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    let mut all = TableName::ALL.into_iter();
+    all.find(|t| table_name(store, *t).as_bytes() == name)
+}
+
+/// The base chain that iptables has at a hook of a table (linux/netfilter_ipv4.h has the priorities,
+/// which are IPv6's too); in tables of our own it is asked just before that one.
+pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
+    let translates_source = matches!(hook, Hook::Input | Hook::Postrouting);
+    let (priority, kind) = match table {
+        TableName::Raw => (libc::NF_IP_PRI_RAW, "filter"),
+        TableName::Mangle if hook == Hook::Output => (libc::NF_IP_PRI_MANGLE, "route"),
+        TableName::Mangle => (libc::NF_IP_PRI_MANGLE, "filter"),
+        TableName::Nat if translates_source => (libc::NF_IP_PRI_NAT_SRC, "nat"),
+        TableName::Nat => (libc::NF_IP_PRI_NAT_DST, "nat"),
+        TableName::Filter => (libc::NF_IP_PRI_FILTER, "filter"),
+    };
+    Base {
+        hook: hook as u32,
+        priority: match store {
+            Store::Native => priority - 1,
+            _ => priority,
+        },
+        kind: kind.into(),
+        accepts: true,
+    }
+}
+
+impl Base {
+    /// Whether packets come to both at the same moment, and for the same purpose.
+    pub(super) fn is_hooked_like(&self, other: &Base) -> bool {
+        (self.hook, self.priority, &self.kind) == (other.hook, other.priority, &other.kind)
+    }
+}
+
+/// As nft(8) prints it.
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hooks = Hook::ALL.into_iter();
+        let hook = hooks.find(|h| *h as u32 == self.hook);
+        let hook = hook.map_or("ingress".to_owned(), |h| h.as_str().to_lowercase());
+        write!(
+            f,
+            "type {} hook {hook} priority {}",
+            self.kind, self.priority
+        )
+    }
+}
+
+/// Whether a chain is hooked in as iptables has one of its name; a chain that is not named after a
+/// hook may be anywhere.
+pub(super) fn is_hooked_as_named(
+    store: Store,
+    table: TableName,
+    name: &ChainName,
+    found: Option<&Base>,
+) -> bool {
+    let Some(hook) = name.hook() else {
+        return true;
+    };
+    found.is_some_and(|f| f.is_hooked_like(&base(store, table, hook)))
+}
+
+/// The number of a family (linux/netfilter.h).
+pub(super) fn nfproto(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::NFPROTO_IPV4 as u8,
+        Family::V6 => libc::NFPROTO_IPV6 as u8,
+    }
+}
+
+/// The family with this number, if it is one of ours.
+pub(super) fn family(number: u8) -> Option<Family> {
+    Family::ALL.into_iter().find(|f| nfproto(*f) == number)
+}

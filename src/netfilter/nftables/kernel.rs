@@ -1,0 +1,112 @@
+//! What is said to nf_tables: dumps, the generation, commits.
+
+use super::batch::{self, Batch, family_header, message_type};
+use super::nf_tables::{NFT_MSG_GETGEN, NFTA_GEN_ID};
+use crate::netfilter::netlink::{
+    AttributeTable, Connection, Error, Malformed, Message, Transport, Writer,
+};
+use nix::errno::Errno;
+use std::io;
+use std::ops::Range;
+
+/// nf_tables, as it can be spoken to through a socket.
+#[derive(Debug)]
+pub(super) struct Kernel<T>(Connection<T>);
+
+impl<T: Transport> Kernel<T> {
+    pub(super) fn new(transport: T) -> Self {
+        Kernel(Connection::new(transport))
+    }
+
+    /// The number of the last commit in this network namespace.
+    pub(super) fn generation(&mut self) -> Result<u32, Error> {
+        let kind = message_type(NFT_MSG_GETGEN);
+        let mut generation = 0;
+        self.0.get(
+            kind,
+            |w| family_header(w, 0, 0),
+            |message| {
+                generation = AttributeTable::<2>::parse(body(message)?.1)?.u32(NFTA_GEN_ID)?;
+                Ok(())
+            },
+        )?;
+        Ok(generation)
+    }
+
+    /// Dumps objects of one kind (`NFT_MSG_GET*`), each as its family and its attributes; `filter`
+    /// writes the attributes that narrow the dump. Family 0 means all.
+    pub(super) fn dump(
+        &mut self,
+        number: u16,
+        family: u8,
+        filter: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(u8, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let request = |w: &mut Writer| {
+            family_header(w, family, 0);
+            filter(w);
+        };
+        self.0.dump(message_type(number), request, |message| {
+            let (family, attributes) = body(message)?;
+            each(family, attributes)
+        })
+    }
+
+    /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
+    pub(super) fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        /// What opens and closes a transaction.
+        const EDGES: usize = 64;
+        Ok(self.0.capacity(wanted + EDGES)?.saturating_sub(EDGES))
+    }
+
+    /// Commits a batch made from what was read at `generation`, as these transactions.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when somebody else committed since, or the answer was lost and some commit
+    /// was made. A refusal has the sequence number of the message in the batch, or 0.
+    pub(super) fn commit<O>(
+        &mut self,
+        batch: &mut Batch<O>,
+        transactions: Vec<Range<usize>>,
+        generation: u32,
+    ) -> Result<(), Error> {
+        if batch.overflowed() {
+            let error = "a rule is too long for a netlink message";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
+        }
+        let mut generation = generation;
+        for messages in transactions {
+            let (begin, end) = (batch::begin(generation), batch::end());
+            let messages = batch.acknowledged(messages);
+            let parts = [begin.as_slice(), messages, end.as_slice()];
+            match self.0.transact(&parts) {
+                Err(Error::Refused(r)) if r.errno == Errno::ERESTART => {
+                    return Err(Error::Interrupted);
+                }
+                Err(Error::Unanswered(lost)) => return Err(self.look_again(generation, lost)),
+                result => result?,
+            }
+            // The kernel counts every commit, and leaves out 0.
+            generation = generation.checked_add(1).unwrap_or(1);
+        }
+        Ok(())
+    }
+
+    /// What to say of a transaction whose answer was lost: it was not made if nobody has committed
+    /// since this generation.
+    fn look_again(&mut self, generation: u32, lost: io::Error) -> Error {
+        match self.generation() {
+            Ok(now) if now == generation => Error::Io(lost),
+            Ok(_) => Error::Interrupted,
+            Err(_) => Error::Unanswered(lost),
+        }
+    }
+}
+
+/// The family and the attributes of an nf_tables message.
+pub(super) fn body(message: Message<'_>) -> Result<(u8, &[u8]), Malformed> {
+    match message.payload {
+        [family, _, _, _, attributes @ ..] => Ok((*family, attributes)),
+        _ => Err(Malformed),
+    }
+}

@@ -1,0 +1,299 @@
+//! What nf_tables tells after each commit: what was changed, and who did it.
+//!
+//! Everything that a transaction made or removed is one message each, and its last message
+//! (`NFT_MSG_NEWGEN`) says which commit it was (linux/netfilter/nf_tables.h; it is sent to
+//! `NFNLGRP_NFTABLES` when the commit stands).
+
+use super::batch::message_type;
+use super::kernel::{Kernel, body};
+use super::nf_tables::*;
+use super::{error, hooks, unsupported};
+use crate::netfilter::backend::{BackendError, Feature, Store};
+use crate::netfilter::model::{Family, TableName};
+use crate::netfilter::netlink::{
+    Arrived, AttributeTable, Malformed, Message, Socket, Subscription,
+};
+use nix::libc;
+use nix::sys::socket::SockProtocol;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
+
+/// What a message is about (`enum nf_tables_msg_types`): new ones and removed ones.
+const TABLE: [u16; 2] = [NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE];
+const CHAIN: [u16; 2] = [NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN];
+const RULE: [u16; 2] = [NFT_MSG_NEWRULE, NFT_MSG_DELRULE];
+
+/// One message of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notification<'a> {
+    /// Something was changed in a table in which rules of ours can stand.
+    Touched(Touched<'a>),
+    /// The end of what one commit did.
+    Committed(Commit),
+}
+
+/// What was made, changed or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched<'a> {
+    pub family: Family,
+    pub store: Store,
+    pub table: TableName,
+    pub object: Object<'a>,
+}
+
+/// A table, a chain or something else in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object<'a> {
+    Table,
+    /// The chain called so, or a rule in it.
+    Chain(&'a str),
+    /// A set, an element, a counter…
+    Other,
+}
+
+/// A transaction that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The number of the commit; 0 is left out.
+    pub generation: u32,
+    /// Who committed, where the kernel says so.
+    pub process: Option<Process>,
+}
+
+/// A process as the kernel knows it: its number in the first PID namespace, its `comm`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub id: u32,
+    pub name: String,
+}
+
+/// Listens to nf_tables.
+#[derive(Debug)]
+pub struct Monitor {
+    subscription: Subscription,
+    kernel: Kernel<Socket>,
+}
+
+impl Monitor {
+    /// Listens in the network namespace of this thread from now on.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] when the kernel has no nf_tables, [`BackendError::NotPermitted`]
+    /// without CAP_NET_ADMIN.
+    pub fn open() -> Result<Self, BackendError> {
+        let doing = || "listening to nf_tables".to_owned();
+        let protocol = SockProtocol::NetlinkNetFilter;
+        let open = || {
+            let subscription = Subscription::open(protocol, &[GROUP])?;
+            let kernel = Kernel::new(Socket::open(protocol)?);
+            Ok(Monitor {
+                subscription,
+                kernel,
+            })
+        };
+        let mut monitor = open().map_err(|source: io::Error| match source {
+            e if unsupported(&e) => BackendError::Missing {
+                doing: doing(),
+                feature: Feature::NfTables,
+            },
+            e if e.kind() == io::ErrorKind::PermissionDenied => {
+                BackendError::NotPermitted { doing: doing() }
+            }
+            source => BackendError::Io {
+                doing: doing(),
+                source,
+            },
+        })?;
+        // Netfilter's netlink may be there without nf_tables, which loads when it is asked.
+        monitor.generation()?;
+        Ok(monitor)
+    }
+
+    /// The number of the last commit in this network namespace.
+    pub fn generation(&mut self) -> Result<u32, BackendError> {
+        self.kernel.generation().map_err(error::of_read)
+    }
+
+    /// Hands over what was told since the last time. What cannot be read counts as lost.
+    pub fn drain(
+        &mut self,
+        mut each: impl FnMut(Notification<'_>),
+    ) -> Result<Arrived, BackendError> {
+        let mut unreadable = false;
+        let arrived = self.subscription.drain(|message| match read(message) {
+            Ok(notification) => notification.into_iter().for_each(&mut each),
+            Err(Malformed) => unreadable = true,
+        });
+        match arrived {
+            Ok(_) if unreadable => Ok(Arrived::WithGaps),
+            Ok(arrived) => Ok(arrived),
+            Err(source) => Err(BackendError::Io {
+                doing: "listening to nf_tables".to_owned(),
+                source,
+            }),
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.subscription.as_fd()
+    }
+}
+
+/// Reads a message; `None` if it is about tables that have nothing to do with us.
+fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
+    const SUBSYSTEM: u16 = 0xff00;
+    if message.kind & SUBSYSTEM != message_type(0) {
+        return Ok(None);
+    }
+    let kind = message.kind & !SUBSYSTEM;
+    let (family, attributes) = body(message)?;
+    let a = AttributeTable::<4>::parse(attributes)?;
+    if kind == NFT_MSG_NEWGEN {
+        return read_commit(&a).map(|commit| Some(Notification::Committed(commit)));
+    }
+    let Some(family) = hooks::family(family) else {
+        return Ok(None);
+    };
+    let name = a.bytes(NFTA_TABLE_NAME)?;
+    let found = [Store::Xt, Store::Native]
+        .into_iter()
+        .find_map(|store| Some((store, hooks::table_of(store, name)?)));
+    let Some((store, table)) = found else {
+        return Ok(None);
+    };
+    let object = match kind {
+        k if TABLE.contains(&k) => Object::Table,
+        k if CHAIN.contains(&k) => chain(&a, NFTA_CHAIN_NAME)?,
+        k if RULE.contains(&k) => chain(&a, NFTA_RULE_CHAIN)?,
+        _ => Object::Other,
+    };
+    Ok(Some(Notification::Touched(Touched {
+        family,
+        store,
+        table,
+        object,
+    })))
+}
+
+/// A chain by its name; none of ours has one that is not UTF-8.
+fn chain<'a, const N: usize>(
+    a: &AttributeTable<'a, N>,
+    kind: u16,
+) -> Result<Object<'a>, Malformed> {
+    let name = a.bytes(kind)?;
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    Ok(std::str::from_utf8(name).map_or(Object::Other, Object::Chain))
+}
+
+fn read_commit<const N: usize>(a: &AttributeTable<'_, N>) -> Result<Commit, Malformed> {
+    let name = |bytes: &[u8]| {
+        let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let process = match (a.get(NFTA_GEN_PROC_PID), a.get(NFTA_GEN_PROC_NAME)) {
+        (Some(_), Some(comm)) => Some(Process {
+            id: a.u32(NFTA_GEN_PROC_PID)?,
+            name: name(comm),
+        }),
+        _ => None,
+    };
+    Ok(Commit {
+        generation: a.u32(NFTA_GEN_ID)?,
+        process,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::netlink::Writer;
+    use crate::netfilter::nftables::batch::family_header;
+    use proptest::prelude::*;
+
+    fn told(family: u8, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut w = Writer::default();
+        family_header(&mut w, family, 0);
+        fill(&mut w);
+        w.as_slice().to_vec()
+    }
+
+    fn message(number: u16, payload: &[u8]) -> Message<'_> {
+        Message {
+            kind: message_type(number),
+            flags: 0,
+            sequence: 0,
+            payload,
+        }
+    }
+
+    #[test]
+    fn a_commit_says_who_it_was() {
+        let payload = told(0, |w| {
+            w.u32(NFTA_GEN_ID, 12);
+            w.u32(NFTA_GEN_PROC_PID, 812);
+            w.string(NFTA_GEN_PROC_NAME, "firewalld");
+        });
+        let commit = Commit {
+            generation: 12,
+            process: Some(Process {
+                id: 812,
+                name: "firewalld".to_owned(),
+            }),
+        };
+        let read = read(message(15, &payload)).unwrap();
+        assert_eq!(read, Some(Notification::Committed(commit)));
+    }
+
+    #[test]
+    fn only_tables_that_rules_of_ours_can_be_in_are_told() {
+        for (number, family, table, chain, object) in [
+            (0, 2, "nat", None, Some(Object::Table)),
+            (
+                5,
+                10,
+                "mangle",
+                Some((3, "ISTIO_OUTPUT")),
+                Some(Object::Chain("ISTIO_OUTPUT")),
+            ),
+            (
+                8,
+                2,
+                "prepare-proxy-nat",
+                Some((2, "OUTPUT")),
+                Some(Object::Chain("OUTPUT")),
+            ),
+            (12, 2, "nat", None, Some(Object::Other)),
+            (8, 1, "nat", Some((2, "OUTPUT")), None),
+            (8, 2, "firewalld", Some((2, "filter_INPUT")), None),
+        ] {
+            let payload = told(family, |w| {
+                w.string(NFTA_TABLE_NAME, table);
+                if let Some((kind, name)) = chain {
+                    w.string(kind, name);
+                }
+            });
+            let found = match read(message(number, &payload)).unwrap() {
+                Some(Notification::Touched(touched)) => Some(touched.object),
+                other => {
+                    assert_eq!(other, None);
+                    None
+                }
+            };
+            assert_eq!(found, object, "{table}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            kind in 0u16..4096,
+            payload in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let _ = read(Message { kind, flags: 0, sequence: 0, payload: &payload });
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The same rules with fewer tests, for a backend that looks addresses and ports up in sets.
+
+use crate::netfilter::model::{
+    AddressSet, Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test,
+};
+use ipnet::IpNet;
+
+/// How many rules a run has at least that becomes one: a shorter one is faster than a look-up.
+const RUN: usize = 4;
+
+/// The ruleset with every run of rules that differ only in their destination, or only in a port,
+/// made one rule with a set. What happens to a packet stays the same.
+///
+/// So that equal sets are equal values, ports are in order and no set is of one range.
+pub(crate) fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
+    let tables = ruleset.tables.iter().map(|table| Table {
+        chains: table.chains.iter().map(|c| merge_chain(c, table)).collect(),
+        ..Table::new(table.family, table.name)
+    });
+    Ruleset {
+        tables: tables.collect(),
+        routing: ruleset.routing.clone(),
+    }
+}
+
+fn merge_chain(chain: &Chain, table: &Table) -> Chain {
+    let mut rules = Vec::new();
+    let mut rest = chain.rules.as_slice();
+    while let Some(first) = rest.first() {
+        let run = [Varying::Destination, Varying::Port]
+            .into_iter()
+            .filter_map(|varying| Run::of(rest, varying))
+            .find(|run| run.rules.len() >= RUN && run.may_be_one(table));
+        let length = run.as_ref().map_or(1, |run| run.rules.len());
+        let merged = run.and_then(|run| run.merged());
+        rules.push(normal(merged.unwrap_or_else(|| first.clone())));
+        rest = &rest[length..];
+    }
+    Chain {
+        name: chain.name.clone(),
+        rules,
+    }
+}
+
+/// What the rules of a run differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Varying {
+    Destination,
+    Port,
+}
+
+impl Varying {
+    /// Where in a rule it stands; only if it stands there once and is not negated.
+    fn position(self, rule: &Rule) -> Option<usize> {
+        let varies = |m: &&Match| match m.test {
+            Test::Destination(_) => self == Varying::Destination,
+            Test::Port { .. } => self == Varying::Port,
+            _ => false,
+        };
+        let at = rule.matches.iter().position(|m| varies(&m))?;
+        let once = rule.matches.iter().filter(varies).count() == 1;
+        (once && !rule.matches[at].not).then_some(at)
+    }
+}
+
+/// Rules, one behind the other, that differ in one match only.
+struct Run<'a> {
+    rules: &'a [Rule],
+    /// Where in each that match stands.
+    at: usize,
+}
+
+impl<'a> Run<'a> {
+    /// As many of the first rules as differ only in this.
+    fn of(rules: &'a [Rule], varying: Varying) -> Option<Self> {
+        let first = rules.first()?;
+        let at = varying.position(first)?;
+        let alike = |rule: &&Rule| {
+            varying.position(rule) == Some(at)
+                && same_side(&rule.matches[at].test, &first.matches[at].test)
+                && rule.matches[..at] == first.matches[..at]
+                && rule.matches[at + 1..] == first.matches[at + 1..]
+                && rule.target == first.target
+                && rule.place == first.place
+                && stem(rule, at) == stem(first, at)
+        };
+        let length = rules.iter().take_while(alike).count();
+        Some(Run {
+            rules: &rules[..length],
+            at,
+        })
+    }
+
+    /// The whole run as one rule.
+    fn merged(&self) -> Option<Rule> {
+        let tests = self.rules.iter().map(|r| &r.matches[self.at].test);
+        let test = match tests.clone().next()? {
+            Test::Port { side, .. } => Test::Multiport {
+                side: *side,
+                ports: PortSet::merged(tests.filter_map(ports))?,
+            },
+            _ => Test::DestinationSet(AddressSet::new(tests.filter_map(destination))?),
+        };
+        let mut rule = self.rules[0].clone();
+        let stem = stem(&rule, self.at).map(str::to_owned);
+        rule.why = rule.why.zip(stem).map(|(why, stem)| why.with_id(stem));
+        rule.matches[self.at].test = test;
+        Some(rule)
+    }
+
+    /// Whether it makes no difference that a packet which several of the rules are about meets the
+    /// target only once.
+    fn may_be_one(&self, table: &Table) -> bool {
+        match &self.rules[0].target {
+            Target::Jump(name) => {
+                let called = table.chains.iter().find(|c| c.name == *name);
+                let ends = |c: &Chain| c.rules.iter().all(|r| is_final(&r.target));
+                called.is_some_and(ends) || self.is_disjoint()
+            }
+            Target::Mark { value, mask }
+            | Target::SaveMark {
+                nfmask: value,
+                ctmask: mask,
+            }
+            | Target::RestoreMark {
+                ctmask: value,
+                nfmask: mask,
+            } => value & !mask == 0 || self.is_disjoint(),
+            _ => true,
+        }
+    }
+
+    /// Whether no packet is what two of the rules are about.
+    fn is_disjoint(&self) -> bool {
+        let tests = || self.rules.iter().map(|r| &r.matches[self.at].test);
+        let mut nets: Vec<IpNet> = tests().filter_map(destination).collect();
+        let mut ranges: Vec<PortRange> = tests().filter_map(ports).collect();
+        nets.sort_by_key(IpNet::network);
+        ranges.sort();
+        nets.windows(2).all(|w| w[0].broadcast() < w[1].network())
+            && ranges.windows(2).all(|w| w[0].last() < w[1].first())
+    }
+}
+
+fn destination(test: &Test) -> Option<IpNet> {
+    match test {
+        Test::Destination(net) => Some(*net),
+        _ => None,
+    }
+}
+
+fn ports(test: &Test) -> Option<PortRange> {
+    match test {
+        Test::Port { ports, .. } => Some(*ports),
+        _ => None,
+    }
+}
+
+/// Both ports are source ports, or both destination ports.
+fn same_side(one: &Test, other: &Test) -> bool {
+    match (one, other) {
+        (Test::Port { side: a, .. }, Test::Port { side: b, .. }) => a == b,
+        _ => true,
+    }
+}
+
+/// A packet that meets the target is done with, or goes on as it came.
+fn is_final(target: &Target) -> bool {
+    matches!(
+        target,
+        Target::Accept
+            | Target::Drop
+            | Target::Return
+            | Target::Redirect { .. }
+            | Target::Reject(_)
+            | Target::Tproxy { .. }
+    )
+}
+
+/// The rule's `why` without the value of the match at its end.
+fn stem(rule: &Rule, at: usize) -> Option<&str> {
+    let why = rule.why.as_ref()?.as_str();
+    let value = match &rule.matches[at].test {
+        Test::Destination(net) => net.to_string(),
+        Test::Port { ports, .. } => ports.to_string(),
+        _ => return Some(why),
+    };
+    let shorter = why.strip_suffix(&value).and_then(|w| w.strip_suffix('-'));
+    Some(shorter.unwrap_or(why))
+}
+
+fn normal(mut rule: Rule) -> Rule {
+    for m in &mut rule.matches {
+        if let Test::Multiport { side, ports } = &m.test {
+            m.test = port_test(*side, ports);
+        }
+    }
+    rule
+}
+
+/// A test for these ports: one range is no set.
+fn port_test(side: Side, ports: &PortSet) -> Test {
+    let merged = PortSet::merged(ports.as_slice().iter().copied());
+    let ports = merged.unwrap_or_else(|| ports.clone());
+    match ports.as_slice() {
+        [range] => Test::Port {
+            side,
+            ports: *range,
+        },
+        _ => Test::Multiport { side, ports },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::model::{ChainName, Family, Protocol, TableName, Why};
+
+    const CHAIN: ChainName = ChainName::fixed("ISTIO_OUTPUT");
+    const CALLED: ChainName = ChainName::fixed("ISTIO_REDIRECT");
+
+    /// The rules of a chain as iptables-save prints them, after merging.
+    fn merged(rules: Vec<Rule>) -> Vec<String> {
+        let mut table = Table::new(Family::V4, TableName::Nat);
+        table.chain(CHAIN).rules = rules;
+        let called = table.chain(CALLED);
+        called.rule("redirect", [], Target::Redirect { to_port: 15001 });
+        let ruleset = Ruleset {
+            tables: vec![table],
+            ..Ruleset::default()
+        };
+        let rules = &merged_into_sets(&ruleset).tables[0].chains[0].rules;
+        rules.iter().map(Rule::to_string).collect()
+    }
+
+    fn to(net: &str, target: Target) -> Rule {
+        let net: IpNet = net.parse().unwrap();
+        let why = Why::from(format!("bypass-{net}")).labelled("istio");
+        Rule::new(why, [Match::destination(net)], target)
+    }
+
+    #[test]
+    fn a_run_of_prefixes_is_a_set() {
+        let nets = [
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/17",
+            "192.168.128.0/17",
+        ];
+        let mut rules: Vec<Rule> = nets.iter().map(|n| to(n, Target::Return)).collect();
+        rules.push(to("1.1.1.1/32", Target::Accept));
+        let wanted = [
+            "-d 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16 \
+             -m comment --comment \"istio/bypass\" -j RETURN",
+            "-d 1.1.1.1/32 -m comment --comment \"istio/bypass-1.1.1.1/32\" -j ACCEPT",
+        ];
+        assert_eq!(merged(rules), wanted);
+    }
+
+    #[test]
+    fn a_run_of_ports_is_a_set() {
+        let rule = |port: u16| {
+            let matches = [Match::protocol(Protocol::Tcp), Match::dport(port)];
+            let why = Why::from(format!("bypass-port-{port}")).labelled("istio");
+            Rule::new(why, matches, Target::Return)
+        };
+        let rules = [81, 22, 80, 443, 22].map(rule);
+        let wanted = ["-p tcp -m multiport --dports 22,80:81,443 \
+                       -m comment --comment \"istio/bypass-port\" -j RETURN"];
+        assert_eq!(merged(rules.to_vec()), wanted);
+    }
+
+    #[test]
+    fn a_short_run_stays() {
+        let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"];
+        let rules: Vec<Rule> = nets.iter().map(|n| to(n, Target::Return)).collect();
+        let texts: Vec<String> = rules.iter().map(Rule::to_string).collect();
+        assert_eq!(merged(rules), texts);
+    }
+
+    #[test]
+    fn rules_for_different_reasons_stay_apart() {
+        let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"];
+        let rules = nets.map(|n| to(n, Target::Return).commented(Why::from(format!("{n}-x"))));
+        assert_eq!(merged(rules.to_vec()).len(), 4);
+    }
+
+    #[test]
+    fn what_a_packet_would_meet_twice_is_merged_only_if_that_does_nothing() {
+        let nets = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"];
+        let rules = |target: &Target| nets.map(|n| to(n, target.clone())).to_vec();
+        let toggle = Target::Mark { value: 1, mask: 0 };
+        assert_eq!(merged(rules(&toggle)).len(), 4);
+        assert_eq!(merged(rules(&Target::mark(1))).len(), 1);
+        assert_eq!(merged(rules(&Target::Jump(CALLED))).len(), 1);
+        assert_eq!(merged(rules(&Target::Jump(CHAIN))).len(), 4);
+    }
+}

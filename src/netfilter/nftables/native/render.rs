@@ -1,0 +1,322 @@
+//! The same lines as nft(8) reads and prints them.
+
+use super::line::{Action, Condition, Line, Part, PartNames, lower};
+use super::merge::merged_into_sets;
+use super::sets::Lists;
+use crate::netfilter::backend::Store;
+use crate::netfilter::model::{
+    AddressSet, Chain, Family, Hook, Interface, Match, Owner, Place, PortRange, Protocol,
+    RejectWith, Rule, Ruleset, Side, Table, TableName, Target, Test,
+};
+use crate::netfilter::nftables::hooks::{Base, base, table_name};
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// What `nft -f` is to read to leave what the backend `nftables` leaves of a ruleset in a namespace
+/// where there is nothing of ours. An interface name that nft has no way to write is an error.
+pub fn render(ruleset: &Ruleset) -> Result<String, Unprintable> {
+    let chains = ruleset.tables.iter().flat_map(|t| &t.chains);
+    for m in chains.flat_map(|c| &c.rules).flat_map(|r| &r.matches) {
+        if let Test::InInterface(name) | Test::OutInterface(name) = &m.test {
+            interface(name)?;
+        }
+    }
+    Ok(render_all(ruleset))
+}
+
+/// An interface name of 15 bytes with `*` at its end: nft wants a backslash before that, and takes
+/// no more than 15 bytes with it.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "nft has no way to write the interface name \"{0}\": it is 15 bytes long and ends in \"*\", which would have to \
+     be escaped"
+)]
+pub struct Unprintable(String);
+
+fn render_all(ruleset: &Ruleset) -> String {
+    let merged = merged_into_sets(ruleset);
+    let mut text = String::new();
+    for family in Family::ALL {
+        for table in TableName::ALL
+            .iter()
+            .filter_map(|n| merged.table(family, *n))
+        {
+            // Writing to a string does not fail.
+            let _ = write_table(&mut text, table);
+        }
+    }
+    text
+}
+
+fn write_table(text: &mut String, table: &Table) -> fmt::Result {
+    let family = match table.family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    let name = table_name(Store::Native, table.name);
+    writeln!(text, "table {family} {name} {{")?;
+    for chain in &table.chains {
+        let rules = in_place(chain);
+        for (name, list) in Lists::of(chain.name.as_str(), &rules).all() {
+            write_list(text, &name, list)?;
+        }
+    }
+    // As the backend makes them: what nothing is hooked to first.
+    let (hooked, called): (Vec<&Chain>, _) =
+        table.chains.iter().partition(|c| c.name.hook().is_some());
+    for chain in called.into_iter().chain(hooked) {
+        write_chain(text, table, chain)?;
+    }
+    writeln!(text, "}}")
+}
+
+/// The rules of a chain in the order in which they come to stand.
+fn in_place(chain: &Chain) -> Vec<&Rule> {
+    let mut rules: Vec<&Rule> = chain.rules.iter().collect();
+    rules.sort_by_key(|r| r.place == Place::Tail);
+    rules
+}
+
+fn write_list(text: &mut String, name: &str, list: &AddressSet) -> fmt::Result {
+    let kind = match list.family() {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    };
+    let ranges = list.ranges();
+    let elements: Vec<String> = ranges.iter().map(|(a, z)| range(*a, *z)).collect();
+    writeln!(text, "\tset {name} {{")?;
+    writeln!(text, "\t\ttype {kind}")?;
+    writeln!(text, "\t\tflags interval")?;
+    writeln!(text, "\t\telements = {{ {} }}", elements.join(", "))?;
+    writeln!(text, "\t}}\n")
+}
+
+fn write_chain(text: &mut String, table: &Table, chain: &Chain) -> fmt::Result {
+    let hook = chain.name.hook();
+    let rules = in_place(chain);
+    let lists = Lists::of(chain.name.as_str(), &rules);
+    let names = PartNames::of(chain.name.as_str(), |_| false);
+    for part in lower(&rules, &names) {
+        writeln!(text, "\tchain {} {{", part.name)?;
+        if let Some(hook) = hook.filter(|_| part.name == chain.name.as_str()) {
+            write_hook(text, table.name, hook)?;
+        }
+        write_lines(text, table.family, &lists, &rules, &part)?;
+        writeln!(text, "\t}}\n")?;
+    }
+    Ok(())
+}
+
+fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
+    let Base { priority, kind, .. } = base(Store::Native, table, hook);
+    let hook = hook.as_str().to_lowercase();
+    writeln!(
+        text,
+        "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
+    )
+}
+
+fn write_lines(
+    text: &mut String,
+    family: Family,
+    lists: &Lists,
+    rules: &[&Rule],
+    part: &Part,
+) -> fmt::Result {
+    for (number, line) in &part.lines {
+        let printer = Printer {
+            family,
+            protocol: rules[*number].protocol(),
+            lists,
+        };
+        text.write_str("\t\t")?;
+        printer.line(text, line)?;
+    }
+    Ok(())
+}
+
+/// Prints the lines of one rule.
+struct Printer<'a> {
+    family: Family,
+    protocol: Option<Protocol>,
+    lists: &'a Lists<'a>,
+}
+
+impl Printer<'_> {
+    fn line(&self, text: &mut String, line: &Line) -> fmt::Result {
+        for condition in &line.conditions {
+            match condition {
+                Condition::Match(m) => self.test(text, m)?,
+                Condition::Socket { transparent: true } => {
+                    text.write_str("socket transparent 1 ")?
+                }
+                Condition::Socket { transparent: false } => {
+                    text.write_str("socket transparent <= 1 ")?;
+                }
+                Condition::BoundSocket { transparent } => {
+                    text.write_str("socket wildcard 0 ")?;
+                    if *transparent {
+                        text.write_str("socket transparent 1 ")?;
+                    }
+                }
+                Condition::WholeSocket => text.write_str("socket wildcard <= 1 ")?,
+            }
+        }
+        text.write_str("counter ")?;
+        match &line.action {
+            Action::Take(target) => self.target(text, target)?,
+            Action::Goto(part) => write!(text, "goto {part}")?,
+        }
+        match &line.why {
+            Some(why) => writeln!(text, " comment \"{why}\""),
+            None => writeln!(text),
+        }
+    }
+
+    /// A test, and a space behind it.
+    fn test(&self, text: &mut String, m: &Match) -> fmt::Result {
+        let not = if m.not { "!= " } else { "" };
+        let ip = match self.family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        };
+        match &m.test {
+            Test::Source(net) => write!(text, "{ip} saddr {not}{net} "),
+            Test::Destination(net) => write!(text, "{ip} daddr {not}{net} "),
+            Test::DestinationSet(set) => {
+                let name = self.lists.name(set).unwrap_or_default();
+                write!(text, "{ip} daddr {not}@{name} ")
+            }
+            Test::InInterface(name) => write_interface(text, "iifname", not, name),
+            Test::OutInterface(name) => write_interface(text, "oifname", not, name),
+            Test::Protocol(p) => write!(text, "meta l4proto {not}{p} "),
+            Test::Port { side, ports } => {
+                let field = self.port(*side);
+                write!(text, "{field} {not}{} ", port_range(*ports))
+            }
+            Test::Multiport { side, ports } => {
+                let ports: Vec<String> = ports.as_slice().iter().copied().map(port_range).collect();
+                let field = self.port(*side);
+                write!(text, "{field} {not}{{ {} }} ", ports.join(", "))
+            }
+            Test::Owner(Owner::Uid(id)) => write!(text, "meta skuid {not}{id} "),
+            Test::Owner(Owner::Gid(id)) => write!(text, "meta skgid {not}{id} "),
+            Test::ConnState(states) => {
+                let states: Vec<String> =
+                    states.iter().map(|s| s.as_str().to_lowercase()).collect();
+                let not = if m.not { "! " } else { "" };
+                write!(text, "ct state {not}{} ", states.join(","))
+            }
+            Test::Mark { value, mask } => mark(text, "meta mark", *value, *mask, m.not),
+            Test::Connmark { value, mask } => mark(text, "ct mark", *value, *mask, m.not),
+            Test::Socket { .. } => Ok(()),
+        }
+    }
+
+    fn port(&self, side: Side) -> String {
+        let protocol = self.protocol.map_or("th", Protocol::as_str);
+        match side {
+            Side::Source => format!("{protocol} sport"),
+            Side::Destination => format!("{protocol} dport"),
+        }
+    }
+
+    fn target(&self, text: &mut String, target: &Target) -> fmt::Result {
+        match target {
+            Target::Accept => text.write_str("accept"),
+            Target::Drop => text.write_str("drop"),
+            Target::Return => text.write_str("return"),
+            Target::Jump(chain) => write!(text, "jump {chain}"),
+            Target::Redirect { to_port } => write!(text, "redirect to :{to_port}"),
+            Target::Reject(RejectWith::TcpReset) => text.write_str("reject with tcp reset"),
+            Target::Reject(RejectWith::IcmpPortUnreachable) => {
+                text.write_str("reject with icmp port-unreachable")
+            }
+            Target::Reject(RejectWith::Icmp6PortUnreachable) => {
+                text.write_str("reject with icmpv6 port-unreachable")
+            }
+            Target::Mark { value, mask } => set_mark(text, *value, *mask),
+            Target::SaveMark { nfmask, .. } => {
+                write!(text, "ct mark set {}", masked("meta mark", *nfmask))
+            }
+            Target::RestoreMark { ctmask, .. } => {
+                write!(text, "meta mark set {}", masked("ct mark", *ctmask))
+            }
+            Target::Tproxy {
+                on_port,
+                on_ip,
+                value,
+                mask,
+            } => {
+                match on_ip {
+                    ip if *ip == self.family.unspecified() => {
+                        write!(text, "tproxy to :{on_port} ")?
+                    }
+                    IpAddr::V4(ip) => write!(text, "tproxy to {ip}:{on_port} ")?,
+                    IpAddr::V6(ip) => write!(text, "tproxy to [{ip}]:{on_port} ")?,
+                }
+                set_mark(text, *value, *mask)?;
+                text.write_str(" accept")
+            }
+            Target::CtZone(zone) => write!(text, "ct zone set {zone}"),
+        }
+    }
+}
+
+fn range(first: IpAddr, last: IpAddr) -> String {
+    match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    }
+}
+
+fn port_range(ports: PortRange) -> String {
+    match ports.first() == ports.last() {
+        true => ports.first().to_string(),
+        false => format!("{}-{}", ports.first(), ports.last()),
+    }
+}
+
+fn write_interface(text: &mut String, field: &str, not: &str, name: &Interface) -> fmt::Result {
+    write!(
+        text,
+        "{field} {not}\"{}\" ",
+        interface(name).map_err(|_| fmt::Error)?
+    )
+}
+
+/// A name as it stands between nft's quotation marks: `*` at the end is any rest, unless a backslash
+/// is before it. Nothing else means anything there.
+fn interface(name: &Interface) -> Result<String, Unprintable> {
+    const LONGEST: usize = 15;
+    let text = match (name.prefix(), name.as_str().strip_suffix('*')) {
+        (Some(prefix), _) => format!("{prefix}*"),
+        (None, Some(stem)) => format!("{stem}\\*"),
+        (None, None) => name.to_string(),
+    };
+    match text.len() > LONGEST {
+        true => Err(Unprintable(name.to_string())),
+        false => Ok(text),
+    }
+}
+
+fn mark(text: &mut String, field: &str, value: u32, mask: u32, not: bool) -> fmt::Result {
+    let compare = if not { "!=" } else { "==" };
+    write!(text, "{} {compare} {value:#x} ", masked(field, mask))
+}
+
+fn masked(field: &str, mask: u32) -> String {
+    match mask {
+        u32::MAX => field.to_owned(),
+        mask => format!("{field} & {mask:#x}"),
+    }
+}
+
+/// mark = (mark & !mask) ^ value.
+fn set_mark(text: &mut String, value: u32, mask: u32) -> fmt::Result {
+    match mask {
+        u32::MAX => write!(text, "meta mark set {value:#x}"),
+        mask => write!(text, "meta mark set meta mark & {:#x} ^ {value:#x}", !mask),
+    }
+}

@@ -1,0 +1,154 @@
+//! Rules as iptables-nft writes them: what the packet itself says as native expressions, the rest
+//! as x_tables' matches and targets, then a counter, then the verdict or the target.
+
+mod info;
+pub(super) mod matches;
+pub(super) mod target;
+
+use super::NoForm;
+use super::expr::Expr;
+use super::header::{self, Style};
+use super::verdict;
+use crate::netfilter::model::{Family, Match, Rule, Test, Why};
+
+/// The expressions of a rule, in iptables-nft's order.
+pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
+    let mut matches: Vec<&Match> = rule.matches.iter().collect();
+    matches.sort_by_key(|m| rank(m));
+    let mut exprs = Vec::with_capacity(3 * matches.len() + 4);
+    for m in matches {
+        if !header::write(m, Style::Iptables, &mut exprs) {
+            exprs.push(Expr::Match(matches::write(m).ok_or(NoForm)?));
+        }
+    }
+    if let Some(why) = &rule.why {
+        let comment = matches::write_comment(&why.to_string()).ok_or(NoForm)?;
+        exprs.push(Expr::Match(comment));
+    }
+    exprs.push(Expr::Counter);
+    exprs.push(match verdict::write(&rule.target) {
+        Some(verdict) => Expr::Verdict(verdict),
+        None => Expr::Target(target::write(&rule.target, family).ok_or(NoForm)?),
+    });
+    Ok(exprs)
+}
+
+/// A rule that was understood, and its comment, whoever wrote it.
+pub(super) struct Understood {
+    pub rule: Rule,
+    pub comment: Option<String>,
+}
+
+/// Reads a rule; `None` if the model cannot say exactly what it does.
+pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
+    let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
+    let (mut tests, target) = (&exprs[..counter], &exprs[counter + 1..]);
+    let mut matches = Vec::new();
+    let mut comment = None;
+    while let Some(expr) = tests.first() {
+        let used = match expr {
+            Expr::Match(extension) if is_comment(expr) && comment.is_none() => {
+                comment = Some(matches::read_comment(extension)?);
+                1
+            }
+            Expr::Match(extension) => {
+                matches.push(matches::read(extension)?);
+                1
+            }
+            _ => {
+                let (m, used) = header::read(tests, family)?;
+                matches.push(m);
+                used
+            }
+        };
+        tests = tests.get(used..)?;
+    }
+    let target = match target {
+        [Expr::Verdict(verdict)] => verdict::read(verdict)?,
+        [Expr::Target(extension)] => target::read(extension, family)?,
+        _ => return None,
+    };
+    let mut rule = Rule::without_comment(matches, target);
+    if !rule.has_protocol_of_ports() {
+        return None;
+    }
+    rule.why = comment.as_deref().and_then(Why::from_comment);
+    Some(Understood { rule, comment })
+}
+
+/// The comment of a rule that is otherwise not understood.
+pub(super) fn comment(exprs: &[Expr]) -> Option<String> {
+    exprs.iter().find_map(|e| match e {
+        Expr::Match(extension) if is_comment(e) => matches::read_comment(extension),
+        _ => None,
+    })
+}
+
+/// Whether this is no more than a comment.
+pub(super) fn is_comment(expr: &Expr) -> bool {
+    matches!(expr, Expr::Match(extension) if extension.name == "comment")
+}
+
+/// The order of iptables-nft, which is not that of iptables-save.
+fn rank(m: &Match) -> u8 {
+    match m.test {
+        Test::InInterface(_) => 0,
+        Test::OutInterface(_) => 1,
+        Test::Protocol(_) => 2,
+        Test::Source(_) => 3,
+        Test::Destination(_) => 4,
+        _ => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::model::strategy;
+    use crate::netfilter::nftables::expr;
+    use proptest::prelude::*;
+
+    /// The rule as it comes back from the bytes that were written.
+    fn through_bytes(rule: &Rule, family: Family) -> Option<Understood> {
+        let exprs = write(rule, family).expect("iptables has a form for it");
+        read(&expr::tests::through_bytes(&exprs), family)
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(
+            (family, rule) in prop::sample::select(&Family::ALL[..])
+                .prop_flat_map(|f| (Just(f), strategy::rule(f)))
+        ) {
+            let back = through_bytes(&rule, family).expect("our own rule is understood");
+            prop_assert_eq!(back.comment, rule.why.as_ref().map(Why::to_string));
+            prop_assert_eq!(back.rule, rule);
+        }
+
+        /// Whatever is changed in the bytes of an extension, it is read as what it says, or not.
+        #[test]
+        fn a_changed_byte_is_noticed(
+            rule in strategy::rule(Family::V4),
+            (at, to) in (any::<prop::sample::Index>(), any::<u8>()),
+        ) {
+            let mut exprs = write(&rule, Family::V4).expect("iptables has a form for it");
+            let mut infos: Vec<&mut Vec<u8>> = exprs.iter_mut().filter_map(|e| match e {
+                Expr::Match(e) | Expr::Target(e) => Some(&mut e.info),
+                _ => None,
+            }).collect();
+            prop_assume!(!infos.is_empty());
+            let which = at.index(infos.len());
+            let info = &mut infos[which];
+            let byte = at.index(info.len());
+            prop_assume!(info[byte] != to);
+            info[byte] = to;
+            if let Some(Understood { rule: read, comment }) = read(&exprs, Family::V4) {
+                let known = Why::from_comment(comment.as_deref().unwrap_or_default());
+                prop_assert_eq!(&read.why, &known);
+                if known.is_some() || comment.is_none() {
+                    prop_assert_eq!(write(&read, Family::V4).unwrap(), exprs);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! x_tables' targets; see the matches beside them.
+
+use super::info::{Fields, Info};
+use crate::netfilter::model::{Family, RejectWith, Target};
+use crate::netfilter::nftables::expr::Extension;
+use crate::netfilter::nftables::header::octets;
+
+/// The `target` expression of a target that is not a mere verdict. `None` if x_tables cannot say
+/// it in this family.
+pub(crate) fn write(target: &Target, family: Family) -> Option<Extension> {
+    let info = Info::default();
+    let (info, name, revision) = match target {
+        Target::Redirect { to_port } => (redirect_info(*to_port, family), "REDIRECT", 0),
+        Target::Reject(with) => (info.u32(reject_code(*with, family)?).to(8), "REJECT", 0),
+        Target::Mark { value, mask } => (info.u32(*value).u32(*mask), "MARK", 2),
+        Target::SaveMark { nfmask, ctmask } => (
+            connmark_info(*nfmask, *ctmask, XT_CONNMARK_SAVE),
+            "CONNMARK",
+            2,
+        ),
+        Target::RestoreMark { nfmask, ctmask } => (
+            connmark_info(*nfmask, *ctmask, XT_CONNMARK_RESTORE),
+            "CONNMARK",
+            2,
+        ),
+        Target::Tproxy {
+            on_port,
+            on_ip,
+            value,
+            mask,
+        } if Family::of(*on_ip) == family => {
+            let info = info.u32(*mask).u32(*value).bytes(&octets(*on_ip));
+            (info.to(24).port(*on_port), "TPROXY", 1)
+        }
+        Target::CtZone(zone) => (info.u16(0).u16(*zone).to(72), "CT", 2),
+        _ => return None,
+    };
+    Some(info.finish(name, revision))
+}
+
+/// Reads what [`write`] writes.
+pub(crate) fn read(extension: &Extension, family: Family) -> Option<Target> {
+    let info = Fields(&extension.info);
+    let target = match extension.name.as_ref() {
+        "REDIRECT" => Target::Redirect {
+            to_port: info.port(match family {
+                Family::V4 => 16,
+                Family::V6 => 36,
+            })?,
+        },
+        "REJECT" => {
+            let code = info.u32(0)?;
+            let with = RejectWith::ALL.into_iter();
+            Target::Reject(
+                with.into_iter()
+                    .find(|w| reject_code(*w, family) == Some(code))?,
+            )
+        }
+        "MARK" => Target::Mark {
+            value: info.u32(0)?,
+            mask: info.u32(4)?,
+        },
+        "CONNMARK" => {
+            let (ctmask, nfmask) = (info.u32(4)?, info.u32(8)?);
+            match info.u8(14)? {
+                XT_CONNMARK_SAVE => Target::SaveMark { nfmask, ctmask },
+                XT_CONNMARK_RESTORE => Target::RestoreMark { nfmask, ctmask },
+                _ => return None,
+            }
+        }
+        "TPROXY" => Target::Tproxy {
+            mask: info.u32(0)?,
+            value: info.u32(4)?,
+            on_ip: info.address(8, family)?,
+            on_port: info.port(24)?,
+        },
+        "CT" => Target::CtZone(info.u16(2)?),
+        _ => return None,
+    };
+    (write(&target, family)? == *extension).then_some(target)
+}
+
+/// One range with one port (linux/netfilter/nf_nat.h): `struct nf_nat_ipv4_multi_range_compat`,
+/// `struct nf_nat_range`.
+fn redirect_info(port: u16, family: Family) -> Info {
+    const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+    let info = match family {
+        Family::V4 => Info::default()
+            .u32(1)
+            .u32(NF_NAT_RANGE_PROTO_SPECIFIED)
+            .to(16),
+        Family::V6 => Info::default().u32(NF_NAT_RANGE_PROTO_SPECIFIED).to(36),
+    };
+    info.port(port).port(port)
+}
+
+/// xt_connmark.h.
+const XT_CONNMARK_SAVE: u8 = 1;
+const XT_CONNMARK_RESTORE: u8 = 2;
+
+fn connmark_info(nfmask: u32, ctmask: u32, mode: u8) -> Info {
+    // Shifts, in between, are not used.
+    let info = Info::default().u32(0).u32(ctmask).u32(nfmask);
+    info.u8(0).u8(0).u8(mode)
+}
+
+/// `enum ipt_reject_with` (ipt_REJECT.h) and `enum ip6t_reject_with` (ip6t_REJECT.h).
+const IPT_ICMP_PORT_UNREACHABLE: u32 = 3;
+const IPT_TCP_RESET: u32 = 7;
+const IP6T_ICMP6_PORT_UNREACH: u32 = 4;
+const IP6T_TCP_RESET: u32 = 6;
+
+fn reject_code(with: RejectWith, family: Family) -> Option<u32> {
+    match (with, family) {
+        (RejectWith::IcmpPortUnreachable, Family::V4) => Some(IPT_ICMP_PORT_UNREACHABLE),
+        (RejectWith::TcpReset, Family::V4) => Some(IPT_TCP_RESET),
+        (RejectWith::Icmp6PortUnreachable, Family::V6) => Some(IP6T_ICMP6_PORT_UNREACH),
+        (RejectWith::TcpReset, Family::V6) => Some(IP6T_TCP_RESET),
+        _ => None,
+    }
+}

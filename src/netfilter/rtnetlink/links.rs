@@ -1,0 +1,99 @@
+//! Interfaces with their addresses, and the way to an address. Needs no privilege.
+
+use super::message::{self, Route};
+use super::{Router, RoutingError, error, none_without_family};
+use crate::netfilter::model::{Family, Interface};
+use crate::netfilter::netlink::{Error, Socket, Transport, Writer};
+use ipnet::IpNet;
+use nix::errno::Errno;
+use std::net::IpAddr;
+
+/// An interface, with its addresses in the kernel's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: Interface,
+    pub addresses: Vec<IpNet>,
+}
+
+/// Where packets to an address go, as `ip route get` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// To this namespace.
+    pub is_local: bool,
+    /// The index of the interface that they leave through.
+    pub through: u32,
+    /// Where they come from if their sender does not say.
+    pub source: Option<IpAddr>,
+}
+
+/// All interfaces of this network namespace, with the addresses that can be used now.
+///
+/// # Errors
+/// When the kernel says no, or an interface has a name that iptables could not be given.
+pub fn links() -> Result<Vec<Link>, RoutingError> {
+    Router::open()?.links()
+}
+
+/// The way to an address, or nothing if there is none.
+pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
+    Router::<Socket>::open()?.hop(to)
+}
+
+impl<T: Transport> Router<T> {
+    fn links(&mut self) -> Result<Vec<Link>, RoutingError> {
+        let read = |payload: &[u8]| message::read_link(payload).map(Some);
+        let named = self.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
+        let mut links: Vec<Link> = named
+            .into_iter()
+            .filter_map(|(index, name)| {
+                let name = name.parse().ok()?;
+                Some(Link {
+                    index,
+                    name,
+                    addresses: Vec::new(),
+                })
+            })
+            .collect();
+        for family in Family::ALL {
+            let read = |payload: &[u8]| message::read_address(payload, family);
+            let addresses = self.dump(family, "addresses", message::GET_ADDRESS, read);
+            for address in none_without_family(addresses)? {
+                let link = links.iter_mut().find(|l| l.index == address.interface);
+                if let Some(link) = link.filter(|_| address.is_usable) {
+                    link.addresses.push(address.net);
+                }
+            }
+        }
+        Ok(links)
+    }
+
+    fn hop(&mut self, to: IpAddr) -> Result<Option<Hop>, RoutingError> {
+        let family = Family::of(to);
+        let mut hop = None;
+        let asked = self.0.get(
+            Route::GET,
+            |w: &mut Writer| message::write_route_to(w, to),
+            |answer| {
+                hop = Some(message::read_hop(answer.payload, family)?);
+                Ok(())
+            },
+        );
+        match asked {
+            Ok(()) => Ok(hop),
+            Err(Error::Refused(nack)) if is_no_way(nack.errno) => Ok(None),
+            Err(e) => Err(error(format!("asking for the way to {to}"), family, e)),
+        }
+    }
+}
+
+/// What the kernel says where there is no route, or one that forbids.
+fn is_no_way(errno: Errno) -> bool {
+    const NO_WAY: [Errno; 4] = [
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::EACCES,
+        Errno::EINVAL,
+    ];
+    NO_WAY.contains(&errno)
+}

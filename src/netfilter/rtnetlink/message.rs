@@ -1,0 +1,395 @@
+//! rtnetlink's messages, as far as they are needed (rtnetlink(7), linux/fib_rules.h,
+//! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
+
+use super::links::Hop;
+use crate::netfilter::model::{Family, PolicyRoute, Routing};
+use crate::netfilter::netlink::{
+    AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
+};
+use ipnet::IpNet;
+use std::fmt;
+use std::net::IpAddr;
+
+pub(super) const GET_ADDRESS: u16 = 22;
+pub(super) const GET_LINK: u16 = 18;
+
+/// lo has this index in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// Something that can be made or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// The `fwmark` rule, with its priority.
+    Rule(PolicyRoute, u32),
+    /// The route in the rule's table.
+    Route(PolicyRoute),
+    /// An address of lo.
+    Address(IpNet),
+}
+
+impl Item {
+    pub(super) fn family(&self) -> Family {
+        match self {
+            Item::Rule(policy, _) | Item::Route(policy) => policy.family,
+            Item::Address(address) => Family::of(address.addr()),
+        }
+    }
+
+    /// Whether it is a part of some routing.
+    pub(super) fn is_of(&self, routing: &Routing) -> bool {
+        match self {
+            Item::Rule(policy, _) | Item::Route(policy) => routing.policy_routes.contains(policy),
+            Item::Address(address) => {
+                let mut addresses = routing.loopback_addresses.iter();
+                addresses.any(|a| a.0 == *address)
+            }
+        }
+    }
+
+    /// The message that makes it.
+    pub(super) fn write_new(&self, w: &mut Writer, sequence: u32) {
+        self.write(w, sequence, 0, NLM_F_CREATE | NLM_F_EXCL);
+    }
+
+    /// The message that removes it.
+    pub(super) fn write_delete(&self, w: &mut Writer, sequence: u32) {
+        self.write(w, sequence, 1, 0);
+    }
+
+    /// Types come in fours: new, delete, get, set.
+    fn write(&self, w: &mut Writer, sequence: u32, action: u16, flags: u16) {
+        let flags = flags | NLM_F_REQUEST | NLM_F_ACK;
+        let get = match self {
+            Item::Rule(..) => Rule::GET,
+            Item::Route(_) => Route::GET,
+            Item::Address(_) => GET_ADDRESS,
+        };
+        w.message(get - 2 + action, flags, sequence, |w| match self {
+            Item::Rule(policy, priority) => write_rule(w, policy, *priority),
+            Item::Route(policy) => write_route(w, policy),
+            Item::Address(address) => write_address(w, *address),
+        });
+    }
+}
+
+/// As iproute2 shows it.
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Rule(PolicyRoute { mark, table, .. }, _) => {
+                write!(
+                    f,
+                    "the {} rule \"fwmark {mark:#x} lookup {table}\"",
+                    self.family()
+                )
+            }
+            Item::Route(PolicyRoute { table, .. }) => {
+                let family = self.family();
+                write!(
+                    f,
+                    "the {family} route \"local default dev lo table {table}\""
+                )
+            }
+            Item::Address(address) => write!(f, "the address {address} of lo"),
+        }
+    }
+}
+
+/// Asks for everything of one family; the header of routes is the longest.
+pub(super) fn write_dump(w: &mut Writer, family: Family) {
+    w.raw(&[number_of(family)]);
+    w.raw(&[0; HEADER - 1]);
+}
+
+/// The fixed part of rules and routes.
+const HEADER: usize = 12;
+
+/// `FRA_*`.
+mod fra {
+    pub(super) const PRIORITY: u16 = 6;
+    pub(super) const MARK: u16 = 10;
+    pub(super) const SUPPRESS_PREFIX: u16 = 14;
+    pub(super) const TABLE: u16 = 15;
+    pub(super) const MASK: u16 = 16;
+    pub(super) const PAD: u16 = 18;
+    pub(super) const PROTOCOL: u16 = 21;
+
+    /// What does not narrow a rule down.
+    pub(super) const PLAIN: [u16; 7] =
+        [PRIORITY, MARK, SUPPRESS_PREFIX, TABLE, MASK, PAD, PROTOCOL];
+}
+
+/// `RTA_*`.
+mod rta {
+    pub(super) const DESTINATION: u16 = 1;
+    pub(super) const OUT: u16 = 4;
+    pub(super) const GATEWAY: u16 = 5;
+    pub(super) const SOURCE: u16 = 7;
+    pub(super) const MULTIPATH: u16 = 9;
+    pub(super) const TABLE: u16 = 15;
+    pub(super) const VIA: u16 = 18;
+    pub(super) const NEXT_HOP: u16 = 30;
+}
+
+/// `IFA_*`.
+mod ifa {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const LOCAL: u16 = 2;
+    /// IFA_F_NODAD: no duplicate address detection. It finds nothing on lo, but until the kernel has
+    /// come round to it, the address cannot be bound.
+    pub(super) const NO_DAD: u8 = 2;
+}
+
+/// A policy rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub family: Family,
+    pub priority: u32,
+    /// The table that it leads to, if it leads to one.
+    pub table: Option<u32>,
+    /// What it does, if all it asks for is a mark, and all it does is to look into a table.
+    pub marked: Option<PolicyRoute>,
+}
+
+impl Rule {
+    pub(super) const GET: u16 = 34;
+    /// `FR_ACT_TO_TBL`.
+    const TO_TABLE: u8 = 1;
+
+    /// Reads a rule; `None` if it is of another family.
+    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+        /// `FIB_RULE_INVERT`.
+        const INVERTED: u8 = 2;
+        let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+        let a = AttributeTable::<32>::parse(attributes)?;
+        if header[0] != number_of(family) {
+            return Ok(None);
+        }
+        let narrowed =
+            header[1..4] != [0; 3] || u32_ne(header, 8).ok_or(Malformed)? as u8 & INVERTED != 0;
+        let plain = a.is_complete()
+            && a.kinds().all(|kind| fra::PLAIN.contains(&kind))
+            && read_number(&a, fra::SUPPRESS_PREFIX).is_none_or(|n| n == u32::MAX)
+            && read_number(&a, fra::MASK) == Some(u32::MAX)
+            && header[7] == Self::TO_TABLE
+            && !narrowed;
+        let table = read_number(&a, fra::TABLE).unwrap_or(u32::from(header[4]));
+        let mark = read_number(&a, fra::MARK).filter(|_| plain);
+        Ok(Some(Rule {
+            family,
+            table: (header[7] == Self::TO_TABLE).then_some(table),
+            priority: read_number(&a, fra::PRIORITY).unwrap_or(0),
+            marked: mark.map(|mark| PolicyRoute {
+                family,
+                mark,
+                table,
+            }),
+        }))
+    }
+}
+
+fn write_rule(w: &mut Writer, policy: &PolicyRoute, priority: u32) {
+    w.raw(&[number_of(policy.family), 0, 0, 0, 0, 0, 0, Rule::TO_TABLE]);
+    w.raw(&[0; 4]);
+    write_number(w, fra::PRIORITY, priority);
+    write_number(w, fra::MARK, policy.mark);
+    write_number(w, fra::TABLE, policy.table);
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub family: Family,
+    pub table: u32,
+    /// It is `local default dev lo`.
+    pub to_loopback: bool,
+}
+
+impl Route {
+    pub(super) const GET: u16 = 26;
+    /// `RTN_LOCAL`.
+    const LOCAL: u8 = 2;
+
+    /// Reads a route; `None` if it is of another family, or a cached copy.
+    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+        /// `RTM_F_CLONED`.
+        const CLONED: u32 = 0x200;
+        const ELSEWHERE: [u16; 4] = [rta::GATEWAY, rta::MULTIPATH, rta::VIA, rta::NEXT_HOP];
+        let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+        let a = AttributeTable::<32>::parse(attributes)?;
+        let cloned = u32_ne(header, 8).ok_or(Malformed)? & CLONED != 0;
+        if header[0] != number_of(family) || cloned {
+            return Ok(None);
+        }
+        let default = header[1..4] == [0; 3];
+        Ok(Some(Route {
+            family,
+            table: read_number(&a, rta::TABLE).unwrap_or(u32::from(header[4])),
+            to_loopback: default
+                && header[7] == Self::LOCAL
+                && read_number(&a, rta::OUT) == Some(LOOPBACK)
+                && a.kinds().all(|kind| !ELSEWHERE.contains(&kind)),
+        }))
+    }
+}
+
+fn write_route(w: &mut Writer, policy: &PolicyRoute) {
+    /// `RTPROT_BOOT` and `RT_SCOPE_HOST`, as iproute2 has them for local routes.
+    const BOOT: u8 = 3;
+    const HOST: u8 = 254;
+    w.raw(&[
+        number_of(policy.family),
+        0,
+        0,
+        0,
+        0,
+        BOOT,
+        HOST,
+        Route::LOCAL,
+    ]);
+    w.raw(&[0; 4]);
+    write_number(w, rta::OUT, LOOPBACK);
+    write_number(w, rta::TABLE, policy.table);
+}
+
+/// Reads an address of lo; `None` if it is one of another interface or family.
+pub(super) fn read_loopback_address(
+    payload: &[u8],
+    family: Family,
+) -> Result<Option<IpNet>, Malformed> {
+    let found = read_address(payload, family)?;
+    Ok(found.filter(|a| a.interface == LOOPBACK).map(|a| a.net))
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The interface's index.
+    pub interface: u32,
+    pub net: IpNet,
+    /// The kernel has made sure that nobody else has it.
+    pub is_usable: bool,
+}
+
+/// Reads an address; `None` if it is of another family.
+pub(super) fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
+    /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
+    const UNUSABLE: u8 = 0x40 | 0x08;
+    let (header, attributes) = payload.split_at_checked(8).ok_or(Malformed)?;
+    if header[0] != number_of(family) {
+        return Ok(None);
+    }
+    let a = AttributeTable::<16>::parse(attributes)?;
+    let bytes = a.get(ifa::LOCAL).or(a.get(ifa::ADDRESS)).ok_or(Malformed)?;
+    let net = IpNet::new(address_of(family, bytes)?, header[1]);
+    Ok(Some(Address {
+        interface: u32_ne(header, 4).ok_or(Malformed)?,
+        net: net.map_err(|_| Malformed)?,
+        is_usable: header[2] & UNUSABLE == 0,
+    }))
+}
+
+fn address_of(family: Family, bytes: &[u8]) -> Result<IpAddr, Malformed> {
+    let address = match family {
+        Family::V4 => <[u8; 4]>::try_from(bytes).map(IpAddr::from),
+        Family::V6 => <[u8; 16]>::try_from(bytes).map(IpAddr::from),
+    };
+    address.map_err(|_| Malformed)
+}
+
+/// Reads an interface's index and name.
+pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
+    /// `IFLA_IFNAME`.
+    const NAME: u16 = 3;
+    let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
+    let a = AttributeTable::<4>::parse(attributes)?;
+    let index = u32_ne(header, 4).ok_or(Malformed)?;
+    Ok((index, a.string(NAME)?.to_owned()))
+}
+
+/// Whether IPv6 is switched on at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ipv6Switch {
+    pub is_loopback: bool,
+    pub on: bool,
+}
+
+/// Reads it; `None` if the message says nothing of IPv6, as those of a kernel without it.
+///
+/// The kernel answers for AF_INET6 with `IFLA_PROTINFO`, in it `IFLA_INET6_CONF`, an array of what
+/// `net.ipv6.conf.NAME` holds (linux/if_link.h, linux/ipv6.h).
+pub(super) fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed> {
+    const PROTINFO: u16 = 12;
+    const INET6_CONF: u16 = 2;
+    const DEVCONF_DISABLE_IPV6: usize = 26;
+    let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
+    if header[0] != number_of(Family::V6) {
+        return Ok(None);
+    }
+    let link = AttributeTable::<16>::parse(attributes)?;
+    let Some(protocol) = link.get(PROTINFO) else {
+        return Ok(None);
+    };
+    let protocol = AttributeTable::<8>::parse(protocol)?;
+    let conf = protocol.get(INET6_CONF);
+    let disabled = conf.and_then(|conf| u32_ne(conf, 4 * DEVCONF_DISABLE_IPV6));
+    Ok(disabled.map(|disabled| Ipv6Switch {
+        is_loopback: u32_ne(header, 4) == Some(LOOPBACK),
+        on: disabled == 0,
+    }))
+}
+
+/// Asks for the route to an address.
+pub(super) fn write_route_to(w: &mut Writer, to: IpAddr) {
+    let family = Family::of(to);
+    w.raw(&[number_of(family), family.bits()]);
+    w.raw(&[0; HEADER - 2]);
+    match to {
+        IpAddr::V4(a) => w.bytes(rta::DESTINATION, &a.octets()),
+        IpAddr::V6(a) => w.bytes(rta::DESTINATION, &a.octets()),
+    }
+}
+
+/// Reads the answer.
+pub(super) fn read_hop(payload: &[u8], family: Family) -> Result<Hop, Malformed> {
+    let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
+    let a = AttributeTable::<32>::parse(attributes)?;
+    let source = a.get(rta::SOURCE).map(|bytes| address_of(family, bytes));
+    Ok(Hop {
+        is_local: header[7] == Route::LOCAL,
+        through: read_number(&a, rta::OUT).ok_or(Malformed)?,
+        source: source.transpose()?,
+    })
+}
+
+fn write_address(w: &mut Writer, address: IpNet) {
+    w.raw(&[
+        number_of(Family::of(address.addr())),
+        address.prefix_len(),
+        ifa::NO_DAD,
+        0,
+    ]);
+    w.raw(&LOOPBACK.to_ne_bytes());
+    for kind in [ifa::LOCAL, ifa::ADDRESS] {
+        match address.addr() {
+            IpAddr::V4(a) => w.bytes(kind, &a.octets()),
+            IpAddr::V6(a) => w.bytes(kind, &a.octets()),
+        }
+    }
+}
+
+/// `AF_INET` or `AF_INET6`.
+pub(super) fn number_of(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+fn write_number(w: &mut Writer, kind: u16, value: u32) {
+    w.bytes(kind, &value.to_ne_bytes());
+}
+
+fn read_number<const N: usize>(a: &AttributeTable<N>, kind: u16) -> Option<u32> {
+    a.get(kind).and_then(|bytes| u32_ne(bytes, 0))
+}

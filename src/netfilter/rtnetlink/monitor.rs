@@ -1,0 +1,153 @@
+//! What rtnetlink tells: addresses, policy rules and routes that come or go.
+
+use super::RoutingError;
+use super::message::{self, Route};
+use crate::netfilter::model::{Family, Routing};
+use crate::netfilter::netlink::{Arrived, Malformed, Message, Subscription};
+use nix::libc;
+use nix::sys::socket::SockProtocol;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The groups in which policy rules and routes of a family are told.
+fn groups(family: Family) -> [u32; 2] {
+    match family {
+        Family::V4 => [libc::RTNLGRP_IPV4_RULE, libc::RTNLGRP_IPV4_ROUTE],
+        Family::V6 => [libc::RTNLGRP_IPV6_RULE, libc::RTNLGRP_IPV6_ROUTE],
+    }
+}
+
+/// Something that came, went or was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An IPv6 address of some interface: lo's `::6`, or one that others can reach.
+    Address,
+    /// A policy rule.
+    Rule(Family),
+    /// A route in this table.
+    Route(Family, u32),
+}
+
+/// Listens to rtnetlink.
+#[derive(Debug)]
+pub struct Monitor(Subscription);
+
+impl Monitor {
+    /// Listens in the network namespace of this thread from now on: to IPv6 addresses, and to rules
+    /// and routes of the families in which `wanted` has any. A machine that speaks BGP changes
+    /// routes all day; where none is ours, nobody listens.
+    pub fn open(wanted: &Routing) -> Result<Self, RoutingError> {
+        let families = Family::ALL.into_iter().filter(|family| {
+            let mut routes = wanted.policy_routes.iter();
+            routes.any(|policy| policy.family == *family)
+        });
+        let addresses = [libc::RTNLGRP_IPV6_IFADDR];
+        let groups: Vec<u32> = addresses
+            .into_iter()
+            .chain(families.flat_map(groups))
+            .collect();
+        let subscription = Subscription::open(SockProtocol::NetlinkRoute, &groups);
+        subscription.map(Monitor).map_err(broken)
+    }
+
+    /// Hands over what was told since the last time. What cannot be read counts as lost.
+    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<Arrived, RoutingError> {
+        let mut unreadable = false;
+        let arrived = self.0.drain(|message| match read(message) {
+            Ok(event) => event.into_iter().for_each(&mut each),
+            Err(_) => unreadable = true,
+        });
+        match arrived {
+            Ok(_) if unreadable => Ok(Arrived::WithGaps),
+            arrived => arrived.map_err(broken),
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn broken(source: io::Error) -> RoutingError {
+    RoutingError::Io {
+        doing: "listening to rtnetlink".to_owned(),
+        source,
+    }
+}
+
+/// Reads a message; `None` if it is about a family that rules are not written for.
+fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
+    let number = message.payload.first().copied().unwrap_or_default();
+    let Some(family) = Family::ALL
+        .into_iter()
+        .find(|f| message::number_of(*f) == number)
+    else {
+        return Ok(None);
+    };
+    Ok(match message.kind {
+        libc::RTM_NEWADDR | libc::RTM_DELADDR if family == Family::V6 => Some(Event::Address),
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Event::Rule(family)),
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+            let route = Route::read(message.payload, family)?;
+            route.map(|route| Event::Route(family, route.table))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::model::PolicyRoute;
+    use crate::netfilter::netlink::Writer;
+    use crate::netfilter::rtnetlink::message::Item;
+
+    fn told(item: Item, write: fn(&Item, &mut Writer, u32)) -> Option<Event> {
+        let mut w = Writer::default();
+        write(&item, &mut w, 1);
+        let bytes = w.as_slice();
+        read(Message {
+            kind: u16::from_ne_bytes([bytes[4], bytes[5]]),
+            flags: 0,
+            sequence: 0,
+            payload: &bytes[16..],
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_comes_and_what_goes_is_told_apart_by_kind_alone() {
+        let family = Family::V6;
+        let policy = PolicyRoute {
+            family,
+            mark: 1337,
+            table: 133,
+        };
+        for write in [Item::write_new, Item::write_delete] {
+            let address = Item::Address("::6/128".parse().unwrap());
+            assert_eq!(told(address, write), Some(Event::Address));
+            let rule = Item::Rule(policy, 7);
+            assert_eq!(told(rule, write), Some(Event::Rule(family)));
+            let route = Item::Route(policy);
+            assert_eq!(told(route, write), Some(Event::Route(family, 133)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_ours_is_passed_over() {
+        let told = |kind, payload: &[u8]| {
+            read(Message {
+                kind,
+                flags: 0,
+                sequence: 0,
+                payload,
+            })
+        };
+        assert_eq!(told(16, &[2; 16]).unwrap(), None);
+        assert_eq!(told(24, &[7; 12]).unwrap(), None);
+        assert_eq!(told(24, &[]).unwrap(), None);
+        assert!(told(24, &[2; 3]).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! What there is of rules, routes and addresses, and what has to be made or removed: pure.
+
+use super::RoutingError;
+use super::message::{Item, Route, Rule};
+use crate::netfilter::model::{Family, LoopbackAddress, PolicyRoute, Routing, RoutingPart};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+
+/// What was read of one network namespace, of both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Policy rules in their order.
+    pub(super) rules: Vec<Rule>,
+    /// Routes of all tables, of the families in which some rule asks for a mark.
+    pub(super) routes: Vec<Route>,
+    /// The addresses of lo.
+    pub(super) addresses: Vec<IpNet>,
+}
+
+impl State {
+    /// What may be ours, whatever options made it: every `fwmark` rule, on all bits and on nothing
+    /// else, to a table in which `local default dev lo` is or nothing at all; and the addresses of
+    /// lo but the kernel's own.
+    pub fn candidates(&self) -> Routing {
+        let mut found = Routing::default();
+        for policy in self.rules.iter().filter_map(|r| r.marked) {
+            let mut routes = self.table(policy.family, policy.table);
+            let may_be = self.has_route(&policy) || routes.next().is_none();
+            if may_be && !found.policy_routes.contains(&policy) {
+                found.policy_routes.push(policy);
+            }
+        }
+        let added = self.addresses.iter().filter(|a| !a.addr().is_loopback());
+        found
+            .loopback_addresses
+            .extend(added.copied().map(LoopbackAddress));
+        found
+    }
+
+    /// What takes effect: [`State::candidates`] without the rules that lead to an empty table.
+    pub fn in_effect(&self) -> Routing {
+        let mut found = self.candidates();
+        found.policy_routes.retain(|p| self.has_route(p));
+        found
+    }
+
+    /// What of `wanted` is not there yet; routes before the rules that lead to them.
+    ///
+    /// # Errors
+    /// [`RoutingError::Occupied`] when a wanted table holds routes of others.
+    pub fn missing(&self, wanted: &Routing) -> Result<Vec<RoutingPart>, RoutingError> {
+        let mut policies = wanted.policy_routes.iter();
+        if let Some(policy) = policies.find(|p| self.holds_routes_of_others(p)) {
+            return Err(RoutingError::Occupied {
+                family: policy.family,
+                table: policy.table,
+            });
+        }
+        let mut missing: Vec<_> = wanted.parts().filter(|part| !self.has(part)).collect();
+        missing.sort_by_key(|part| matches!(part, RoutingPart::Rule(_)));
+        Ok(missing)
+    }
+
+    fn holds_routes_of_others(&self, policy: &PolicyRoute) -> bool {
+        self.table(policy.family, policy.table)
+            .any(|r| !r.to_loopback)
+    }
+
+    /// What of some routing is there.
+    pub fn present(&self, routing: &Routing) -> impl Iterator<Item = RoutingPart> {
+        routing.parts().filter(|part| self.has(part))
+    }
+
+    /// What of `unwanted` is there and can go, rules first. The route of a table stays where `wanted`
+    /// needs it too.
+    pub fn removable(&self, unwanted: &Routing, wanted: &Routing) -> Vec<RoutingPart> {
+        let stays = |route: &PolicyRoute| {
+            let mut policies = wanted.policy_routes.iter();
+            policies.any(|p| (p.family, p.table) == (route.family, route.table))
+        };
+        // Two of them may share a table.
+        let mut tables = BTreeSet::new();
+        let mut goes = |part: &RoutingPart| match part {
+            RoutingPart::Route(policy) => {
+                !stays(policy) && tables.insert((policy.family, policy.table))
+            }
+            _ => true,
+        };
+        let mut parts: Vec<_> = self.present(unwanted).filter(|p| goes(p)).collect();
+        parts.sort_by_key(|part| matches!(part, RoutingPart::Route(_)));
+        parts
+    }
+
+    fn has(&self, part: &RoutingPart) -> bool {
+        match part {
+            RoutingPart::Rule(policy) => self.rules_for(policy).next().is_some(),
+            RoutingPart::Route(policy) => self.has_route(policy),
+            RoutingPart::Address(address) => self.addresses.contains(&address.0),
+        }
+    }
+
+    /// The message that makes a part.
+    pub(super) fn to_make(&self, part: &RoutingPart) -> Item {
+        match *part {
+            RoutingPart::Rule(policy) => Item::Rule(policy, self.first_priority(policy.family)),
+            RoutingPart::Route(policy) => Item::Route(policy),
+            RoutingPart::Address(LoopbackAddress(address)) => Item::Address(address),
+        }
+    }
+
+    /// The messages that remove a part, however often it is there.
+    pub(super) fn to_remove(&self, part: &RoutingPart) -> Vec<Item> {
+        match part {
+            RoutingPart::Rule(policy) => self.rules_for(policy).collect(),
+            other => vec![self.to_make(other)],
+        }
+    }
+
+    /// All but the first of the rules for each wanted policy: older tools add one at each run.
+    pub(super) fn surplus(&self, wanted: &Routing) -> Vec<Item> {
+        let policies = wanted.policy_routes.iter();
+        policies.flat_map(|p| self.rules_for(p).skip(1)).collect()
+    }
+
+    /// The rules that do what the policy says, as what to remove.
+    fn rules_for(&self, policy: &PolicyRoute) -> impl Iterator<Item = Item> {
+        let policy = *policy;
+        let same = self.rules.iter().filter(move |r| r.marked == Some(policy));
+        same.map(move |r| Item::Rule(policy, r.priority))
+    }
+
+    fn has_route(&self, policy: &PolicyRoute) -> bool {
+        self.table(policy.family, policy.table)
+            .any(|r| r.to_loopback)
+    }
+
+    fn table(&self, family: Family, table: u32) -> impl Iterator<Item = &Route> {
+        let routes = self.routes.iter();
+        routes.filter(move |r| r.family == family && r.table == table)
+    }
+
+    /// The priority that the kernel gives a rule that asks for none: just before all but the first
+    /// (`fib_default_rule_pref`). Said by us, so that two runs at once cannot make two rules. Rules
+    /// that may be ours do not count, or each new mark would come before the last one.
+    fn first_priority(&self, family: Family) -> u32 {
+        let ours = self.candidates().policy_routes;
+        let is_ours = |r: &&Rule| r.marked.is_some_and(|p| ours.contains(&p));
+        let rules = self.rules.iter().filter(|r| r.family == family);
+        let mut others = rules.filter(|r| !is_ours(r)).skip(1);
+        others.next().map_or(0, |r| r.priority.saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAMILY: Family = Family::V4;
+
+    fn policy(mark: u32, table: u32) -> PolicyRoute {
+        PolicyRoute {
+            family: FAMILY,
+            mark,
+            table,
+        }
+    }
+
+    fn wanting(policies: &[PolicyRoute]) -> Routing {
+        Routing {
+            policy_routes: policies.to_vec(),
+            ..Routing::default()
+        }
+    }
+
+    fn route(table: u32, to_loopback: bool) -> Route {
+        Route {
+            family: FAMILY,
+            table,
+            to_loopback,
+        }
+    }
+
+    /// The kernel's own rule, those for the policies, and their tables' routes.
+    fn state(policies: &[PolicyRoute], others: &[u32]) -> State {
+        let plain = |priority, table| Rule {
+            family: FAMILY,
+            priority,
+            table: Some(table),
+            marked: None,
+        };
+        let marked = policies.iter().map(|p| Rule {
+            marked: Some(*p),
+            ..plain(32765, p.table)
+        });
+        let mut rules = vec![plain(0, 255)];
+        rules.extend(marked);
+        rules.extend(others.iter().map(|table| plain(32766, *table)));
+        let mut state = State {
+            rules,
+            ..State::default()
+        };
+        for p in policies {
+            if !state.has_route(p) {
+                state.routes.push(route(p.table, true));
+            }
+        }
+        state
+    }
+
+    #[test]
+    fn a_route_stays_where_another_rule_needs_it() {
+        let (old, new, far) = (policy(1337, 133), policy(7, 133), policy(9, 77));
+        let all = state(&[old, new, far], &[254]);
+        let going = |going: &[PolicyRoute], staying: &[PolicyRoute]| {
+            all.removable(&wanting(going), &wanting(staying))
+        };
+        let (rule, route) = (RoutingPart::Rule, RoutingPart::Route);
+        assert_eq!(going(&[old], &[new]), [rule(old)]);
+        let two = going(&[far, old], &[new]);
+        assert_eq!(two, [rule(far), rule(old), route(far)]);
+        let both = going(&[old, new], &[far]);
+        assert_eq!(both, [rule(old), rule(new), route(old)], "once");
+    }
+
+    #[test]
+    fn a_new_mark_takes_the_place_of_the_old_one() {
+        let old = state(&[policy(1337, 133)], &[254]);
+        assert_eq!(old.first_priority(FAMILY), 32765);
+        assert_eq!(state(&[], &[254]).first_priority(FAMILY), 32765);
+        assert_eq!(state(&[], &[]).first_priority(FAMILY), 0);
+    }
+
+    #[test]
+    fn a_table_with_other_routes_is_told() {
+        let wanted = wanting(&[policy(1337, 133)]);
+        let mut state = state(&wanted.policy_routes, &[]);
+        assert_eq!(state.missing(&wanted).unwrap(), []);
+        assert_eq!(state.candidates(), wanted);
+        state.routes.push(route(133, false));
+        let told = state.missing(&wanted).unwrap_err().to_string();
+        assert!(told.contains("IPv4 routing table 133"), "{told}");
+        assert_eq!(state.candidates(), wanted, "ours among others");
+        state.routes.remove(0);
+        assert_eq!(state.candidates(), Routing::default(), "all foreign");
+        state.routes.clear();
+        assert_eq!(state.candidates(), wanted, "the route is lost");
+    }
+}

@@ -1,0 +1,134 @@
+//! Addresses and routes of a network namespace, as far as they decide which hooks a packet passes.
+
+use crate::netfilter::model::{Family, Interface, PolicyRoute};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What the namespace is to a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    pub links: Vec<Link>,
+    /// The main table. The longest prefix wins; of two equal ones the first.
+    pub routes: Vec<(IpNet, Way)>,
+    /// Marked packets that are delivered here, whatever their destination.
+    pub policy_routes: Vec<PolicyRoute>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub name: Interface,
+    /// With the length of their prefix, in the kernel's order: REDIRECT takes the first one.
+    pub addresses: Vec<IpNet>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the sockets of this namespace; on its way out a packet gets there through lo.
+    Here,
+    Out {
+        through: Interface,
+        /// What is sent there comes from, if that is known.
+        source: Option<IpAddr>,
+    },
+}
+
+impl Network {
+    /// Gives an interface one more address, behind those that it has.
+    pub fn add_address(&mut self, interface: &Interface, address: IpNet) {
+        match self.links.iter_mut().find(|link| link.name == *interface) {
+            Some(link) => link.addresses.push(address),
+            None => self.links.push(Link {
+                name: interface.clone(),
+                addresses: vec![address],
+            }),
+        }
+    }
+
+    /// Where a packet with this mark goes, or nothing if there is no route. As with the kernel's own
+    /// rules: first the table of local addresses, then the marks, then the main table.
+    pub fn route(&self, to: IpAddr, mark: u32) -> Option<Way> {
+        let by_mark = |p: &&PolicyRoute| p.mark == mark && p.family == Family::of(to);
+        if self.is_own(to) || self.policy_routes.iter().any(|p| by_mark(&p)) {
+            return Some(Way::Here);
+        }
+        let fitting = self.routes.iter().filter(|(net, _)| net.contains(&to));
+        let best = fitting.rev().max_by_key(|(net, _)| net.prefix_len());
+        best.map(|(_, way)| way.clone())
+    }
+
+    /// Whether packets to the address are delivered here: to an address of an interface, and of lo's
+    /// IPv4 prefixes to all of the prefix (`fib_add_ifaddr`).
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.links.iter().any(|link| {
+            let whole = link.name == Interface::LOOPBACK && address.is_ipv4();
+            let mut nets = link.addresses.iter();
+            nets.any(|net| net.addr() == address || (whole && net.contains(&address)))
+        })
+    }
+
+    /// The address that REDIRECT sends a packet to that came in there: the first of the interface,
+    /// for a link-local destination the first that is link-local (`nf_nat_redirect_ipv4`,
+    /// `nf_nat_redirect_ipv6`). Nothing if it has none: the packet is dropped.
+    pub fn redirect_address(&self, interface: &Interface, to: IpAddr) -> Option<IpAddr> {
+        let link = self.links.iter().find(|link| link.name == *interface)?;
+        let of_family = |a: &&IpNet| a.addr().is_ipv4() == to.is_ipv4();
+        let mut addresses = link.addresses.iter().filter(of_family).map(IpNet::addr);
+        match is_link_local(to) {
+            true => addresses.find(|a| is_link_local(*a)),
+            false => addresses.next(),
+        }
+    }
+
+    /// The address that a packet to `to` is sent from, where the sender leaves that to the kernel.
+    pub fn source(&self, to: IpAddr, way: &Way) -> Option<IpAddr> {
+        match way {
+            Way::Here => Some(match to {
+                IpAddr::V4(a) if a.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) if !self.is_own(to) => self.global_on_lo()?,
+                to => to,
+            }),
+            Way::Out {
+                source: Some(source),
+                ..
+            } => Some(*source),
+            Way::Out { through, .. } => {
+                let link = self.links.iter().find(|link| link.name == *through)?;
+                let near = link.addresses.iter().find(|net| net.contains(&to));
+                let far = || {
+                    let fits = |a: &IpAddr| {
+                        a.is_ipv4() == to.is_ipv4() && is_link_local(*a) == is_link_local(to)
+                    };
+                    link.addresses.iter().map(IpNet::addr).find(fits)
+                };
+                near.map(IpNet::addr).or_else(far)
+            }
+        }
+    }
+
+    /// What a packet over lo to an IPv6 address of elsewhere is sent from: an address of lo that is
+    /// not of this machine alone, or else of another interface (`ipv6_dev_get_saddr`).
+    fn global_on_lo(&self) -> Option<IpAddr> {
+        let (lo, others): (Vec<&Link>, Vec<&Link>) = self
+            .links
+            .iter()
+            .partition(|link| link.name == Interface::LOOPBACK);
+        let links = lo.into_iter().chain(others);
+        let mut addresses = links.flat_map(|link| &link.addresses).map(IpNet::addr);
+        addresses.find(|a| a.is_ipv6() && !a.is_loopback() && !is_link_local(*a))
+    }
+
+    /// The interface that has the address.
+    pub fn interface_of(&self, address: IpAddr) -> Option<&Interface> {
+        let has = |link: &&Link| link.addresses.iter().any(|net| net.addr() == address);
+        self.links.iter().find(has).map(|link| &link.name)
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    }
+}

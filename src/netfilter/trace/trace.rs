@@ -1,0 +1,167 @@
+//! What happened on the way, as data.
+
+use crate::netfilter::model::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The whole way of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// In the order in which they were passed.
+    pub passages: Vec<Passage>,
+    pub end: End,
+    /// The packet as it arrived.
+    pub packet: Packet,
+    /// The rules that could not be read but may apply, with what was assumed of each.
+    pub unread: Vec<Unread>,
+}
+
+/// A rule that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub table: String,
+    pub chain: ChainName,
+    pub rule: String,
+    /// Whether this trace is of the case that it applies.
+    pub applies: bool,
+}
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    pub hook: Hook,
+    /// The packet as it came there.
+    pub packet: Packet,
+    pub tables: Vec<TablePassage>,
+}
+
+/// One base chain at a hook, and all that it led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePassage {
+    pub table: String,
+    pub chain: ChainName,
+    pub base: Base,
+    /// Why it was not asked, if it was not.
+    pub skipped: Option<&'static str>,
+    pub steps: Vec<Step>,
+    /// The base chain's policy let the packet pass, or not; nothing if a rule decided before.
+    pub policy: Option<bool>,
+}
+
+/// One rule that the packet met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub chain: ChainName,
+    /// How many jumps led here.
+    pub depth: usize,
+    pub rule: Entry,
+    pub outcome: StepOutcome,
+    /// Of all rules met it is the one that settles what becomes of the packet.
+    pub decides: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The rule is about other packets: why, as a sentence without its full stop.
+    PassedOver(String),
+    /// The rule is about this one.
+    Taken(Effect),
+    /// It could not be read, and was taken not to apply.
+    Ignored,
+    /// It could not be read, and was taken to apply; what then happens, if that is known.
+    Assumed(Option<Effect>),
+}
+
+impl StepOutcome {
+    /// What happened to the packet, if something did.
+    pub fn effect(&self) -> Option<&Effect> {
+        match self {
+            StepOutcome::Taken(effect) => Some(effect),
+            StepOutcome::Assumed(effect) => effect.as_ref(),
+            StepOutcome::PassedOver(_) | StepOutcome::Ignored => None,
+        }
+    }
+}
+
+/// What a target did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Accepted,
+    Dropped,
+    Rejected(RejectWith),
+    /// Back to this chain, or from a base chain to its policy.
+    Returned(Option<ChainName>),
+    Jumped(ChainName),
+    Redirected(SocketAddr),
+    /// REDIRECT where the interface that the packet came in through has no address: dropped.
+    NoAddress,
+    /// To the transparent socket on this port.
+    Tproxied {
+        port: u16,
+        mark: u32,
+    },
+    /// The packet's mark is now this.
+    Marked(u32),
+    /// The connection's mark is now this.
+    ConnectionMarked(u32),
+    Zone(u16),
+}
+
+/// A sentence without its full stop.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Effect::Accepted => f.write_str("accepted"),
+            Effect::Dropped => f.write_str("dropped"),
+            Effect::Rejected(with) => write!(f, "refused with {}", with.as_str()),
+            Effect::Returned(Some(chain)) => write!(f, "back to {chain}"),
+            Effect::Returned(None) => f.write_str("no further: the chain's policy decides"),
+            Effect::Jumped(chain) => write!(f, "on to {chain}"),
+            Effect::Redirected(to) => write!(f, "redirected to {to}"),
+            Effect::NoAddress => f.write_str(
+                "dropped: the interface it came in through has no address to redirect it to",
+            ),
+            Effect::Tproxied { port, mark } => {
+                write!(
+                    f,
+                    "to the transparent socket on port {port}, with mark {mark:#x}"
+                )
+            }
+            Effect::Marked(mark) => write!(f, "its mark is now {mark:#x}"),
+            Effect::ConnectionMarked(mark) => write!(f, "the connection's mark is now {mark:#x}"),
+            Effect::Zone(zone) => write!(f, "its conntrack zone is {zone}"),
+        }
+    }
+}
+
+/// Where the packet ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is for a socket of this namespace.
+    Delivered {
+        /// The port of the socket: the packet's own, or the one that TPROXY picked.
+        port: u16,
+        /// Who sent it there, if a rule did.
+        by: Option<Capture>,
+    },
+    /// It left for elsewhere; `forwarded` if it came from elsewhere.
+    Sent {
+        through: Interface,
+        forwarded: bool,
+    },
+    Dropped,
+    Rejected(RejectWith),
+    /// There is no route to its destination.
+    NoRoute,
+    /// A rule that could not be read decides.
+    Unknown,
+}
+
+/// How a packet came to a port that it was not sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// REDIRECT: the destination was changed to this one, and SO_ORIGINAL_DST tells the other.
+    Redirect(SocketAddr),
+    /// TPROXY: nothing was changed.
+    Tproxy,
+}

@@ -1,0 +1,100 @@
+//! The way of one packet, from its start to its end.
+
+use super::JumpLoop;
+use super::network::Network;
+use super::trace::{Capture, Effect, End, Step, Trace};
+use super::walker::{CONNTRACK, Walker};
+use crate::netfilter::model::{Base, Hook, Packet, Rules, Tracking};
+use std::collections::VecDeque;
+
+/// Where a packet begins, in this namespace or outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A process here sends it.
+    Here,
+    /// It comes in.
+    Outside,
+}
+
+/// A packet and the state that its connection is in; what conntrack makes of it comes on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    pub start: Start,
+    pub packet: Packet,
+    pub tracking: Tracking,
+}
+
+/// How many cases are followed where rules cannot be read; the others stay untold.
+const CASES: usize = 32;
+
+/// Follows a packet in every case that unread rules leave open: first as if none of them applied.
+pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
+    let mut traces = Vec::new();
+    let mut open = VecDeque::from([Vec::new()]);
+    while let Some(assumed) = open.pop_front().filter(|_| traces.len() < CASES) {
+        let trace = follow(walk, rules, network, &assumed)?;
+        // One more case for each rule that nothing was assumed of: that it applies after all.
+        for at in assumed.len()..trace.unread.len() {
+            let before = trace.unread[..at].iter().map(|u| u.applies);
+            open.push_back(before.chain([true]).collect());
+        }
+        traces.push(trace);
+    }
+    Ok(traces)
+}
+
+/// Follows a packet. Of the rules that cannot be read, the first ones apply as `assumed` says, the
+/// others do not.
+pub fn follow(
+    walk: &Walk,
+    rules: &Rules,
+    network: &Network,
+    assumed: &[bool],
+) -> Result<Trace, JumpLoop> {
+    let mut walker = Walker::new(walk, rules, network, assumed);
+    let end = match walk.start {
+        Start::Here => walker.go_out(),
+        Start::Outside => walker.come_in(),
+    }?;
+    let mut trace = walker.finish(end);
+    mark_deciding_rule(&mut trace);
+    Ok(trace)
+}
+
+/// The rule that captured, refused or dropped the packet. Where none did, the last one of those that
+/// might have captured it but sent it back out of a chain or accepted it.
+fn mark_deciding_rule(trace: &mut Trace) {
+    let end = trace.end.clone();
+    let settles = |effect: &Effect| match &end {
+        End::Delivered {
+            by: Some(Capture::Redirect(_)),
+            ..
+        } => matches!(effect, Effect::Redirected(_)),
+        End::Delivered {
+            by: Some(Capture::Tproxy),
+            ..
+        } => matches!(effect, Effect::Tproxied { .. }),
+        End::Dropped => matches!(effect, Effect::Dropped | Effect::NoAddress),
+        End::Rejected(_) => matches!(effect, Effect::Rejected(_)),
+        End::Delivered { by: None, .. } | End::Sent { .. } | End::NoRoute | End::Unknown => {
+            matches!(effect, Effect::Returned(_) | Effect::Accepted)
+        }
+    };
+    let stopped = matches!(end, End::Dropped | End::Rejected(_));
+    let tables = trace.passages.iter_mut().flat_map(|p| &mut p.tables);
+    let tables = tables.filter(|t| stopped || may_capture(&t.base));
+    let steps: Vec<&mut Step> = tables.flat_map(|t| &mut t.steps).collect();
+    let mut steps = steps.into_iter().rev();
+    if let Some(step) = steps.find(|s| s.outcome.effect().is_some_and(settles)) {
+        step.decides = true;
+    }
+}
+
+/// Whether a packet can be given another destination or socket there.
+fn may_capture(base: &Base) -> bool {
+    match base.hook {
+        Hook::Output => base.is_nat,
+        Hook::Prerouting => base.priority > CONNTRACK,
+        Hook::Input | Hook::Forward | Hook::Postrouting => false,
+    }
+}

@@ -1,0 +1,302 @@
+//! The hooks, in the kernel's order.
+
+use super::JumpLoop;
+use super::chain::{InTable, Verdict};
+use super::network::{Network, Way};
+use super::trace::{Capture, End, Passage, TablePassage, Trace, Unread};
+use super::walk::Walk;
+use crate::netfilter::model::{
+    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
+};
+
+/// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
+pub(super) const CONNTRACK: i32 = -200;
+
+/// A packet on its way.
+pub(super) struct Walker<'a> {
+    rules: &'a Rules,
+    pub network: &'a Network,
+    pub packet: Packet,
+    tracking: Tracking,
+    assumed: &'a [bool],
+    /// Where nat decided on the connection's destination, and on its source.
+    destination_decided: Option<Hook>,
+    source_decided: Option<Hook>,
+    capture: Option<(Capture, u16)>,
+    passages: Vec<Passage>,
+    unread: Vec<Unread>,
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(
+        walk: &Walk,
+        rules: &'a Rules,
+        network: &'a Network,
+        assumed: &'a [bool],
+    ) -> Self {
+        Walker {
+            rules,
+            network,
+            packet: walk.packet.clone(),
+            tracking: walk.tracking,
+            assumed,
+            destination_decided: None,
+            source_decided: None,
+            capture: None,
+            passages: Vec::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// All that happened.
+    pub(super) fn finish(self, end: End) -> Trace {
+        Trace {
+            passages: self.passages,
+            end,
+            packet: self.packet,
+            unread: self.unread,
+        }
+    }
+
+    /// Whether an unread rule is taken to apply.
+    pub(super) fn assume(&mut self, rule: Unread) -> bool {
+        let applies = self.assumed.get(self.unread.len()) == Some(&true);
+        self.unread.push(Unread { applies, ..rule });
+        applies
+    }
+
+    /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
+    pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
+        let Some(way) = self.route() else {
+            return Ok(End::NoRoute);
+        };
+        self.packet.out_interface = Some(interface_to(&way));
+        if let Some(end) = self.hook(Hook::Output)? {
+            return Ok(end);
+        }
+        // Rules at OUTPUT go on seeing the first route; it is looked up again behind them
+        // (`ip_route_me_harder`).
+        let Some(way) = self.route() else {
+            return Ok(End::NoRoute);
+        };
+        self.packet.out_interface = Some(interface_to(&way));
+        if let Some(end) = self.hook(Hook::Postrouting)? {
+            return Ok(end);
+        }
+        match way {
+            Way::Out { through, .. } => Ok(self.sent(through, false)),
+            Way::Here => {
+                // lo gives the packet back with its mark, its connection and its route, but without
+                // its socket (`loopback_xmit`).
+                self.packet.owner = None;
+                self.packet.out_interface = None;
+                self.packet.in_interface = Some(Interface::LOOPBACK);
+                match self.hook(Hook::Prerouting)? {
+                    Some(end) => Ok(end),
+                    None => self.deliver(),
+                }
+            }
+        }
+    }
+
+    /// PREROUTING, then INPUT, or FORWARD and POSTROUTING (`ip_rcv`).
+    pub(super) fn come_in(&mut self) -> Result<End, JumpLoop> {
+        if let Some(end) = self.hook(Hook::Prerouting)? {
+            return Ok(end);
+        }
+        let through = match self.route() {
+            Some(Way::Here) => return self.deliver(),
+            Some(Way::Out { through, .. }) => through,
+            None => return Ok(End::NoRoute),
+        };
+        self.packet.out_interface = Some(through.clone());
+        for hook in [Hook::Forward, Hook::Postrouting] {
+            if let Some(end) = self.hook(hook)? {
+                return Ok(end);
+            }
+        }
+        Ok(self.sent(through, true))
+    }
+
+    fn route(&self) -> Option<Way> {
+        let to = self.packet.destination.ip();
+        self.network.route(to, self.packet.mark)
+    }
+
+    fn sent(&self, through: Interface, forwarded: bool) -> End {
+        End::Sent { through, forwarded }
+    }
+
+    fn deliver(&mut self) -> Result<End, JumpLoop> {
+        if let Some(end) = self.hook(Hook::Input)? {
+            return Ok(end);
+        }
+        Ok(match self.capture {
+            Some((capture, port)) => End::Delivered {
+                port,
+                by: Some(capture),
+            },
+            None => End::Delivered {
+                port: self.packet.destination.port(),
+                by: None,
+            },
+        })
+    }
+
+    /// All base chains of one hook; an end if the packet goes no further.
+    fn hook(&mut self, hook: Hook) -> Result<Option<End>, JumpLoop> {
+        self.passages.push(Passage {
+            hook,
+            packet: self.packet.clone(),
+            tables: Vec::new(),
+        });
+        for (table, chain, base) in chains_at(self.rules, &self.packet, hook) {
+            if base.priority > CONNTRACK {
+                self.track();
+            }
+            let end = match base.is_nat {
+                true => self.nat(table, chain, base)?,
+                false => self.table(table, chain, base)?,
+            };
+            if end.is_some() {
+                return Ok(end);
+            }
+        }
+        self.track();
+        // Where no rule changed it, it is settled that nothing does (`nf_nat_alloc_null_binding`).
+        if self.may_be_translated() {
+            self.decided_mut(hook).get_or_insert(hook);
+        }
+        Ok(None)
+    }
+
+    /// Conntrack's own look, once: what comes back from lo is known.
+    fn track(&mut self) {
+        if self.packet.tracking == Tracking::NotYet {
+            self.packet.tracking = self.tracking;
+        }
+    }
+
+    /// A base chain of nat, unless it is not asked (`nf_nat_inet_fn`).
+    fn nat(
+        &mut self,
+        table: &'a HookedTable,
+        chain: &'a HookedChain,
+        base: Base,
+    ) -> Result<Option<End>, JumpLoop> {
+        let decided = *self.decided_mut(base.hook);
+        let skipped = match (self.packet.connection(), decided) {
+            (None, _) => Some("nat leaves alone what conntrack does not know"),
+            (Some(c), _) if !is_first(c) => {
+                Some("nat is asked about the first packet of a connection only")
+            }
+            (_, Some(at)) if at == base.hook => Some("another nat table has decided already"),
+            (_, Some(Hook::Postrouting)) => {
+                Some("nat decides once about a connection's source, and did so at POSTROUTING")
+            }
+            (_, Some(_)) => Some("nat decides once about a connection, and did so at OUTPUT"),
+            (_, None) => None,
+        };
+        if skipped.is_none() {
+            return self.table(table, chain, base);
+        }
+        // Nobody misses a chain without rules.
+        if !chain.rules.is_empty() {
+            self.passed(TablePassage {
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                base,
+                skipped,
+                steps: Vec::new(),
+                policy: None,
+            });
+        }
+        Ok(None)
+    }
+
+    fn may_be_translated(&self) -> bool {
+        self.packet.connection().is_some_and(is_first)
+    }
+
+    fn decided_mut(&mut self, hook: Hook) -> &mut Option<Hook> {
+        match hook {
+            Hook::Prerouting | Hook::Output | Hook::Forward => &mut self.destination_decided,
+            Hook::Input | Hook::Postrouting => &mut self.source_decided,
+        }
+    }
+
+    fn passed(&mut self, table: TablePassage) {
+        if let Some(passage) = self.passages.last_mut() {
+            passage.tables.push(table);
+        }
+    }
+
+    fn table(
+        &mut self,
+        table: &'a HookedTable,
+        chain: &'a HookedChain,
+        base: Base,
+    ) -> Result<Option<End>, JumpLoop> {
+        let mut inside = InTable::new(self, table, base.hook);
+        let verdict = inside.base(chain)?;
+        let steps = inside.steps;
+        let policy = verdict.is_none().then_some(base.accepts);
+        self.passed(TablePassage {
+            table: table.name.clone(),
+            chain: chain.name.clone(),
+            base,
+            skipped: None,
+            steps,
+            policy,
+        });
+        Ok(match verdict {
+            None if base.accepts => None,
+            None | Some(Verdict::Drop) => Some(End::Dropped),
+            Some(Verdict::Accept) => None,
+            Some(Verdict::Reject(with)) => Some(End::Rejected(with)),
+            Some(Verdict::Unknown) => Some(End::Unknown),
+            Some(Verdict::Captured(capture, port)) => {
+                if let Capture::Redirect(_) = capture {
+                    *self.decided_mut(base.hook) = Some(base.hook);
+                }
+                self.captured(capture, port);
+                None
+            }
+        })
+    }
+
+    /// The socket that TPROXY picked keeps the packet, also if its destination changes later.
+    fn captured(&mut self, capture: Capture, port: u16) {
+        if !matches!(self.capture, Some((Capture::Tproxy, _))) {
+            self.capture = Some((capture, port));
+        }
+    }
+}
+
+/// nat is asked about such a connection's packet.
+fn is_first(connection: &Connection) -> bool {
+    matches!(connection.state, ConnState::New | ConnState::Related)
+}
+
+fn interface_to(way: &Way) -> Interface {
+    match way {
+        Way::Here => Interface::LOOPBACK,
+        Way::Out { through, .. } => through.clone(),
+    }
+}
+
+/// The base chains that a packet meets at a hook, in order.
+fn chains_at<'a>(
+    rules: &'a Rules,
+    packet: &Packet,
+    hook: Hook,
+) -> Vec<(&'a HookedTable, &'a HookedChain, Base)> {
+    let family = packet.family();
+    let sees = |table: &&HookedTable| table.family.is_none_or(|f| f == family);
+    let chains = rules.tables.iter().filter(sees);
+    let chains = chains.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+    let at_hook = chains.filter_map(|(table, chain)| Some((table, chain, chain.base?)));
+    let mut found: Vec<_> = at_hook.filter(|(_, _, base)| base.hook == hook).collect();
+    found.sort_by_key(|(_, _, base)| base.priority);
+    found
+}
