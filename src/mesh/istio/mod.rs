@@ -3,6 +3,7 @@
 //! Inbound and outbound go to two ports of the proxy. Everything is there for both families; what
 //! differs between them is in the values.
 
+mod command_line;
 mod dns;
 mod tproxy;
 
@@ -57,18 +58,19 @@ pub static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &ISTIO,
+    command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");
 
 fn ruleset(config: &Config) -> Ruleset {
-    let families = match config.has_ipv6 && config.has_global_ipv6 {
+    let families = match config.ipv6.enabled && config.ipv6.is_global() {
         true => &Family::ALL[..],
         false => &[Family::V4],
     };
     let tables = families.iter().flat_map(|f| tables(config, *f));
-    let v6 = families.contains(&Family::V6) && config.has_ipv6_on_loopback;
+    let v6 = families.contains(&Family::V6) && config.ipv6.on_loopback;
     Ruleset {
         tables: tables.filter(|t| !t.chains.is_empty()).collect(),
         routing: Routing {

@@ -50,6 +50,7 @@ pub(super) static MESH: Mesh = Mesh {
         ],
     },
     signature: &ISTIO,
+    command_line: None,
     rules: ruleset,
 };
 
@@ -67,7 +68,7 @@ fn ruleset(config: &Config) -> Ruleset {
         tables.push(mangle(config, tproxy));
     }
     tables.push(nat(config));
-    if config.has_ipv6 && !config.enable_inbound_ipv6 {
+    if config.ipv6.enabled && !config.enable_inbound_ipv6 {
         tables.push(filter());
     }
     Ruleset {

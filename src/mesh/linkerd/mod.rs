@@ -4,6 +4,8 @@
 //! goes out to its outbound port, but for the traffic of the proxy itself, what stays on lo, and the
 //! ports and subnets that are left alone.
 
+mod command_line;
+
 use super::Mesh;
 use super::shared::tcp;
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
@@ -42,6 +44,7 @@ pub static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &LINKERD,
+    command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };
 

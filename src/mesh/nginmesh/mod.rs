@@ -35,6 +35,7 @@ pub(super) static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &ISTIO,
+    command_line: None,
     rules: ruleset,
 };
 
