@@ -1,15 +1,14 @@
 //! `apply`: installs the rules in one transaction, and writes nothing where they are in place.
 
+use super::close_wait::CloseWait;
+use super::event::{Event, resolve};
 use super::watch::watch_at_work;
-use super::{CloseWait, Event, resolve};
 use crate::engine::error::Error;
 use crate::engine::lock::NamespaceLock;
 use crate::engine::reconcile::{self, Reconciled};
 use crate::engine::request::Request;
-use crate::engine::{network_namespace, privilege, user_namespace};
+use crate::engine::{network_namespace, privilege};
 use crate::mesh::Resolved;
-use crate::netfilter::backend::BackendError;
-use crate::netfilter::model::Ruleset;
 use std::time::{Duration, Instant};
 
 /// What an apply does besides.
@@ -42,8 +41,7 @@ pub(super) fn apply(
     if let Some(timeout) = options.close_wait {
         timeout.check()?;
     }
-    let done = reconcile::apply(NamespaceLock::take(), &resolved.desired, request.backend)
-        .map_err(|e| with_unmapped(e, &resolved.desired))?;
+    let done = reconcile::apply(NamespaceLock::take(), &resolved.desired, request.backend)?;
     if done.changed()
         && let Some(watch) = watch_at_work()
     {
@@ -55,18 +53,4 @@ pub(super) fn apply(
         done,
         took: start.elapsed(),
     })
-}
-
-/// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
-pub(super) fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
-    if !matches!(error.root(), Error::Backend(BackendError::Refused { .. })) {
-        return error;
-    }
-    match user_namespace::unmapped(desired) {
-        owners if owners.is_empty() => error,
-        owners => Error::Unmapped {
-            source: Box::new(error),
-            owners,
-        },
-    }
 }

@@ -1,6 +1,6 @@
 //! `clean`: removes all that is managed, from every backend; no options are needed.
 
-use super::Event;
+use super::event::Event;
 use super::watch::watch_at_work;
 use crate::engine::error::Error;
 use crate::engine::request::Request;

@@ -2,7 +2,8 @@
 //! touched, and no privilege is needed.
 
 use super::apply::Options;
-use super::{CloseWait, Event, resolve};
+use super::close_wait::CloseWait;
+use super::event::{Event, resolve};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::Ruleset;

@@ -6,6 +6,7 @@ mod clean;
 mod close_wait;
 pub mod diff;
 mod dry_run;
+mod event;
 pub mod explain;
 pub mod status;
 pub mod verify;
@@ -16,12 +17,12 @@ pub use clean::Cleaned;
 pub use close_wait::CloseWait;
 pub use diff::Diff;
 pub use dry_run::DryRun;
+pub use event::Event;
 pub use status::Status;
 
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::request::Request;
-use crate::mesh::Warning;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,16 +64,6 @@ pub enum Report {
     Watched,
 }
 
-/// What is worth saying before an action has ended.
-#[derive(Debug)]
-pub enum Event {
-    Warning(Warning),
-    /// New SSH connections will be redirected.
-    SshCaptured,
-    /// A watch is at work in this network namespace, and restores what its own options ask for.
-    WatchAtWork(String),
-}
-
 /// Does it. `tell` gets what is worth saying meanwhile.
 ///
 /// # Errors
@@ -89,7 +80,7 @@ pub fn run(
         Action::Apply(options) => Report::Applied(Box::new(apply::apply(request, options, tell)?)),
         Action::DryRun(options) => Report::DryRun(dry_run::dry_run(request, options, tell)?),
         Action::Check => {
-            resolve(request, tell)?;
+            event::resolve(request, tell)?;
             Report::Checked
         }
         Action::Clean => Report::Cleaned(clean::clean(request, tell)?),
@@ -105,12 +96,4 @@ pub fn run(
             Report::Watched
         }
     })
-}
-
-/// Resolves the request, and says what is wrong with it.
-fn resolve(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<crate::mesh::Resolved, Error> {
-    let (mut resolved, _) = request.resolve()?;
-    let warnings = std::mem::take(&mut resolved.warnings);
-    warnings.into_iter().map(Event::Warning).for_each(tell);
-    Ok(resolved)
 }

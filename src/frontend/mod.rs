@@ -58,7 +58,8 @@ pub fn perform(
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
     let report = actions::run(action, &invocation.request, &mut output::log_event)?;
-    print(out, &output::text(&report, invocation)?)?;
+    let text = output::text(&report, invocation.format, invocation.verbose)?;
+    print(out, &text)?;
     output::log_report(&report);
     Ok(Exit::from(&report))
 }

@@ -11,6 +11,7 @@ pub(crate) mod managed;
 mod nginmesh;
 mod resolve;
 mod shared;
+pub(crate) mod signature;
 mod warnings;
 
 pub use istio::MESH as ISTIO;
@@ -21,7 +22,7 @@ pub(crate) use warnings::{captures, with_rules};
 
 use crate::mesh::compat::CommandLine;
 use crate::mesh::config::{Config, Opt, Profile};
-use crate::mesh::managed::Signature;
+use crate::mesh::signature::Signature;
 use crate::netfilter::model::{Family, Ruleset};
 use ipnet::IpNet;
 

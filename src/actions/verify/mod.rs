@@ -17,7 +17,7 @@ mod report;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
-use super::{Event, resolve};
+use super::event::{Event, resolve};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::conntrack::Conntrack;

@@ -19,8 +19,7 @@ mod signals;
 mod sources;
 mod work;
 
-use super::Event as Tell;
-use super::apply::with_unmapped;
+use super::event::Event as Tell;
 use crate::engine::backends::{BackendChoice, has_silent_store};
 use crate::engine::error::Error;
 use crate::engine::lock::NamespaceLock;

@@ -256,8 +256,7 @@ impl Watch<'_> {
             NamespaceLock::take_in_passing(),
             self.goal.wanted(),
             self.backend,
-        )
-        .map_err(|e| with_unmapped(e, self.goal.wanted()))?;
+        )?;
         let after = self.sources.generation()?;
         let ours = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(ours)) == after;

@@ -8,8 +8,9 @@ mod rules;
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::{Error, Left};
 use crate::engine::lock::NamespaceLock;
+use crate::engine::user_namespace;
 use crate::mesh::managed;
-use crate::netfilter::backend::Backend;
+use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Routing, Ruleset};
 use crate::netfilter::rtnetlink::{self, Made};
 use rules::Reconciliation;
@@ -42,10 +43,16 @@ impl Reconciled {
 /// # Errors
 /// Whatever a route, a backend or a store says; [`Error::After`] where something is changed by then.
 pub(crate) fn apply(
-    _lock: NamespaceLock,
+    lock: NamespaceLock,
     desired: &Ruleset,
     choice: BackendChoice,
 ) -> Result<Reconciled, Error> {
+    let reconciled = reconcile(desired, choice);
+    drop(lock);
+    reconciled.map_err(|e| with_unmapped(e, desired))
+}
+
+fn reconcile(desired: &Ruleset, choice: BackendChoice) -> Result<Reconciled, Error> {
     let found = rtnetlink::look(&desired.routing)?.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = rtnetlink::make(&desired.routing)?;
@@ -69,6 +76,20 @@ pub(crate) fn apply(
         missing: rules.record.missing,
         rerouted: routed || unrouted,
     })
+}
+
+/// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
+fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
+    if !matches!(error.root(), Error::Backend(BackendError::Refused { .. })) {
+        return error;
+    }
+    match user_namespace::unmapped(desired) {
+        owners if owners.is_empty() => error,
+        owners => Error::Unmapped {
+            source: Box::new(error),
+            owners,
+        },
+    }
 }
 
 /// Takes back the routes that were made for rules which could not be written, unless rules rely on

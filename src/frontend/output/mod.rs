@@ -9,7 +9,6 @@ mod warnings;
 
 pub use dry_run::render;
 
-use super::cli::Invocation;
 use crate::actions::verify::Verdict;
 use crate::actions::{Event, Report};
 use crate::engine::error::Error;
@@ -42,14 +41,18 @@ impl Format {
 }
 
 /// What is printed of a report, with a newline at its end; empty if nothing is.
-pub(super) fn text(report: &Report, invocation: &Invocation) -> Result<String, Error> {
-    let json_wanted = invocation.format == Some(Format::Json);
+pub(super) fn text(
+    report: &Report,
+    format: Option<Format>,
+    verbose: bool,
+) -> Result<String, Error> {
+    let json_wanted = format == Some(Format::Json);
     Ok(match report {
-        Report::DryRun(dry_run) => dry_run::text(dry_run, invocation.format)?,
+        Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
         Report::Diff(diff) if json_wanted => json(diff),
         Report::Diff(diff) => diff.to_string(),
         Report::Explanation(explanation) if json_wanted => json(explanation),
-        Report::Explanation(explanation) => explanation::text(explanation, invocation.verbose),
+        Report::Explanation(explanation) => explanation::text(explanation, verbose),
         Report::Status(status) if json_wanted => json(status),
         Report::Status(status) => status.to_string(),
         Report::Verified(report) if json_wanted => json(report),

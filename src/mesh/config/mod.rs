@@ -11,12 +11,14 @@ mod reading;
 pub mod resolv_conf;
 mod resolve;
 mod sources;
+mod unknown;
 mod values;
 
-pub use facts::{Environment, FactError, Facts, Ipv6};
+pub use facts::{Environment, Facts, Ipv6};
 pub use given::{Given, Options, Origin};
 pub use options::{Config, Opt, SPECS, Spec};
 pub use sources::EnvFiles;
+pub use unknown::{FactError, Unreadable};
 pub use values::{
     BadItem, Mode, Selection, duration as parse_duration, port as parse_port,
     shell_switch as parse_shell_switch, switch as parse_switch,

@@ -1,7 +1,8 @@
 //! How one option becomes a value: what was given or holds by default, read with the names that the
 //! host knows and in the way the mesh writes it.
 
-use super::facts::{FactError, Facts, GROUP, PASSWD};
+use super::facts::{Facts, GROUP, PASSWD};
+use super::unknown::FactError;
 use super::values::{self, BadItem};
 use super::{ConfigError, DefaultValue, Given, Opt, Options, Origin, Profile};
 use crate::netfilter::model::PortRange;

@@ -1,7 +1,8 @@
 //! Options, environment, files and defaults become a [`Config`].
 
-use super::facts::{FactError, Facts};
+use super::facts::Facts;
 use super::reading::{Reading, Resolver};
+use super::unknown::FactError;
 use super::values::Mode;
 use super::{Config, ConfigError, DefaultValue, Dns, Given, Opt, Options, Origin, Profile};
 use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};

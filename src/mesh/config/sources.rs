@@ -1,6 +1,7 @@
 //! Where values come from besides the command line: the environment and the env files.
 
-use super::facts::{FactError, Facts};
+use super::facts::Facts;
+use super::unknown::FactError;
 use super::{ConfigError, Given, Opt, Options, Origin, Profile, SPECS, env_file};
 use std::path::{Path, PathBuf};
 

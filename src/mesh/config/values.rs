@@ -1,6 +1,6 @@
 //! Values as they are typed on a command line, checked item by item.
 
-use super::facts::FactError;
+use super::unknown::FactError;
 use crate::netfilter::model::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;

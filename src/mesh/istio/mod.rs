@@ -5,6 +5,7 @@
 
 mod command_line;
 mod dns;
+pub(super) mod signature;
 mod tproxy;
 
 use super::Mesh;
@@ -13,7 +14,7 @@ use super::shared::{
     redirect_cidrs, redirects, tcp,
 };
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
-use crate::mesh::managed::{ISTIO, PASSTHROUGH};
+use crate::mesh::managed::PASSTHROUGH;
 use crate::netfilter::model::{
     Chain, ChainName, ConnState, Family, Interface, LoopbackAddress, Match, Owner, PortSet,
     Protocol, Routing, Rule, Ruleset, Table, TableName, Target,
@@ -57,7 +58,7 @@ pub static MESH: Mesh = Mesh {
         variables: true,
         env_files: &[],
     },
-    signature: &ISTIO,
+    signature: &signature::SIGNATURE,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };
