@@ -137,14 +137,15 @@ fn names(options: &[Opt], variables: bool) -> String {
     options.iter().map(name).collect::<Vec<_>>().join(" and ")
 }
 
-fn unmapped(owners: &[Owner]) -> String {
+/// What the user namespace does not map.
+pub(super) fn unmapped(owners: &[Owner]) -> String {
     let ids = owners.iter().map(|owner| match owner {
         Owner::Uid(id) => format!("uid {id}"),
         Owner::Gid(id) => format!("gid {id}"),
     });
     format!(
-        "this user namespace does not map {} (/proc/self/uid_map, gid_map): the kernel refuses a rule about it; \
-         map it, or run the proxy as another user",
+        "this user namespace does not map {} (/proc/self/uid_map, gid_map): the kernel refuses a rule about it, \
+         or the rule never matches; map it, or run the proxy as another user",
         ids.collect::<Vec<_>>().join(", ")
     )
 }

@@ -1,13 +1,33 @@
 //! The sentence for each warning.
 
+use super::errors;
 use crate::actions::Event;
 use crate::mesh::Warning;
 use crate::mesh::config::resolv_conf;
 use ipnet::IpNet;
 
+/// A stable name of it.
+pub(super) fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Warning(warning) => match warning {
+            Warning::NothingCaptured => "nothing-captured",
+            Warning::NoRulesFor { .. } => "no-rules-for-family",
+            Warning::HostBits { .. } => "host-bits",
+            Warning::RootExempt => "root-exempt",
+            Warning::NoNameserver => "no-nameserver",
+            Warning::NoGlobalIpv6 => "no-global-ipv6",
+        },
+        Event::Unmapped(_) => "unmapped-owner",
+        Event::SshCaptured => "ssh-captured",
+        Event::WatchAtWork(_) => "watch-at-work",
+    }
+}
+
+/// The sentence.
 pub(super) fn words(event: &Event) -> String {
     match event {
         Event::Warning(warning) => warning_words(warning),
+        Event::Unmapped(owners) => errors::unmapped(owners),
         Event::SshCaptured => {
             "SSH (port 22) will be redirected to the proxy; if the proxy is down, new SSH \
                                connections fail"

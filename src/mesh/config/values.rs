@@ -185,9 +185,9 @@ pub(super) fn route_table(text: &str) -> Result<u32, BadItem> {
     }
 }
 
-/// `REDIRECT`, which an empty value means too, or `TPROXY`.
+/// `REDIRECT`, which an empty value means too, or `TPROXY`, in any case.
 pub(super) fn mode(text: &str) -> Result<Mode, BadItem> {
-    match text {
+    match text.to_ascii_uppercase().as_str() {
         "REDIRECT" | "" => Ok(Mode::Redirect),
         "TPROXY" => Ok(Mode::Tproxy),
         _ => Err(BadItem::new(text, "a mode (REDIRECT or TPROXY)")),
