@@ -152,9 +152,10 @@ const TABLE: &[Bad] = &[
     // The environment, and which name was looked at.
     bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80,x")], &["ISTIO_INBOUND_PORTS", "\"x\""]),
     // White space, which a line here cannot have.
-    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", " *")], &["ISTIO_INBOUND_PORTS", "\" *\"", "stands alone"]),
-    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80, ")], &["ISTIO_INBOUND_PORTS", "\" \""]),
-    bad_env("--mesh istio", &[("ISTIO_SERVICE_CIDR", "10.0.0.0/8, 11.0.0.0/8")], &["ISTIO_SERVICE_CIDR", "\" 11.0.0.0/8\""]),
+    bad_env("--mesh istio", &[("ISTIO_INBOUND_PORTS", "80 443")], &["ISTIO_INBOUND_PORTS", "\"80 443\"", "space"]),
+    bad_env("--mesh istio", &[("ISTIO_SERVICE_CIDR", "10.0.0.0/8 11.0.0.0/8")], &["ISTIO_SERVICE_CIDR", "space"]),
+    bad("--mesh istio -i all", &["-i: ", "\"all\"", "* stands for all"]),
+    bad("--mesh istio -k br-*", &["-k: ", "br-+"]),
     bad_env("--mesh istio", &[("ISTIO_INBOUND_INTERCEPTION_MODE", " TPROXY")], &["ISTIO_INBOUND_INTERCEPTION_MODE", "\" TPROXY\""]),
     bad_env("--mesh istio", &[("ISTIO_META_DNS_CAPTURE", "sure")], &["ISTIO_META_DNS_CAPTURE", "\"sure\""]),
     bad_env("--mesh istio", &[("INVALID_DROP", "2")], &["INVALID_DROP", "\"2\""]),

@@ -96,7 +96,8 @@ pub fn words(error: &Error) -> String {
         Error::Backend(BackendError::NoRawSocket) => format!(
             "{error}. Grant it in the pod spec:\n    securityContext:\n      capabilities: \
              {{add: [NET_ADMIN, NET_RAW]}}\nor in the systemd unit:\n    \
-             AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
+             AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nor use the tables of nf_tables, which need \
+             NET_ADMIN alone: --backend netlink (proxy-init: --iptables-mode nft)"
         ),
         error => error.to_string(),
     }
