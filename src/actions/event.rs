@@ -1,5 +1,6 @@
 //! What an action has to say before it has ended.
 
+use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
@@ -14,7 +15,9 @@ pub enum Event {
     /// New SSH connections will be redirected.
     SshCaptured,
     /// A watch is at work in this network namespace, and restores what its own options ask for.
-    WatchAtWork(String),
+    WatchAtWork(i32),
+    /// Of a watch.
+    Watch(WatchEvent),
 }
 
 /// Resolves the request, and tells its warnings.

@@ -1,7 +1,7 @@
 //! Which backend writes.
 
 use crate::engine::reconcile::plan::plan;
-use crate::engine::retry::Backoff;
+use crate::engine::retry::Attempts;
 use crate::netfilter::backend::{Backend, BackendError, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use crate::netfilter::nftables;
@@ -123,10 +123,10 @@ pub(crate) fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, Backend
 pub(crate) fn read_until_unchanged<R>(
     mut read: impl FnMut() -> Result<R, BackendError>,
 ) -> Result<R, BackendError> {
-    let mut backoff = Backoff::of(Duration::from_secs(10));
+    let mut attempts = Attempts::within(Duration::from_secs(10));
     loop {
         match read() {
-            Err(BackendError::Interrupted { .. }) if backoff.wait() => {}
+            Err(BackendError::Interrupted { .. }) if attempts.wait() => {}
             result => return result,
         }
     }

@@ -3,6 +3,7 @@
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::Request;
+use crate::mesh::config::TextFile;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{SFlag, stat};
 use std::io;
@@ -54,7 +55,7 @@ pub(crate) fn check_not_a_node(request: &Request) -> Result<(), Error> {
 
 /// Whether this is the kernel's initial network namespace. `netdev_max_backlog` exists there only,
 /// `somaxconn` in every one: if that is absent too, both are hidden.
-fn is_initial(read: impl Fn(&Path) -> io::Result<String>) -> io::Result<bool> {
+fn is_initial(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<bool> {
     const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
     const EVERY: &str = "/proc/sys/net/core/somaxconn";
     let named = |path: &str, e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
@@ -80,7 +81,7 @@ mod tests {
             let read = |path: &Path| {
                 let known = files.iter().any(|name| path.ends_with(name));
                 known
-                    .then(String::new)
+                    .then(|| TextFile::from(String::new()))
                     .ok_or(io::ErrorKind::NotFound.into())
             };
             assert_eq!(is_initial(read).ok(), initial, "{files:?}");

@@ -5,9 +5,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What signals ask for.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Received {
     /// SIGTERM, SIGINT: to end.
     Stop,
     /// SIGHUP: to read the configuration anew.
@@ -31,12 +31,12 @@ impl Signals {
     }
 
     /// The next one that has come, if any has.
-    pub(crate) fn next(&self) -> io::Result<Option<Asked>> {
+    pub(crate) fn next(&self) -> io::Result<Option<Received>> {
         let info = self.0.read_signal()?;
         Ok(
             info.map(|info| match info.ssi_signo == Signal::SIGHUP as u32 {
-                true => Asked::Reload,
-                false => Asked::Stop,
+                true => Received::Reload,
+                false => Received::Stop,
             }),
         )
     }

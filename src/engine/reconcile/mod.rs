@@ -7,7 +7,7 @@ mod rules;
 
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::{Error, Left};
-use crate::engine::lock::NamespaceLock;
+use crate::engine::lock::Name;
 use crate::engine::user_namespace;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
@@ -15,6 +15,7 @@ use crate::netfilter::model::{Change, Routing, Ruleset};
 use crate::netfilter::rtnetlink::{self, Made};
 use rules::Reconciliation;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,28 +37,55 @@ impl Reconciled {
     }
 }
 
+/// How long a run waits for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For another run of ours to end.
+    lock: Duration,
+    /// For a moment in which nobody else commits.
+    commit: Duration,
+}
+
+impl Patience {
+    /// A run by hand, or at the start of a pod.
+    pub(crate) const RUN: Patience = Patience {
+        lock: Duration::from_secs(10),
+        commit: Duration::from_secs(30),
+    };
+
+    /// A watch, which comes back anyway, and must notice signals meanwhile.
+    pub(crate) const WATCH: Patience = Patience {
+        lock: Duration::from_millis(20),
+        commit: Duration::from_millis(500),
+    };
+}
+
 /// Brings the kernel to `desired`: first the routes that the rules need, then the rules with the first
-/// backend that can, then away with what is left elsewhere; so that no connection meets a gap. The
-/// lock is held meanwhile.
+/// backend that can, then removes what is left elsewhere; no connection meets a gap.
 ///
 /// # Errors
-/// Whatever a route, a backend or a store says; [`Error::After`] where something is changed by then.
+/// Whatever a route or a backend reports; [`Error::After`] where something is changed by then.
 pub(crate) fn apply(
-    lock: NamespaceLock,
     desired: &Ruleset,
     choice: BackendChoice,
+    patience: Patience,
 ) -> Result<Reconciled, Error> {
-    let reconciled = reconcile(desired, choice);
+    let lock = Name::Run.take_within(patience.lock);
+    let reconciled = reconcile(desired, choice, patience);
     drop(lock);
     reconciled.map_err(|e| with_unmapped(e, desired))
 }
 
-fn reconcile(desired: &Ruleset, choice: BackendChoice) -> Result<Reconciled, Error> {
+fn reconcile(
+    desired: &Ruleset,
+    choice: BackendChoice,
+    patience: Patience,
+) -> Result<Reconciled, Error> {
     let found = rtnetlink::look(&desired.routing)?.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = rtnetlink::make(&desired.routing)?;
     let routed = made.changed();
-    let settled = rules.settle();
+    let settled = rules.settle(patience.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
         take_back(made, desired);
         let error = settled.err().unwrap_or(Error::NoBackend);
@@ -119,10 +147,11 @@ fn take_back(made: Made, desired: &Ruleset) {
 /// # Errors
 /// As [`apply`]; whatever could be removed is.
 pub(crate) fn clean() -> Result<bool, Error> {
-    let _lock = NamespaceLock::take();
+    let patience = Patience::RUN;
+    let _lock = Name::Run.take_within(patience.lock);
     let found = rtnetlink::look(&Routing::default())?.candidates();
     let mut rules = Reconciliation::to_nothing();
-    let settled = rules.settle();
+    let settled = rules.settle(patience.commit);
     let record = rules.record;
     let ours = managed::routing(&found, &record.marks);
     let unneeded = match settled {

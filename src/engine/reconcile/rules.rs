@@ -7,14 +7,11 @@ use crate::engine::backends::{
     BackendChoice, Candidate, is_absence, is_out_of_reach, read_unchanging, stores_besides,
 };
 use crate::engine::error::Error;
-use crate::engine::retry::Backoff;
+use crate::engine::retry::Attempts;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use std::borrow::Cow;
 use std::time::Duration;
-
-/// How long a run tries again because others change the rules at the same time.
-const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// The new rules, and the stores in which nothing else of ours is to stay.
 pub(crate) struct Reconciliation<'w> {
@@ -62,9 +59,9 @@ impl<'w> Reconciliation<'w> {
     /// finds what it wants in the end, whole.
     ///
     /// # Errors
-    /// [`Error::Contended`] after half a minute in which others changed the rules each time.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
-        let mut backoff = Backoff::of(LONGEST_CONTEST);
+    /// [`Error::Contended`] if other programs change the rules each time until `patience` is over.
+    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
+        let mut attempts = Attempts::within(patience);
         loop {
             match self.round() {
                 Ok(true) => return Ok(()),
@@ -74,8 +71,8 @@ impl<'w> Reconciliation<'w> {
                 }
                 Err(e) => return Err(e),
             }
-            if !backoff.wait() {
-                return Err(Error::Contended(LONGEST_CONTEST.as_secs()));
+            if !attempts.wait() {
+                return Err(Error::Contended(patience));
             }
         }
     }

@@ -6,6 +6,7 @@ mod explanation;
 pub mod log;
 pub(crate) mod summary;
 mod warnings;
+mod watch;
 
 pub use dry_run::render;
 
@@ -104,5 +105,8 @@ pub(super) fn log_report(report: &Report) {
 
 /// What an action has to say before it has ended.
 pub(super) fn log_event(event: Event) {
-    ::log::warn!(kind = warnings::kind(&event); "{}", warnings::words(&event));
+    match event {
+        Event::Watch(event) => watch::log(&event),
+        event => ::log::warn!(kind = warnings::kind(&event); "{}", warnings::words(&event)),
+    }
 }

@@ -21,7 +21,10 @@ fn nowhere() -> Facts {
         "/var/lib/istio/envoy/cluster.env",
         "/var/lib/istio/envoy/sidecar.env",
     ] {
-        facts.learn(path.into(), Err(io::ErrorKind::NotFound.into()));
+        facts.learn(
+            path.into(),
+            Err::<String, _>(io::ErrorKind::NotFound.into()),
+        );
     }
     facts.ipv6 = Some(Ipv6::default());
     facts

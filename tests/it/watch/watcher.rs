@@ -12,8 +12,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// After so long something is not going to happen any more.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Against hangs alone: a machine can have ten times too much to do.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// A message of this kind.
+pub fn kind(name: &str) -> String {
+    format!("\"kind\":\"{name}\"")
+}
 
 /// What it has logged, and whether that is all.
 type Log = Arc<(Mutex<(Vec<String>, bool)>, Condvar)>;
@@ -35,12 +40,13 @@ impl Watcher {
     /// The same, with a command of one's own.
     pub fn spawn(namespace: &Namespace, command: Command) -> Self {
         let watcher = Self::begin(namespace, command);
-        watcher.wait_for("; watching", 1);
+        watcher.wait_for(&kind("installed"), 1);
         watcher
     }
 
     /// Starts it and waits for nothing.
     pub fn begin(namespace: &Namespace, mut command: Command) -> Self {
+        command.args(["--log-format", "json"]);
         let mut child = namespace.spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
         let lines = BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines();
         let log = Log::default();
