@@ -2,8 +2,9 @@
 
 use super::signals::{Received, Signals};
 use crate::engine::error::Error;
+use crate::mesh::managed::is_our_chain;
 use crate::netfilter::backend::{BackendError, Store};
-use crate::netfilter::model::Ruleset;
+use crate::netfilter::model::{ChainName, Ruleset, Table};
 use crate::netfilter::netlink::Arrived;
 use crate::netfilter::nftables::{Monitor, Notification, Object, Process, Touched};
 use crate::netfilter::rtnetlink;
@@ -183,14 +184,18 @@ impl Sources {
     }
 }
 
-/// Whether rules that are desired, or managed chains, may have been touched. A notification of a
-/// renamed chain has the new name alone, so any chain of a table counts.
+/// Whether rules that are desired, or managed chains, may have been touched. Any chain counts: a
+/// notification of a renamed one has the new name alone.
 fn concerns(desired: &Ruleset, touched: &Touched<'_>) -> bool {
+    let table = desired.table(touched.family, touched.table);
     match (touched.store, touched.object) {
         // Only this program writes there.
         (Store::Native, _) => true,
-        (_, Object::Table | Object::Chain(_)) => {
-            desired.table(touched.family, touched.table).is_some()
+        (_, Object::Table | Object::Chain(_)) => table.is_some(),
+        (_, Object::Rule(chain)) => {
+            let managed = || ChainName::new(chain).is_ok_and(|name| is_our_chain(&name));
+            let desired = |t: &Table| t.chains.iter().any(|c| c.name.as_str() == chain);
+            table.is_some_and(desired) || managed()
         }
         (_, Object::Other) => false,
     }
