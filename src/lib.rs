@@ -25,12 +25,15 @@ pub use engine::error::Error;
 pub use engine::exit::Exit;
 
 use engine::host::System;
-use frontend::cli;
 use frontend::log_format::LogFormat;
+use frontend::{cli, cni};
 use std::ffi::OsString;
 
 /// Runs a whole command line, the program's name first.
 pub fn run(args: Vec<OsString>) -> Exit {
+    if cni::is_called(&System) {
+        return cni::run(&System);
+    }
     let exit = run_to_end(args.clone());
     cli::exit_as_called(&args, exit)
 }

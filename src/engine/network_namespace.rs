@@ -27,6 +27,13 @@ pub(crate) fn enter(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Whether a path is the network namespace that this process is in.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let inode = |path: &Path| stat(path).map(|s| (s.st_dev, s.st_ino));
+    let own = inode(Path::new("/proc/self/ns/net"));
+    own.is_ok() && inode(path) == own
+}
+
 fn no_namespace(path: &Path) -> Error {
     Error::NoNamespace {
         path: path.to_owned(),

@@ -1,4 +1,5 @@
 //! Parses what was typed and prints what was found.
 
 pub mod cli;
+pub(crate) mod cni;
 pub(crate) mod log_format;

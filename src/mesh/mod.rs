@@ -2,6 +2,7 @@
 //!
 //! A new mesh is a new file here and a line in [`MESHES`].
 
+pub mod annotations;
 pub mod config;
 mod istio;
 mod istio_1_0;
@@ -13,6 +14,7 @@ mod shared;
 pub use istio::MESH as ISTIO;
 pub use linkerd::MESH as LINKERD;
 
+use crate::mesh::annotations::Annotations;
 use crate::mesh::config::{Config, Opt, Profile};
 use crate::mesh::managed::Signature;
 use crate::netfilter::model::{Family, Ruleset};
@@ -35,6 +37,8 @@ pub struct Mesh {
     /// Everything wanted, for every family that the configuration calls for; the comments are not
     /// labelled yet.
     rules: fn(&Config) -> Ruleset,
+    /// What its injector tells a CNI plugin, if there is such an injector.
+    pub annotations: Option<&'static Annotations>,
 }
 
 impl Mesh {

@@ -21,7 +21,7 @@ mod proxy_init;
 
 use crate::actions::{Action, Invocation};
 use crate::frontend::log_format::LogFormat;
-use crate::mesh::config::{Host, Options, SPECS, Spec};
+use crate::mesh::config::{Host, Opt, Options, SPECS, Spec};
 use crate::mesh::{MESHES, Mesh};
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -194,6 +194,16 @@ impl Line {
             },
         }
     }
+}
+
+/// The option that has this long name, be it ours or that of a tool replaced.
+pub(super) fn option_named(name: &str) -> Option<Opt> {
+    let ours = SPECS
+        .iter()
+        .find(|s| s.long == name || s.alias == Some(name));
+    let mut theirs = drop_in::DROP_INS.iter().flat_map(|d| d.names);
+    let theirs = theirs.find(|(_, n)| *n == name);
+    ours.map(|spec| spec.opt).or(theirs.map(|(opt, _)| *opt))
 }
 
 /// See [`drop_in::exit_as_called`].

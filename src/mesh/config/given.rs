@@ -12,6 +12,12 @@ pub enum Origin {
     Flag(&'static str),
     Env(&'static str),
     File(&'static str, PathBuf),
+    /// An annotation of the pod.
+    Annotation(&'static str),
+    /// A variable, in an annotation that holds some.
+    Variable(&'static str, &'static str),
+    /// The `defaults` of a CNI plugin's configuration, under the name used there.
+    Entry(String),
     Default,
 }
 
@@ -21,6 +27,9 @@ impl fmt::Display for Origin {
             Origin::Flag(name) => write!(f, "--{name}"),
             Origin::Env(name) => f.write_str(name),
             Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
+            Origin::Annotation(name) => write!(f, "annotation {name}"),
+            Origin::Variable(name, annotation) => write!(f, "{name} in annotation {annotation}"),
+            Origin::Entry(name) => write!(f, "defaults.{name}"),
             Origin::Default => f.write_str("by default"),
         }
     }
@@ -38,7 +47,10 @@ impl Given {
     /// Whether it is an empty variable, which means no more than one that is not there; but no owner
     /// groups at all is not the same as the default, every group.
     pub fn is_unset(&self) -> bool {
-        let variable = matches!(self.origin, Origin::Env(_) | Origin::File(..));
+        let variable = matches!(
+            self.origin,
+            Origin::Env(_) | Origin::File(..) | Origin::Variable(..)
+        );
         variable && self.value.is_empty() && self.opt != Opt::OwnerGroups
     }
 }
@@ -61,6 +73,13 @@ impl Options {
     /// Takes the value unless a stronger layer has set the option already.
     pub fn offer(&mut self, given: Given) {
         self.0.entry(given.opt).or_insert(given);
+    }
+
+    /// Makes another value of what was given for an option.
+    pub fn change(&mut self, opt: Opt, change: impl FnOnce(&str) -> String) {
+        if let Some(given) = self.0.get_mut(&opt) {
+            given.value = change(&given.value);
+        }
     }
 
     /// What was given for an option, if anything was.

@@ -3,6 +3,7 @@
 //! Inbound and outbound go to two ports of the proxy. Everything is there for both families; what
 //! differs between them is in the values.
 
+mod annotations;
 mod dns;
 mod tproxy;
 
@@ -58,6 +59,7 @@ pub static MESH: Mesh = Mesh {
     },
     signature: &ISTIO,
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");

@@ -51,6 +51,7 @@ pub(super) static MESH: Mesh = Mesh {
     },
     signature: &ISTIO,
     rules: ruleset,
+    annotations: None,
 };
 
 /// What comes in over IPv6.

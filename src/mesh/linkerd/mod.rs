@@ -4,6 +4,8 @@
 //! goes out to its outbound port, but for the traffic of the proxy itself, what stays on lo, and the
 //! ports and subnets that are left alone.
 
+mod annotations;
+
 use super::Mesh;
 use super::shared::tcp;
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
@@ -43,6 +45,7 @@ pub static MESH: Mesh = Mesh {
     },
     signature: &LINKERD,
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const REDIRECT: ChainName = ChainName::fixed("PROXY_INIT_REDIRECT");

@@ -36,6 +36,7 @@ pub(super) static MESH: Mesh = Mesh {
     },
     signature: &ISTIO,
     rules: ruleset,
+    annotations: None,
 };
 
 fn ruleset(config: &Config) -> Ruleset {
