@@ -1,7 +1,8 @@
 //! The environment of a call.
 
 use super::failure::{Code, Failure};
-use crate::mesh::config::Host;
+use crate::mesh::config::Environment;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// What a runtime asks for.
@@ -16,8 +17,8 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) fn of(host: &dyn Host) -> Result<Self, Failure> {
-        let command = required(host, "CNI_COMMAND")?;
+    pub(super) fn of(environment: &Environment) -> Result<Self, Failure> {
+        let command = required(environment, "CNI_COMMAND")?;
         Ok(match command.as_str() {
             "ADD" => Verb::Add,
             "CHECK" => Verb::Check,
@@ -51,12 +52,12 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn of(host: &dyn Host) -> Result<Self, Failure> {
+    pub(super) fn of(environment: &Environment) -> Result<Self, Failure> {
         for name in ["CNI_CONTAINERID", "CNI_IFNAME"] {
-            required(host, name)?;
+            required(environment, name)?;
         }
-        let network_namespace = required(host, "CNI_NETNS")?.into();
-        let args = text(host, "CNI_ARGS")?.unwrap_or_default();
+        let network_namespace = required(environment, "CNI_NETNS")?.into();
+        let args = text(environment, "CNI_ARGS")?.unwrap_or_default();
         let arg = |name: &str| {
             let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
             let (_, value) = pairs.find(|(n, _)| *n == name)?;
@@ -70,13 +71,15 @@ impl Container {
     }
 }
 
-fn required(host: &dyn Host, name: &str) -> Result<String, Failure> {
-    text(host, name)?.ok_or_else(|| Failure::new(Code::Environment, format!("{name} is not set")))
+fn required(environment: &Environment, name: &str) -> Result<String, Failure> {
+    text(environment, name)?
+        .ok_or_else(|| Failure::new(Code::Environment, format!("{name} is not set")))
 }
 
 /// A variable; an empty one counts as unset.
-fn text(host: &dyn Host, name: &str) -> Result<Option<String>, Failure> {
-    let value = host.env(name).map(|value| value.into_string()).transpose();
+fn text(environment: &Environment, name: &str) -> Result<Option<String>, Failure> {
+    let value = environment.get(OsStr::new(name)).cloned();
+    let value = value.map(OsString::into_string).transpose();
     let no_text = |_| Failure::new(Code::Environment, format!("{name} is not UTF-8"));
     Ok(value.map_err(no_text)?.filter(|value| !value.is_empty()))
 }

@@ -2,11 +2,11 @@
 
 use super::VERSIONS;
 use super::failure::{Code, Failure};
-use crate::actions::Choice;
-use crate::frontend::cli;
-use crate::mesh::config::{Given, Options, Origin};
-use crate::mesh::{MESHES, Mesh, annotations::Pod};
-use clap::ValueEnum;
+use crate::engine::backends::BackendChoice;
+use crate::mesh::annotations::Pod;
+use crate::mesh::compat::Means;
+use crate::mesh::config::{Given, Opt, Options, Origin, SPECS};
+use crate::mesh::{MESHES, Mesh};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -37,7 +37,7 @@ pub(super) struct Entry {
     defaults: Defaults,
     /// Weaker than annotations, stronger than the defaults.
     namespaces: BTreeMap<String, Defaults>,
-    pub backend: Choice,
+    pub backend: BackendChoice,
     pub log: Log,
     pub runtime: Runtime,
     /// What the plugin before this one said, as it said it.
@@ -62,8 +62,8 @@ pub(super) enum Log {
 pub(super) struct Runtime {
     /// `None` where the runtime knows no such capability; a pod without annotations has none.
     pub annotations: Option<Pod>,
-    /// `None` where the runtime does not say.
-    pub nameservers: Option<Vec<IpAddr>>,
+    /// None where the runtime does not say.
+    pub nameservers: Vec<IpAddr>,
 }
 
 /// One or several.
@@ -131,7 +131,7 @@ impl Entry {
         let layers = own.map(|own| ("namespaces", own));
         for (key, layer) in layers.into_iter().chain([("defaults", &self.defaults)]) {
             for (name, value) in layer {
-                let opt = cli::option_named(name);
+                let opt = option_named(name);
                 let opt =
                     opt.ok_or_else(|| bad(&format!("{key}.{name}"), "there is no such option"))?;
                 options.offer(Given {
@@ -193,6 +193,20 @@ fn bad(key: &str, problem: impl std::fmt::Display) -> Failure {
     Failure::new(Code::Configuration, format!("{key}: {problem}"))
 }
 
+/// The option that has this long name, be it ours or that of a tool replaced.
+fn option_named(name: &str) -> Option<Opt> {
+    let ours = SPECS
+        .iter()
+        .find(|s| s.long == name || s.alias == Some(name));
+    let lines = MESHES.iter().filter_map(|mesh| mesh.command_line);
+    let mut flags = lines.flat_map(|line| line.flags);
+    ours.map(|spec| spec.opt)
+        .or_else(|| match flags.find(|flag| flag.name == name)?.means {
+            Means::Option(opt) => Some(opt),
+            _ => None,
+        })
+}
+
 /// Those whose injectors write annotations.
 fn meshes(names: Option<Names>) -> Result<Vec<&'static Mesh>, Failure> {
     let names = match names {
@@ -218,9 +232,9 @@ fn meshes(names: Option<Names>) -> Result<Vec<&'static Mesh>, Failure> {
     }
 }
 
-fn backend(name: Option<String>) -> Result<Choice, Failure> {
+fn backend(name: Option<String>) -> Result<BackendChoice, Failure> {
     let name = name.unwrap_or_else(|| "auto".to_owned());
-    Choice::from_str(&name, false).map_err(|_| bad("backend", format!("{name:?} is no backend")))
+    BackendChoice::named(&name).ok_or_else(|| bad("backend", format!("{name:?} is not a backend")))
 }
 
 fn runtime(mut keys: Keys) -> Result<Runtime, Failure> {
@@ -229,7 +243,7 @@ fn runtime(mut keys: Keys) -> Result<Runtime, Failure> {
     let dns: Option<Dns> = take(&mut keys, "dns")?;
     Ok(Runtime {
         annotations: has_annotations.then(|| annotations.unwrap_or_default()),
-        nameservers: dns.map(|dns| addresses(&dns.servers.unwrap_or_default())),
+        nameservers: addresses(&dns.and_then(|dns| dns.servers).unwrap_or_default()),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Errors as the specification has them: JSON on standard output.
 
-use crate::frontend::log_format::plain;
+use crate::frontend::output::log::plain;
 use serde::Serialize;
 
 /// What kind of error it is, in numbers of the specification; those from 100 on are the plugin's.

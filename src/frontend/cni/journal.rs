@@ -1,7 +1,7 @@
 //! The log: one line a pod, in systemd's journal.
 
 use super::entry::Log as Target;
-use crate::frontend::log_format::plain;
+use crate::frontend::output::log::plain;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;

@@ -8,19 +8,18 @@
 //! | `entry` | the plugin's entry in the list of plugins, as the runtime passes it on |
 //! | `failure` | errors, as the specification has them |
 //! | `verbs` | what each command does |
-//! | `pod` | the facts of a pod that does not run yet |
 //! | `journal` | where the log goes |
 
 mod call;
 mod entry;
 mod failure;
 mod journal;
-mod pod;
 mod verbs;
 
-use crate::engine::exit::Exit;
-use crate::mesh::config::Host;
+use super::Exit;
+use crate::mesh::config::Environment;
 use failure::{Code, Failure};
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 
 /// The versions of the specification that are spoken, the oldest first.
@@ -31,14 +30,14 @@ const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const LONGEST_INPUT: u64 = 16 << 20;
 
 /// Whether a runtime calls this program as its plugin.
-pub(crate) fn is_called(host: &dyn Host) -> bool {
-    host.env("CNI_COMMAND").is_some()
+pub(super) fn is_called(environment: &Environment) -> bool {
+    environment.contains_key(OsStr::new("CNI_COMMAND"))
 }
 
 /// Answers one call: JSON on standard output, and success or [`Exit::Failed`].
-pub(crate) fn run(host: &dyn Host) -> Exit {
+pub(super) fn run(environment: &Environment) -> Exit {
     let input = read_input();
-    let (exit, answer) = match verbs::run(input, host) {
+    let (exit, answer) = match verbs::run(input, environment) {
         Ok(answer) => (Exit::Done, answer),
         Err(failure) => {
             log::error!("{}", failure.msg);

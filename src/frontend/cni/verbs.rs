@@ -3,21 +3,29 @@
 use super::call::{Container, Verb};
 use super::entry::{ANNOTATIONS, Entry, version_of};
 use super::failure::{Code, Failure};
-use super::pod::PodHost;
 use super::{VERSIONS, journal};
-use crate::actions::{self, Action, Invocation};
+use crate::actions::diff::{Diff, LineAction};
+use crate::actions::{self, Action, Report, apply};
 use crate::engine::error::Error;
-use crate::engine::exit::Exit;
 use crate::engine::network_namespace;
+use crate::engine::request::Request;
+use crate::frontend::output::{self, errors};
 use crate::mesh::Mesh;
-use crate::mesh::config::{Given, Host, Opt, Options, Origin};
+use crate::mesh::config::{Environment, Facts, Given, Opt, Options, Origin};
+use crate::mesh::config::{facts, resolv_conf};
 use serde_json::json;
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
 
 /// Does what the environment asks for; the answer is what standard output is given.
-pub(super) fn run(input: Result<String, Failure>, host: &dyn Host) -> Result<String, Failure> {
-    let verb = Verb::of(host)?;
+pub(super) fn run(
+    input: Result<String, Failure>,
+    environment: &Environment,
+) -> Result<String, Failure> {
+    let verb = Verb::of(environment)?;
     match verb {
-        // With an error here the runtime would not tell the other plugins, which would keep the
+        // With an error here the runtime would not go on to the other plugins, which would keep the
         // pod's address for ever.
         Verb::Del => return Ok(String::new()),
         Verb::Version => return Ok(versions(input.and_then(|text| version_of(&text)).ok())),
@@ -28,20 +36,18 @@ pub(super) fn run(input: Result<String, Failure>, host: &dyn Host) -> Result<Str
         (_, entry) => entry?,
     };
     let version = entry.version;
-    let answer = match at(verb.since()) <= at(version) {
-        false => {
+    let since = verb.since();
+    let answer = match verb {
+        _ if at(version) < at(since) => {
             let msg = format!(
-                "CNI_COMMAND: the first version that has it is {}, and this is {version}",
-                verb.since()
+                "CNI_COMMAND: cniVersion {version} has no such command; {since} is the first that has"
             );
             Err(Failure::new(Code::Version, msg))
         }
-        true => match verb {
-            Verb::Add => add(&entry, host),
-            Verb::Check => check(&entry, host),
-            Verb::Status => status(&entry),
-            Verb::Del | Verb::Gc | Verb::Version => Ok(String::new()),
-        },
+        Verb::Add => add(&entry, environment),
+        Verb::Check => check(&entry, environment),
+        Verb::Status => status(&entry),
+        Verb::Del | Verb::Gc | Verb::Version => Ok(String::new()),
     };
     answer.map_err(|failure| failure.in_version(version))
 }
@@ -57,28 +63,21 @@ fn versions(asked: Option<&str>) -> String {
     answer.to_string() + "\n"
 }
 
-/// Whether one of the backends can work on this node. The runtime takes no pods at all otherwise.
+/// Whether one of the backends can work on this node; if not, the node takes no pods.
 fn status(entry: &Entry) -> Result<String, Failure> {
-    let candidates = entry.backend.candidates().map_err(Error::from);
-    let opened = candidates.and_then(|candidates| {
-        let mut refusal = Error::NoBackend;
-        for candidate in candidates {
-            match (candidate.open)().and_then(|mut backend| backend.read()) {
-                Ok(_) => return Ok(()),
-                Err(e) => refusal = e.into(),
-            }
+    let mut refusal = Error::NoBackend;
+    for candidate in entry.backend.candidates().unwrap_or_default() {
+        match (candidate.open)().and_then(|mut backend| backend.read()) {
+            Ok(_) => return Ok(String::new()),
+            Err(e) => refusal = e.into(),
         }
-        Err(refusal)
-    });
-    match opened {
-        Ok(()) => Ok(String::new()),
-        Err(e) => Err(Failure::new(Code::Unavailable, e.to_string())),
     }
+    Err(Failure::new(Code::Unavailable, errors::words(&refusal)))
 }
 
-fn add(entry: &Entry, host: &dyn Host) -> Result<String, Failure> {
-    if let Some(job) = Job::find(entry, host)? {
-        job.run(Action::Apply, host)?;
+fn add(entry: &Entry, environment: &Environment) -> Result<String, Failure> {
+    if let Some(job) = Job::find(entry, environment)? {
+        job.run(&Action::Apply(apply::Options::default()))?;
     }
     Ok(match &entry.previous {
         Some(previous) => previous.get().to_owned() + "\n",
@@ -86,26 +85,40 @@ fn add(entry: &Entry, host: &dyn Host) -> Result<String, Failure> {
     })
 }
 
-fn check(entry: &Entry, host: &dyn Host) -> Result<String, Failure> {
-    if let Some(job) = Job::find(entry, host)? {
-        let (exit, difference) = job.run(Action::Diff, host)?;
-        if exit != Exit::Done {
-            let first = difference
-                .lines()
-                .map(str::trim)
-                .find(|line| line.starts_with(['+', '-']));
-            let first = first.or(difference.lines().next()).unwrap_or_default();
-            return Err(job.failure(Code::Differs, format!("the rules differ: {first}")));
-        }
+fn check(entry: &Entry, environment: &Environment) -> Result<String, Failure> {
+    if let Some(job) = Job::find(entry, environment)?
+        && let Report::Diff(diff) = job.run(&Action::Diff)?
+        && diff.differs
+    {
+        let problem = format!(
+            "the rules are not those of the pod's annotations: {}",
+            first(&diff)
+        );
+        return Err(job.failure(Code::Differs, problem));
     }
     Ok(String::new())
+}
+
+/// The first difference.
+fn first(diff: &Diff) -> String {
+    let in_chains = diff.chains.iter().flat_map(|chain| {
+        let place = format!("{} {} {}: ", chain.family, chain.table, chain.chain);
+        chain.rules.iter().map(move |line| (place.clone(), line))
+    });
+    let all = in_chains.chain(diff.routing.iter().map(|line| (String::new(), line)));
+    let mut changes = all.filter_map(|(place, line)| match line.action {
+        LineAction::Keep => None,
+        LineAction::Remove => Some(format!("{place}surplus {}", line.rule)),
+        LineAction::Add => Some(format!("{place}missing {}", line.rule)),
+    });
+    changes.next().unwrap_or_default()
 }
 
 /// A pod whose traffic is to be redirected.
 struct Job<'a> {
     entry: &'a Entry,
     mesh: &'static Mesh,
-    container: Container,
+    network_namespace: PathBuf,
     /// What the entry says by itself.
     configured: Options,
     options: Options,
@@ -115,95 +128,87 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// The pod that the call is about, if it is one of a mesh.
-    fn find(entry: &'a Entry, host: &dyn Host) -> Result<Option<Self>, Failure> {
-        let container = Container::of(host)?;
-        let Some((namespace, name)) = &container.pod else {
+    fn find(entry: &'a Entry, environment: &Environment) -> Result<Option<Self>, Failure> {
+        let container = Container::of(environment)?;
+        let Some((namespace, name)) = container.pod else {
             return Ok(None);
         };
-        if entry.exclude_namespaces.contains(namespace) {
+        if entry.exclude_namespaces.contains(&namespace) {
             return Ok(None);
         }
         let pod = format!("{namespace}/{name}");
-        let about = |code, e: &dyn std::fmt::Display| Failure::new(code, format!("pod {pod}: {e}"));
         journal::start(entry.log, format!("pod {pod}"));
         let Some(annotations) = &entry.runtime.annotations else {
             let problem = format!(
-                "the runtime handed over no annotations, so that it cannot be told whether the pod is of a mesh: the \
-                 entry must declare the capability {ANNOTATIONS}, and the runtime know it (containerd 1.5, CRI-O 1.29)"
+                "the runtime passed on no annotations, so whether the pod is in a mesh cannot be determined: the entry \
+                 must declare the capability {ANNOTATIONS}, and the runtime support it (containerd 1.5, CRI-O 1.29)"
             );
-            return Err(about(Code::Configuration, &problem));
+            return Err(failure(&pod, Code::Configuration, problem));
         };
-        let configured = entry.options(namespace)?;
+        let bad = |e| failure(&pod, Code::Annotation, errors::words(&Error::Config(e)));
+        let configured = entry.options(&namespace)?;
         for mesh in &entry.meshes {
             let Some(known) = mesh.annotations else {
                 continue;
             };
-            if (known.claims)(annotations).map_err(|e| about(Code::Annotation, &e))? {
-                let options = known.options(annotations, &configured);
+            if (known.claims)(annotations).map_err(bad)? {
                 return Ok(Some(Job {
                     entry,
                     mesh,
-                    options: options.map_err(|e| about(Code::Annotation, &e))?,
+                    options: known.options(annotations, &configured).map_err(bad)?,
                     configured,
+                    network_namespace: container.network_namespace,
                     pod,
-                    container,
                 }));
             }
         }
         Ok(None)
     }
 
-    /// Acts in the pod's network namespace. What the action prints comes back.
-    fn run(&self, action: Action, host: &dyn Host) -> Result<(Exit, String), Failure> {
-        let path = &self.container.network_namespace;
-        if network_namespace::is_own(path) {
-            let problem = format!("CNI_NETNS: {} is the network of the node", path.display());
+    /// Acts in the pod's network namespace.
+    fn run(&self, action: &Action) -> Result<Report, Failure> {
+        if network_namespace::is_own(&self.network_namespace) {
+            let path = self.network_namespace.display();
+            let problem =
+                format!("CNI_NETNS: {path} is the network namespace of the runtime itself");
             return Err(self.failure(Code::Namespace, problem));
         }
-        let nameservers = self
-            .entry
-            .runtime
-            .nameservers
-            .as_deref()
-            .unwrap_or_default();
-        let pod = PodHost {
-            kernel: host,
-            nameservers,
-        };
-        let mut printed = Vec::new();
-        let invocation = self.invocation(action, self.options_with_dns());
-        let done = actions::run(invocation, &pod, &mut printed);
-        let exit = done.map_err(|e| self.failure(self.code_of(&e, &pod), e))?;
-        Ok((exit, String::from_utf8_lossy(&printed).into_owned()))
+        let request = self.request(self.options_with_dns());
+        let report = actions::run(action, &request, &mut output::log_event);
+        let report = report.map_err(|e| self.failure(self.code_of(&e), errors::words(&e)))?;
+        output::log_report(&report);
+        Ok(report)
     }
 
-    fn invocation(&self, action: Action, options: Options) -> Invocation {
-        Invocation {
-            action,
+    fn request(&self, options: Options) -> Request {
+        Request {
             mesh: Some(self.mesh),
-            backend: self.entry.backend,
             options,
-            env_files: Vec::new(),
-            network_namespace: Some(self.container.network_namespace.clone()),
-            allow_host_network: false,
-            dry_run: false,
-            format: None,
-            verbose: false,
-            close_wait: None,
-            verify: None,
+            backend: self.entry.backend,
+            network_namespace: Some(self.network_namespace.clone()),
+            facts: self.facts(),
+            ..Request::default()
         }
+    }
+
+    /// What is known of a pod that does not run yet: nothing of the node's may pass for the pod's.
+    fn facts(&self) -> Facts {
+        let in_kubernetes = [("KUBERNETES_SERVICE_HOST".into(), "".into())];
+        let mut known = Facts::of(in_kubernetes.into());
+        for path in [facts::PASSWD, facts::GROUP] {
+            known.learn(path.into(), Err(io::ErrorKind::NotFound.into()));
+        }
+        let servers = self.entry.runtime.nameservers.iter();
+        let resolv_conf = servers.map(|server| format!("nameserver {server}\n"));
+        known.learn(resolv_conf::PATH.into(), Ok(resolv_conf.collect()));
+        known
     }
 
     /// All DNS is redirected where the runtime does not name the pod's nameservers.
     fn options_with_dns(&self) -> Options {
         let mut options = self.options.clone();
-        let unknown = self
-            .entry
-            .runtime
-            .nameservers
-            .as_ref()
-            .is_none_or(Vec::is_empty);
-        if unknown && self.mesh.profile.default_of(Opt::CaptureAllDns).is_some() {
+        let has = self.mesh.profile.default_of(Opt::CaptureAllDns).is_some();
+        if has && self.entry.runtime.nameservers.is_empty() {
             options.offer(Given {
                 opt: Opt::CaptureAllDns,
                 value: "true".to_owned(),
@@ -213,26 +218,25 @@ impl<'a> Job<'a> {
         options
     }
 
-    fn code_of(&self, error: &Error, pod: &PodHost<'_>) -> Code {
-        match error {
-            Error::Namespace { .. } | Error::NoNamespace { .. } | Error::HostNetwork => {
+    fn code_of(&self, error: &Error) -> Code {
+        match error.root() {
+            Error::Namespace { .. } | Error::NotANamespace { .. } | Error::HostNetwork => {
                 Code::Namespace
             }
-            Error::Config(_) => match self.is_configured_well(pod) {
-                true => Code::Annotation,
-                false => Code::Configuration,
+            // The entry is to blame for what it refuses without any annotation.
+            Error::Config(_) => match self.request(self.configured.clone()).resolve() {
+                Ok(_) => Code::Annotation,
+                Err(_) => Code::Configuration,
             },
             _ => Code::Kernel,
         }
     }
 
-    /// Whether the entry alone would do.
-    fn is_configured_well(&self, pod: &PodHost<'_>) -> bool {
-        let alone = self.invocation(Action::Apply, self.configured.clone());
-        actions::resolve(&alone, pod).is_ok()
+    fn failure(&self, code: Code, problem: impl Display) -> Failure {
+        failure(&self.pod, code, problem)
     }
+}
 
-    fn failure(&self, code: Code, problem: impl std::fmt::Display) -> Failure {
-        Failure::new(code, format!("pod {}: {problem}", self.pod))
-    }
+fn failure(pod: &str, code: Code, problem: impl Display) -> Failure {
+    Failure::new(code, format!("pod {pod}: {problem}"))
 }

@@ -5,11 +5,12 @@
 //! ports and subnets that are left alone.
 
 mod annotations;
+mod command_line;
+pub(super) mod signature;
 
 use super::Mesh;
 use super::shared::tcp;
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
-use crate::mesh::managed::LINKERD;
 use crate::netfilter::model::{
     Chain, ChainName, Family, Interface, Match, Owner, PortRange, PortSet, Routing, Ruleset, Table,
     TableName, Target,
@@ -43,7 +44,8 @@ pub static MESH: Mesh = Mesh {
         variables: false,
         env_files: &[],
     },
-    signature: &LINKERD,
+    signature: &signature::SIGNATURE,
+    command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
     annotations: Some(&annotations::ANNOTATIONS),
 };
