@@ -213,7 +213,7 @@ impl Watch<'_> {
         let warnings = resolved.warnings.iter().cloned().map(Tell::Warning);
         warnings.for_each(&mut *self.tell);
         let ssh = resolved.config.captures_ssh(&resolved.desired);
-        if ssh && !self.request.facts.in_kubernetes() {
+        if ssh && network_namespace::has_ssh(self.request) {
             (self.tell)(Tell::SshCaptured);
         }
     }

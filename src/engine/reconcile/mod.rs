@@ -25,7 +25,7 @@ pub struct Reconciled {
     pub changes: Vec<Change>,
     /// How many of the desired rules were not there.
     pub missing: usize,
-    /// Whether a policy route or an address had to be made or removed.
+    /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
 }
 
@@ -36,7 +36,7 @@ impl Reconciled {
     }
 }
 
-/// Brings the kernel to `desired`: first the routes that the rules need, then the rules with the first
+/// Brings the kernel to `desired`: first lo and the routes that the rules need, then the rules with the first
 /// backend that can, then away with what is left elsewhere; so that no connection meets a gap. The
 /// lock is held meanwhile.
 ///
@@ -53,6 +53,7 @@ pub(crate) fn apply(
 }
 
 fn reconcile(desired: &Ruleset, choice: BackendChoice) -> Result<Reconciled, Error> {
+    let raised = rtnetlink::bring_loopback_up()?;
     let found = rtnetlink::look(&desired.routing)?.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = rtnetlink::make(&desired.routing)?;
@@ -74,13 +75,17 @@ fn reconcile(desired: &Ruleset, choice: BackendChoice) -> Result<Reconciled, Err
         backend,
         changes: rules.record.changes,
         missing: rules.record.missing,
-        rerouted: routed || unrouted,
+        rerouted: raised || routed || unrouted,
     })
 }
 
 /// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
 fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
-    if !matches!(error.root(), Error::Backend(BackendError::Refused { .. })) {
+    let refusals = matches!(
+        error.root(),
+        Error::Backend(BackendError::Refused { .. } | BackendError::OwnerRefused { .. })
+    );
+    if !refusals {
         return error;
     }
     match user_namespace::unmapped(desired) {
