@@ -2,7 +2,7 @@
 //! and output, flags and remedies.
 
 pub mod cli;
-mod cni;
+pub mod cni;
 mod exit;
 pub mod output;
 
@@ -22,6 +22,10 @@ pub fn run(args: &[OsString]) -> Exit {
     let environment = host::environment();
     if cni::is_called(&environment) {
         return cni::run(&environment);
+    }
+    if cni::install::is_asked_for(args) {
+        let installed = cni::install::run(args, &environment);
+        return installed.unwrap_or_else(|error| usage(&error, args, &environment));
     }
     let exit = match cli::parse(args, &environment) {
         Ok(invocation) => execute(&invocation, &environment),

@@ -35,9 +35,17 @@ impl Annotations {
     /// # Errors
     /// Where an annotation that holds variables cannot be read.
     pub fn options(&self, pod: &Pod, configured: &Options) -> Result<Options, ConfigError> {
+        let mut weaker = configured.clone();
+        for (opt, value) in self.defaults {
+            weaker.offer(Given {
+                opt: *opt,
+                value: (*value).to_owned(),
+                origin: Origin::Default,
+            });
+        }
         let mut options = Options::default();
         for given in self.given(pod) {
-            options.offer(match configured.get(given.opt) {
+            options.offer(match weaker.get(given.opt) {
                 Some(weaker) if self.added.contains(&given.opt) => Given {
                     value: format!("{},{}", weaker.value, given.value),
                     ..given
@@ -48,15 +56,8 @@ impl Annotations {
         for given in (self.variables)(pod)?.into_iter().filter(|g| !g.is_unset()) {
             options.offer(given);
         }
-        for given in configured.iter() {
+        for given in weaker.iter() {
             options.offer(given.clone());
-        }
-        for (opt, value) in self.defaults {
-            options.offer(Given {
-                opt: *opt,
-                value: (*value).to_owned(),
-                origin: Origin::Default,
-            });
         }
         for (opt, items) in self.always {
             options.change(*opt, |value| with_items(value, items));

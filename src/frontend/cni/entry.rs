@@ -3,10 +3,12 @@
 use super::VERSIONS;
 use super::failure::{Code, Failure};
 use crate::engine::backends::BackendChoice;
+use crate::engine::error::Error;
+use crate::frontend::output::errors;
 use crate::mesh::annotations::Pod;
 use crate::mesh::compat::Means;
-use crate::mesh::config::{Given, Opt, Options, Origin, SPECS};
-use crate::mesh::{MESHES, Mesh};
+use crate::mesh::config::{Given, Ipv6, Opt, Options, Origin, SPECS};
+use crate::mesh::{self, MESHES, Mesh};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -124,24 +126,49 @@ impl Entry {
         }
     }
 
-    /// What the entry says for the pods of a namespace.
-    pub(super) fn options(&self, namespace: &str) -> Result<Options, Failure> {
+    /// What the entry says for the pods of a namespace that are of `mesh`. Options that only another
+    /// of its meshes has are for that one.
+    pub(super) fn options(&self, namespace: &str, mesh: &Mesh) -> Result<Options, Failure> {
         let mut options = Options::default();
         let own = self.namespaces.get(namespace);
-        let layers = own.map(|own| ("namespaces", own));
-        for (key, layer) in layers.into_iter().chain([("defaults", &self.defaults)]) {
+        let own = own.map(|own| (format!("namespaces.{namespace}"), own));
+        let layers = own
+            .into_iter()
+            .chain([("defaults".to_owned(), &self.defaults)]);
+        for (key, layer) in layers {
             for (name, value) in layer {
-                let opt = option_named(name);
-                let opt =
-                    opt.ok_or_else(|| bad(&format!("{key}.{name}"), "there is no such option"))?;
-                options.offer(Given {
-                    opt,
-                    value: value.to_string(),
-                    origin: Origin::Entry(name.clone()),
-                });
+                let key = format!("{key}.{name}");
+                let opt = option_named(name).ok_or_else(|| bad(&key, "there is no such option"))?;
+                let has = |mesh: &Mesh| mesh.profile.default_of(opt).is_some();
+                if has(mesh) || !self.meshes.iter().any(|mesh| has(mesh)) {
+                    options.offer(Given {
+                        opt,
+                        value: value.to_string(),
+                        origin: Origin::Entry(key),
+                    });
+                }
             }
         }
         Ok(options)
+    }
+
+    /// Whether the plugin could give pods of every namespace their rules, as far as the entry decides.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let namespaces = self.namespaces.keys().map(String::as_str);
+        for namespace in namespaces.chain([""]) {
+            for mesh in &self.meshes {
+                let options = self.options(namespace, mesh)?;
+                let mut facts = super::pod_facts(&[]);
+                facts.ipv6 = Some(Ipv6 {
+                    enabled: true,
+                    ..Ipv6::default()
+                });
+                mesh::resolve(Some(mesh), &options, &[], &facts).map_err(|e| {
+                    Failure::new(Code::Configuration, errors::words(&Error::Config(e)))
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::call::{Container, Verb};
 use super::entry::{ANNOTATIONS, Entry, version_of};
 use super::failure::{Code, Failure};
-use super::{VERSIONS, journal};
+use super::{VERSIONS, journal, pod_facts};
 use crate::actions::diff::{Diff, LineAction};
 use crate::actions::{self, Action, Report, apply};
 use crate::engine::error::Error;
@@ -11,11 +11,9 @@ use crate::engine::network_namespace;
 use crate::engine::request::Request;
 use crate::frontend::output::{self, errors};
 use crate::mesh::Mesh;
-use crate::mesh::config::{Environment, Facts, Given, Opt, Options, Origin};
-use crate::mesh::config::{facts, resolv_conf};
+use crate::mesh::config::{Environment, Given, Opt, Options, Origin};
 use serde_json::json;
 use std::fmt::Display;
-use std::io;
 use std::path::PathBuf;
 
 /// Does what the environment asks for; the answer is what standard output is given.
@@ -146,12 +144,12 @@ impl<'a> Job<'a> {
             return Err(failure(&pod, Code::Configuration, problem));
         };
         let bad = |e| failure(&pod, Code::Annotation, errors::words(&Error::Config(e)));
-        let configured = entry.options(&namespace)?;
         for mesh in &entry.meshes {
             let Some(known) = mesh.annotations else {
                 continue;
             };
             if (known.claims)(annotations).map_err(bad)? {
+                let configured = entry.options(&namespace, mesh)?;
                 return Ok(Some(Job {
                     entry,
                     mesh,
@@ -186,22 +184,9 @@ impl<'a> Job<'a> {
             options,
             backend: self.entry.backend,
             network_namespace: Some(self.network_namespace.clone()),
-            facts: self.facts(),
+            facts: pod_facts(&self.entry.runtime.nameservers),
             ..Request::default()
         }
-    }
-
-    /// What is known of a pod that does not run yet: nothing of the node's may pass for the pod's.
-    fn facts(&self) -> Facts {
-        let in_kubernetes = [("KUBERNETES_SERVICE_HOST".into(), "".into())];
-        let mut known = Facts::of(in_kubernetes.into());
-        for path in [facts::PASSWD, facts::GROUP] {
-            known.learn(path.into(), Err(io::ErrorKind::NotFound.into()));
-        }
-        let servers = self.entry.runtime.nameservers.iter();
-        let resolv_conf = servers.map(|server| format!("nameserver {server}\n"));
-        known.learn(resolv_conf::PATH.into(), Ok(resolv_conf.collect()));
-        known
     }
 
     /// All DNS is redirected where the runtime does not name the pod's nameservers.

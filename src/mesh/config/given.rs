@@ -16,7 +16,7 @@ pub enum Origin {
     Annotation(&'static str),
     /// A variable, in an annotation that holds some.
     Variable(&'static str, &'static str),
-    /// The `defaults` of a CNI plugin's configuration, under the name used there.
+    /// A key of a CNI plugin's configuration (`defaults.proxy-uid`).
     Entry(String),
     Default,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Origin {
             Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
             Origin::Annotation(name) => write!(f, "annotation {name}"),
             Origin::Variable(name, annotation) => write!(f, "{name} in annotation {annotation}"),
-            Origin::Entry(name) => write!(f, "defaults.{name}"),
+            Origin::Entry(key) => f.write_str(key),
             Origin::Default => f.write_str("by default"),
         }
     }

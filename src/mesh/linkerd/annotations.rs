@@ -21,7 +21,8 @@ pub(super) static ANNOTATIONS: Annotations = Annotations {
     variables: |_| Ok(Vec::new()),
     empty_is_unset: true,
     added: &[Opt::InboundExcludePorts],
-    defaults: &[],
+    // The proxy's own ports, which the injector names on the command line of proxy-init.
+    defaults: &[(Opt::InboundExcludePorts, "4190,4191")],
     always: &[],
 };
 
