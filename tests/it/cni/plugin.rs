@@ -394,10 +394,7 @@ fn a_pod_with_users_of_its_own_is_redirected() {
         call.run(&node).expect(0, what).unwrap();
     }
     let (app, proxy) = (connect(APP), connect(PROXY));
-    assert!(
-        app.contains("proxy:15001") || app.contains("15001"),
-        "{app}"
-    );
+    assert!(app.contains("15001"), "{app}");
     assert!(
         proxy.contains("peer") && !proxy.contains("15001"),
         "{proxy}"
