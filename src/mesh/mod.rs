@@ -14,6 +14,7 @@ mod resolve;
 mod shared;
 pub(crate) mod signature;
 mod warnings;
+mod yaml;
 
 pub use istio::MESH as ISTIO;
 pub use linkerd::MESH as LINKERD;
