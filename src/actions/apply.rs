@@ -34,7 +34,7 @@ pub(super) fn apply(
     let resolved = resolve(request, tell)?;
     network_namespace::check_not_a_node(request)?;
     privilege::require_net_admin()?;
-    if !request.facts.in_kubernetes() && resolved.config.captures_ssh(&resolved.desired) {
+    if resolved.config.captures_ssh(&resolved.desired) && network_namespace::has_ssh(request) {
         tell(Event::SshCaptured);
     }
     if let Some(timeout) = options.close_wait {

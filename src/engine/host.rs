@@ -42,6 +42,14 @@ pub(crate) fn ipv6() -> Result<Ipv6, Error> {
     })
 }
 
+/// Whether there is something at a path; only "not found" means no.
+///
+/// # Errors
+/// When that cannot be determined.
+pub(crate) fn exists(path: &Path) -> io::Result<bool> {
+    path.try_exists()
+}
+
 /// A text file, whole; bytes that are not UTF-8 come as U+FFFD.
 ///
 /// # Errors

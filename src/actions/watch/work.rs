@@ -8,6 +8,7 @@ use super::sources::{Happened, Sources};
 use super::{Event, Goal, Watch};
 use crate::engine::backends::{BackendChoice, has_silent_store, read_unchanging};
 use crate::engine::error::Error;
+use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Patience, Reconciled};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::nftables::Process;
@@ -223,8 +224,8 @@ impl Watch<'_> {
     fn warn(&mut self) {
         let resolved = &self.goal.resolved;
         let warnings = resolved.warnings.iter().cloned().map(Event::Warning);
-        let ssh =
-            resolved.config.captures_ssh(&resolved.desired) && !self.request.facts.in_kubernetes();
+        let ssh = resolved.config.captures_ssh(&resolved.desired)
+            && network_namespace::has_ssh(self.request);
         warnings
             .chain(ssh.then_some(Event::SshCaptured))
             .for_each(&mut *self.tell);

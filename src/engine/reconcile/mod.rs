@@ -26,7 +26,7 @@ pub struct Reconciled {
     pub changes: Vec<Change>,
     /// How many of the desired rules were not there.
     pub missing: usize,
-    /// Whether a policy route or an address had to be made or removed.
+    /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
 }
 
@@ -81,6 +81,7 @@ fn reconcile(
     choice: BackendChoice,
     patience: Patience,
 ) -> Result<Reconciled, Error> {
+    let raised = rtnetlink::bring_loopback_up()?;
     let found = rtnetlink::look(&desired.routing)?.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = rtnetlink::make(&desired.routing)?;
@@ -102,13 +103,17 @@ fn reconcile(
         backend,
         changes: rules.record.changes,
         missing: rules.record.missing,
-        rerouted: routed || unrouted,
+        rerouted: raised || routed || unrouted,
     })
 }
 
 /// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
 fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
-    if !matches!(error.root(), Error::Backend(BackendError::Refused { .. })) {
+    let refusals = matches!(
+        error.root(),
+        Error::Backend(BackendError::Refused { .. } | BackendError::OwnerRefused { .. })
+    );
+    if !refusals {
         return error;
     }
     match user_namespace::unmapped(desired) {

@@ -8,6 +8,7 @@ use crate::engine::backends::{
 };
 use crate::engine::error::Error;
 use crate::engine::retry::Attempts;
+use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use std::borrow::Cow;
@@ -195,10 +196,20 @@ impl Goal<'_> {
                     log::debug!("{e}");
                     last = e.into();
                 }
+                // The user namespace has them all, so the network namespace is another one's: xt rules
+                // can only be written from there, native ones from anywhere.
+                Err(e @ BackendError::OwnerRefused { .. }) if self.owners_are_mapped() => {
+                    log::debug!("{e}");
+                    last = e.into();
+                }
                 Err(e) => return Err(e.into()),
             }
         }
         Err(last)
+    }
+
+    fn owners_are_mapped(&self) -> bool {
+        user_namespace::unmapped(&self.wanted).is_empty()
     }
 
     /// Whether the rules that were written are there, as far as that needs a look.

@@ -24,7 +24,7 @@ pub fn kind(error: &Error) -> &'static str {
             BackendError::NotPermitted { .. } | BackendError::NoRawSocket => "not-permitted",
             BackendError::LegacyUnknown { .. } => "legacy-unknown",
             BackendError::Missing { .. } => "missing-feature",
-            BackendError::Refused { .. } => "refused",
+            BackendError::Refused { .. } | BackendError::OwnerRefused { .. } => "refused",
             BackendError::Taken { .. } => "taken",
             BackendError::Locked { .. } => "locked",
             BackendError::Interrupted { .. } => "interrupted",
@@ -53,7 +53,7 @@ pub fn kind(error: &Error) -> &'static str {
 pub fn words(error: &Error) -> String {
     match error {
         Error::After { source, left } => format!("{}; {}", words(source), left_words(*left)),
-        Error::Unmapped { source, owners } => format!("{}: {}", words(source), unmapped(owners)),
+        Error::Unmapped { source, owners } => format!("{source}: {}", unmapped(owners)),
         Error::Config(e) => config(e),
         Error::NoNetAdmin(grant) => format!(
             "{error}: rules can be neither read nor changed without it. {}",
@@ -98,6 +98,10 @@ pub fn words(error: &Error) -> String {
              {{add: [NET_ADMIN, NET_RAW]}}\nor in the systemd unit:\n    \
              AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nor use the tables of nf_tables, which need \
              NET_ADMIN alone: --backend netlink (proxy-init: --iptables-mode nft)"
+        ),
+        Error::Backend(BackendError::OwnerRefused { .. }) => format!(
+            "{error}: this network namespace belongs to another user namespace, and xt rules about owners can only be \
+             written from there; give --backend nftables, or none (auto)"
         ),
         error => error.to_string(),
     }

@@ -63,7 +63,7 @@ fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 }
 
 /// A text that does nothing to a terminal, and whose lines cannot be taken for messages.
-fn plain(message: &str) -> String {
+pub(in crate::frontend) fn plain(message: &str) -> String {
     let line = |line: &str| -> String {
         let chars = line.chars().map(|c| match c.is_control() {
             true => c.escape_default().to_string(),

@@ -3,6 +3,7 @@
 //! Inbound and outbound go to two ports of the proxy. Everything is there for both families; what
 //! differs between them is in the values.
 
+mod annotations;
 mod command_line;
 mod dns;
 pub(super) mod signature;
@@ -62,6 +63,7 @@ pub static MESH: Mesh = Mesh {
     adds_loopback_address: true,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");

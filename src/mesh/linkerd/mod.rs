@@ -4,6 +4,7 @@
 //! goes out to its outbound port, but for the traffic of the proxy itself, what stays on lo, and the
 //! ports and subnets that are left alone.
 
+mod annotations;
 mod command_line;
 pub(super) mod signature;
 
@@ -47,6 +48,7 @@ pub static MESH: Mesh = Mesh {
     adds_loopback_address: false,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const REDIRECT: ChainName = ChainName::fixed("PROXY_INIT_REDIRECT");
