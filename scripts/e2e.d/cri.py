@@ -31,7 +31,7 @@ def eventually(condition, what):
 
 
 def output(*command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stderr}"
     return done.stdout
 
@@ -55,7 +55,7 @@ class Node:
 
     def stop(self):
         self.daemon.terminate()
-        self.daemon.wait()
+        self.daemon.wait(DEADLINE)
 
     def ctr(self, *arguments):
         return output(*self.inside, "ctr", "--namespace", "k8s.io", *arguments)

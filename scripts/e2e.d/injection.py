@@ -34,3 +34,15 @@ def overlaid():
         context = same["securityContext"] | container["securityContext"]
         same |= container | {"securityContext": context}
     return pod
+
+
+# Istio's own init container with nothing but the image changed, the same with the least privilege, and what the injector
+# adds in its place where a CNI plugin writes the rules.
+(STRICTEST,) = overlaid()["spec"]["initContainers"]
+(ISTIO_INIT,) = injected((top / "scripts/e2e.d/injectors/istio.yaml").read_text())["spec"]["initContainers"]
+ISTIO_INIT["image"] = STRICTEST["image"]
+VALIDATION = ISTIO_INIT | {
+    "name": "istio-validation", "args": [*ISTIO_INIT["args"], "--run-validation", "--skip-rule-apply"],
+    "securityContext": {"allowPrivilegeEscalation": False, "privileged": False, "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": True, "runAsGroup": 1337, "runAsUser": 1337, "runAsNonRoot": True},
+}

@@ -3,7 +3,7 @@
 
 # What pods are made of, and the client of CRI.
 make_node() {
-    as_builder env RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --release --locked --target "$host"
+    RUSTFLAGS='-C target-feature=+crt-static' build --release --locked --target "$host"
     build_lab
     make_debian_tree
     make_node_tree
