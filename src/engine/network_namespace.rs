@@ -1,98 +1,163 @@
-//! Where rules may be written: in which network namespace, and in which not.
+//! Which network namespace rules may be written in.
 
 use crate::engine::error::Error;
-use crate::mesh::config::{Host, facts};
+use crate::engine::host;
+use crate::engine::request::Request;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{SFlag, stat};
 use std::io;
 use std::path::Path;
 
 /// Moves this process into another network namespace; the process has one thread.
+///
+/// # Errors
+/// [`Error::Namespace`], [`Error::NotANamespace`].
 #[expect(clippy::disallowed_types, reason = "held, not read")]
 pub(crate) fn enter(path: &Path) -> Result<(), Error> {
     let error = |source| Error::Namespace {
         path: path.to_owned(),
         source,
     };
-    // Anything else might hang when it is opened, or do something: a FIFO, a device.
+    // Opening a FIFO or a device can block, or have an effect.
     let kind = SFlag::S_IFMT.bits() & stat(path).map_err(error)?.st_mode;
     if kind != SFlag::S_IFREG.bits() {
-        return Err(no_namespace(path));
+        return Err(not_a_namespace(path));
     }
     let io = |e: io::Error| error(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
     let file = std::fs::File::open(path).map_err(io)?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| match e {
-        nix::Error::EINVAL => no_namespace(path),
+        nix::Error::EINVAL => not_a_namespace(path),
         e => error(e),
     })
 }
 
-fn no_namespace(path: &Path) -> Error {
-    Error::NoNamespace {
+/// Whether a path is the network namespace that this process is in.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let inode = |path: &Path| stat(path).map(|s| (s.st_dev, s.st_ino));
+    let own = inode(Path::new("/proc/self/ns/net"));
+    own.is_ok() && inode(path) == own
+}
+
+fn not_a_namespace(path: &Path) -> Error {
+    Error::NotANamespace {
         path: path.to_owned(),
     }
 }
 
-/// Refuses the network of a Kubernetes node, unless that is what is wanted; also where it cannot be
-/// told whether it is one.
-pub(crate) fn is_for_rules(allow_host_network: bool, host: &dyn Host) -> Result<(), Error> {
-    if allow_host_network {
+/// Refuses the network namespace of a Kubernetes node, unless that was allowed.
+///
+/// # Errors
+/// [`Error::HostNetwork`]; [`Error::HostNetworkUnknown`] where it cannot be determined.
+pub(crate) fn check_not_a_node(request: &Request) -> Result<(), Error> {
+    if request.allow_host_network || !request.facts.in_kubernetes() {
         return Ok(());
     }
-    match facts::is_kubernetes_node(host) {
+    let is_node = match is_initial(host::file) {
+        Ok(false) => runs_containers(host::file),
+        initial => initial,
+    };
+    match is_node {
         Ok(false) => Ok(()),
         Ok(true) => Err(Error::HostNetwork),
-        Err(e) => Err(Error::PlaceUnknown(e)),
+        Err(e) => Err(Error::HostNetworkUnknown(e)),
+    }
+}
+
+/// Whether people log in here by SSH: on a machine, or where somebody listens on port 22.
+pub(crate) fn has_ssh(request: &Request) -> bool {
+    let listens = |path| host::file(Path::new(path)).is_ok_and(|text| listens(&text, 22));
+    let by_ssh = || ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(listens);
+    !request.facts.in_kubernetes() && (is_initial(host::file).unwrap_or(true) || by_ssh())
+}
+
+/// Whether a listener on `port` is among the sockets, as proc_net(5) describes the file.
+fn listens(sockets: &str, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let local = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_local = fields
+            .next()
+            .is_some_and(|address| address.ends_with(&local));
+        is_local && fields.nth(1) == Some(LISTEN)
+    })
+}
+
+/// Whether kubelet or a container runtime listens here: the network namespace of a node that is
+/// itself a container (kind, k3d) is not the initial one. A Docker within a pod is no runtime of
+/// Kubernetes.
+fn runs_containers(read: impl Fn(&Path) -> io::Result<String>) -> io::Result<bool> {
+    const SOCKETS: &str = "/proc/net/unix";
+    const NAMES: [&str; 3] = ["kubelet.sock", "containerd.sock", "crio.sock"];
+    let sockets = match read(Path::new(SOCKETS)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        sockets => sockets?,
+    };
+    let paths = sockets
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(7));
+    let mut paths = paths.filter(|path| path.starts_with('/') && !path.contains("/docker/"));
+    Ok(paths.any(|path| NAMES.iter().any(|name| path.ends_with(&format!("/{name}")))))
+}
+
+/// Whether this is the kernel's initial network namespace. `netdev_max_backlog` exists there only,
+/// `somaxconn` in every one: if that is absent too, both are hidden.
+fn is_initial(read: impl Fn(&Path) -> io::Result<String>) -> io::Result<bool> {
+    const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
+    const EVERY: &str = "/proc/sys/net/core/somaxconn";
+    let named = |path: &str, e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
+    match read(Path::new(INITIAL_ONLY)) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let every = read(Path::new(EVERY));
+            every.map(|_| false).map_err(|e| named(EVERY, e))
+        }
+        Err(e) => Err(named(INITIAL_ONLY, e)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
 
-    /// A host of which only two things are known: what /proc/sys/net/core holds, and where it is.
-    struct Place {
-        core: &'static [&'static str],
-        kubernetes: bool,
-    }
-
-    impl Host for Place {
-        fn env(&self, name: &str) -> Option<OsString> {
-            (self.kubernetes && name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".into())
-        }
-
-        fn file(&self, path: &Path) -> io::Result<String> {
-            let known = self.core.iter().any(|name| path.ends_with(name));
-            known
-                .then(String::new)
-                .ok_or(io::ErrorKind::NotFound.into())
-        }
-
-        fn ipv6(&self) -> io::Result<facts::Ipv6> {
-            Ok(facts::Ipv6::default())
+    #[test]
+    fn a_node_that_is_a_container_is_recognised_by_its_sockets() {
+        let head = "Num RefCount Protocol Flags Type St Inode Path\n";
+        for (path, node) in [
+            ("/run/containerd/containerd.sock", true),
+            ("/var/lib/kubelet/device-plugins/kubelet.sock", true),
+            ("/run/docker/containerd/containerd.sock", false),
+            ("@/run/crio/crio.sock", false),
+            ("/run/app.sock", false),
+            ("", false),
+        ] {
+            let line = format!("{head}0000000000000000: 2 0 00010000 0001 01 4242 {path}\n");
+            assert_eq!(
+                runs_containers(|_| Ok(line.clone())).ok(),
+                Some(node),
+                "{path}"
+            );
         }
     }
 
     #[test]
-    fn only_the_network_of_a_node_is_refused_and_only_unless_allowed() {
+    fn a_listener_is_told_from_a_connection() {
+        let line = |state| format!("  0: 00000000:0016 00000000:0000 {state} 0:0 0:0 0 0 0 1 1\n");
+        assert!(listens(&line("0A"), 22) && !listens(&line("01"), 22) && !listens(&line("0A"), 2));
+    }
+
+    #[test]
+    fn the_initial_namespace_is_recognised_and_hidden_files_are_an_error() {
         const NODE: &[&str] = &["netdev_max_backlog", "somaxconn"];
         const POD: &[&str] = &["somaxconn"];
-        const MASKED: &[&str] = &[];
-        for (core, kubernetes, allow, refused) in [
-            (NODE, true, false, true),
-            (NODE, true, true, false),
-            (NODE, false, false, false),
-            (POD, true, false, false),
-            (POD, false, false, false),
-            (MASKED, true, false, true),
-            (MASKED, true, true, false),
-            (MASKED, false, false, false),
-        ] {
-            let result = is_for_rules(allow, &Place { core, kubernetes });
-            assert_eq!(result.is_err(), refused, "{core:?} {kubernetes} {allow}");
-            let unknown = matches!(result, Err(Error::PlaceUnknown(_)));
-            assert_eq!(unknown, refused && core == MASKED);
+        for (files, initial) in [(NODE, Some(true)), (POD, Some(false)), (&[][..], None)] {
+            let read = |path: &Path| {
+                let known = files.iter().any(|name| path.ends_with(name));
+                known
+                    .then(String::new)
+                    .ok_or(io::ErrorKind::NotFound.into())
+            };
+            assert_eq!(is_initial(read).ok(), initial, "{files:?}");
         }
     }
 }

@@ -87,6 +87,11 @@ pub enum BackendError {
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
+    /// The kernel takes no match on the owner of a socket: the user namespace does not map the owner,
+    /// or is not the one that the network namespace belongs to.
+    #[error("{doing}: {reason}")]
+    OwnerRefused { doing: String, reason: String },
+
     /// Somebody else has what the rules need: another backend may have a place of its own.
     #[error("{doing}: {reason}")]
     Taken { doing: String, reason: String },

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// The answer to one question.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Explanation {
+pub struct Explanation {
     /// One sentence.
     pub answer: String,
     /// It is certain: no rule that cannot be read makes a difference.
@@ -27,7 +27,7 @@ pub(super) struct Explanation {
 /// The packet that is followed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Connection {
+pub struct Connection {
     pub protocol: &'static str,
     pub from: String,
     pub to: String,
@@ -41,7 +41,7 @@ pub(super) struct Connection {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct User {
+pub struct User {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -50,7 +50,7 @@ pub(super) struct User {
 /// What happens in one case.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Case {
+pub struct Case {
     /// The end of a sentence about the connection.
     pub answer: String,
     /// The rules that cannot be read, and whether this case is that they apply.
@@ -60,7 +60,7 @@ pub(super) struct Case {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Unread {
+pub struct Unread {
     pub table: String,
     pub chain: String,
     pub rule: String,
@@ -70,7 +70,7 @@ pub(super) struct Unread {
 /// Where it ended.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Ending {
+pub struct Ending {
     /// `delivered`, `sent`, `forwarded`, `dropped`, `rejected`, `no-route` or `unknown`.
     pub kind: &'static str,
     /// The address that it has in the end.
@@ -93,7 +93,7 @@ pub(super) struct Ending {
 /// One hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Place {
+pub struct Place {
     pub hook: &'static str,
     pub from: String,
     pub to: String,
@@ -107,7 +107,7 @@ pub(super) struct Place {
 
 /// One base chain there.
 #[derive(Debug, Serialize)]
-pub(super) struct Table {
+pub struct Table {
     pub table: String,
     pub chain: String,
     /// Why it was not asked.
@@ -121,7 +121,7 @@ pub(super) struct Table {
 
 /// One rule that it met.
 #[derive(Debug, Serialize)]
-pub(super) struct Rule {
+pub struct Rule {
     pub chain: String,
     /// How many jumps led here.
     pub depth: usize,
@@ -137,7 +137,7 @@ pub(super) struct Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
+pub enum Outcome {
     PassedOver,
     Taken,
     Unread,
@@ -145,7 +145,7 @@ pub(super) enum Outcome {
 
 impl Explanation {
     /// Says what was found. `traces` has at least one.
-    pub(super) fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
+    pub fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
         let sender = walk.packet.owner.as_ref();
         let subject = answer::subject(&asked, walk.start, sender);
         let cases: Vec<Case> = traces.iter().map(|t| Case::new(&asked, walk, t)).collect();

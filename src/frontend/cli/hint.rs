@@ -1,6 +1,7 @@
 //! What somebody may have meant by a word that no command line has.
 
-use crate::mesh::config::{Host, SPECS, Spec, parse_shell_switch};
+use crate::engine::host;
+use crate::mesh::config::{SPECS, Spec, parse_shell_switch};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 use std::ffi::OsString;
@@ -9,12 +10,7 @@ use std::path::Path;
 
 /// The same refusal in words that help, where they can be found. `args` are what `command` was to
 /// read.
-pub(super) fn improve(
-    error: Error,
-    args: &[OsString],
-    command: &Command,
-    host: &dyn Host,
-) -> Error {
+pub(super) fn improve(error: Error, args: &[OsString], command: &Command) -> Error {
     let Some(word) = unexpected(&error) else {
         return error;
     };
@@ -26,7 +22,7 @@ pub(super) fn improve(
     let hint = log_level(&word)
         .or_else(|| list(before.as_deref()?, &word))
         .or_else(|| switch(before.as_deref()?, &word))
-        .or_else(|| expanded(&word, host))
+        .or_else(|| expanded(&word))
         .or_else(|| action(&error, &word, command));
     match hint {
         Some(hint) => Error::raw(error.kind(), format!("{hint}\n")),
@@ -75,9 +71,9 @@ fn switch(before: &str, word: &str) -> Option<String> {
 }
 
 /// `-i *` without quotes, in which the shell has put the names of files.
-fn expanded(word: &str, host: &dyn Host) -> Option<String> {
+fn expanded(word: &str) -> Option<String> {
     let missing = |e: io::Error| e.kind() == io::ErrorKind::NotFound;
-    let is_file = !word.starts_with('-') && !host.file(Path::new(word)).is_err_and(missing);
+    let is_file = !word.starts_with('-') && !host::file(Path::new(word)).is_err_and(missing);
     is_file.then(|| {
         format!("{word:?}: this is a file here, which the shell may have put in place of *: quote it, '*'")
     })

@@ -1,8 +1,8 @@
 //! Values as they are typed on a command line, checked item by item.
 
+use super::unknown::FactError;
 use crate::netfilter::model::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 use thiserror::Error;
@@ -14,6 +14,8 @@ pub struct BadItem {
     pub item: String,
     /// Completes the sentence `"item" is not …`.
     pub allowed: String,
+    /// The fact of the host that is not known, where that is why.
+    pub unknown: Option<FactError>,
 }
 
 impl BadItem {
@@ -21,6 +23,7 @@ impl BadItem {
         BadItem {
             item: item.to_owned(),
             allowed: allowed.into(),
+            unknown: None,
         }
     }
 }
@@ -41,7 +44,7 @@ impl<T> Selection<T> {
 
 /// How inbound TCP reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     Redirect,
     Tproxy,
 }
@@ -124,15 +127,9 @@ fn netmask(text: &str) -> Option<Ipv4Net> {
     Ipv4Net::with_netmask(address.parse().ok()?, mask.parse().ok()?).ok()
 }
 
-/// A prefix of either family, as typed: host bits mean nothing in a rule, which a note in the log
-/// says. White space is refused, as by istio-iptables.
+/// A prefix of either family, as typed, host bits included. White space is refused, as by istio-iptables.
 pub(super) fn cidr(text: &str) -> Result<IpNet, BadItem> {
-    let net = prefix(text)
-        .ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
-    if net != net.trunc() {
-        log::warn!("{net}: host bits are ignored, {} is used", net.trunc());
-    }
-    Ok(net)
+    prefix(text).ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))
 }
 
 fn prefix(text: &str) -> Option<IpNet> {
@@ -262,7 +259,7 @@ pub(super) fn id_number(text: &str) -> Option<u32> {
 pub(super) fn id(
     text: &str,
     kind: &str,
-    lookup: impl Fn(&str) -> io::Result<Option<u32>>,
+    lookup: impl Fn(&str) -> Result<Option<u32>, FactError>,
 ) -> Result<u32, BadItem> {
     let bad = || {
         let allowed = format!(
@@ -275,8 +272,10 @@ pub(super) fn id(
     if word.bytes().all(|b| b.is_ascii_digit()) {
         return id_number(word).ok_or_else(bad);
     }
-    let known = lookup(word)
-        .map_err(|e| BadItem::new(text, format!("a {kind} that can be looked up: {e}")))?;
+    let known = lookup(word).map_err(|e| BadItem {
+        unknown: Some(e.clone()),
+        ..BadItem::new(text, format!("a {kind} that can be looked up: {e}"))
+    })?;
     known.ok_or_else(bad)
 }
 

@@ -87,6 +87,12 @@ pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
     let doing = origin.to_string();
     match missing(nack, origin, message) {
         Some(feature) => BackendError::Missing { doing, feature },
+        None if nack.errno == Errno::EINVAL && origin.what.has_owner() => {
+            BackendError::OwnerRefused {
+                doing,
+                reason: nack.reason(),
+            }
+        }
         None => BackendError::Refused {
             doing,
             reason: nack.reason(),

@@ -1,6 +1,6 @@
 //! What a message is about, for errors.
 
-use crate::netfilter::model::{ChainName, Family, LiveRule, Rule, TableName};
+use crate::netfilter::model::{ChainName, Family, LiveRule, Match, Rule, TableName, Test};
 use crate::netfilter::nftables::hooks::Base;
 use std::fmt;
 use thiserror::Error;
@@ -56,6 +56,12 @@ pub(crate) enum Reason {
 }
 
 impl What<'_> {
+    /// Whether it writes a rule about the owner of a socket.
+    pub(crate) fn has_owner(&self) -> bool {
+        let is_owner = |m: &Match| matches!(m.test, Test::Owner(_));
+        matches!(self, What::Rule(_, rule) if rule.matches.iter().any(is_owner))
+    }
+
     /// Nothing is wrong if it stays.
     pub(crate) fn is_tidying(&self) -> bool {
         matches!(self, What::RemoveTable | What::RemoveBaseChain(_))

@@ -1,13 +1,14 @@
 //! Rules, in all stores together: new rules first, then what is left elsewhere, and again until
 //! nothing changes.
 
+use super::plan::plan;
+use super::record::Record;
 use crate::engine::backends::{
-    Candidate, Choice, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+    BackendChoice, Candidate, is_absence, is_out_of_reach, read_unchanging, stores_besides,
 };
 use crate::engine::error::Error;
-use crate::engine::plan::plan;
-use crate::engine::record::Record;
 use crate::engine::retry::Backoff;
+use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use std::borrow::Cow;
@@ -17,50 +18,37 @@ use std::time::Duration;
 const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// The new rules, and the stores in which nothing else of ours is to stay.
-pub(crate) struct Settlement<'w> {
+pub(crate) struct Reconciliation<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
     pub record: Record,
 }
 
-impl<'w> Settlement<'w> {
+impl<'w> Reconciliation<'w> {
     /// All of `wanted` in one store, nothing in the others.
     ///
     /// # Errors
-    /// Where it cannot be told which backends there are, see [`Choice::candidates`].
-    pub(crate) fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
+    /// Where it cannot be told which backends there are, see [`BackendChoice::candidates`].
+    pub(crate) fn to(wanted: &'w Ruleset, choice: BackendChoice) -> Result<Self, Error> {
         let goal = Goal {
             wanted: Cow::Borrowed(wanted),
             candidates: choice.candidates()?,
             backend: None,
         };
-        Ok(Settlement {
+        Ok(Reconciliation {
             goal: Some(goal),
-            ..Settlement::of_nothing()
+            ..Reconciliation::to_nothing()
         })
     }
 
     /// Nothing in any store.
-    pub(crate) fn of_nothing() -> Self {
-        Settlement {
+    pub(crate) fn to_nothing() -> Self {
+        Reconciliation {
             goal: None,
             others: None,
             record: Record::default(),
         }
-    }
-
-    /// Every rule there is now, in whatever store this machine can have.
-    pub(crate) fn look() -> Result<Vec<Live>, BackendError> {
-        let mut found = Vec::new();
-        for open in stores_besides(None) {
-            match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
-                Ok(live) => found.push(live),
-                Err(e) if is_absence(&e) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
     }
 
     /// The backend that has written the new rules, or found them in place.
@@ -138,6 +126,19 @@ impl<'w> Settlement<'w> {
     }
 }
 
+/// Every rule there is now, in whatever store this machine can have.
+pub(super) fn observe_all() -> Result<Vec<Live>, BackendError> {
+    let mut found = Vec::new();
+    for open in stores_besides(None) {
+        match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
+            Ok(live) => found.push(live),
+            Err(e) if is_absence(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
 /// The stores in which nothing of ours is to stay.
 struct Others {
     open: Vec<Box<dyn Backend>>,
@@ -198,10 +199,20 @@ impl Goal<'_> {
                     log::debug!("{e}");
                     last = e.into();
                 }
+                // The user namespace has them all, so the network namespace is another one's: xt rules
+                // can only be written from there, native ones from anywhere.
+                Err(e @ BackendError::OwnerRefused { .. }) if self.owners_are_mapped() => {
+                    log::debug!("{e}");
+                    last = e.into();
+                }
                 Err(e) => return Err(e.into()),
             }
         }
         Err(last)
+    }
+
+    fn owners_are_mapped(&self) -> bool {
+        user_namespace::unmapped(&self.wanted).is_empty()
     }
 
     /// Whether the rules that were written are there, as far as that needs a look.
