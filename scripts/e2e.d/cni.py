@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 from byhand import OwnedNamespace
-from cri import DEADLINE, Node, Pod, Refused, eventually, output
+from cri import Node, Pod, Refused, eventually, output
 from injection import STRICTEST, VALIDATION
 from sidecar import APP, BRIDGE, LAB, LINKERD, PORTMAP, Meshed, proved
 
@@ -24,6 +24,13 @@ ISTIO_POD = {
 }
 LINKERD_POD = {"linkerd.io/inject": "enabled", "linkerd.io/proxy-version": "edge-26.8.3"}
 OURS = "prepare-proxy"
+# The main process of a DaemonSet: the node's two folders, and no privilege but root's over files of its own.
+FOLDERS = ["/opt/cni/bin", "/etc/cni/net.d"]
+WATCH = {
+    "name": "install", "image": STRICTEST["image"], "args": ["cni", "install", "--watch", "--mesh", "istio,linkerd"],
+    "mounts": [{"host_path": folder, "container_path": folder} for folder in FOLDERS],
+    "securityContext": STRICTEST["securityContext"] | {"capabilities": {"drop": ["ALL"]}},
+}
 
 
 class Installer:
@@ -46,9 +53,6 @@ class Installer:
 
     def status(self):
         return subprocess.run(self.command("status"), capture_output=True).returncode
-
-    def watch(self):
-        return subprocess.Popen(self.command("install", "--mesh", "istio,linkerd", "--watch"), stderr=subprocess.DEVNULL)
 
     def loaded(self, *plugins):
         eventually(lambda: self.node.plugins() == list(plugins), f"containerd goes by {plugins}")
@@ -194,7 +198,8 @@ def binary_lost(node, installer):
 
 
 def rewritten(node, installer):
-    watch = installer.watch()
+    daemon = Pod(node, "prepare-proxy-cni", namespace="kube-system").run()
+    watch = daemon.start(WATCH)
     for others in ([BRIDGE], [BRIDGE, PORTMAP]):
         node.write_network(*others)
         installer.loaded(*(plugin["type"] for plugin in others), OURS)
@@ -206,11 +211,13 @@ def rewritten(node, installer):
     (node.root / "etc/cni/net.d/05-first.conflist").unlink()
     installer.loaded("bridge", "portmap", OURS)
     # It ends, and takes nothing away.
-    watch.terminate()
-    assert watch.wait(DEADLINE) == 0, f"cni install --watch on SIGTERM: exit {watch.returncode}"
+    watch.stop()
+    assert watch.ended().code == 0, f"cni install --watch on SIGTERM: exit {watch.code}: {watch.text()}"
+    daemon.remove()
     assert installer.status() == 0, "SIGTERM of the watch removes something"
     meshed(node, "after-the-watch").pod.remove()
-    proved("another CNI rewrites its list, and brings one that comes first: the watch puts the entry back; SIGTERM leaves it")
+    proved("another CNI rewrites its list, and brings one that comes first: a container with no capability puts the entry "
+           "back, and leaves it on SIGTERM")
 
 
 def containerd_restarted(node, installer):

@@ -143,6 +143,10 @@ class Container:
         """What the OCI runtime was given."""
         return json.loads(self.status().info["info"])["runtimeSpec"]
 
+    def stop(self):
+        """SIGTERM, and long after it SIGKILL."""
+        self.node.call("StopContainer", {"container_id": self.id, "timeout": DEADLINE // 2})
+
     def ended(self):
         """Its exit code, once it has one."""
         def over():
