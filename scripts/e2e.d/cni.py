@@ -3,7 +3,6 @@
 usage: cni.py ROOT LAB HOLDER, in the namespaces of `node`"""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ ISTIO_POD = {
 }
 LINKERD_POD = {"linkerd.io/inject": "enabled", "linkerd.io/proxy-version": "edge-26.8.3"}
 OURS = "prepare-proxy"
+ROUNDS = 5
 # The main process of a DaemonSet: the node's two folders, and no privilege but root's over files of its own.
 FOLDERS = ["/opt/cni/bin", "/etc/cni/net.d"]
 WATCH = {
@@ -273,13 +273,16 @@ def figures(node, installer):
         "plugin": (True, ISTIO_POD, []), "plugin and istio-validation": (True, ISTIO_POD, [VALIDATION]),
     }
     taken = {way: [] for way in ways}
-    for number in range(5):
+    for number in range(ROUNDS):
         for way, (plugin, annotations, before) in ways.items():
-            if plugin != (OURS in node.plugins()):
-                installer.install() if plugin else installer.remove()
+            installed = OURS in node.plugins()
+            if plugin and not installed:
+                installer.install()
+            elif installed and not plugin:
+                installer.remove()
             taken[way].append(first_line(node, f"{way} {number}".replace(" ", "-"), annotations, *before))
     medians = "; ".join(f"{way} {statistics.median(times) * 1000:.0f} ms" for way, times in taken.items())
-    print(f"      from RunPodSandbox to the app's first line, medians of {number + 1} rounds: {medians}", flush=True)
+    print(f"      from RunPodSandbox to the app's first line, medians of {ROUNDS} rounds: {medians}", flush=True)
 
 
 def main():

@@ -9,8 +9,8 @@ from injection import deploy
 
 LAB = sys.argv[2]
 (demo,) = yaml.safe_load_all((deploy / "demo-pod.yaml").read_text())
-PROXY, APP = (c | {"name": c["name"]} for c in demo["spec"]["containers"])
-# Istio's ports, Linkerd's, and whom Linkerd's rules let pass.
+PROXY, APP = demo["spec"]["containers"]
+# With Istio's ports; with Linkerd's, as the user whom its rules let pass.
 ISTIO = PROXY | {"args": ["proxy", "--announce", "15001", "15006,to=loopback"]}
 LINKERD = PROXY | {
     "args": ["proxy", "--announce", "4140", "4143,to=loopback"],
