@@ -74,7 +74,7 @@ impl Annotations {
                 Opt::Mode => value.to_ascii_uppercase(),
                 _ => value.clone(),
             };
-            (!unset).then(|| Given {
+            (!unset).then_some(Given {
                 opt: *opt,
                 value,
                 origin: Origin::Annotation(name),

@@ -2,8 +2,8 @@
 
 use crate::mesh::annotations::{Annotations, Pod, bad};
 use crate::mesh::config::{ConfigError, Given, Opt, Origin};
+use crate::mesh::yaml;
 use serde::Deserialize;
-use yaml_rust2::{Yaml, YamlLoader};
 
 pub(super) static ANNOTATIONS: Annotations = Annotations {
     claims,
@@ -110,27 +110,15 @@ fn variables(pod: &Pod) -> Result<Vec<Given>, ConfigError> {
     let Some(text) = pod.get(PROXY_CONFIG) else {
         return Ok(Vec::new());
     };
-    let documents = YamlLoader::load_from_str(text);
-    let documents = documents.map_err(|e| bad(PROXY_CONFIG, format!("not YAML: {e}")))?;
-    let Some(config) = documents.first() else {
-        return Ok(Vec::new());
-    };
+    let scalars = yaml::scalars(text).map_err(|e| bad(PROXY_CONFIG, e))?;
     let given = VARIABLES.into_iter().filter_map(|(name, opt)| {
+        let key = format!("proxyMetadata.{name}");
+        let (_, value) = scalars.iter().rev().find(|(path, _)| *path == key)?;
         Some(Given {
             opt,
-            value: scalar(&config["proxyMetadata"][name])?,
+            value: value.clone(),
             origin: Origin::Variable(name, PROXY_CONFIG),
         })
     });
     Ok(given.collect())
-}
-
-/// Quoted or not, as people write it.
-fn scalar(value: &Yaml) -> Option<String> {
-    match value {
-        Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),
-        Yaml::Boolean(on) => Some(on.to_string()),
-        Yaml::Integer(number) => Some(number.to_string()),
-        _ => None,
-    }
 }

@@ -7,7 +7,7 @@ mod clean;
 mod concurrency;
 mod converge;
 mod diff;
-mod faults;
+pub mod faults;
 mod foreign_rules;
 mod host_network;
 mod initial_states;

@@ -121,6 +121,11 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "getrandom" => &["ENOSYS", "EINTR"],
         "prctl" | "capget" => &["EPERM", "EINVAL"],
         "setns" => &["EPERM", "ENOMEM"],
+        "flock" => &["EINTR", "ENOLCK"],
+        "rename" | "unlink" | "mkdir" => &["EACCES", "EROFS", "ENOSPC", "EIO", "EBUSY"],
+        "fsync" => &["EIO", "ENOSPC"],
+        "fchmod" | "fchown" => &["EPERM", "EROFS", "EIO"],
+        "getdents64" => &["EIO", "ENOMEM"],
         "brk" | "mmap" | "mprotect" | "mremap" => &["ENOMEM"],
         // These cannot fail as they are called, or by a fault of the C library's alone. Whatever
         // close says, the kernel has closed: strace, which leaves the call out, could not show that.

@@ -4,7 +4,7 @@
 //!
 //! `cargo test` tries a sample, the same each time; `scripts/faults` all of them (FAULTS=all).
 
-mod calls;
+pub mod calls;
 mod states;
 
 use super::world::{run, the_product};
@@ -142,7 +142,7 @@ impl Way {
 }
 
 /// Keeps some, the same each time as long as the program makes the same calls.
-fn sample(faults: &mut Vec<Fault>) {
+pub fn sample(faults: &mut Vec<Fault>) {
     // Knuth's linear congruential generator, from a fixed seed.
     let mut random = 2026_u64;
     while faults.len() > SAMPLE {
