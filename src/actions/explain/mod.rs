@@ -47,13 +47,13 @@ pub(super) fn explain(
     let (walk, network) = walk(&mut asked, network, question.live)?;
     let traces = every_way(&walk, &rules, &network)?;
     let explanation = Explanation::new(asked, &walk, &traces);
-    let told = explanation.told;
+    let determined = explanation.determined;
     let shown = match invocation.format {
         Some(Format::Json) => json(&explanation),
         _ => text::text(&explanation, invocation.verbose),
     };
     print(out, &shown)?;
-    Ok(match told {
+    Ok(match determined {
         true => Exit::Done,
         false => Exit::BadInput,
     })

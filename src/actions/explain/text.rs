@@ -1,6 +1,6 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
-use super::view::{Case, Explanation, Outcome, Place, Rule, Table};
+use super::view::{Case, Explanation, Hop, Outcome, Rule, Table};
 use std::fmt::Write;
 
 /// How many rules in a row that are about other packets are shown, unless all are asked for.
@@ -9,12 +9,12 @@ const SHOWN: usize = 4;
 /// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
 pub(super) fn text(explanation: &Explanation, all: bool) -> String {
     let mut text = format!("{}\n", explanation.answer);
-    if !explanation.assumed.is_empty() {
-        let assumed = explanation.assumed.join("; ");
-        let _ = writeln!(text, "\nTaken for granted: {assumed}.");
+    if !explanation.assumptions.is_empty() {
+        let assumptions = explanation.assumptions.join("; ");
+        let _ = writeln!(text, "\nAssumptions: {assumptions}.");
     }
     // Where all cases end alike, one is enough.
-    let shown = match explanation.told && !all {
+    let shown = match explanation.determined && !all {
         true => 1,
         false => explanation.cases.len(),
     };
@@ -22,7 +22,7 @@ pub(super) fn text(explanation: &Explanation, all: bool) -> String {
         if shown > 1 {
             heading(&mut text, case);
         }
-        for place in case.way.iter().filter(|place| all || has_news(place)) {
+        for place in case.trace.iter().filter(|place| all || has_news(place)) {
             hook(&mut text, place, all);
         }
     }
@@ -31,23 +31,23 @@ pub(super) fn text(explanation: &Explanation, all: bool) -> String {
 
 /// Which of several cases this is.
 fn heading(text: &mut String, case: &Case) {
-    let applies = case.unread.iter().rev().find(|u| u.applies);
+    let applies = case.undecoded.iter().rev().find(|u| u.applies);
     let condition = match applies {
-        None => "If none of the rules applies that cannot be read".to_owned(),
+        None => "If none of the rules that could not be decoded applies".to_owned(),
         Some(u) => format!("If \"{}\" in {} applies", u.rule, u.chain),
     };
     let _ = writeln!(text, "\n{condition}, it {}.", case.answer);
 }
 
 /// Whether a table there has rules that were met.
-fn has_news(place: &Place) -> bool {
+fn has_news(place: &Hop) -> bool {
     place
         .tables
         .iter()
         .any(|table| !table.rules.is_empty() || table.skipped.is_some())
 }
 
-fn hook(text: &mut String, place: &Place, all: bool) {
+fn hook(text: &mut String, place: &Hop, all: bool) {
     let _ = write!(text, "\n{}: {} → {}", place.hook, place.from, place.to);
     if let Some(name) = &place.in_interface {
         let _ = write!(text, ", in through {name}");
@@ -63,7 +63,7 @@ fn hook(text: &mut String, place: &Place, all: bool) {
     for table in place.tables.iter().filter(told) {
         let _ = writeln!(text, "  {}", table.table);
         if let Some(reason) = table.skipped {
-            let _ = writeln!(text, "    {} is not asked: {reason}", table.chain);
+            let _ = writeln!(text, "    {} is not evaluated: {reason}", table.chain);
         }
         rules(text, &table.rules, all);
         match table.policy {
@@ -102,7 +102,7 @@ fn line(text: &mut String, rule: &Rule, indent: &str) {
         _ if rule.decides => "=>",
         Outcome::PassedOver => " -",
         Outcome::Taken => " >",
-        Outcome::Unread => " ?",
+        Outcome::Undecoded => " ?",
     };
     let _ = write!(text, "{indent}{sign} {}", rule.rule);
     if let Some(why) = &rule.why {

@@ -15,12 +15,12 @@ use serde::Serialize;
 pub(super) struct Explanation {
     /// One sentence.
     pub answer: String,
-    /// It is certain: no rule that cannot be read makes a difference.
-    pub told: bool,
+    /// No rule that could not be decoded makes a difference.
+    pub determined: bool,
     pub connection: Connection,
-    /// What was not said and is taken for granted.
-    pub assumed: Vec<String>,
-    /// One, or several where rules cannot be read.
+    /// What the question leaves open.
+    pub assumptions: Vec<String>,
+    /// One, or several where rules could not be decoded.
     pub cases: Vec<Case>,
 }
 
@@ -53,14 +53,14 @@ pub(super) struct User {
 pub(super) struct Case {
     /// The end of a sentence about the connection.
     pub answer: String,
-    /// The rules that cannot be read, and whether this case is that they apply.
-    pub unread: Vec<Unread>,
+    /// The rules that could not be decoded, and whether this case is that they apply.
+    pub undecoded: Vec<Undecoded>,
     pub end: Ending,
-    pub way: Vec<Place>,
+    pub trace: Vec<Hop>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Unread {
+pub(super) struct Undecoded {
     pub table: String,
     pub chain: String,
     pub rule: String,
@@ -93,7 +93,7 @@ pub(super) struct Ending {
 /// One hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Place {
+pub(super) struct Hop {
     pub hook: &'static str,
     pub from: String,
     pub to: String,
@@ -140,7 +140,7 @@ pub(super) struct Rule {
 pub(super) enum Outcome {
     PassedOver,
     Taken,
-    Unread,
+    Undecoded,
 }
 
 impl Explanation {
@@ -152,20 +152,20 @@ impl Explanation {
         let mut ends = cases.iter().map(|case| &case.end);
         let first = ends.next();
         let known = first.is_some_and(|end| end.kind != "unknown");
-        let told = known && ends.all(|end| Some(end) == first);
-        let answer = match cases.first().filter(|_| told) {
+        let determined = known && ends.all(|end| Some(end) == first);
+        let answer = match cases.first().filter(|_| determined) {
             Some(only) if cases.len() == 1 => format!("{subject}: {}.", only.answer),
             Some(first) => {
                 let first = &first.answer;
-                format!("{subject}: {first}, whatever the rules do that cannot be read.")
+                format!("{subject}: {first}, regardless of the rules that could not be decoded.")
             }
-            None => format!("{subject}: cannot be told, {}.", depends(&cases)),
+            None => format!("{subject}: cannot be determined, {}.", depends(&cases)),
         };
         Explanation {
             answer,
-            told,
+            determined,
             connection: Connection::new(&asked, walk, sender),
-            assumed: asked.assumed,
+            assumptions: asked.assumed,
             cases,
         }
     }
@@ -174,14 +174,14 @@ impl Explanation {
 fn depends(cases: &[Case]) -> String {
     let mut rules: Vec<(&str, &str)> = cases
         .iter()
-        .flat_map(|case| &case.unread)
+        .flat_map(|case| &case.undecoded)
         .map(|u| (u.chain.as_str(), u.rule.as_str()))
         .collect();
     rules.sort_unstable();
     rules.dedup();
     match rules.as_slice() {
-        [(chain, rule)] => format!("because a rule of {chain} cannot be read: {rule}"),
-        rules => format!("because {} rules cannot be read", rules.len()),
+        [(chain, rule)] => format!("because a rule of {chain} could not be decoded: {rule}"),
+        rules => format!("because {} rules could not be decoded", rules.len()),
     }
 }
 
@@ -204,7 +204,7 @@ impl Connection {
 
 impl Case {
     fn new(asked: &Asked, walk: &Walk, trace: &Trace) -> Self {
-        let unread = trace.unread.iter().map(|u| Unread {
+        let undecoded = trace.unread.iter().map(|u| Undecoded {
             table: u.table.clone(),
             chain: u.chain.to_string(),
             rule: u.rule.clone(),
@@ -212,9 +212,9 @@ impl Case {
         });
         Case {
             answer: answer::predicate(asked, walk.start, trace),
-            unread: unread.collect(),
+            undecoded: undecoded.collect(),
             end: Ending::new(trace),
-            way: trace.passages.iter().map(Place::new).collect(),
+            trace: trace.passages.iter().map(Hop::new).collect(),
         }
     }
 }
@@ -263,13 +263,13 @@ impl Ending {
     }
 }
 
-impl Place {
+impl Hop {
     fn new(passage: &Passage) -> Self {
         let packet = &passage.packet;
         // What lies behind it is not what this hook is about.
         let comes_in = matches!(passage.hook, Hook::Prerouting | Hook::Input | Hook::Forward);
         let came_in = packet.in_interface.as_ref().filter(|_| comes_in);
-        Place {
+        Hop {
             hook: passage.hook.as_str(),
             from: from(packet),
             to: packet.destination.to_string(),
@@ -302,16 +302,16 @@ impl Rule {
             StepOutcome::PassedOver(reason) => (Outcome::PassedOver, reason.clone()),
             StepOutcome::Taken(effect) => (Outcome::Taken, effect.to_string()),
             StepOutcome::Ignored => (
-                Outcome::Unread,
-                "cannot be read; here it is taken not to apply".to_owned(),
+                Outcome::Undecoded,
+                "not decoded; assumed not to apply".to_owned(),
             ),
             StepOutcome::Assumed(None) => (
-                Outcome::Unread,
-                "cannot be read; here it is taken to apply".to_owned(),
+                Outcome::Undecoded,
+                "not decoded; assumed to apply".to_owned(),
             ),
             StepOutcome::Assumed(Some(effect)) => (
-                Outcome::Unread,
-                format!("cannot be read; here it is taken to apply: {effect}"),
+                Outcome::Undecoded,
+                format!("not decoded; assumed to apply: {effect}"),
             ),
         };
         Rule {

@@ -118,8 +118,8 @@ fn what_cannot_be_read_leaves_both_cases_open() {
         .unwrap_or_else(|e| panic!("{e}"))
         .out;
     for part in [
-        "cannot be told, because a rule of OUTPUT cannot be read",
-        "If none of the rules applies that cannot be read, it goes to the proxy on port 15001",
+        "cannot be determined, because a rule of OUTPUT could not be decoded",
+        "If none of the rules that could not be decoded applies, it goes to the proxy on port 15001",
         "applies, it goes straight to 203.0.113.9:443",
         "it is tcp, not udp",
     ] {

@@ -71,7 +71,7 @@ impl Told {
     /// Whether the same end is told of the rules in the kernel, whatever wrote them.
     pub fn is_live(&self, live: &str) -> bool {
         let live: Value = serde_json::from_str(live).expect("an explanation is JSON");
-        live["told"] == true && live["cases"][0]["end"] == self.end
+        live["determined"] == true && live["cases"][0]["end"] == self.end
     }
 
     /// Whether somebody gets it.
