@@ -22,9 +22,8 @@ pub(super) fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>)
 /// `TCP` or `UDP`.
 pub(super) fn shown(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
-        Protocol::Icmpv6 => "ICMPv6",
+        _ => "TCP",
     }
 }
 

@@ -18,7 +18,7 @@ use crate::engine::error::Error;
 use crate::engine::exit::Exit;
 use crate::mesh::config::{ConfigError, Host};
 use crate::netfilter::model::{
-    ConnState, Connection, Family, Interface, Packet, Routing, Rules, Tracking,
+    ConnState, Connection, Facts, Family, Interface, Packet, Routing, Rules, Tracking,
 };
 use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
@@ -106,6 +106,7 @@ fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Ne
         zone: 0,
         tracking: Tracking::NotYet,
         socket: asked.socket,
+        facts: Facts::default(),
     };
     let tracking = match asked.state {
         ConnState::Invalid => Tracking::Invalid,

@@ -204,7 +204,7 @@ impl Connection {
 
 impl Case {
     fn new(asked: &Asked, walk: &Walk, trace: &Trace) -> Self {
-        let undecoded = trace.unread.iter().map(|u| Undecoded {
+        let undecoded = trace.undecoded.iter().map(|u| Undecoded {
             table: u.table.clone(),
             chain: u.chain.to_string(),
             rule: u.rule.clone(),

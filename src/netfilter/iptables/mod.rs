@@ -4,6 +4,8 @@
 //! `iptables-legacy` has the old x_tables. This is the only place that starts a process; without
 //! the feature `iptables` only the text is left, which dry runs print.
 
+#[cfg(feature = "iptables")]
+mod extensions;
 mod order;
 #[cfg(feature = "iptables")]
 mod parse;

@@ -3,11 +3,12 @@
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
 use super::network::{Network, Way};
-use super::trace::{Capture, End, Passage, TablePassage, Trace, Unread};
+use super::trace::{Capture, End, Passage, TablePassage, Trace, Undecoded};
 use super::walk::Walk;
 use crate::netfilter::model::{
     Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
 };
+use std::net::IpAddr;
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
 pub(super) const CONNTRACK: i32 = -200;
@@ -24,7 +25,7 @@ pub(super) struct Walker<'a> {
     source_decided: Option<Hook>,
     capture: Option<(Capture, u16)>,
     passages: Vec<Passage>,
-    unread: Vec<Unread>,
+    undecoded: Vec<Undecoded>,
 }
 
 impl<'a> Walker<'a> {
@@ -44,7 +45,7 @@ impl<'a> Walker<'a> {
             source_decided: None,
             capture: None,
             passages: Vec::new(),
-            unread: Vec::new(),
+            undecoded: Vec::new(),
         }
     }
 
@@ -54,20 +55,24 @@ impl<'a> Walker<'a> {
             passages: self.passages,
             end,
             packet: self.packet,
-            unread: self.unread,
+            undecoded: self.undecoded,
+            order: Vec::new(),
         }
     }
 
-    /// Whether an unread rule is taken to apply.
-    pub(super) fn assume(&mut self, rule: Unread) -> bool {
-        let applies = self.assumed.get(self.unread.len()) == Some(&true);
-        self.unread.push(Unread { applies, ..rule });
+    /// Whether a rule that was not decoded is assumed to apply.
+    pub(super) fn assume(&mut self, rule: Undecoded) -> bool {
+        let applies = self.assumed.get(self.undecoded.len()) == Some(&true);
+        self.undecoded.push(Undecoded { applies, ..rule });
         applies
     }
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
     pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
-        let Some(way) = self.route() else {
+        let Some(way) = self
+            .route()
+            .filter(|_| !self.packet.source.ip().is_unspecified())
+        else {
             return Ok(End::NoRoute);
         };
         self.packet.out_interface = Some(interface_to(&way));
@@ -123,6 +128,20 @@ impl<'a> Walker<'a> {
         self.network.route(to, self.packet.mark)
     }
 
+    /// What the addresses are to this namespace, as far as rules ask.
+    fn look_up_addresses(&mut self) {
+        let packet = &mut self.packet;
+        packet.facts.source_type = self.network.address_type(packet.source.ip());
+        packet.facts.destination_type = self.network.address_type(packet.destination.ip());
+    }
+
+    /// What MASQUERADE puts in place of the source.
+    pub(super) fn masquerade_address(&self) -> Option<IpAddr> {
+        let through = self.packet.out_interface.as_ref()?;
+        self.network
+            .masquerade_address(through, self.packet.family())
+    }
+
     fn sent(&self, through: Interface, forwarded: bool) -> End {
         End::Sent { through, forwarded }
     }
@@ -151,6 +170,7 @@ impl<'a> Walker<'a> {
             tables: Vec::new(),
         });
         for (table, chain, base) in chains_at(self.rules, &self.packet, hook) {
+            self.look_up_addresses();
             if base.priority > CONNTRACK {
                 self.track();
             }
@@ -253,6 +273,10 @@ impl<'a> Walker<'a> {
             None if base.accepts => None,
             None | Some(Verdict::Drop) => Some(End::Dropped),
             Some(Verdict::Accept) => None,
+            Some(Verdict::SourceTranslated) => {
+                *self.decided_mut(base.hook) = Some(base.hook);
+                None
+            }
             Some(Verdict::Reject(with)) => Some(End::Rejected(with)),
             Some(Verdict::Unknown) => Some(End::Unknown),
             Some(Verdict::Captured(capture, port)) => {
@@ -297,6 +321,6 @@ fn chains_at<'a>(
     let chains = chains.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
     let at_hook = chains.filter_map(|(table, chain)| Some((table, chain, chain.base?)));
     let mut found: Vec<_> = at_hook.filter(|(_, _, base)| base.hook == hook).collect();
-    found.sort_by_key(|(_, _, base)| base.priority);
+    found.sort_by_key(|(_, _, base)| base.moment());
     found
 }
