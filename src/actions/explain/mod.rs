@@ -24,6 +24,7 @@ use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
 use place::Elsewhere;
 use question::Asked;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use view::Explanation;
@@ -44,8 +45,15 @@ pub(super) fn explain(
         false => wanted(&asked, invocation, host)?,
     };
     let network = place::network(&mut asked, &routing)?;
-    let (walk, network) = walk(&mut asked, network, question.live)?;
-    let traces = every_way(&walk, &rules, &network)?;
+    let (walk, mut network) = walk(&mut asked, network, question.live)?;
+    let mut known = BTreeSet::from([asked.to.ip()]);
+    let traces = loop {
+        let traces = every_way(&walk, &rules, &network)?;
+        let is_here = asked.local.is_empty();
+        if !is_here || !place::add_routes(&mut network, &mut known, &traces)? {
+            break traces;
+        }
+    };
     let explanation = Explanation::new(asked, &walk, &traces);
     let determined = explanation.determined;
     let shown = match invocation.format {

@@ -1,6 +1,6 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
-use super::view::{Case, Explanation, Hop, Outcome, Rule, Table};
+use super::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
 use std::fmt::Write;
 
 /// How many rules in a row that are about other packets are shown, unless all are asked for.
@@ -13,30 +13,60 @@ pub(super) fn text(explanation: &Explanation, all: bool) -> String {
         let assumptions = explanation.assumptions.join("; ");
         let _ = writeln!(text, "\nAssumptions: {assumptions}.");
     }
-    // Where all cases end alike, one is enough.
-    let shown = match explanation.determined && !all {
-        true => 1,
-        false => explanation.cases.len(),
-    };
-    for case in &explanation.cases[..shown] {
-        if shown > 1 {
+    undecoded(&mut text, &explanation.undecoded);
+    let several = explanation.cases.len() > 1;
+    for (at, case) in explanation.cases.iter().enumerate() {
+        if several && !(explanation.determined && explanation.undecoded.is_empty()) {
             heading(&mut text, case);
         }
-        for place in case.trace.iter().filter(|place| all || has_news(place)) {
-            hook(&mut text, place, all);
+        // One is enough to see the rules.
+        if at == 0 || all {
+            for place in case.trace.iter().filter(|place| all || has_news(place)) {
+                hook(&mut text, place, all);
+            }
         }
     }
     text
 }
 
+/// The rules that were not decoded, numbered.
+fn undecoded(text: &mut String, undecoded: &[Undecoded]) {
+    if undecoded.is_empty() {
+        return;
+    }
+    text.push_str("\nNot decoded, or by chance:\n");
+    for (at, u) in undecoded.iter().enumerate() {
+        let handle = u
+            .handle
+            .map_or(String::new(), |handle| format!(", handle {handle}"));
+        let (number, table, chain, rule) = (at + 1, &u.table, &u.chain, &u.rule);
+        let _ = writeln!(text, "  {number}. {rule}  ({table} {chain}{handle})");
+    }
+}
+
 /// Which of several cases this is.
 fn heading(text: &mut String, case: &Case) {
-    let applies = case.undecoded.iter().rev().find(|u| u.applies);
-    let condition = match applies {
-        None => "If none of the rules that could not be decoded applies".to_owned(),
-        Some(u) => format!("If \"{}\" in {} applies", u.rule, u.chain),
-    };
-    let _ = writeln!(text, "\n{condition}, it {}.", case.answer);
+    let mut conditions: Vec<String> = case
+        .order
+        .iter()
+        .map(|order| format!("{} comes first", order.chains.join(" and not ")))
+        .collect();
+    let numbers: Vec<String> = case
+        .applying
+        .iter()
+        .map(|at| (at + 1).to_string())
+        .collect();
+    match numbers.as_slice() {
+        [] if conditions.is_empty() => conditions.push("none of them applies".to_owned()),
+        [] => {}
+        numbers => conditions.push(format!("rule {} applies", numbers.join(" and "))),
+    }
+    let _ = writeln!(
+        text,
+        "\nIf {}, it {}.",
+        conditions.join(" and "),
+        case.answer
+    );
 }
 
 /// Whether a table there has rules that were met.

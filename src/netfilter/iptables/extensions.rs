@@ -124,7 +124,7 @@ fn value(module: &str, option: &str, text: &str, not: bool, family: Family) -> O
                 [(number(first)?, number(last)?)],
             )
         }
-        ("owner", "--uid-owner" | "--gid-owner") => {
+        ("owner", "--uid-owner" | "--gid-owner") if text.contains('-') => {
             let (first, last) = text.split_once('-')?;
             let field = match option {
                 "--uid-owner" => Field::OwnerUid,

@@ -122,9 +122,7 @@ fn parse_rule(spec: &str, family: Family) -> LiveRule {
     let parts = Parts::of(&words);
     let matches = parts.matches(family);
     let target = parts.target();
-    let understood = matches
-        .iter()
-        .all(|m| !matches!(m.test, Test::Undecoded(_)));
+    let understood = matches.iter().all(Match::is_decoded);
     let rule = target
         .clone()
         .filter(|_| understood && parts.is_exact())
@@ -218,7 +216,9 @@ impl<'w> Parts<'w> {
     }
 
     fn target(&self) -> Option<Target> {
-        let (verb, name, options) = self.verb?;
+        let Some((verb, name, options)) = self.verb else {
+            return Some(Target::Several(Vec::new()));
+        };
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         if verb == "-g" {
             return ChainName::new(name).ok().map(Target::Goto);
@@ -319,7 +319,8 @@ pub(super) fn port_range(text: &str) -> Option<PortRange> {
 }
 
 pub(super) fn states(text: &str) -> Option<Test> {
-    let state = |name| ConnState::ALL.into_iter().find(|s| s.as_str() == name);
+    let all = ConnState::ALL.into_iter().chain(ConnState::TRANSLATED);
+    let state = |name| all.clone().find(|s| s.as_str() == name);
     let states: Option<Vec<ConnState>> = text.split(',').map(state).collect();
     Some(Match::state(states?).test)
 }
@@ -362,6 +363,26 @@ mod tests {
             "-p tcp -j TPROXY --on-port 15006 --on-ip 0.0.0.0 --tproxy-mark 0x539/0xffffffff",
             "-p udp -m udp --sport 53 -j CT --zone 1",
             "-p ipv6-icmp -j ACCEPT",
+            "-m addrtype --dst-type LOCAL -j DOCKER",
+            "-m addrtype ! --src-type LOCAL,BROADCAST -g DOCKER",
+            "-m owner ! --uid-owner 1000-2000 -j RETURN",
+            "-m owner --socket-exists -j RETURN",
+            "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP",
+            "-m conntrack --ctstatus DNAT -m conntrack --ctdir ORIGINAL -j ACCEPT",
+            "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+            "-m conntrack --ctorigdst 10.0.0.0/24 -m conntrack --ctorigdstport 80 -j ACCEPT",
+            "-m iprange --src-range 10.0.0.5-10.0.0.9 -j DROP",
+            "-m pkttype --pkt-type broadcast -j DROP",
+            "-m mac --mac-source 52:54:00:12:34:56 -j ACCEPT",
+            "! -f -p esp -j ACCEPT",
+            "-p tcp -j DNAT --to-destination 10.0.0.5-10.0.0.9:80-90",
+            "-o eth0 -j SNAT --to-source 10.0.0.1",
+            "-o eth0 -j MASQUERADE",
+            "-p tcp -j REDIRECT",
+            "-j CT --notrack",
+            "-j CONNMARK --set-xmark 0x1/0xff",
+            "-d 10.9.0.0/24 -j NETMAP --to 10.8.0.0/24",
+            "-j REJECT --reject-with icmp-admin-prohibited",
             "-j REJECT --reject-with icmp6-port-unreachable",
         ] {
             let read = rule(spec).rule.unwrap_or_else(|| panic!("opaque: {spec}"));
@@ -389,10 +410,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_stays_opaque() {
         for spec in [
-            "-m addrtype --dst-type LOCAL -j DOCKER",
-            "-m owner --uid-owner 1000-2000 -j RETURN",
+            "-m recent --name ssh --rcheck -j DROP",
             "-p tcp -j REDIRECT --to-ports 15001 --random",
-            "-p tcp -g ISTIO_OUTPUT",
+            "-j NFQUEUE --queue-num 1",
+            "-j LOG",
             "-s 10.0.0.0/255.0.255.0 -j ACCEPT",
             "-m socket --nowildcard -j ACCEPT",
             "-p tcp",

@@ -234,11 +234,16 @@ impl Entry {
             None if live.only_logs() => Entry::Idle {
                 text: live.text.clone(),
             },
-            None => Entry::Undecoded {
-                text: live.text.clone(),
-                handle: live.handles.first().copied(),
-                matches: live.matches.clone(),
-                target: live.target.clone(),
+            None => match &live.target {
+                Some(target) if live.matches.iter().all(Match::is_decoded) => {
+                    Entry::Known(Rule::without_comment(live.matches.clone(), target.clone()))
+                }
+                target => Entry::Undecoded {
+                    text: live.text.clone(),
+                    handle: live.handles.first().copied(),
+                    matches: live.matches.clone(),
+                    target: target.clone(),
+                },
             },
         }
     }

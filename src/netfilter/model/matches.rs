@@ -219,6 +219,20 @@ impl Match {
         Match::new(Test::Socket { transparent: false })
     }
 
+    /// Whether it says what it asks about.
+    pub fn is_decoded(&self) -> bool {
+        !matches!(self.test, Test::Undecoded(_))
+    }
+
+    /// Whether it holds by chance.
+    pub fn is_by_chance(&self) -> bool {
+        match &self.test {
+            Test::Undecoded(text) => text.starts_with("-m statistic "),
+            Test::Fields(test) => test.is_by_chance(),
+            _ => false,
+        }
+    }
+
     /// iptables-save's order: addresses, interfaces, protocol, then extensions as they were given.
     pub fn rank(&self) -> u8 {
         match self.test {

@@ -4,8 +4,8 @@ use super::JumpLoop;
 use super::trace::{Capture, Effect, Step, StepOutcome, Undecoded};
 use super::walker::Walker;
 use crate::netfilter::model::{
-    ChainName, Entry, Found, Hook, HookedChain, HookedTable, PortRange, RejectWith, Side, Target,
-    TargetMap,
+    ChainName, Entry, Found, Hook, HookedChain, HookedTable, Match, PortRange, RejectWith, Side,
+    Target, TargetMap,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -176,9 +176,24 @@ impl<'w, 'a> InTable<'w, 'a> {
             table: self.table.name.clone(),
             chain: chain.name.clone(),
             handle,
+            by_chance: self.is_by_chance(entry),
             rule,
             applies: false,
         })
+    }
+
+    /// Whether all that is not known of a rule is decided by chance.
+    fn is_by_chance(&self, entry: &Entry) -> bool {
+        let packet = &self.walker.packet;
+        let matches = entry.matches().iter();
+        let mut open = matches.filter(|m| m.evaluate(packet).is_none()).peekable();
+        match entry {
+            // It was met where more is unknown than its matches.
+            Entry::Undecoded { .. } if open.peek().is_none() => false,
+            Entry::Undecoded { target: None, .. } => false,
+            Entry::Map { map, .. } if map.keys.find(packet).is_err() => map.keys.is_by_chance(),
+            _ => open.all(Match::is_by_chance),
+        }
     }
 
     fn pass_over(&mut self, chain: &HookedChain, entry: &Entry, reason: String) -> Next<'a> {

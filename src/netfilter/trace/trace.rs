@@ -27,6 +27,8 @@ pub struct Undecoded {
     /// nf_tables' handle of the rule.
     pub handle: Option<u64>,
     pub rule: String,
+    /// Nothing is missing of it: it applies by chance.
+    pub by_chance: bool,
     /// Whether this trace is of the case that it applies.
     pub applies: bool,
 }

@@ -2,7 +2,7 @@
 
 use super::JumpLoop;
 use super::network::Network;
-use super::trace::{Capture, Effect, End, Step, Trace};
+use super::trace::{Capture, Effect, End, Step, StepOutcome, Trace};
 use super::walker::{CONNTRACK, Walker};
 use crate::netfilter::model::{Base, Hook, Packet, Rules, Side, Tie, Tracking};
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ const CASES: usize = 32;
 /// them applied, and by chains of which nothing shows which is evaluated first.
 pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
     let mut traces = every_case(walk, rules, network)?;
-    let ties = rules.ties(walk.packet.family());
+    let mut ties = rules.ties(walk.packet.family());
     if ties.is_empty() {
         return Ok(traces);
     }
@@ -40,6 +40,12 @@ pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Tr
     if others.is_empty() {
         return Ok(traces);
     }
+    ties.retain(|tie| {
+        traces
+            .iter()
+            .chain(&others)
+            .any(|trace| applies(tie, trace))
+    });
     traces
         .iter_mut()
         .for_each(|trace| trace.order.clone_from(&ties));
@@ -52,6 +58,21 @@ pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Tr
     }
     traces.extend(others);
     Ok(traces)
+}
+
+/// Whether some rule of these chains applies to the packet.
+fn applies(tie: &Tie, trace: &Trace) -> bool {
+    let here = trace
+        .passages
+        .iter()
+        .filter(|passage| passage.hook == tie.hook);
+    let tables = here.flat_map(|passage| &passage.tables);
+    let mut tied = tables.filter(|t| tie.chains.contains(&(t.table.clone(), t.chain.clone())));
+    tied.any(|t| {
+        t.steps
+            .iter()
+            .any(|s| !matches!(s.outcome, StepOutcome::PassedOver(_)))
+    })
 }
 
 fn every_case(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {

@@ -245,23 +245,13 @@ impl Reading<'_> {
             && a.max(b) <= z.min(y)
         {
             let both = FieldTest::new(test.fields[0].clone(), [(a.max(b), z.min(y))]);
-            let simple = simplified(Match {
-                not,
-                test: Test::Fields(both),
-            });
-            self.matches.pop();
-            self.condition(simple);
+            *last = both;
             return;
         }
-        // An open end may get its other one yet.
-        let open =
-            |(first, last): Span| (first == 0) != (last == low_bits(8 * test.fields[0].length()));
-        let may_go_on = !not && matches!(&*test.values, [v] if v.len() == 1 && open(v[0]));
-        let m = Match {
+        self.condition(Match {
             not,
             test: Test::Fields(test),
-        };
-        self.condition(if may_go_on { m } else { simplified(m) });
+        });
     }
 
     /// Looks the registers from this one on up in a set or a map.
@@ -293,10 +283,10 @@ impl Reading<'_> {
             ..keys
         };
         match into {
-            None => self.condition(simplified(Match {
+            None => self.condition(Match {
                 not,
                 test: Test::Fields(keys),
-            })),
+            }),
             Some(0) => {
                 let verdict = |data: &Option<Data>| match data {
                     Some(Data::Verdict(verdict)) => target_of(verdict),

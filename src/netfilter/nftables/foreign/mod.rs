@@ -137,6 +137,7 @@ impl<'a> Reading<'a> {
             unknown,
             ..
         } = self;
+        let matches: Vec<Match> = matches.into_iter().map(compare::simplified).collect();
         statements::merge_tproxy(&mut targets);
         let text = |rest: &str| {
             let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
@@ -153,11 +154,17 @@ impl<'a> Reading<'a> {
                 matches,
             };
         }
-        let rule = |target| {
-            Entry::Known(Rule {
+        let rule = |target: Target| match matches.iter().all(Match::is_decoded) {
+            true => Entry::Known(Rule {
                 why: why.clone(),
                 ..Rule::without_comment(matches.iter().cloned(), target)
-            })
+            }),
+            false => Entry::Undecoded {
+                text: Rule::without_comment(matches.iter().cloned(), target.clone()).to_string(),
+                handle: Some(handle),
+                matches: matches.clone(),
+                target: Some(target),
+            },
         };
         match (map, targets.len()) {
             (Some(map), 0) => Entry::Map { matches, map },
