@@ -1,6 +1,7 @@
 //! `explain` against the kernel: random options of every mesh, random connections, really made on
 //! every backend. Where each one ended is what was said of it.
 
+mod beside;
 mod connection;
 mod live;
 mod options;
