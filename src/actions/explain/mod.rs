@@ -45,6 +45,11 @@ pub(super) fn explain(
         false => wanted(&asked, invocation, host)?,
     };
     let network = place::network(&mut asked, &routing)?;
+    if question.live {
+        place::check_interface(&asked, &network)?;
+        let assumed = live::policy_rules_of_others(Family::of(asked.to.ip()))?;
+        asked.assumed.extend(assumed);
+    }
     let (walk, mut network) = walk(&mut asked, network, question.live)?;
     let mut known = BTreeSet::from([asked.to.ip()]);
     let traces = loop {

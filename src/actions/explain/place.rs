@@ -2,8 +2,8 @@
 
 use super::question::Asked;
 use crate::engine::error::Error;
-use crate::mesh::config::Host;
 use crate::mesh::config::facts::Ipv6;
+use crate::mesh::config::{ConfigError, Host};
 use crate::netfilter::model::{Family, Interface, Routing};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Link, Network, Trace, Way};
@@ -27,6 +27,18 @@ pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, E
     }
     network.policy_routes.clone_from(&routing.policy_routes);
     Ok(network)
+}
+
+/// What is said to come in somewhere comes in through an interface that is there.
+pub(super) fn check_interface(asked: &Asked, network: &Network) -> Result<(), ConfigError> {
+    let name = asked.interface.as_ref();
+    match name.filter(|name| network.links.iter().all(|link| link.name != **name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::BadValue {
+            option: "--interface".to_owned(),
+            problem: format!("\"{name}\" is not an interface of this network namespace"),
+        }),
+    }
 }
 
 /// lo, the interfaces told, and a way out through the first one that has an address of the family.

@@ -40,6 +40,9 @@ pub struct Base {
     /// It is asked about the first packet of a connection only, and only until one such chain has
     /// decided.
     pub is_nat: bool,
+    /// The route is looked up again where it changes the mark: mangle's OUTPUT, and nftables' type
+    /// `route`.
+    pub reroutes: bool,
     /// The policy is to accept.
     pub accepts: bool,
 }
@@ -221,6 +224,7 @@ impl Base {
             hook,
             priority,
             is_nat: table == TableName::Nat,
+            reroutes: table == TableName::Mangle && hook == Hook::Output,
             accepts: true,
         }
     }

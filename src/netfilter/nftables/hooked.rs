@@ -194,6 +194,7 @@ fn base_of(family: u8, base: &LiveBase) -> Option<Base> {
         hook,
         priority,
         is_nat: base.kind == "nat",
+        reroutes: base.kind == "route",
         accepts: base.accepts,
     })
 }

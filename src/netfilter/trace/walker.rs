@@ -6,7 +6,8 @@ use super::network::{Network, Way};
 use super::trace::{Capture, End, Passage, TablePassage, Trace, Undecoded};
 use super::walk::Walk;
 use crate::netfilter::model::{
-    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
+    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
+    Rules, Tracking,
 };
 use std::net::IpAddr;
 
@@ -24,6 +25,8 @@ pub(super) struct Walker<'a> {
     destination_decided: Option<Hook>,
     source_decided: Option<Hook>,
     capture: Option<(Capture, u16)>,
+    /// The route of what is sent from here, as it is known now.
+    way: Option<Way>,
     passages: Vec<Passage>,
     undecoded: Vec<Undecoded>,
 }
@@ -44,6 +47,7 @@ impl<'a> Walker<'a> {
             destination_decided: None,
             source_decided: None,
             capture: None,
+            way: None,
             passages: Vec::new(),
             undecoded: Vec::new(),
         }
@@ -69,19 +73,15 @@ impl<'a> Walker<'a> {
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
     pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
-        let Some(way) = self
-            .route()
-            .filter(|_| !self.packet.source.ip().is_unspecified())
-        else {
+        let Some(way) = self.route().filter(|_| !self.cannot_be_bound()) else {
             return Ok(End::NoRoute);
         };
         self.packet.out_interface = Some(interface_to(&way));
+        self.way = Some(way);
         if let Some(end) = self.hook(Hook::Output)? {
             return Ok(end);
         }
-        // Rules at OUTPUT go on seeing the first route; it is looked up again behind them
-        // (`ip_route_me_harder`).
-        let Some(way) = self.route() else {
+        let Some(way) = self.way.take() else {
             return Ok(End::NoRoute);
         };
         self.packet.out_interface = Some(interface_to(&way));
@@ -126,6 +126,15 @@ impl<'a> Walker<'a> {
     fn route(&self) -> Option<Way> {
         let to = self.packet.destination.ip();
         self.network.route(to, self.packet.mark)
+    }
+
+    /// Whether the kernel finds no source for it: a mark leads to this namespace what is for elsewhere,
+    /// and connect(2) over IPv4 takes the destination itself, which is nobody's address here
+    /// (`ip_route_connect`).
+    fn cannot_be_bound(&self) -> bool {
+        let (from, to) = (self.packet.source.ip(), self.packet.destination.ip());
+        let is_tcp = self.packet.protocol == Protocol::Tcp && to.is_ipv4();
+        from.is_unspecified() || is_tcp && from == to && !self.network.is_own(to)
     }
 
     /// What the addresses are to this namespace, as far as rules ask.
@@ -174,10 +183,18 @@ impl<'a> Walker<'a> {
             if base.priority > CONNTRACK {
                 self.track();
             }
+            let (mark, to) = (self.packet.mark, self.packet.destination.ip());
             let end = match base.is_nat {
                 true => self.nat(table, chain, base)?,
                 false => self.table(table, chain, base)?,
             };
+            // Rules at OUTPUT go on seeing the first route, whatever comes of this one
+            // (`ip_route_me_harder`).
+            let is_rerouted = base.is_nat && self.packet.destination.ip() != to
+                || base.reroutes && self.packet.mark != mark;
+            if hook == Hook::Output && is_rerouted {
+                self.way = self.route();
+            }
             if end.is_some() {
                 return Ok(end);
             }

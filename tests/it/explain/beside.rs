@@ -3,16 +3,15 @@
 
 use super::connection::{Connection, connection};
 use super::options::{Options, options};
-use super::runner;
 use super::told::Told;
 use super::world::World;
+use super::{runner, wanted};
 use proptest::strategy::{Strategy, ValueTree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How many connections are made under one set of options, and how many sets there are.
-const CONNECTIONS: usize = 25;
-const SETS: usize = 2;
+/// How many connections are made under one set of options.
+const AT_ONCE: usize = 25;
 
 /// The rulesets, each with the command that loads it.
 fn rulesets() -> Vec<(PathBuf, &'static str)> {
@@ -34,18 +33,16 @@ fn rulesets() -> Vec<(PathBuf, &'static str)> {
 }
 
 /// Makes connections beside a ruleset. Says how many could not be determined.
-fn agree(path: &Path, load: &str, seed: u64) -> usize {
+fn agree_beside(path: &Path, load: &str, seed: u64, sets: usize) -> usize {
     let name = path.file_name().expect("a name").to_string_lossy();
     let mut runner = runner(seed);
     let world = World::new("netlink");
     world.load(&format!("{load} {}", path.display()));
     let mut undetermined = 0;
-    for _ in 0..SETS {
+    for _ in 0..sets {
         let set: Options = options().new_tree(&mut runner).expect("options").current();
         let mut new = || connection().new_tree(&mut runner).expect("a connection");
-        let made: Vec<Connection> = (0..CONNECTIONS)
-            .map(|_| new().current().under(&set))
-            .collect();
+        let made: Vec<Connection> = (0..AT_ONCE).map(|_| new().current().under(&set)).collect();
         world.apply(&set);
         let tell = |c: &Connection| Some((c.clone(), Told::live(&world.explain_live(c), c)?));
         let told: Vec<(Connection, Told)> = made.iter().filter_map(tell).collect();
@@ -64,16 +61,31 @@ fn agree(path: &Path, load: &str, seed: u64) -> usize {
     undetermined
 }
 
-#[test]
-fn connections_beside_the_rules_of_others_go_where_explain_says() {
+/// Makes at least so many connections beside all rulesets together.
+pub fn agree(seed: u64, connections: usize) {
     let all = rulesets();
+    let sets = connections.div_ceil(all.len() * AT_ONCE);
     let mut undetermined = 0;
     for (path, load) in &all {
-        undetermined += agree(path, load, 3);
+        undetermined += agree_beside(path, load, seed, sets);
     }
-    let made = all.len() * SETS * CONNECTIONS;
+    let made = all.len() * sets * AT_ONCE;
     assert!(
         undetermined * 50 < made,
         "{undetermined} of {made} could not be determined"
     );
+}
+
+#[test]
+fn connections_beside_the_rules_of_others_go_where_explain_says() {
+    agree(3, 750);
+}
+
+/// As many as wanted: `scripts/bench explain SEED N`.
+#[test]
+#[ignore = "for scripts/bench, which says how many"]
+fn as_many_connections_as_wanted_go_where_explain_says() {
+    let (seed, count) = wanted();
+    agree(seed, count);
+    println!("{count} connections from seed {seed}, beside the rules of others: all as explained");
 }
