@@ -4,5 +4,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    prepare_proxy::run(std::env::args_os().collect()).into()
+    let args: Vec<_> = std::env::args_os().collect();
+    prepare_proxy::run(&args).into()
 }

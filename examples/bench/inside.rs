@@ -2,7 +2,7 @@
 
 use crate::world::{fresh, median};
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::engine::plan::plan;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::backend::{Backend, Store};
 use prepare_proxy::netfilter::model::{
     ChainName, Family, Match, Owner, Protocol, Ruleset, Table, TableName, Target,

@@ -7,7 +7,7 @@ use kernel::Kernel;
 use libfuzzer_sys::fuzz_target;
 use prepare_proxy::netfilter::nftables::Netlink;
 use prepare_proxy::netfilter::backend::{Backend, Store};
-use prepare_proxy::engine::plan::plan;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::model::Ruleset;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,127 +1,62 @@
-//! `apply` and `clean`: routes are there before the rules that need them, and go after those that did.
+//! `apply`: installs the rules in one transaction, and writes nothing where they are in place.
 
-use crate::engine::backends::Choice;
+use super::close_wait::CloseWait;
+use super::event::{Event, resolve};
+use super::watch::watch_at_work;
 use crate::engine::error::Error;
 use crate::engine::lock::NamespaceLock;
-use crate::engine::reconcile::Settlement;
-use crate::mesh::managed;
-use crate::netfilter::backend::Backend;
-use crate::netfilter::model::{Change, Routing, Ruleset};
-use crate::netfilter::rtnetlink::{self, Made};
-use std::collections::BTreeSet;
+use crate::engine::reconcile::{self, Reconciled};
+use crate::engine::request::Request;
+use crate::engine::{network_namespace, privilege, user_namespace};
+use crate::mesh::Resolved;
+use std::time::{Duration, Instant};
+
+/// What an apply does besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A timeout of conntrack to be set with the rules.
+    pub close_wait: Option<CloseWait>,
+}
 
 /// How an apply ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Applied {
-    /// The backend that wrote, or would have written.
-    pub backend: &'static str,
-    /// What was committed, in its order; nothing where all was in place.
-    pub changes: Vec<Change>,
-    /// How many of the wanted rules were not there.
-    pub missing: usize,
-    /// Whether a policy route or an address had to be made or removed.
-    pub rerouted: bool,
+#[derive(Debug)]
+pub struct Applied {
+    pub resolved: Resolved,
+    pub done: Reconciled,
+    pub took: Duration,
 }
 
-impl Applied {
-    /// Whether anything had to be written.
-    pub(super) fn changed(&self) -> bool {
-        self.rerouted || !self.changes.is_empty()
-    }
-}
-
-/// Brings the kernel to `wanted`: first the routes that the rules need, then the rules with the first
-/// backend that can, then away with what is left elsewhere; so that no connection meets a gap. The
-/// lock is held meanwhile.
-///
-/// # Errors
-/// Whatever a route, a backend or a store says; [`Error::Standing`] where something is changed by then.
 pub(super) fn apply(
-    _lock: NamespaceLock,
-    wanted: &Ruleset,
-    choice: Choice,
+    request: &Request,
+    options: &Options,
+    tell: &mut dyn FnMut(Event),
 ) -> Result<Applied, Error> {
-    let found = rtnetlink::look(&wanted.routing)?.candidates();
-    let mut rules = Settlement::of(wanted, choice)?;
-    let made = rtnetlink::make(&wanted.routing)?;
-    let routed = made.changed();
-    let settled = rules.settle();
-    let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(made, wanted);
-        let error = settled.err().unwrap_or(Error::NoBackend);
-        return Err(error.standing(rules.record.what_stands()));
-    };
-    settled.map_err(|e| {
-        let stands = format!(
-            "the new rules are in place ({backend}), and older ones may be too; the next apply or clean that succeeds puts them right"
-        );
-        e.standing(Some(&stands))
-    })?;
-    let unneeded = managed::routing(&found, &rules.record.marks).without(&wanted.routing);
-    // What nobody uses any more does no harm: not worth a failure when all that is wanted is there.
-    let unrouted = rtnetlink::remove(&unneeded, &wanted.routing).unwrap_or_else(|e| {
-        log::warn!("a route that no rule needs stays: {e}");
-        false
-    });
-    Ok(Applied {
-        backend,
-        changes: rules.record.changes,
-        missing: rules.record.missing,
-        rerouted: routed || unrouted,
-    })
-}
-
-/// Takes back the routes that were made for rules which could not be written, unless rules rely on
-/// them all the same: the answer to a commit can be lost, and some tables be there without others.
-fn take_back(made: Made, wanted: &Ruleset) {
-    if !made.changed() {
-        return;
+    let start = Instant::now();
+    let resolved = resolve(request, tell)?;
+    network_namespace::check_not_a_node(request)?;
+    privilege::require_net_admin()?;
+    if !request.facts.in_kubernetes() && resolved.config.captures_ssh(&resolved.desired) {
+        tell(Event::SshCaptured);
     }
-    let needed = match Settlement::look() {
-        Ok(live) => live
-            .iter()
-            .map(|live| managed::relied_on(&wanted.routing, live))
-            .reduce(Routing::with)
-            .unwrap_or_default(),
-        Err(e) => {
-            log::warn!("policy routes stay, as it cannot be told whether rules need them: {e}");
-            wanted.routing.clone()
+    if let Some(timeout) = options.close_wait {
+        timeout.check()?;
+    }
+    let done = reconcile::apply(NamespaceLock::take(), &resolved.desired, request.backend)?;
+    if done.backend == "nftables" {
+        let owners = user_namespace::unmapped(&resolved.desired);
+        if !owners.is_empty() {
+            tell(Event::Unmapped(owners));
         }
-    };
-    if let Err(left) = rtnetlink::undo(made, &needed) {
-        log::warn!("{left}");
     }
-}
-
-/// Removes all that is ours from every store. Returns whether there was anything.
-///
-/// # Errors
-/// As [`apply`]; whatever could be removed is.
-pub(super) fn clean() -> Result<bool, Error> {
-    let _lock = NamespaceLock::take();
-    let found = rtnetlink::look(&Routing::default())?.candidates();
-    let mut rules = Settlement::of_nothing();
-    let settled = rules.settle();
-    let record = rules.record;
-    let ours = managed::routing(&found, &record.marks);
-    let unneeded = match settled {
-        Ok(()) => ours.clone(),
-        // Some rules may be left, and what every mesh uses be theirs. But nobody will know the marks
-        // of those that have gone.
-        Err(_) => with_marks(&found, &record.marks),
-    };
-    let removed = rtnetlink::remove(&unneeded, &ours.without(&unneeded));
-    settled.map_err(|e| e.standing(record.what_stands()))?;
-    let stands = "all rules are removed";
-    let removed = removed.map_err(|e| Error::from(e).standing(Some(stands)))?;
-    Ok(removed || !record.changes.is_empty())
-}
-
-/// The policy routes for these marks.
-fn with_marks(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
-    let routes = found.policy_routes.iter().copied();
-    Routing {
-        policy_routes: routes.filter(|p| marks.contains(&p.mark)).collect(),
-        ..Routing::default()
+    if done.changed()
+        && let Some(watch) = watch_at_work()
+    {
+        tell(Event::WatchAtWork(watch.to_string()));
     }
+    options.close_wait.map_or(Ok(()), CloseWait::set)?;
+    Ok(Applied {
+        resolved,
+        done,
+        took: start.elapsed(),
+    })
 }

@@ -20,18 +20,14 @@ impl CloseWait {
     pub fn check(self) -> Result<(), Error> {
         match open() {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            opened => opened
-                .map(drop)
-                .map_err(|source| self.error(source, "nothing was changed")),
+            opened => opened.map(drop).map_err(|source| self.error(source, false)),
         }
     }
 
     /// Sets it, when the rules are there.
     pub fn set(self) -> Result<(), Error> {
         let write = || std::io::Write::write_all(&mut open()?, self.0.to_string().as_bytes());
-        write().map_err(|source| self.error(source, "the rules are installed and stay"))?;
-        log::info!("{}", self.command());
-        Ok(())
+        write().map_err(|source| self.error(source, true))
     }
 
     /// As sysctl(8) is told.
@@ -40,10 +36,10 @@ impl CloseWait {
         format!("sysctl -w {key}={}", self.0)
     }
 
-    fn error(self, source: std::io::Error, stands: &'static str) -> Error {
+    fn error(self, source: std::io::Error, installed: bool) -> Error {
         Error::CloseWait {
             path: PATH,
-            stands,
+            installed,
             source,
         }
     }

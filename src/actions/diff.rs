@@ -1,8 +1,10 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use crate::engine::backends::{Choice, Open, is_absence, read_unchanging, stores_besides};
+use crate::engine::backends::{BackendChoice, Open, is_absence, read_unchanging, stores_besides};
 use crate::engine::error::Error;
-use crate::engine::plan::plan;
+use crate::engine::privilege;
+use crate::engine::reconcile::plan::plan;
+use crate::engine::request::Request;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{
@@ -15,7 +17,7 @@ use std::fmt;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Diff {
+pub struct Diff {
     pub differs: bool,
     /// The backend that an apply would write with.
     pub backend: &'static str,
@@ -26,7 +28,7 @@ pub(super) struct Diff {
 
 /// One chain in which something differs.
 #[derive(Debug, Serialize)]
-pub(super) struct ChainDiff {
+pub struct ChainDiff {
     /// The backend in whose store the chain is.
     pub backend: &'static str,
     pub family: Family,
@@ -39,7 +41,7 @@ pub(super) struct ChainDiff {
 
 /// A rule of ours: one that stays, goes or comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Line {
+pub struct Line {
     pub action: LineAction,
     /// The rule as iptables-save prints it, without its comment.
     pub rule: String,
@@ -50,15 +52,28 @@ pub(super) struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum LineAction {
+pub enum LineAction {
     Keep,
     Remove,
     Add,
 }
 
-/// Compares every store with what is wanted in it: everything in the one that an apply would write
-/// to, nothing in the others.
-pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
+/// Compares the observed state with what the options ask for.
+pub(super) fn diff(request: &Request) -> Result<Diff, Error> {
+    let (resolved, _) = request.resolve()?;
+    privilege::require_net_admin()?;
+    against(&resolved.desired, request.backend)
+}
+
+/// Compares the observed state with nothing at all: what a clean would remove.
+pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
+    privilege::require_net_admin()?;
+    against(&Ruleset::default(), request.backend)
+}
+
+/// Compares the tables of every backend with what is desired in them: everything in those that an
+/// apply would write to, nothing in the others.
+fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
     let (backend, live) = target(choice)?;
     let mut diff = Diff {
         backend: backend.name(),
@@ -102,7 +117,7 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
 }
 
 /// The backend that an apply would try first, of those that there are.
-fn target(choice: Choice) -> Result<Opened, Error> {
+fn target(choice: BackendChoice) -> Result<Opened, Error> {
     for candidate in choice.candidates()? {
         if let Some(opened) = read(candidate.open)? {
             return Ok(opened);

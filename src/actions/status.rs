@@ -2,7 +2,8 @@
 
 use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
 use crate::engine::error::Error;
-use crate::engine::plan::plan;
+use crate::engine::privilege;
+use crate::engine::reconcile::plan::plan;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::{
     ChainName, Counters, Family, Live, LiveChain, LiveRule, Routing, Rule, Ruleset, TableChange,
@@ -15,7 +16,7 @@ use std::fmt;
 
 /// Everything of ours.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Shown {
+pub struct Status {
     pub stores: Vec<ShownStore>,
     /// Policy routes and addresses, as ip(8) commands that make them.
     pub routing: Vec<String>,
@@ -23,7 +24,7 @@ pub(super) struct Shown {
 
 /// One store that holds something of ours.
 #[derive(Debug, Serialize)]
-pub(super) struct ShownStore {
+pub struct ShownStore {
     /// The backend that looked.
     pub backend: &'static str,
     pub chains: Vec<ShownChain>,
@@ -31,7 +32,7 @@ pub(super) struct ShownStore {
 
 /// A chain of ours, or one that holds rules of ours: those alone.
 #[derive(Debug, Serialize)]
-pub(super) struct ShownChain {
+pub struct ShownChain {
     pub family: Family,
     pub table: TableName,
     pub chain: ChainName,
@@ -42,7 +43,7 @@ pub(super) struct ShownChain {
 
 /// A rule in the kernel.
 #[derive(Debug, Serialize)]
-pub(super) struct ShownRule {
+pub struct ShownRule {
     /// As iptables-save prints it behind `-A CHAIN `, without its comment.
     pub rule: String,
     /// What it is for, if it says so.
@@ -55,8 +56,9 @@ pub(super) struct ShownRule {
 ///
 /// # Errors
 /// Where one that may hold something of ours cannot be read.
-pub(super) fn show() -> Result<Shown, Error> {
-    let mut shown = Shown::default();
+pub(super) fn status() -> Result<Status, Error> {
+    privilege::require_net_admin()?;
+    let mut shown = Status::default();
     let mut marks = BTreeSet::new();
     for open in stores_besides(None) {
         let mut backend = match open() {
@@ -130,7 +132,7 @@ impl ShownRule {
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.stores.is_empty() && self.routing.is_empty() {
             return writeln!(f, "nothing of a mesh is here");

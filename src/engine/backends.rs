@@ -1,11 +1,10 @@
 //! Which backend writes.
 
-use crate::engine::plan::plan;
+use crate::engine::reconcile::plan::plan;
 use crate::engine::retry::Backoff;
 use crate::netfilter::backend::{Backend, BackendError, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use crate::netfilter::nftables;
-use clap::ValueEnum;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use crate::netfilter::model::{Family, TableName};
 use caps::{CapSet, Capability};
 
 /// What `--backend` can say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Choice {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
     #[default]
     Auto,
     Netlink,
@@ -40,7 +39,24 @@ pub struct Candidate {
     pub open: Open,
 }
 
-impl Choice {
+impl BackendChoice {
+    /// Every choice with the name that `--backend` takes.
+    pub const NAMES: &[(&str, BackendChoice)] = &[
+        ("auto", BackendChoice::Auto),
+        ("netlink", BackendChoice::Netlink),
+        ("nftables", BackendChoice::Nftables),
+        #[cfg(feature = "iptables")]
+        ("iptables-nft", BackendChoice::IptablesNft),
+        #[cfg(feature = "iptables")]
+        ("iptables-legacy", BackendChoice::IptablesLegacy),
+    ];
+
+    /// The choice of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut names = Self::NAMES.iter();
+        names.find(|(n, _)| *n == name).map(|(_, choice)| *choice)
+    }
+
     /// The backends to try, the best first; the next one only counts if the kernel or the machine
     /// lacks what the one before it needs. An error when it cannot be told where rules are.
     pub fn candidates(self) -> Result<Vec<Candidate>, BackendError> {
@@ -49,13 +65,13 @@ impl Choice {
             Ok(vec![Candidate { reason, open }])
         };
         match self {
-            Choice::Auto => automatic(),
-            Choice::Netlink => chosen(xt),
-            Choice::Nftables => chosen(native),
+            BackendChoice::Auto => automatic(),
+            BackendChoice::Netlink => chosen(xt),
+            BackendChoice::Nftables => chosen(native),
             #[cfg(feature = "iptables")]
-            Choice::IptablesNft => chosen(iptables_nft),
+            BackendChoice::IptablesNft => chosen(iptables_nft),
             #[cfg(feature = "iptables")]
-            Choice::IptablesLegacy => chosen(iptables_legacy),
+            BackendChoice::IptablesLegacy => chosen(iptables_legacy),
         }
     }
 }

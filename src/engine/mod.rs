@@ -1,15 +1,13 @@
-//! Brings the observed state of a network namespace to the desired one.
+//! Brings the observed state of a network namespace to the desired one: which backend, which
+//! namespace, with which privilege, and beside whom.
 
 pub mod backends;
 pub mod error;
-pub mod exit;
-pub(crate) mod host;
+pub mod host;
 pub(crate) mod lock;
 pub(crate) mod network_namespace;
-pub mod plan;
 pub(crate) mod privilege;
-pub(crate) mod reconcile;
-pub(crate) mod record;
-pub mod resolve;
+pub mod reconcile;
+pub mod request;
 pub(crate) mod retry;
 pub(crate) mod user_namespace;

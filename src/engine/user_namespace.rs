@@ -1,32 +1,28 @@
-//! Users and groups that do not exist in a user namespace: the kernel takes no rule about them, and
+//! Users and groups that a user namespace does not map: the kernel accepts no rule about them, and
 //! only says "Invalid argument".
 
-use crate::mesh::config::Host;
+use crate::engine::host;
 use crate::netfilter::model::{Owner, Rule, Ruleset, Test};
 use std::path::Path;
 
-/// Says which owners in `wanted` the user namespace does not map, if there are any.
-pub(crate) fn explain(wanted: &Ruleset, host: &dyn Host) -> Option<String> {
-    let [uids, gids] =
-        ["/proc/self/uid_map", "/proc/self/gid_map"].map(|path| Map::read(host, path));
-    let chains = wanted.tables.iter().flat_map(|t| &t.chains);
-    let mut missing: Vec<String> = chains
+/// The owners in `desired` that this user namespace does not map.
+pub(crate) fn unmapped(desired: &Ruleset) -> Vec<Owner> {
+    let [uids, gids] = ["/proc/self/uid_map", "/proc/self/gid_map"].map(Map::read);
+    let chains = desired.tables.iter().flat_map(|t| &t.chains);
+    let mut missing: Vec<Owner> = chains
         .flat_map(|c| &c.rules)
         .flat_map(owners)
-        .filter_map(|owner| match owner {
-            Owner::Uid(id) => (!uids.has(id)).then(|| format!("uid {id}")),
-            Owner::Gid(id) => (!gids.has(id)).then(|| format!("gid {id}")),
+        .filter(|owner| match owner {
+            Owner::Uid(id) => !uids.has(*id),
+            Owner::Gid(id) => !gids.has(*id),
         })
         .collect();
-    missing.sort();
+    missing.sort_by_key(|owner| match owner {
+        Owner::Uid(id) => (0, *id),
+        Owner::Gid(id) => (1, *id),
+    });
     missing.dedup();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "this user namespace has no {} (see /proc/self/uid_map and gid_map): the kernel takes no rule about it, \
-             or one that is never true; map it, or give the proxy another user",
-            missing.join(", ")
-        )
-    })
+    missing
 }
 
 fn owners(rule: &Rule) -> impl Iterator<Item = Owner> + '_ {
@@ -36,12 +32,12 @@ fn owners(rule: &Rule) -> impl Iterator<Item = Owner> + '_ {
     })
 }
 
-/// The ids that exist, as user_namespaces(7) describes the file; all of them where there is none.
+/// The ids that exist, as user_namespaces(7) describes the file; all of them without such a file.
 struct Map(Option<Vec<(u32, u32)>>);
 
 impl Map {
-    fn read(host: &dyn Host, path: &str) -> Self {
-        let text = host.file(Path::new(path)).ok();
+    fn read(path: &str) -> Self {
+        let text = host::file(Path::new(path)).ok();
         let range = |line: &str| {
             let mut numbers = line.split_whitespace().map(|n| n.parse().ok());
             Some((numbers.next()??, numbers.nth(1)??))

@@ -2,19 +2,27 @@
 //!
 //! A new mesh is a new file here and a line in [`MESHES`].
 
+pub mod compat;
 pub mod config;
 mod istio;
 mod istio_1_0;
 mod linkerd;
 pub(crate) mod managed;
 mod nginmesh;
+mod resolve;
 mod shared;
+pub(crate) mod signature;
+mod warnings;
 
 pub use istio::MESH as ISTIO;
 pub use linkerd::MESH as LINKERD;
+pub use resolve::{Resolved, resolve};
+pub use warnings::Warning;
+pub(crate) use warnings::{captures, with_rules};
 
+use crate::mesh::compat::CommandLine;
 use crate::mesh::config::{Config, Opt, Profile};
-use crate::mesh::managed::Signature;
+use crate::mesh::signature::Signature;
 use crate::netfilter::model::{Family, Ruleset};
 use ipnet::IpNet;
 
@@ -32,6 +40,10 @@ pub struct Mesh {
     pub profile: Profile,
     /// How its chains and comments are known.
     pub signature: &'static Signature,
+    /// Whether it adds an IPv6 address to lo, see [`managed::PASSTHROUGH`].
+    pub adds_loopback_address: bool,
+    /// The command line of the tool that it replaces, where our own is not the same.
+    pub command_line: Option<&'static CommandLine>,
     /// Everything wanted, for every family that the configuration calls for; the comments are not
     /// labelled yet.
     rules: fn(&Config) -> Ruleset,

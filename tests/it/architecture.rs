@@ -1,121 +1,347 @@
-//! The house keeps its shape: imports go one way, and pure code stays pure.
+//! The house keeps its shape: imports go down the five floors and never in a circle, pure code stays
+//! pure, and netfilter knows no mesh. Paths are resolved from the parsed sources, so that `super::`
+//! hides nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use syn::visit::{self, Visit};
 
-/// What each room of `src/` may use of the others. A room that is not listed may use everything.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("ruleset", &[]),
-    ("packet", &["ruleset"]),
-    ("ownership", &["ruleset"]),
-    ("config", &["ownership", "ruleset"]),
-    ("mesh", &["config", "ownership", "ruleset"]),
+/// From the top down: a floor may use itself and those below it.
+const FLOORS: [&str; 5] = ["frontend", "actions", "engine", "mesh", "netfilter"];
+
+/// Within netfilter: what each room may use of the others.
+const NETFILTER: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("trace", &["model"]),
     ("netlink", &[]),
-    ("backend", &["netlink", "ruleset"]),
-    ("routing", &["netlink", "ruleset"]),
-    ("conntrack", &["netlink", "ruleset"]),
-    (
-        "ops",
-        &[
-            "backend",
-            "config",
-            "conntrack",
-            "error",
-            "exit",
-            "mesh",
-            "netlink",
-            "ownership",
-            "packet",
-            "routing",
-            "ruleset",
-        ],
-    ),
+    ("backend", &["model"]),
+    ("nftables", &["backend", "model", "netlink"]),
+    ("iptables", &["backend", "model"]),
+    ("rtnetlink", &["model", "netlink"]),
+    ("conntrack", &["model", "netlink"]),
 ];
 
 /// Rooms that know nothing of the system.
-const PURE: &[&str] = &["ruleset", "ownership", "packet", "mesh"];
+const PURE: [&[&str]; 3] = [&["mesh"], &["netfilter", "model"], &["netfilter", "trace"]];
 
-/// What pure code may not reach for. Processes, files, the environment and sockets nobody may, but
-/// where `.clippy.toml` is overruled.
-const IMPURE: &[&str] = &["nix::", "caps::", "clippy::disallowed"];
+/// What pure code may not use. `std::io` has only the kinds of errors there.
+const SYSTEM: &[&str] = &[
+    "nix",
+    "caps",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::net::Tcp",
+];
 
-fn sources() -> Vec<(String, String)> {
-    fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).expect("src can be read").flatten() {
-            match entry.path() {
-                path if path.is_dir() => walk(&path, files),
-                path => files.push(path),
-            }
+/// A path of modules: `["mesh", "config", "facts"]`.
+type Module = Vec<String>;
+
+/// One source file, and everything that its shipped code names.
+struct Source {
+    module: Module,
+    paths: Vec<Vec<String>>,
+    words: Vec<String>,
+}
+
+/// Collects every path that stands in a file, but for its tests.
+#[derive(Default)]
+struct Paths {
+    found: Vec<Vec<String>>,
+    words: Vec<String>,
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|a| {
+        let list = a.meta.require_list().map(|l| l.tokens.to_string());
+        a.path().is_ident("cfg") && list.is_ok_and(|l| l == "test")
+    })
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
         }
     }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if !is_test(&item.attrs) {
+            self.tree(&mut Vec::new(), &item.tree);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments = path.segments.iter().map(|s| s.ident.to_string());
+        self.found.push(segments.collect());
+        visit::visit_path(self, path);
+    }
+
+    /// A macro's tokens are not parsed: whatever looks like a path of the crate is one.
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        let tokens = item.tokens.to_string();
+        let tokens = tokens.replace(' ', "");
+        for (at, _) in tokens.match_indices("crate::") {
+            let path = tokens[at..].split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+            let path = path.take(1).flat_map(|p| p.split("::"));
+            self.found.push(path.map(str::to_owned).collect());
+        }
+    }
+
+    fn visit_ident(&mut self, ident: &'ast proc_macro2::Ident) {
+        self.words.push(ident.to_string());
+    }
+
+    fn visit_lit_str(&mut self, literal: &'ast syn::LitStr) {
+        self.words.push(literal.value());
+    }
+
+    /// Doc comments may name a mesh as an example.
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+}
+
+impl Paths {
+    fn tree(&mut self, before: &mut Vec<String>, tree: &syn::UseTree) {
+        match tree {
+            syn::UseTree::Path(path) => {
+                before.push(path.ident.to_string());
+                self.tree(before, &path.tree);
+                before.pop();
+            }
+            syn::UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.tree(before, tree));
+            }
+            syn::UseTree::Name(name) => self.found.push(joined(before, &name.ident)),
+            syn::UseTree::Rename(name) => self.found.push(joined(before, &name.ident)),
+            syn::UseTree::Glob(_) => self.found.push(before.clone()),
+        }
+    }
+}
+
+fn joined(before: &[String], last: &proc_macro2::Ident) -> Vec<String> {
+    let last = [last.to_string()].into_iter().filter(|l| l != "self");
+    before.iter().cloned().chain(last).collect()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("src can be read").flatten();
+    let below = entries
+        .map(|e| e.path())
+        .flat_map(|path| match path.is_dir() {
+            true => files(&path),
+            false => vec![path],
+        });
+    below.collect()
+}
+
+/// The shipped sources, by their module. Test-only files are left out.
+fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    walk(&root, &mut files);
-    let read = |path: PathBuf| {
-        let name = path
-            .strip_prefix(&root)
-            .expect("below src")
-            .display()
-            .to_string();
-        let text = fs::read_to_string(&path).expect("a source is text");
-        (name, text)
-    };
-    files.into_iter().map(read).collect()
-}
-
-/// The lines of a file before its unit tests, without comments.
-fn code(text: &str) -> impl Iterator<Item = &str> {
-    let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let parsed: Vec<(Module, syn::File)> = files(&root)
+        .into_iter()
+        .map(|path| {
+            let below = path
+                .strip_prefix(&root)
+                .expect("below src")
+                .with_extension("");
+            let names = below.iter().map(|n| n.to_str().expect("UTF-8").to_owned());
+            let mut module: Module = names.collect();
+            if ["mod", "lib", "main"].contains(&module.last().map_or("", String::as_str)) {
+                module.pop();
+            }
+            let text = fs::read_to_string(&path).expect("a source is text");
+            (module, syn::parse_file(&text).expect("it compiles"))
+        })
+        .collect();
+    let tests: BTreeSet<Module> = parsed
+        .iter()
+        .flat_map(|(m, f)| test_modules(m, f))
+        .collect();
+    let shipped = parsed.into_iter().filter(|(m, _)| !tests.contains(m));
     shipped
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or(line))
+        .map(|(module, file)| {
+            let mut paths = Paths::default();
+            paths.visit_file(&file);
+            Source {
+                paths: paths.found,
+                words: paths.words,
+                module,
+            }
+        })
+        .collect()
 }
 
-fn in_room(file: &str, room: &str) -> bool {
-    file.starts_with(&format!("{room}/")) || file == format!("{room}.rs")
+/// `#[cfg(test)] mod NAME;` in a file of its own.
+fn test_modules(module: &Module, file: &syn::File) -> Vec<Module> {
+    let mods = file.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(m) if is_test(&m.attrs) => Some(m.ident.to_string()),
+        _ => None,
+    });
+    mods.map(|name| [module.as_slice(), &[name]].concat())
+        .collect()
+}
+
+impl Source {
+    fn name(&self) -> String {
+        self.module.join("/")
+    }
+
+    fn is_in(&self, room: &[&str]) -> bool {
+        self.module.iter().take(room.len()).eq(room)
+    }
+
+    /// The paths of the crate that it names, from its root on.
+    fn uses(&self) -> impl Iterator<Item = Vec<String>> + '_ {
+        self.paths.iter().filter_map(|path| {
+            let mut at = match path.first()?.as_str() {
+                "crate" => Module::new(),
+                "self" => self.module.clone(),
+                "super" => self.module.clone(),
+                _ => return None,
+            };
+            for segment in path {
+                match segment.as_str() {
+                    "crate" | "self" => {}
+                    "super" => drop(at.pop()),
+                    name => at.push(name.to_owned()),
+                }
+            }
+            Some(at)
+        })
+    }
+
+    /// The files that it uses, as far as they are modules of `all`.
+    fn files_used<'a>(&self, all: &'a BTreeMap<Module, &Source>) -> BTreeSet<&'a Module> {
+        let longest = |path: Module| {
+            (1..=path.len())
+                .rev()
+                .find_map(|n| all.get_key_value(&path[..n]).map(|(module, _)| module))
+        };
+        let used = self.uses().filter_map(longest);
+        used.filter(|module| **module != self.module).collect()
+    }
 }
 
 #[test]
-fn imports_go_one_way() {
-    for (file, text) in sources() {
-        let Some((room, allowed)) = ROOMS.iter().find(|(room, _)| in_room(&file, room)) else {
+fn imports_go_down_the_floors() {
+    let mut seen = 0;
+    for source in sources() {
+        let Some(floor) = source.module.first() else {
             continue;
         };
-        for (_, rest) in code(&text).flat_map(|line| {
-            line.match_indices("crate::")
-                .map(|(at, _)| (at, &line[at + 7..]))
-        }) {
-            let used = rest
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next()
-                .unwrap_or(rest);
-            let fine = used == *room || allowed.contains(&used);
-            assert!(fine, "{file}: {room} may not use {used}");
+        let own = FLOORS.iter().position(|f| f == floor);
+        let own = own.unwrap_or_else(|| panic!("{} is on no floor", source.name()));
+        for path in source.uses() {
+            let used = path
+                .first()
+                .and_then(|p| FLOORS.iter().position(|f| f == p));
+            seen += usize::from(used.is_some());
+            let fine = used.is_none_or(|used| used >= own);
+            assert!(fine, "{} uses {}", source.name(), path.join("::"));
+        }
+    }
+    assert!(seen > 500, "the sources were not read: {seen} imports");
+}
+
+#[test]
+fn rooms_of_netfilter_are_apart() {
+    for source in sources().iter().filter(|s| s.is_in(&["netfilter"])) {
+        let Some(room) = source.module.get(1) else {
+            continue;
+        };
+        let known = NETFILTER.iter().find(|(name, _)| name == room);
+        let (_, allowed) = known.unwrap_or_else(|| panic!("netfilter/{room} is not known"));
+        for path in source.uses().filter(|p| p.len() > 1 && p[0] == "netfilter") {
+            let fine = path[1] == *room || allowed.contains(&path[1].as_str());
+            assert!(fine, "{} uses {}", source.name(), path.join("::"));
+        }
+    }
+}
+
+/// A file may use another one that uses it only as a parent uses its children: `mod.rs` re-exports
+/// what is below it.
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let sources = sources();
+    let all: BTreeMap<Module, &Source> = sources.iter().map(|s| (s.module.clone(), s)).collect();
+    let uses: BTreeMap<&Module, BTreeSet<&Module>> = all
+        .iter()
+        .map(|(module, source)| {
+            let mut used = source.files_used(&all);
+            used.retain(|other| !is_parent(other, module) && !is_parent(module, other));
+            (module, used)
+        })
+        .collect();
+    let mut done = BTreeSet::new();
+    for module in uses.keys() {
+        follow(module, &uses, &mut Vec::new(), &mut done);
+    }
+}
+
+fn is_parent(parent: &[String], child: &[String]) -> bool {
+    child.len() > parent.len() && child.starts_with(parent)
+}
+
+fn follow<'a>(
+    module: &'a Module,
+    uses: &BTreeMap<&'a Module, BTreeSet<&'a Module>>,
+    way: &mut Vec<&'a Module>,
+    done: &mut BTreeSet<&'a Module>,
+) {
+    if done.contains(module) {
+        return;
+    }
+    if let Some(at) = way.iter().position(|m| *m == module) {
+        let names: Vec<String> = way[at..].iter().map(|m| m.join("/")).collect();
+        panic!("a circle: {}", names.join(" → "));
+    }
+    way.push(module);
+    for used in &uses[module] {
+        follow(used, uses, way, done);
+    }
+    way.pop();
+    done.insert(module);
+}
+
+#[test]
+fn pure_rooms_do_not_use_the_system() {
+    for source in sources()
+        .iter()
+        .filter(|s| PURE.iter().any(|room| s.is_in(room)))
+    {
+        for path in &source.paths {
+            let path = path.join("::");
+            let system = SYSTEM.iter().find(|name| path.starts_with(*name));
+            assert_eq!(system, None, "{}: {path}", source.name());
         }
     }
 }
 
 #[test]
-fn pure_rooms_do_not_reach_for_the_system() {
-    for (file, text) in sources() {
-        if PURE.iter().any(|room| in_room(&file, room)) {
-            for line in code(&text) {
-                let found = IMPURE.iter().find(|name| line.contains(*name));
-                assert_eq!(found, None, "{file}: {line}");
-            }
-        }
+fn clap_and_standard_output_are_the_front_end_s() {
+    for source in sources().iter().filter(|s| !s.is_in(&["frontend"])) {
+        let clap = source.paths.iter().find(|path| path[0].starts_with("clap"));
+        assert_eq!(clap, None, "{}", source.name());
+        let prints = ["print", "println", "eprint", "eprintln", "io::stdout"];
+        let printed = source.paths.iter().find(|path| {
+            let path = path.join("::");
+            prints
+                .iter()
+                .any(|p| path == *p || path.ends_with(&format!("::{p}")))
+        });
+        assert_eq!(printed, None, "{}", source.name());
     }
 }
 
 #[test]
 fn netfilter_knows_no_mesh() {
-    for (file, text) in sources() {
-        let rooms = ["ruleset", "packet", "netlink", "routing", "backend"];
-        let only_for_tests = file.ends_with("tests.rs") || file.ends_with("strategy.rs");
-        if !only_for_tests && rooms.iter().any(|room| in_room(&file, room)) {
-            for line in code(&text) {
-                assert!(!line.to_lowercase().contains("istio"), "{file}: {line}");
-            }
+    let meshes = ["istio", "linkerd", "nginmesh", "envoy"];
+    for source in sources().iter().filter(|s| s.is_in(&["netfilter"])) {
+        for word in &source.words {
+            let lower = word.to_lowercase();
+            let mesh = meshes.iter().find(|mesh| lower.contains(*mesh));
+            assert_eq!(mesh, None, "{}: {word}", source.name());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The answer in one sentence.
 
 use super::question::Asked;
+use crate::mesh::managed::purpose_of;
+use crate::mesh::signature::Purpose;
 use crate::netfilter::model::{Credentials, Hook, Match, Owner, Protocol, Test};
 use crate::netfilter::trace::{Capture, End, Start, Step, Trace};
 
@@ -109,20 +111,16 @@ fn deciding(trace: &Trace) -> Option<&Step> {
     tables.flat_map(|t| &t.steps).find(|s| s.decides)
 }
 
-fn why(step: Option<&Step>) -> &str {
-    step.and_then(|s| s.rule.why())
-        .map_or("", |why| why.as_str())
+/// What the deciding rule is for, if it is managed.
+fn purpose(step: Option<&Step>) -> Option<(Purpose, &str)> {
+    purpose_of(step?.rule.why()?)
 }
 
 /// Who listens on the port that a rule leads to.
 fn place(step: Option<&Step>, port: u16) -> String {
-    match why(step) {
-        "redirect-to-envoy-port" => format!("the proxy on port {port}"),
-        "redirect-to-inbound-port" | "tproxy-to-inbound-port" => {
-            format!("the proxy's inbound port {port}")
-        }
-        id if id.starts_with("redirect-dns") => format!("the proxy's nameserver on port {port}"),
-        _ => format!("port {port} here"),
+    match purpose(step) {
+        Some((Purpose::To(who), _)) => format!("{who} on port {port}"),
+        _ => format!("local port {port}"),
     }
 }
 
@@ -139,43 +137,17 @@ fn by(trace: &Trace, deciding: Option<&Step>) -> String {
     }
 }
 
-/// Why it is left alone: the words for the rules' own ids.
+/// Why it is exempt.
 fn reason(step: Option<&Step>) -> String {
     let Some(step) = step else {
         return "no rule captures it".to_owned();
     };
-    let id = why(Some(step));
-    let values = [
-        ("bypass-ip-range-", "is exempt"),
-        ("bypass-outbound-port-", "is an exempt outbound port"),
-        ("bypass-inbound-port-", "is an exempt inbound port"),
-        ("bypass-interface-", "is an exempt interface"),
-        ("bypass-group-", "is the number of an exempt group"),
-        (
-            "bypass-virtual-interface-",
-            "is an interface of virtual machines, and this destination is not captured",
-        ),
-    ];
-    let mut values = values.iter();
-    if let Some((value, is)) = values.find_map(|(stem, is)| Some((id.strip_prefix(stem)?, is))) {
-        return format!("{value} {is}");
+    match (purpose(Some(step)), step.rule.why()) {
+        (Some((Purpose::Exempt(why), value)), _) => why.replace("{}", value),
+        (Some((Purpose::ExemptProxy, _)), _) => is_the_proxy(step),
+        (_, Some(id)) => format!("matched \"{}\" in {}", id.as_str(), step.chain),
+        (_, None) => format!("matched \"{}\" in {}", step.rule.text(), step.chain),
     }
-    let text = match id {
-        "bypass-envoy" => return is_the_proxy(step),
-        "bypass-explicit-loopback" => "loopback is left alone",
-        "bypass-app-to-itself" => "what an app sends to itself is left alone",
-        "bypass-inbound-passthrough" => {
-            "it comes from the address that the proxy uses towards the app"
-        }
-        "bypass-marked" => "its mark says that the proxy has seen it",
-        "bypass-ssh" => "SSH is left alone",
-        "bypass-tunnel-port" => "it is for the proxy's tunnel port",
-        "bypass-other-groups" => "its sender's group is none of those that are captured",
-        "bypass-default-outbound" => "its destination is none of those that are captured",
-        "" => return format!("so says \"{}\" in {}", step.rule.text(), step.chain),
-        id => return format!("so says the rule {id}"),
-    };
-    text.to_owned()
 }
 
 fn is_the_proxy(step: &Step) -> String {

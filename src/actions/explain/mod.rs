@@ -7,42 +7,36 @@ mod answer;
 mod live;
 mod place;
 mod question;
-mod text;
-mod view;
+pub mod view;
 
-pub(super) use live::rules as live_rules;
+pub(crate) use live::rules as live_rules;
 pub use question::Question;
 
-use super::{Format, Invocation, json, print, resolve};
 use crate::engine::error::Error;
-use crate::engine::exit::Exit;
-use crate::mesh::config::{ConfigError, Host};
+use crate::engine::host;
+use crate::engine::request::{self, Request};
+use crate::mesh::config::{ConfigError, Ipv6};
 use crate::netfilter::model::{
     ConnState, Connection, Facts, Family, Interface, Packet, Routing, Rules, Tracking,
 };
 use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
-use place::Elsewhere;
 use question::Asked;
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use view::Explanation;
 
 /// Stands for any port that nobody serves: the first of the dynamic ones (RFC 6335).
 const ANY_PORT: u16 = 49152;
 
 /// Answers the question.
-pub(super) fn explain(
-    question: &Question,
-    invocation: &Invocation,
-    host: &dyn Host,
-    out: &mut dyn Write,
-) -> Result<Exit, Error> {
-    let mut asked = question.read(host)?;
+pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanation, Error> {
+    let mut asked = request::gather(&mut request.facts.clone(), host::file, |facts| {
+        question.read(facts)
+    })?;
     let (rules, routing) = match question.live {
-        true => live::rules(host)?,
-        false => wanted(&asked, invocation, host)?,
+        true => live::rules()?,
+        false => desired(&asked, request)?,
     };
     let network = place::network(&mut asked, &routing)?;
     if question.live {
@@ -59,35 +53,33 @@ pub(super) fn explain(
             break traces;
         }
     };
-    let explanation = Explanation::new(asked, &walk, &traces);
-    let determined = explanation.determined;
-    let shown = match invocation.format {
-        Some(Format::Json) => json(&explanation),
-        _ => text::text(&explanation, invocation.verbose),
-    };
-    print(out, &shown)?;
-    Ok(match determined {
-        true => Exit::Done,
-        false => Exit::BadInput,
-    })
+    Ok(Explanation::new(asked, &walk, &traces))
 }
 
-/// The rules that the options ask for.
-fn wanted(
-    asked: &Asked,
-    invocation: &Invocation,
-    host: &dyn Host,
-) -> Result<(Rules, Routing), Error> {
-    let elsewhere = Elsewhere {
-        host,
-        addresses: asked.local.iter().map(|(_, net)| net.addr()).collect(),
+/// The rules that the options ask for: on this host, or on one with the addresses of the question.
+fn desired(asked: &Asked, request: &Request) -> Result<(Rules, Routing), Error> {
+    let resolved = match asked.local.is_empty() {
+        true => request.resolve()?.0,
+        false => {
+            let mut facts = request.facts.clone();
+            facts.ipv6 = Some(elsewhere(&asked.local));
+            request.resolve_with(&mut facts, host::file)?
+        }
     };
-    let (mesh, config) = match asked.local.is_empty() {
-        true => resolve(invocation, host)?,
-        false => resolve(invocation, &elsewhere)?,
+    Ok((Rules::of(&resolved.desired), resolved.desired.routing))
+}
+
+/// IPv6 of a host with these addresses.
+fn elsewhere(local: &[(Interface, IpNet)]) -> Ipv6 {
+    let v6 = |(_, net): &(Interface, IpNet)| match net.addr() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
     };
-    let ruleset = mesh.ruleset(&config);
-    Ok((Rules::of(&ruleset), ruleset.routing))
+    Ipv6 {
+        enabled: true,
+        on_loopback: true,
+        addresses: local.iter().filter_map(v6).collect(),
+    }
 }
 
 /// The packet at its start.

@@ -2,17 +2,13 @@
 
 use super::question::Asked;
 use crate::engine::error::Error;
-use crate::mesh::config::facts::Ipv6;
-use crate::mesh::config::{ConfigError, Host};
+use crate::mesh::config::ConfigError;
 use crate::netfilter::model::{Family, Interface, Routing};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Link, Network, Trace, Way};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 /// The network as `--local-address` tells it, or else that of this namespace.
 pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, Error> {
@@ -148,32 +144,4 @@ fn out(name: &Interface, source: Option<IpAddr>) -> Way {
 /// A prefix whose length is one of its family's.
 fn net(address: IpAddr, length: u8) -> IpNet {
     IpNet::new_assert(address, length)
-}
-
-/// A host with other addresses: what its kernel says of IPv6 is left out.
-pub(super) struct Elsewhere<'a> {
-    pub host: &'a dyn Host,
-    pub addresses: Vec<IpAddr>,
-}
-
-impl Host for Elsewhere<'_> {
-    fn env(&self, name: &str) -> Option<OsString> {
-        self.host.env(name)
-    }
-
-    fn file(&self, path: &Path) -> io::Result<String> {
-        self.host.file(path)
-    }
-
-    fn ipv6(&self) -> io::Result<Ipv6> {
-        let v6 = |address: &IpAddr| match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(*address),
-        };
-        Ok(Ipv6 {
-            enabled: true,
-            on_loopback: true,
-            addresses: self.addresses.iter().filter_map(v6).collect(),
-        })
-    }
 }

@@ -1,89 +1,36 @@
 //! What is asked: the options of `explain`, and what holds where they say nothing.
 
-use crate::mesh::config::{ConfigError, Host, facts, parse_port};
+use crate::mesh::config::facts::{GROUP, PASSWD};
+use crate::mesh::config::{ConfigError, FactError, Facts, parse_port};
 use crate::netfilter::model::{ConnState, Credentials, FoundSocket, Interface, Protocol};
-use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
 /// The options of `explain`, as typed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "The connection")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Where it is sent
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    to: String,
-
-    /// Who sends it: a process here, with numbers or names; supplementary groups come last
-    #[arg(long, value_name = "UID[:GID[,GID...]]")]
-    user: Option<String>,
-
-    /// Where it comes from; without --user from outside, unless the address is one of our own
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    from: Option<String>,
-
-    /// Where it comes in [default: where the address that it is sent to is]
-    #[arg(long, value_name = "NAME")]
-    interface: Option<String>,
-
-    /// UDP instead of TCP
-    #[arg(long)]
-    udp: bool,
-
-    /// What conntrack makes of it
-    #[arg(
-        long,
-        value_name = "STATE",
-        value_enum,
-        ignore_case = true,
-        default_value_t
-    )]
-    ct_state: State,
-
-    /// The mark that it is sent or comes in with, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0")]
-    mark: String,
-
-    /// The mark of its connection, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0")]
-    ct_mark: String,
-
-    /// The open socket, bound to one address, that is found for it
-    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
-    socket: Socket,
-
-    /// An address of the pod or VM, on eth0 or the interface named; may be repeated [default: those
-    /// of this network namespace]
-    #[arg(
-        long,
-        value_name = "ADDRESS[/LENGTH][%INTERFACE]",
-        value_delimiter = ','
-    )]
-    local_address: Vec<String>,
-
-    /// Ask the rules that are in the kernel, whoever wrote them, instead of the options
-    #[arg(long, conflicts_with = "local_address")]
+    /// The destination, `ADDRESS:PORT`.
+    pub to: String,
+    /// The sender, a process here: `UID[:GID[,GID...]]`, numbers or names.
+    pub user: Option<String>,
+    /// The source, `ADDRESS[:PORT]`; without a user from outside, unless the address is an own one.
+    pub from: Option<String>,
+    /// The interface that it comes in through.
+    pub interface: Option<String>,
+    /// UDP instead of TCP.
+    pub udp: bool,
+    pub state: ConnState,
+    /// The packet mark, decimal or `0x…`.
+    pub mark: String,
+    /// The mark of its connection, decimal or `0x…`.
+    pub ct_mark: String,
+    /// The open socket, bound to one address, that `-m socket` finds for it.
+    pub socket: FoundSocket,
+    /// Addresses of the pod or VM, `ADDRESS[/LENGTH][%INTERFACE]`; those of this network namespace
+    /// without any.
+    pub local_addresses: Vec<String>,
+    /// Follow the rules in the kernel, whoever wrote them, instead of those of the options.
     pub live: bool,
-}
-
-/// The states that a packet can be said to be in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum State {
-    #[default]
-    New,
-    Related,
-    Established,
-    Invalid,
-    Untracked,
-}
-
-/// What `-m socket` finds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Socket {
-    #[default]
-    None,
-    Plain,
-    Transparent,
 }
 
 /// The question, understood.
@@ -107,12 +54,9 @@ pub struct Asked {
 /// Who connects if nobody says.
 const APP: u32 = 1000;
 
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
-
 impl Question {
     /// Checks every value.
-    pub fn read(&self, host: &dyn Host) -> Result<Asked, ConfigError> {
+    pub fn read(&self, facts: &Facts) -> Result<Asked, ConfigError> {
         let to: SocketAddr = read(
             "--to",
             &self.to,
@@ -125,7 +69,7 @@ impl Question {
             return Err(bad("--from", "is not of the family that --to is of"));
         }
         let sender = match (&self.user, from) {
-            (Some(text), _) => Some(user(text, host, &mut assumed)?),
+            (Some(text), _) => Some(user(text, facts, &mut assumed)?),
             (None, Some(_)) => None,
             (None, None) => Some(app(&mut assumed)),
         };
@@ -139,22 +83,12 @@ impl Question {
             from,
             sender,
             interface,
-            state: match self.ct_state {
-                State::New => ConnState::New,
-                State::Related => ConnState::Related,
-                State::Established => ConnState::Established,
-                State::Invalid => ConnState::Invalid,
-                State::Untracked => ConnState::Untracked,
-            },
+            state: self.state,
             mark: mark("--mark", &self.mark)?,
             ct_mark: mark("--ct-mark", &self.ct_mark)?,
-            socket: match self.socket {
-                Socket::None => FoundSocket::None,
-                Socket::Plain => FoundSocket::Plain,
-                Socket::Transparent => FoundSocket::Transparent,
-            },
+            socket: self.socket,
             local: self
-                .local_address
+                .local_addresses
                 .iter()
                 .map(|a| local(a))
                 .collect::<Result<_, _>>()?,
@@ -212,16 +146,12 @@ fn source(text: &str) -> Result<SocketAddr, ConfigError> {
 }
 
 /// `1000`, `1000:1000`, `app:app,staff`.
-fn user(
-    text: &str,
-    host: &dyn Host,
-    assumed: &mut Vec<String>,
-) -> Result<Credentials, ConfigError> {
-    let id = |kind: &str, path: &str, word: &str| {
+fn user(text: &str, facts: &Facts, assumed: &mut Vec<String>) -> Result<Credentials, ConfigError> {
+    let id = |kind: &str, path: &'static str, word: &str| {
         let known = word.parse().ok().filter(|id| *id != u32::MAX);
         let known = match known {
             Some(id) => Some(id),
-            None => facts::look_up(host, path, word).map_err(|e| bad("--user", e.to_string()))?,
+            None => facts.look_up(path, word).map_err(unknown)?,
         };
         known.ok_or_else(|| {
             let allowed = format!("a {kind} (0–4294967294, or a name in {path})");
@@ -237,10 +167,8 @@ fn user(
     let (gid, supplementary) = match gids.split_first() {
         Some((gid, others)) => (*gid, others.to_vec()),
         None => {
-            let gid = facts::primary_group(host, number);
-            let gid = gid
-                .map_err(|e| bad("--user", e.to_string()))?
-                .unwrap_or(number);
+            let gid = facts.primary_group(number).map_err(unknown)?;
+            let gid = gid.unwrap_or(number);
             assumed.push(format!("uid {number} has gid {gid} (--user {number}:GID)"));
             (gid, Vec::new())
         }
@@ -250,6 +178,14 @@ fn user(
         gid,
         supplementary_groups: supplementary,
     })
+}
+
+/// A fact that is still to be read, or else the name that is wrong.
+fn unknown(error: FactError) -> ConfigError {
+    match error {
+        FactError::NotGathered(_) => error.into(),
+        error => bad("--user", error),
+    }
 }
 
 fn mark(option: &str, text: &str) -> Result<u32, ConfigError> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// The answer to one question.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Explanation {
+pub struct Explanation {
     /// One sentence.
     pub answer: String,
     /// No rule that could not be decoded makes a difference.
@@ -29,7 +29,7 @@ pub(super) struct Explanation {
 /// The packet that is followed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Connection {
+pub struct Connection {
     pub protocol: &'static str,
     pub from: String,
     pub to: String,
@@ -43,7 +43,7 @@ pub(super) struct Connection {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct User {
+pub struct User {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -52,7 +52,7 @@ pub(super) struct User {
 /// What happens in one case.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Case {
+pub struct Case {
     /// The end of a sentence about the connection.
     pub answer: String,
     /// Those of the rules that could not be decoded which are assumed to apply here, by their places
@@ -66,7 +66,7 @@ pub(super) struct Case {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Undecoded {
+pub struct Undecoded {
     pub table: String,
     pub chain: String,
     /// nf_tables' handle.
@@ -79,7 +79,7 @@ pub(super) struct Undecoded {
 
 /// Base chains of different tables with one priority at one hook.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Order {
+pub struct Order {
     pub hook: &'static str,
     /// `CHAIN of table TABLE`, the first one in front.
     pub chains: Vec<String>,
@@ -88,7 +88,7 @@ pub(super) struct Order {
 /// Where it ended.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Ending {
+pub struct Ending {
     /// `delivered`, `sent`, `forwarded`, `dropped`, `rejected`, `no-route` or `unknown`.
     pub kind: &'static str,
     /// The address that it has in the end.
@@ -106,12 +106,15 @@ pub(super) struct Ending {
     /// `rejected`: what the sender is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<&'static str>,
+    /// `to` or `from` is one of several that nat may take.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub one_of_several: bool,
 }
 
 /// One hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Hop {
+pub struct Hop {
     pub hook: &'static str,
     pub from: String,
     pub to: String,
@@ -125,7 +128,7 @@ pub(super) struct Hop {
 
 /// One base chain there.
 #[derive(Debug, Serialize)]
-pub(super) struct Table {
+pub struct Table {
     pub table: String,
     pub chain: String,
     /// Why it was not asked.
@@ -139,7 +142,7 @@ pub(super) struct Table {
 
 /// One rule that it met.
 #[derive(Debug, Serialize)]
-pub(super) struct Rule {
+pub struct Rule {
     pub chain: String,
     /// How many jumps led here.
     pub depth: usize,
@@ -155,7 +158,7 @@ pub(super) struct Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
+pub enum Outcome {
     PassedOver,
     Taken,
     Undecoded,
@@ -163,7 +166,7 @@ pub(super) enum Outcome {
 
 impl Explanation {
     /// Says what was found. `traces` has at least one.
-    pub(super) fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
+    pub fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
         let sender = walk.packet.owner.as_ref();
         let subject = answer::subject(&asked, walk.start, sender);
         let undecoded = all_undecoded(traces);
@@ -299,6 +302,7 @@ impl Ending {
             by: None,
             through: None,
             with: None,
+            one_of_several: trace.has_choice(),
         };
         match &trace.end {
             End::Delivered { port, by } => Ending {

@@ -5,7 +5,6 @@ use super::super::explain::live_rules;
 use super::expect::{ending, new_connection};
 use super::probes::outside;
 use super::report::{Check, Expected, Means, Outcome};
-use crate::mesh::config::Host;
 use crate::netfilter::model::{Family, Protocol, Routing, Rules};
 use crate::netfilter::trace::{Network, Start, every_way};
 use caps::{CapSet, Capability};
@@ -16,9 +15,8 @@ pub(super) fn checks(
     destinations: Vec<SocketAddr>,
     wanted: &Rules,
     network: &Network,
-    host: &dyn Host,
 ) -> Vec<Check> {
-    let live = in_kernel(host);
+    let live = in_kernel();
     let check = |to: SocketAddr| {
         let outcome = match (expected(to, wanted, network), &live) {
             (None, _) => Err("the rules that are wanted do not say".to_owned()),
@@ -37,9 +35,9 @@ pub(super) fn checks(
 }
 
 /// The rules and the policy routes that are there, or why they cannot be told.
-fn in_kernel(host: &dyn Host) -> Result<(Rules, Routing), String> {
+fn in_kernel() -> Result<(Rules, Routing), String> {
     match caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN) {
-        Ok(true) => live_rules(host).map_err(|e| e.to_string()),
+        Ok(true) => live_rules().map_err(|e| e.to_string()),
         _ => Err(
             "it cannot be made from inside, and reading the rules needs CAP_NET_ADMIN".to_owned(),
         ),

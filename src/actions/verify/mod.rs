@@ -17,13 +17,13 @@ mod report;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
+use super::event::{Event, resolve};
 use crate::engine::error::Error;
-use crate::mesh::config::Host;
+use crate::engine::request::Request;
 use crate::netfilter::conntrack::Conntrack;
-use crate::netfilter::model::{Rules, Ruleset};
+use crate::netfilter::model::Rules;
 use crate::netfilter::rtnetlink;
 use caps::{CapSet, Capability};
-use clap::Args;
 use expect::{expected, proxy_ports};
 use judge::judge;
 use listeners::Listeners;
@@ -32,25 +32,20 @@ use report::{Check, Expected, Outcome};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use report::Report;
+pub use report::{Report, Verdict};
 
 /// The options of `verify`.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Probes")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The port that probes connect to where the rules name none
-    #[arg(long, alias = "iptables-probe-port", value_name = "PORT", default_value_t = Self::PORT,
-        value_parser = clap::value_parser!(u16).range(1..))]
+    /// The port that probes connect to where the rules name none.
     pub probe_port: u16,
-
-    /// How long what does not hold is tried again: 5s, 500ms, 1m
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::mesh::config::parse_duration)]
+    /// How long what does not hold is tried again.
     pub probe_timeout: Duration,
 }
 
 impl Options {
     /// istio-iptables' own.
-    const PORT: u16 = 15002;
+    pub const PORT: u16 = 15002;
 }
 
 /// Istio's defaults.
@@ -74,7 +69,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Error::Probe`] where our own sockets fail, [`Error::Routing`] where the kernel does not tell
 /// addresses and routes. That a connection does not do what it should is none.
-pub fn verify(wanted: &Ruleset, options: &Options, host: &dyn Host) -> Result<Report, Error> {
+pub(super) fn verify(
+    request: &Request,
+    options: &Options,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let wanted = &resolve(request, tell)?.desired;
     let until = Instant::now() + options.probe_timeout;
     let links = rtnetlink::links()?;
     let place = place::here(&links, options.probe_port);
@@ -102,7 +102,7 @@ pub fn verify(wanted: &Ruleset, options: &Options, host: &dyn Host) -> Result<Re
         .map(|(probe, _, outcome)| Check::new(&probe, outcome))
         .collect();
     let inbound = probes::inbound(wanted, &place);
-    checks.extend(inbound::checks(inbound, &rules, &network, host));
+    checks.extend(inbound::checks(inbound, &rules, &network));
     Ok(Report { checks })
 }
 

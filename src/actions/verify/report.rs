@@ -2,7 +2,6 @@
 
 use super::probe::Probe;
 use super::socket::User;
-use crate::engine::exit::Exit;
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -82,6 +81,16 @@ impl Check {
     }
 }
 
+/// Whether the redirection holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something was proved, and nothing is wrong.
+    Holds,
+    Fails,
+    /// Nothing was proved.
+    Inconclusive,
+}
+
 /// Everything that was tried.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -101,12 +110,12 @@ impl Report {
         self.count(|o| matches!(o, Outcome::Holds { .. }))
     }
 
-    /// What failed, nothing proved at all, or something proved and nothing wrong.
-    pub fn exit(&self) -> Exit {
+    /// What all checks together say.
+    pub fn verdict(&self) -> Verdict {
         match (self.failed(), self.held()) {
-            (0, 0) => Exit::BadInput,
-            (0, _) => Exit::Done,
-            _ => Exit::NotVerified,
+            (0, 0) => Verdict::Inconclusive,
+            (0, _) => Verdict::Holds,
+            _ => Verdict::Fails,
         }
     }
 

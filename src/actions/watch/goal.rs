@@ -1,59 +1,62 @@
 //! What is wanted, and what that was made from.
 
-use super::memory::{Memory, Remembering};
-use crate::actions::{Invocation, resolve};
 use crate::engine::error::Error;
-use crate::mesh::Mesh;
-use crate::mesh::config::{Config, Host};
+use crate::engine::host;
+use crate::engine::request::Request;
+use crate::mesh::Resolved;
+use crate::mesh::config::{Facts, resolv_conf};
 use crate::netfilter::model::Ruleset;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A good configuration.
+/// A good configuration, and the facts that it was made from.
 #[derive(Debug)]
 pub(super) struct Goal {
-    pub mesh: &'static Mesh,
-    pub config: Config,
-    pub wanted: Ruleset,
-    pub memory: Memory,
-    /// The files that said what the host is like.
-    facts: BTreeSet<PathBuf>,
+    pub resolved: Resolved,
+    pub facts: Facts,
 }
 
 impl Goal {
-    /// Reads the configuration: what `memory` does not know, and all that the host says of itself.
-    pub(super) fn read(
-        invocation: &Invocation,
-        host: &dyn Host,
-        memory: Memory,
-    ) -> Result<Self, Error> {
-        let host = Remembering::new(host, memory);
-        let (mesh, config) = resolve(invocation, &host)?;
-        let (memory, facts) = host.finish();
-        Ok(Goal {
-            mesh,
-            wanted: mesh.ruleset(&config),
-            config,
-            memory,
-            facts,
-        })
+    /// Reads the configuration anew.
+    pub(super) fn read(request: &Request) -> Result<Self, Error> {
+        let (resolved, facts) = request.resolve()?;
+        Ok(Goal { resolved, facts })
+    }
+
+    /// The same configuration with what the host says now: addresses and nameservers.
+    pub(super) fn refreshed(&self, request: &Request) -> Result<Self, Error> {
+        let mut facts = self.facts.clone();
+        facts.ipv6 = Some(host::ipv6()?);
+        facts.forget(Path::new(resolv_conf::PATH));
+        let resolved = request.resolve_with(&mut facts, host::file)?;
+        Ok(Goal { resolved, facts })
+    }
+
+    pub(super) fn wanted(&self) -> &Ruleset {
+        &self.resolved.desired
     }
 
     /// The files whose change may change what is wanted; those of the configuration if asked for.
     /// What the kernel shows as files tells nobody of changes.
     pub(super) fn files(&self, configuration: bool) -> BTreeSet<PathBuf> {
-        let configured = self.memory.files().filter(|_| configuration);
-        let files = self.facts.iter().map(PathBuf::as_path).chain(configured);
-        let told = files.filter(|path| !path.starts_with("/proc"));
-        told.map(absolute).collect()
+        let files = self.facts.files();
+        let watched = files.filter(|path| configuration || is_fact(path));
+        watched.map(absolute).collect()
     }
 
     /// Whether a file is one of the configuration, as opposed to one that says what the host is like.
     pub(super) fn is_configured_by(&self, file: &Path) -> bool {
-        self.memory.files().any(|path| absolute(path) == file)
+        self.facts
+            .files()
+            .any(|path| !is_fact(path) && absolute(path) == file)
     }
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether a file says what the host is like, and not what is desired.
+fn is_fact(path: &Path) -> bool {
+    path == Path::new(resolv_conf::PATH)
 }

@@ -10,7 +10,6 @@ mod agenda;
 mod ahead;
 mod files;
 mod goal;
-mod memory;
 mod pace;
 mod place;
 mod post;
@@ -20,22 +19,21 @@ mod signals;
 mod sources;
 mod work;
 
-use super::apply::{self, Applied};
-use super::{Invocation, caution, summary, user_namespace, with_remedy};
-use crate::engine::backends::{Choice, has_silent_store};
+use super::event::Event as Tell;
+use crate::engine::backends::{BackendChoice, has_silent_store};
 use crate::engine::error::Error;
-use crate::engine::exit::Exit;
 use crate::engine::lock::NamespaceLock;
-use crate::mesh::config::Host;
+use crate::engine::reconcile::{self, Reconciled};
+use crate::engine::request::Request;
+use crate::engine::{network_namespace, privilege};
+use crate::frontend::output::summary;
 use crate::netfilter::nftables::Process;
 use agenda::{Agenda, Event, Outcome, Task};
-use clap::{Args, ValueEnum};
 use files::Change;
 use goal::Goal;
-use memory::Memory;
 use pace::{CALM, Course, LONGEST_PAUSE};
 use place::Place;
-pub(super) use post::watch_at_work;
+pub(crate) use post::watch_at_work;
 use post::{Held, Other, Post};
 use service::Service;
 use signals::{Asked, Signals};
@@ -44,27 +42,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// What only a watch can be told.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How often to look at iptables-legacy's tables, which tell nobody of changes; only where they
-    /// are in use
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    interval: Duration,
-
-    /// Read the env files anew when they change; SIGHUP always does
-    #[arg(long)]
-    reload_on_change: bool,
-
-    /// If another watch is at work in this network namespace, wait for it to end
-    #[arg(long)]
-    wait: bool,
-}
-
-/// A number of seconds, from one to a day.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().ok().filter(|n| (1..=86_400).contains(n));
-    let number = number.ok_or("not a number of seconds (1–86400)")?;
-    Ok(Duration::from_secs(number))
+    /// How often to read the tables of iptables-legacy, which raise no events; only where they are
+    /// in use.
+    pub interval: Duration,
+    /// Read the env files again when they change; SIGHUP always does.
+    pub reload_on_change: bool,
+    /// Wait for another watch in this network namespace to end.
+    pub wait: bool,
 }
 
 /// Applies, and stays until it is told to end, which leaves the rules as they are. The network
@@ -73,33 +59,33 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// All that an apply can fail with, as long as nothing was applied yet; later only that the
 /// notifications cannot be read, or that the namespace is gone.
-pub(super) fn watch(
-    invocation: &Invocation,
+pub(crate) fn watch(
+    request: &Request,
     options: &Options,
-    host: &dyn Host,
-) -> Result<Exit, Error> {
+    tell: &mut dyn FnMut(Tell),
+) -> Result<(), Error> {
     let start = Instant::now();
     // What is wrong with the options is said before anything is done.
-    let goal = Goal::read(invocation, host, Memory::default())?;
-    super::place::is_for_rules(invocation.allow_host_network, host)?;
-    super::may_change_rules(host)?;
-    let place = invocation.network_namespace.as_deref();
+    let goal = Goal::read(request)?;
+    network_namespace::check_not_a_node(request)?;
+    privilege::require_net_admin()?;
+    let place = request.network_namespace.as_deref();
     let place = place
         .map(Place::entered_by)
         .transpose()
         .map_err(failed("looking at the network namespace"))?;
     let signals = Signals::block().map_err(failed("blocking signals"))?;
     let Some(post) = take_post(&signals, options.wait)? else {
-        return Ok(Exit::Done);
+        return Ok(());
     };
     let mut watch = Watch {
-        invocation,
+        request,
         options,
-        host,
-        sources: Sources::open(signals, post, &goal.wanted)?,
+        tell,
+        sources: Sources::open(signals, post, goal.wanted())?,
         agenda: Agenda::new(start),
         service: Service::new(start),
-        backend: invocation.backend,
+        backend: request.backend,
         goal,
         addresses: None,
         ahead: BTreeSet::new(),
@@ -150,14 +136,14 @@ fn failed(doing: &'static str) -> impl Fn(std::io::Error) -> Error {
 
 /// A watch at work.
 struct Watch<'a> {
-    invocation: &'a Invocation,
+    request: &'a Request,
     options: &'a Options,
-    host: &'a dyn Host,
+    tell: &'a mut dyn FnMut(Tell),
     sources: Sources,
     agenda: Agenda,
     service: Service,
     /// As asked for, then the one that wrote: rules stay where they are.
-    backend: Choice,
+    backend: BackendChoice,
     goal: Goal,
     /// The IPv6 addresses at the last look, each with its interface.
     addresses: Option<BTreeSet<String>>,

@@ -1,9 +1,9 @@
 //! The work of a watch: waiting, and what is done about what has happened.
 
-use super::super::{warn, warn_of_ssh};
 use super::ahead::rules_ahead;
 use super::*;
 use crate::engine::backends::read_unchanging;
+use crate::engine::host;
 use std::path::Path;
 
 /// The configuration is read so often until the files that it comes from are followed; links that
@@ -17,13 +17,13 @@ impl Watch<'_> {
             if !self.follow()? {
                 break;
             }
-            self.goal = Goal::read(self.invocation, self.host, Memory::default())?;
+            self.goal = Goal::read(self.request)?;
         }
         self.addresses = self.read_addresses();
         self.caution();
         let done = self.put()?;
-        if self.backend == Choice::Auto {
-            self.backend = Choice::from_str(done.backend, false).unwrap_or_default();
+        if self.backend == BackendChoice::Auto {
+            self.backend = BackendChoice::named(done.backend).unwrap_or_default();
         }
         self.tell_who_is_ahead();
         self.summary = self.summarize(&done, start);
@@ -34,17 +34,17 @@ impl Watch<'_> {
     }
 
     /// Works until it is told to end.
-    pub(super) fn stay(mut self) -> Result<Exit, Error> {
+    pub(super) fn stay(mut self) -> Result<(), Error> {
         loop {
             let now = Instant::now();
             let wakes = [self.agenda.next(now), self.service.due()];
             self.sources.wait(wakes.into_iter().flatten().min())?;
             let woken = Instant::now();
-            let happened = self.sources.take_in(&self.goal.wanted, self.known)?;
+            let happened = self.sources.take_in(self.goal.wanted(), self.known)?;
             if happened.stop {
                 self.service.stopping();
                 log::info!("told to end: the rules stay (prepare-proxy clean removes them)");
-                return Ok(Exit::Done);
+                return Ok(());
             }
             if let Some(place) = self.place.as_ref().filter(|place| !place.is_there()) {
                 let path = place.path.clone();
@@ -110,7 +110,7 @@ impl Watch<'_> {
 
     /// The addresses with their interfaces, as the kernel lists them; `None` if that cannot be told.
     fn read_addresses(&self) -> Option<BTreeSet<String>> {
-        let list = self.host.file(Path::new("/proc/net/if_inet6")).ok()?;
+        let list = host::file(Path::new("/proc/net/if_inet6")).ok()?;
         let who = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
         Some(list.lines().map(who).collect())
     }
@@ -157,7 +157,7 @@ impl Watch<'_> {
     fn bring_about(&mut self, task: Task, woken: Instant) -> Result<Outcome, Error> {
         let news = match task {
             Task::Look => Ok(false),
-            Task::Ask => self.read(task, self.goal.memory.clone()),
+            Task::Ask => self.read(task),
             Task::Reload => self.reload(),
         };
         match news {
@@ -169,7 +169,7 @@ impl Watch<'_> {
 
     /// Reads the configuration anew. One that is no good changes nothing.
     fn reload(&mut self) -> Result<bool, Error> {
-        match self.read(Task::Reload, Memory::default()) {
+        match self.read(Task::Reload) {
             Err(e @ Error::Config(_)) => {
                 log::error!("the configuration is refused, and the one before stays: {e}");
                 Ok(false)
@@ -183,17 +183,21 @@ impl Watch<'_> {
     }
 
     /// Finds out what is wanted now. Returns whether that is anything else than before.
-    fn read(&mut self, task: Task, memory: Memory) -> Result<bool, Error> {
-        let goal = Goal::read(self.invocation, self.host, memory)?;
+    fn read(&mut self, task: Task) -> Result<bool, Error> {
+        let goal = match task {
+            Task::Reload => Goal::read(self.request)?,
+            _ => self.goal.refreshed(self.request)?,
+        };
         let before = std::mem::replace(&mut self.goal, goal);
         if self.follow()? {
             // What is followed since now may have changed since it was read.
             self.agenda.add(Event::Now(task), Instant::now());
         }
-        if self.goal.wanted.routing != before.wanted.routing {
-            self.sources.listen_to(&self.goal.wanted)?;
+        if self.goal.wanted().routing != before.wanted().routing {
+            self.sources.listen_to(self.goal.wanted())?;
         }
-        Ok((&self.goal.config, &self.goal.wanted) != (&before.config, &before.wanted))
+        let (now, before) = (&self.goal.resolved, &before.resolved);
+        Ok((&now.config, &now.desired) != (&before.config, &before.desired))
     }
 
     /// Follows the files that the configuration comes from, and the path of the namespace.
@@ -204,15 +208,14 @@ impl Watch<'_> {
     }
 
     /// Says what a person should know of what is wanted.
-    fn caution(&self) {
-        let Goal {
-            mesh,
-            config,
-            wanted,
-            ..
-        } = &self.goal;
-        warn(caution::cautions(mesh, config, wanted));
-        warn_of_ssh(config, wanted, self.host);
+    fn caution(&mut self) {
+        let resolved = &self.goal.resolved;
+        let warnings = resolved.warnings.iter().cloned().map(Tell::Warning);
+        warnings.for_each(&mut *self.tell);
+        let ssh = resolved.config.captures_ssh(&resolved.desired);
+        if ssh && !self.request.facts.in_kubernetes() {
+            (self.tell)(Tell::SshCaptured);
+        }
     }
 
     /// Brings the kernel to what is wanted since now.
@@ -247,17 +250,13 @@ impl Watch<'_> {
 
     /// Does what an apply does, and notes the commit after which all is well: what is told of those
     /// up to it, our own among them, is no news.
-    fn put(&mut self) -> Result<Applied, Error> {
+    fn put(&mut self) -> Result<Reconciled, Error> {
         let before = self.sources.generation()?;
-        let done = apply::apply(
+        let done = reconcile::apply(
             NamespaceLock::take_in_passing(),
-            &self.goal.wanted,
+            self.goal.wanted(),
             self.backend,
-        )
-        .map_err(|e| {
-            let unmapped = user_namespace::explain(&self.goal.wanted, self.host);
-            with_remedy(e, &unmapped)
-        })?;
+        )?;
         let after = self.sources.generation()?;
         let ours = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(ours)) == after;
@@ -315,9 +314,8 @@ impl Watch<'_> {
         }
     }
 
-    fn summarize(&self, done: &Applied, since: Instant) -> String {
-        let Goal { config, wanted, .. } = &self.goal;
-        summary::applied(config, wanted, done, since.elapsed())
+    fn summarize(&self, done: &Reconciled, since: Instant) -> String {
+        summary::installed(&self.goal.resolved, done, since.elapsed())
     }
 
     /// For systemctl status.

@@ -3,160 +3,218 @@
 //!
 //! | to add | is |
 //! |---|---|
-//! | an action | a variant of [`Action`]: its doc line is the help, its own options are a struct with `#[derive(clap::Args)]` in the variant; and what it does, in `ops::run` |
-//! | an option that a mesh decides on | a row in `config/options.rs` |
-//! | an option that no mesh decides on | a field of `general::General` |
-//! | the command line of a tool that we stand in for | a file here and a row in `drop_in::DROP_INS` |
+//! | an action | a variant of [`Word`], whose doc line is its help, and of [`Action`] |
+//! | an option that a mesh decides on | a row in `mesh/config/options.rs` |
+//! | an option that no mesh decides on | a row in `general.rs` |
+//! | the command line of a tool replaced | a table in the folder of its mesh |
 //!
 //! Actions are subcommands. General options and those of the meshes are `global`: every action takes
 //! them, before its name or after it, and so does the line without an action, which applies. An
 //! action's own options stand behind its name and are refused everywhere else.
 
-mod drop_in;
+mod actions;
+mod compat;
 mod general;
 mod hint;
-mod istio_iptables;
-mod mesh_options;
-mod proxy_init;
+mod options;
 
-use crate::actions::{Action, Invocation};
-use crate::frontend::log_format::LogFormat;
-use crate::mesh::config::{Host, Options, SPECS, Spec};
-use crate::mesh::{MESHES, Mesh};
-use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+pub(super) use compat::exit_as_called;
+
+use super::output::Format;
+use super::output::log::LogFormat;
+use crate::actions::Action;
+use crate::engine::request::Request;
+use crate::mesh::Mesh;
+use crate::mesh::config::{Environment, Facts, Options, SPECS, Spec};
+use actions::Word;
+use clap::{Arg, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
 use general::General;
 use log::LevelFilter;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// A parsed command line, with what it says about logging.
+/// A command line, understood but not yet resolved.
 #[derive(Debug)]
-pub struct Cli {
-    pub invocation: Invocation,
+pub struct Invocation {
+    /// What to do, one after the other.
+    pub actions: Vec<Action>,
+    pub request: Request,
+    /// How results are printed, if that was asked for.
+    pub format: Option<Format>,
+    /// Results leave nothing out.
+    pub verbose: bool,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
+    /// The shell whose completion script is printed instead of any action.
+    pub completions: Option<Shell>,
+    dry_run: bool,
 }
 
-/// Sends the TCP of a pod or a VM through its sidecar proxy
-#[derive(Debug, Parser)]
-#[command(
-    name = "prepare-proxy",
-    version,
-    override_usage = "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]\n       prepare-proxy proxy-init [FLAGS]",
-    after_help = EXAMPLES,
-    subcommand_help_heading = "Actions",
-    subcommand_value_name = "ACTION",
-    args_override_self = true,
-    max_term_width = 100
-)]
-struct Line {
-    #[command(flatten)]
-    general: General,
-    /// Read by itself, see [`lean_command`].
-    #[arg(skip)]
-    action: Option<Action>,
-}
+impl Invocation {
+    fn dry_run(&self) -> bool {
+        self.dry_run
+    }
 
-/// What can stand in the place of ACTION.
-#[derive(Debug, Subcommand)]
-enum Word {
-    #[command(flatten)]
-    Action(Action),
-    /// Print a script that completes this command line in a shell
-    Completions { shell: Shell },
+    /// Refuses a format that no report of these actions has.
+    fn check_format(self) -> Result<Self, clap::Error> {
+        let Some(format) = self.format else {
+            return Ok(self);
+        };
+        let problem = match self.actions.first() {
+            Some(Action::DryRun(_) | Action::Check) if format != Format::Text => return Ok(self),
+            Some(Action::DryRun(_)) => "a dry run is printed as restore, commands, nft or json",
+            Some(Action::Apply(_) | Action::Clean) => "requires --dry-run, which prints a result",
+            Some(Action::Watch(_)) => "watch prints no result",
+            _ if matches!(format, Format::Json | Format::Text) => return Ok(self),
+            _ => "this result is printed as text or json",
+        };
+        Err(invalid("--format", problem))
+    }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   prepare-proxy -p 15001 -u 1337
-      All inbound and outbound TCP to port 15001, but for the traffic of uid 1337
+      Redirect all inbound and outbound TCP to port 15001, except the traffic of uid 1337
   prepare-proxy -p 15001 -u 1337 -i 10.0.0.0/8,172.16.0.0/12
-      The same, but outbound only to these destinations
+      The same, outbound only to these destinations
   prepare-proxy --dry-run -p 15001 -u 1337
-      Show the rules; needs no privilege
+      Print the rules; needs no privilege
   prepare-proxy --dry-run --format commands -p 15001 -u 1337 | less
-      The same as iptables commands
+      Print them as iptables commands
   prepare-proxy completions bash >/etc/bash_completion.d/prepare-proxy
       Complete words in bash; likewise in elvish, fish, powershell and zsh
 
 Exit status:
-  0  done                      1  the kernel or a tool refused
-  2  bad input, nothing done   3  a capability is missing
-  126  the rules are not there (istio-iptables --run-validation)
+  0    done                      1  the kernel or a tool refused
+  2    bad input, nothing done   3  a capability is missing
+  126  the redirection does not hold (verify, istio-iptables --run-validation)
 
-Without ACTION it applies. Options are taken from the command line, else from the environment, else
-from --env-file, else from the mesh. RUST_LOG sets log levels in detail.";
+Options are taken from the command line, else from the environment, else from --env-file, else from
+the mesh's defaults. RUST_LOG sets log levels in detail.";
 
-/// The whole command line but for the drop-ins, see [`drop_ins`]; also what the man page and the
-/// completions are made from.
+/// The whole command line but for the tools replaced, see [`drop_ins`]; also what the man page and
+/// the completions are made from.
 pub fn command() -> Command {
-    let meshes = MESHES.map(|m| m.profile.name);
-    let explained = |spec| mesh_options::explained(mesh_arg(spec), spec, &meshes);
-    let command = Line::command().args(SPECS.iter().map(explained));
-    Word::augment_subcommands(command)
+    let meshes = crate::mesh::MESHES.map(|m| m.profile.name);
+    let explained = |spec| options::explained(mesh_arg(spec), spec, &meshes);
+    let command = bare().args(general::ROWS.iter().map(general::Row::arg));
+    let command = Word::augment_subcommands(command.args(SPECS.iter().map(explained)));
+    command
+        .about("Redirect a pod's or VM's TCP traffic to its sidecar proxy")
+        .long_about(None::<&str>)
 }
 
-/// The same as far as these arguments need it, and without what only the help says: most runs name no
-/// action, and each one would be given a copy of every option.
+/// The program without its options and actions.
+fn bare() -> Command {
+    Command::new("prepare-proxy")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage(
+            "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]\n       \
+             prepare-proxy proxy-init [FLAGS]",
+        )
+        .after_help(EXAMPLES)
+        .subcommand_help_heading("Actions")
+        .subcommand_value_name("ACTION")
+        .args_override_self(true)
+        .max_term_width(100)
+}
+
+/// The same as far as these arguments need it, and without what only the help says: building all of
+/// it would take longer than writing the rules.
 fn lean_command(args: &[OsString]) -> Command {
-    let is_there = |c: &&Command| args.iter().any(|arg| arg == c.get_name());
-    let actions = Word::augment_subcommands(Command::new("actions"));
-    let named: Vec<Command> = actions
-        .get_subcommands()
-        .filter(is_there)
-        .cloned()
-        .collect();
-    Line::command()
-        .args(SPECS.iter().map(mesh_arg))
-        .subcommands(named)
-}
-
-/// An option that a mesh decides on, under all its names.
-fn mesh_arg(spec: &'static Spec) -> Arg {
-    let names = drop_in::DROP_INS.iter().flat_map(|d| d.names);
-    let names = names.filter(|(opt, _)| *opt == spec.opt).map(|(_, n)| *n);
-    let arg = mesh_options::arg(spec, spec.long).global(true);
-    arg.visible_aliases(spec.alias.into_iter().chain(names))
-}
-
-/// The command lines of the tools that we stand in for.
-pub fn drop_ins() -> impl Iterator<Item = Command> {
-    drop_in::DROP_INS.iter().map(drop_in::DropIn::command)
-}
-
-/// Reads a command line, the program's name first, and what the environment says for it.
-///
-/// An error is a message for a person, or the help or the version that was asked for.
-pub fn parse(args: Vec<OsString>, host: &dyn Host) -> Result<Cli, clap::Error> {
-    if let Some(call) = drop_in::Call::find(&args) {
-        return call.read(host);
-    }
-    let (line, options) =
-        Line::read(&args).map_err(|error| hint::improve(error, &args, &command(), host))?;
-    let called_as = program(args.first()).and_then(Mesh::replacing);
-    let mesh = line.general.mesh.or(called_as);
-    Ok(line.cli(mesh, options))
-}
-
-impl From<Word> for Action {
-    fn from(word: Word) -> Action {
-        match word {
-            Word::Action(action) => action,
-            Word::Completions { shell } => Action::Tell(completions(shell)),
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let actions = ACTIONS.iter().any(|name| words.contains(name));
+    let is_there = |long: &str, short: Option<char>| {
+        words.iter().any(|word| match word.strip_prefix("--") {
+            Some(word) => word.split('=').next() == Some(long),
+            // Letters may be combined, and a value may follow its letter.
+            None => short.is_some_and(|c| word.starts_with('-') && word.contains(c)),
+        })
+    };
+    let general = general::ROWS
+        .iter()
+        .filter(|row| is_there(row.long, row.short));
+    let specs = SPECS.iter().filter(|spec| {
+        let mut names = [spec.long].into_iter().chain(spec.alias);
+        is_there(spec.long, spec.short) || names.any(|name| is_there(name, None))
+    });
+    let command = bare()
+        .disable_help_subcommand(true)
+        .args(general.map(general::Row::arg))
+        .args(specs.map(mesh_arg));
+    match actions {
+        false => command,
+        true => {
+            let all = Word::augment_subcommands(Command::new("actions"));
+            let named = all.get_subcommands().filter(|c| {
+                let mut names = c.get_all_aliases().chain([c.get_name()]);
+                names.any(|name| words.contains(&name))
+            });
+            command.subcommands(named.cloned().collect::<Vec<_>>())
         }
     }
 }
 
-/// The script for a shell. It takes 65 KB of the program; the scripts themselves would take 220.
-fn completions(shell: Shell) -> String {
+/// The names of all actions, for [`lean_command`].
+const ACTIONS: &[&str] = &[
+    "apply",
+    "clean",
+    "diff",
+    "explain",
+    "status",
+    "show",
+    "verify",
+    "watch",
+    "completions",
+];
+
+/// An option that a mesh decides on, under all its names.
+fn mesh_arg(spec: &'static Spec) -> Arg {
+    let arg = options::arg(spec, spec.long).global(true);
+    arg.visible_aliases(spec.alias.into_iter().chain(compat::names_of(spec)))
+}
+
+/// The command lines of the tools replaced.
+pub fn drop_ins() -> impl Iterator<Item = Command> {
+    compat::commands()
+}
+
+/// Reads a command line, the program's name first, and the variables that a tool replaced has for its
+/// flags.
+///
+/// # Errors
+/// A message for a person, or the help or the version that was asked for.
+pub fn parse(args: &[OsString], environment: &Environment) -> Result<Invocation, clap::Error> {
+    if let Some(call) = compat::Call::find(args) {
+        return call.read(environment)?.check_format();
+    }
+    let (line, options) =
+        Line::read(args).map_err(|error| hint::improve(error, args, &command()))?;
+    let called_as = program(args.first()).and_then(Mesh::replacing);
+    let mesh = line.general.mesh.or(called_as);
+    line.invocation(mesh, options, environment).check_format()
+}
+
+/// The completion script for a shell.
+pub(super) fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "prepare-proxy", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    // For bash, clap_complete spells a name with a hyphen in two ways, so that no action's options
+    // would be completed.
+    String::from_utf8_lossy(&script).replace("prepare__subcmd__proxy", "prepare__proxy")
+}
+
+/// What stands on the line besides the options of a mesh.
+#[derive(Debug)]
+struct Line {
+    general: General,
+    action: Option<Word>,
 }
 
 impl Line {
-    /// Splits the arguments, the program's name first: into what no mesh decides on, and the rest.
+    /// Splits the arguments, the program's name first.
     fn read(args: &[OsString]) -> Result<(Line, Options), clap::Error> {
         let matches = match lean_command(args).try_get_matches_from(args) {
             Ok(matches) => matches,
@@ -164,40 +222,48 @@ impl Line {
             Err(_) => command().try_get_matches_from(args)?,
         };
         let specs = SPECS.iter().map(|spec| (spec, spec.long));
-        let options = mesh_options::read(&matches, specs);
-        let mut line = Line::from_arg_matches(&matches)?;
-        line.action = match matches.subcommand_name() {
-            None => None,
-            Some(_) => Some(Word::from_arg_matches(&matches)?.into()),
+        let line = Line {
+            general: General::read(&matches)?,
+            action: match matches.subcommand_name() {
+                None => None,
+                Some(_) => Some(Word::from_arg_matches(&matches)?),
+            },
         };
-        Ok((line, options))
+        Ok((line, options::read(&matches, args, specs)))
     }
 
-    fn cli(self, mesh: Option<&'static Mesh>, options: Options) -> Cli {
+    fn invocation(
+        self,
+        mesh: Option<&'static Mesh>,
+        options: Options,
+        environment: &Environment,
+    ) -> Invocation {
         let general = self.general;
-        Cli {
+        let completions = match &self.action {
+            Some(Word::Completions { shell }) => Some(*shell),
+            _ => None,
+        };
+        let action = self.action.unwrap_or(Word::Apply);
+        Invocation {
             log_level: general.log_level(),
             log_format: general.log_format,
-            invocation: Invocation {
-                action: self.action.unwrap_or_default(),
+            actions: vec![action.into_action(general.dry_run)],
+            format: general.format,
+            verbose: general.verbose > 0,
+            completions,
+            dry_run: general.dry_run,
+            request: Request {
                 mesh,
                 backend: general.backend,
                 options,
                 env_files: general.env_file,
                 network_namespace: general.network_namespace,
                 allow_host_network: general.allow_host_network,
-                dry_run: general.dry_run,
-                format: general.format,
-                verbose: general.verbose > 0,
-                close_wait: None,
-                verify: None,
+                facts: Facts::of(environment.clone()),
             },
         }
     }
 }
-
-/// See [`drop_in::exit_as_called`].
-pub use drop_in::exit_as_called;
 
 /// The name, without its directory, that a program was called by.
 fn program(arg: Option<&OsString>) -> Option<&str> {
@@ -212,23 +278,38 @@ fn invalid(option: &str, problem: impl std::fmt::Display) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn every_command_line_is_sound() {
-        super::command().debug_assert();
-        super::drop_ins().for_each(clap::Command::debug_assert);
+        command().debug_assert();
+        drop_ins().for_each(Command::debug_assert);
+    }
+
+    #[test]
+    fn the_lean_command_line_knows_every_action() {
+        let all = command();
+        let names = all
+            .get_subcommands()
+            .flat_map(|c| c.get_all_aliases().chain([c.get_name()]))
+            .map(str::to_owned);
+        let mut names: Vec<String> = names.collect();
+        let mut known: Vec<&str> = ACTIONS.to_vec();
+        names.sort();
+        known.sort_unstable();
+        assert_eq!(names, known);
     }
 
     /// What is read in the lean way is what the whole command line reads.
     #[test]
-    fn the_lean_command_line_has_every_option_and_the_actions_that_are_named() {
-        let ids = |command: &clap::Command| -> Vec<String> {
-            let ids = command.get_arguments().map(|a| a.get_id().to_string());
-            ids.collect()
-        };
-        let words = ["prepare-proxy", "diff", "-p", "1"].map(std::ffi::OsString::from);
-        let lean = super::lean_command(&words);
-        assert_eq!(ids(&lean), ids(&super::command()));
-        let actions: Vec<&str> = lean.get_subcommands().map(|c| c.get_name()).collect();
-        assert_eq!(actions, ["diff"]);
+    fn the_lean_command_line_has_the_options_and_actions_that_are_named() {
+        let words = ["prepare-proxy", "diff", "-p", "1", "--mesh=istio", "-nv"];
+        let words = words.map(OsString::from);
+        let (line, options) = Line::read(&words).unwrap();
+        assert_eq!(options.iter().count(), 1);
+        assert!(line.general.dry_run && line.general.verbose == 1);
+        assert_eq!(line.general.mesh.map(|m| m.profile.name), Some("istio"));
+        assert!(matches!(line.action, Some(Word::Diff)));
+        assert!(lean_command(&words).try_get_matches_from(&words).is_ok());
     }
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The option's long name on that command line.
-    Flag(&'static str),
+    /// The option as it was typed (`-p`, `--envoy-port`).
+    Flag(String),
     Env(&'static str),
     File(&'static str, PathBuf),
     Default,
@@ -18,7 +18,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Flag(typed) => f.write_str(typed),
             Origin::Env(name) => f.write_str(name),
             Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
             Origin::Default => f.write_str("by default"),
@@ -35,8 +35,8 @@ pub struct Given {
 }
 
 impl Given {
-    /// Whether it is an empty variable, which means no more than one that is not there; but no owner
-    /// groups at all is not the same as the default, every group.
+    /// Whether it is an empty variable, which means the same as an absent one. An empty list of owner
+    /// groups is different: the default is every group.
     pub fn is_unset(&self) -> bool {
         let variable = matches!(self.origin, Origin::Env(_) | Origin::File(..));
         variable && self.value.is_empty() && self.opt != Opt::OwnerGroups
@@ -61,6 +61,11 @@ impl Options {
     /// Takes the value unless a stronger layer has set the option already.
     pub fn offer(&mut self, given: Given) {
         self.0.entry(given.opt).or_insert(given);
+    }
+
+    /// Takes the value in the place of what was given for the option before.
+    pub fn replace(&mut self, given: Given) {
+        self.0.insert(given.opt, given);
     }
 
     /// What was given for an option, if anything was.

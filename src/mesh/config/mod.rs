@@ -11,21 +11,20 @@ mod reading;
 pub mod resolv_conf;
 mod resolve;
 mod sources;
+mod unknown;
 mod values;
 
-pub use facts::Host;
+pub use facts::{Environment, Facts, Ipv6};
 pub use given::{Given, Options, Origin};
-pub use options::{Opt, SPECS, Spec};
+pub use options::{Config, Opt, SPECS, Spec};
 pub use sources::EnvFiles;
+pub(in crate::mesh) use sources::misspelt;
+pub use unknown::{FactError, Unreadable};
 pub use values::{
-    Selection, duration as parse_duration, port as parse_port, shell_switch as parse_shell_switch,
-    switch as parse_switch,
+    BadItem, Mode, Selection, duration as parse_duration, port as parse_port,
+    shell_switch as parse_shell_switch, switch as parse_switch,
 };
 
-use values::Mode;
-
-use crate::netfilter::model::{Interface, PortRange};
-use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -108,64 +107,22 @@ pub struct Tproxy {
     pub port: u16,
 }
 
-/// Everything that decides on rules, resolved. A list that a mesh has no option for is empty, a
-/// switch is off: nothing of the kind is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub proxy_port: u16,
-    pub inbound_capture_port: u16,
-    /// `None` in a mesh without a tunnel.
-    pub inbound_tunnel_port: Option<u16>,
-    /// Users and groups whose own traffic is exempt.
-    pub proxy_uids: Vec<u32>,
-    pub proxy_gids: Vec<u32>,
-    /// Both families mixed, as typed: with host bits, which rules do without.
-    pub outbound_cidrs: Selection<IpNet>,
-    pub outbound_exclude_cidrs: Vec<IpNet>,
-    pub outbound_ports: Vec<PortRange>,
-    pub outbound_exclude_ports: Vec<PortRange>,
-    pub owner_groups: Selection<u32>,
-    pub owner_groups_exclude: Vec<u32>,
-    pub inbound_ports: Selection<PortRange>,
-    pub inbound_exclude_ports: Vec<PortRange>,
-    /// By their source.
-    pub inbound_exclude_cidrs: Vec<IpNet>,
-    pub enable_inbound_ipv6: bool,
-    /// Whether inbound TCP is handed to the proxy as it is, instead of redirected.
-    pub tproxy: Option<Tproxy>,
-    pub exclude_interfaces: Vec<Interface>,
-    pub virtual_interfaces: Vec<Interface>,
-    pub dns: Option<Dns>,
-    pub drop_invalid: bool,
-    /// IPv6 was asked for by name, or is the mesh's default, and is there.
-    pub dual_stack: bool,
-    /// The kernel has IPv6, and it is not switched off here.
-    pub has_ipv6: bool,
-    /// lo has IPv6.
-    pub has_ipv6_on_loopback: bool,
-    /// Some interface has an IPv6 address that others can reach.
-    pub has_global_ipv6: bool,
-    /// Within 127.0.0.0/8.
-    pub loopback_cidr: Ipv4Net,
-}
-
-/// Input that was refused before anything was touched.
-#[derive(Debug, Error)]
+/// Input that was refused before anything was touched, or a fact that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
+    /// `option` is named as it was typed.
     #[error("{option}: {problem}")]
     BadValue { option: String, problem: String },
 
-    #[error("{option}: mesh {mesh} has no such option ({has})")]
+    #[error("{option}: mesh {mesh} has no such option")]
     NotInMesh {
         option: String,
         mesh: &'static str,
-        has: String,
+        /// The meshes that have it.
+        having: Vec<&'static str>,
     },
 
-    #[error(
-        "mesh {mesh} needs {} (prepare-proxy --help has examples)",
-        names(missing, *variables)
-    )]
+    #[error("mesh {mesh}: required options are missing")]
     Required {
         missing: Vec<Opt>,
         /// Whether the mesh takes them from variables too.
@@ -174,28 +131,32 @@ pub enum ConfigError {
     },
 
     /// A fact of the host that cannot be read, which is not the same as its absence.
-    #[error("it cannot be told {what}: {reason}")]
-    CannotTell { what: String, reason: String },
+    #[error(transparent)]
+    Fact(FactError),
 
     #[error("{}: {problem}", path.display())]
     File { path: PathBuf, problem: String },
 
-    #[error("--dual-stack: IPv6 is asked for, but this kernel or network namespace has none")]
-    NoIpv6,
+    /// A file that was named on the command line.
+    #[error("{}: no such file", path.display())]
+    NoEnvFile { path: PathBuf },
+
+    #[error("{option}: the network namespace has no IPv6")]
+    NoIpv6 { option: String },
 }
 
-/// `--proxy-port (-p, ENVOY_PORT) and --proxy-uid (-u, PROXY_UID)`.
-fn names(options: &[Opt], variables: bool) -> String {
-    let name = |opt: &Opt| {
-        let spec = opt.spec();
-        let short = spec.short.map(|letter| format!("-{letter}"));
-        let env = spec.env.iter().filter(|_| variables);
-        let others = short.into_iter().chain(env.map(|name| (*name).to_owned()));
-        format!(
-            "--{} ({})",
-            spec.long,
-            others.collect::<Vec<_>>().join(", ")
-        )
-    };
-    options.iter().map(name).collect::<Vec<_>>().join(" and ")
+impl ConfigError {
+    fn bad_value(given: &Given, problem: impl ToString) -> Self {
+        ConfigError::BadValue {
+            option: given.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    fn of_item(given: &Given, item: BadItem) -> Self {
+        match item.unknown {
+            Some(fact @ FactError::NotGathered(_)) => ConfigError::Fact(fact),
+            _ => ConfigError::bad_value(given, item),
+        }
+    }
 }

@@ -1,21 +1,17 @@
-//! What the reading of a value takes besides its text.
+//! How one option becomes a value: what was given or holds by default, read with the names that the
+//! host knows and in the way the mesh writes it.
 
-use super::facts::{self, Host};
+use super::facts::{Facts, GROUP, PASSWD};
+use super::unknown::FactError;
 use super::values::{self, BadItem};
+use super::{ConfigError, DefaultValue, Given, Opt, Options, Origin, Profile};
 use crate::netfilter::model::PortRange;
 use ipnet::IpNet;
-use std::io;
 
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
-
-/// The names that the host knows, and how a mesh writes its values.
+/// What the reading of a value takes besides its text.
 pub(super) struct Reading<'a> {
-    pub host: &'a dyn Host,
-    /// See [`super::Profile::bare_addresses`].
-    pub bare_addresses: bool,
-    /// See [`super::Profile::port_ranges`].
-    pub port_ranges: char,
+    pub facts: &'a Facts,
+    pub profile: &'a Profile,
 }
 
 impl Reading<'_> {
@@ -26,36 +22,100 @@ impl Reading<'_> {
 
     /// A group, by number or by a name in /etc/group.
     pub(super) fn gid(&self, text: &str) -> Result<u32, BadItem> {
-        values::id(text, "GID", |name| self.look_up(GROUP, name))
+        values::id(text, "GID", |name| self.facts.look_up(GROUP, name))
     }
 
-    /// The number of a user in /etc/passwd.
-    ///
-    /// # Errors
-    /// See [`facts::look_up`].
-    pub(super) fn user(&self, name: &str) -> io::Result<Option<u32>> {
-        self.look_up(PASSWD, name)
+    /// The number of a user in /etc/passwd, see [`Facts::look_up`].
+    pub(super) fn user(&self, name: &str) -> Result<Option<u32>, FactError> {
+        self.facts.look_up(PASSWD, name)
     }
 
-    fn look_up(&self, path: &str, name: &str) -> io::Result<Option<u32>> {
-        let named = |e: io::Error| match e.kind() {
-            // It says which file.
-            io::ErrorKind::Other => e,
-            kind => io::Error::new(kind, format!("{path}: {e}")),
-        };
-        facts::look_up(self.host, path, name).map_err(named)
-    }
-
-    /// A port, or a range of ports in the way the mesh has it.
+    /// A port, or a range of ports as the mesh writes it.
     pub(super) fn port_range(&self, text: &str) -> Result<PortRange, BadItem> {
-        values::port_range(text, self.port_ranges)
+        values::port_range(text, self.profile.port_ranges)
     }
 
-    /// A prefix of either family, in the way the mesh has it.
+    /// A prefix of either family, as the mesh writes it.
     pub(super) fn cidr(&self, text: &str) -> Result<IpNet, BadItem> {
-        match self.bare_addresses {
+        match self.profile.bare_addresses {
             true => values::cidr_or_address(text),
             false => values::cidr(text),
         }
+    }
+}
+
+/// Turns text into values, one option at a time.
+pub(super) struct Resolver<'a> {
+    pub options: &'a Options,
+    pub envoy_user: String,
+    pub reading: Reading<'a>,
+}
+
+impl Resolver<'_> {
+    /// What was given for `opt`, else what holds in this mesh without it; `None` if the mesh has no
+    /// such option.
+    fn given(&self, opt: Opt) -> Result<Option<Given>, ConfigError> {
+        if let Some(given) = self.options.get(opt).filter(|given| !given.is_unset()) {
+            return Ok(Some(given.clone()));
+        }
+        let profile = self.reading.profile;
+        let default = profile.default_of(opt);
+        let value = match default.or_else(|| profile.fixed_value_of(opt)) {
+            None => return Ok(None),
+            Some(DefaultValue::Value(text)) => text,
+            Some(DefaultValue::Same(other)) => return self.given(other),
+            Some(DefaultValue::Required) => return Err(self.required(opt)),
+            Some(DefaultValue::EnvoyUser { .. }) => "",
+        };
+        Ok(Some(Given {
+            opt,
+            value: value.to_owned(),
+            origin: Origin::Default,
+        }))
+    }
+
+    /// The error that `opt` is missing.
+    pub(super) fn required(&self, opt: Opt) -> ConfigError {
+        let profile = self.reading.profile;
+        ConfigError::Required {
+            missing: vec![opt],
+            variables: profile.variables,
+            mesh: profile.name,
+        }
+    }
+
+    /// The value; `None` if the mesh has no such option.
+    pub(super) fn optional<T>(
+        &self,
+        opt: Opt,
+        parse: impl Fn(&str, &Reading<'_>) -> Result<T, BadItem>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(given) = self.given(opt)? else {
+            return Ok(None);
+        };
+        let value = parse(&given.value, &self.reading);
+        value
+            .map(Some)
+            .map_err(|item| ConfigError::of_item(&given, item))
+    }
+
+    /// The value of an option that every mesh has or fixes.
+    pub(super) fn must<T>(
+        &self,
+        opt: Opt,
+        parse: impl Fn(&str, &Reading<'_>) -> Result<T, BadItem>,
+    ) -> Result<T, ConfigError> {
+        let value = self.optional(opt, parse)?;
+        let mesh = self.reading.profile.name;
+        Ok(value.unwrap_or_else(|| panic!("the profile of {mesh} has no value for {opt:?}")))
+    }
+
+    /// A list or a switch: empty or off in a mesh without the option.
+    pub(super) fn list<T: Default>(
+        &self,
+        opt: Opt,
+        parse: impl Fn(&str, &Reading<'_>) -> Result<T, BadItem>,
+    ) -> Result<T, ConfigError> {
+        Ok(self.optional(opt, parse)?.unwrap_or_default())
     }
 }

@@ -6,21 +6,14 @@ use std::net::IpAddr;
 pub const PATH: &str = "/etc/resolv.conf";
 
 /// The addresses behind `nameserver`, in their order and without the scopes of IPv6 (`%eth0`), which
-/// rules cannot ask for. What is no address is skipped with a warning.
+/// rules cannot match. A line whose word is not an address has no effect, as for the resolver.
 pub fn nameservers(text: &str) -> Vec<IpAddr> {
-    let mut servers = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if words.next() != Some("nameserver") {
-            continue;
-        }
-        let word = words.next().unwrap_or_default();
-        match address(word) {
-            Some(address) => servers.push(address),
-            None => log::warn!("/etc/resolv.conf: nameserver \"{word}\" is not an address"),
-        }
-    }
-    servers
+    let words = text.lines().map(str::split_whitespace);
+    let named = words.filter_map(|mut words| match words.next() {
+        Some("nameserver") => words.next(),
+        _ => None,
+    });
+    named.filter_map(address).collect()
 }
 
 fn address(word: &str) -> Option<IpAddr> {

@@ -1,40 +1,41 @@
 //! Options, environment, files and defaults become a [`Config`].
 
-use super::facts::Host;
-use super::options::{Typed, typed};
-use super::reading::Reading;
-use super::{Config, ConfigError, DefaultValue, Dns, Given, Mode, Opt, Options, Origin, Profile};
+use super::facts::Facts;
+use super::reading::{Reading, Resolver};
+use super::unknown::FactError;
+use super::values::Mode;
+use super::{Config, ConfigError, DefaultValue, Dns, Given, Opt, Options, Origin, Profile};
 use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};
-use ipnet::IpNet;
-use std::io;
 use std::path::Path;
 
-/// How many groups `--owner-groups` takes: one rule asks for all of them, and a rule has room for
-/// so many matches. The limit is istio-iptables'.
+/// The most groups that `--owner-groups` takes: one rule has a match for each of them, and a rule has
+/// room for so many. The limit is istio-iptables'.
 const MAX_OWNER_GROUPS: usize = 64;
 
 /// The uid of Istio's proxy where no user of its name exists.
 const ISTIO_PROXY_UID: u32 = 1337;
 
 impl Config {
-    /// Resolves what was given on the command line, in env files, by `host` and by the mesh's
-    /// defaults. `meshes` are all there are, for the message that says which one has an option.
+    /// Resolves what was given on the command line, in env files, in the environment and by the
+    /// mesh's defaults; the files include the mesh's own. `meshes` are all there are, for the error that says which one has an option.
+    ///
+    /// # Errors
+    /// Bad input; or a fact that is not known, see [`FactError`].
     pub fn resolve(
         flags: Options,
-        env_files: EnvFiles,
+        env_files: &EnvFiles,
         profile: &Profile,
         meshes: &[&Profile],
-        host: &dyn Host,
+        facts: &Facts,
     ) -> Result<Config, ConfigError> {
         for given in flags.iter() {
             if profile.default_of(given.opt).is_none() {
                 return Err(not_in_mesh(given, profile, meshes));
             }
         }
-        let files = env_files.with_own(profile, host)?;
         let mut options = flags;
-        sources::offer_environment(&mut options, profile, host)?;
-        sources::offer_files(&mut options, &files, profile);
+        sources::offer_environment(&mut options, profile, facts)?;
+        sources::offer_files(&mut options, env_files, profile);
         let missing = missing(&options, profile);
         if !missing.is_empty() {
             return Err(ConfigError::Required {
@@ -45,19 +46,14 @@ impl Config {
         }
         Resolver {
             options: &options,
-            envoy_user: sources::envoy_user(&files, host)?,
-            profile,
-            names: Reading {
-                host,
-                bare_addresses: profile.bare_addresses,
-                port_ranges: profile.port_ranges,
-            },
+            envoy_user: sources::envoy_user(env_files, facts)?,
+            reading: Reading { facts, profile },
         }
         .config()
     }
 }
 
-/// The options that must be given and are not. A user who is nobody (`-u ,`) is not given.
+/// The options that must be given and are not. A user list without a user (`-u ,`) is not given.
 fn missing(options: &Options, profile: &Profile) -> Vec<Opt> {
     let is_there = |opt| {
         let value = options.get(opt).filter(|given| !given.is_unset());
@@ -72,261 +68,132 @@ fn missing(options: &Options, profile: &Profile) -> Vec<Opt> {
 }
 
 fn not_in_mesh(given: &Given, profile: &Profile, meshes: &[&Profile]) -> ConfigError {
-    let has: Vec<&str> = meshes
-        .iter()
-        .filter(|m| m.default_of(given.opt).is_some())
-        .map(|m| m.name)
-        .collect();
+    let having = meshes.iter().filter(|m| m.default_of(given.opt).is_some());
     ConfigError::NotInMesh {
         option: given.to_string(),
         mesh: profile.name,
-        has: format!("--mesh {} has it", has.join(" or --mesh ")),
+        having: having.map(|m| m.name).collect(),
     }
 }
 
-fn cannot_tell(what: &str, error: io::Error) -> ConfigError {
-    ConfigError::CannotTell {
-        what: what.to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-fn bad_value(given: &Given, problem: impl ToString) -> ConfigError {
-    ConfigError::BadValue {
-        option: given.to_string(),
-        problem: problem.to_string(),
-    }
-}
-
-/// Turns text into values, one option at a time.
-struct Resolver<'a> {
-    options: &'a Options,
-    envoy_user: String,
-    profile: &'a Profile,
-    names: Reading<'a>,
-}
-
+/// What depends on several options, or on facts.
 impl Resolver<'_> {
     fn config(&self) -> Result<Config, ConfigError> {
-        let ipv6 = self.names.host.ipv6();
-        let ipv6 = ipv6.map_err(|e| cannot_tell("whether there is IPv6 here", e))?;
-        let uids = self.proxy_uids()?;
-        let mut config = Config {
-            proxy_port: self.value(typed::ProxyPort)?,
-            inbound_capture_port: self.value(typed::InboundCapturePort)?,
-            inbound_tunnel_port: self.any(typed::InboundTunnelPort)?,
-            proxy_gids: self.proxy_gids(&uids)?,
-            proxy_uids: uids,
-            outbound_cidrs: self.outbound_cidrs()?,
-            outbound_exclude_cidrs: self.or_none(typed::OutboundExcludeCidrs)?,
-            outbound_ports: self.or_none(typed::OutboundPorts)?,
-            outbound_exclude_ports: self.or_none(typed::OutboundExcludePorts)?,
-            owner_groups: self.owner_groups()?,
-            owner_groups_exclude: self.or_none(typed::OwnerGroupsExclude)?,
-            inbound_ports: self.value(typed::InboundPorts)?,
-            inbound_exclude_ports: self.or_none(typed::InboundExcludePorts)?,
-            inbound_exclude_cidrs: self.or_none(typed::InboundExcludeCidrs)?,
-            enable_inbound_ipv6: self.or_none(typed::EnableInboundIpv6)?,
-            tproxy: self.tproxy()?,
-            exclude_interfaces: self.or_none(typed::ExcludeInterfaces)?,
-            virtual_interfaces: self.or_none(typed::VirtualInterfaces)?,
-            dns: self.dns()?,
-            drop_invalid: self.or_none(typed::DropInvalid)?,
-            dual_stack: self.or_none(typed::DualStack)?,
-            has_ipv6: ipv6.enabled,
-            has_ipv6_on_loopback: ipv6.on_loopback,
-            has_global_ipv6: ipv6.is_global(),
-            loopback_cidr: self.value(typed::LoopbackCidr)?,
-        };
-        let asked_for = config.dual_stack && self.options.get(Opt::DualStack).is_some();
-        if asked_for && !config.has_ipv6 {
-            return Err(ConfigError::NoIpv6);
+        let mut config = self.fields()?;
+        self.proxy_users(&mut config)?;
+        self.owner_groups(&config)?;
+        // An empty list means the default where that is "all", as in prepare_proxy.sh.
+        if self.default_of(Opt::OutboundCidrs) == Some(DefaultValue::Value("*"))
+            && config.outbound_cidrs.is_none()
+        {
+            config.outbound_cidrs = Selection::All;
         }
-        // A mesh that has it by default does without where there is none.
-        config.dual_stack &= config.has_ipv6;
-        if asked_for && !config.has_global_ipv6 {
-            log::info!("--dual-stack: no interface has a global IPv6 address");
-        }
+        config.tproxy = self.tproxy(&config);
+        config.dns = self.dns(&config)?;
+        self.dual_stack(&mut config)?;
         Ok(config)
     }
 
-    /// What was given for `opt`, else what holds in this mesh without it; `None` if the mesh knows
-    /// nothing of it.
-    fn given(&self, opt: Opt) -> Result<Option<Given>, ConfigError> {
-        if let Some(given) = self.options.get(opt).filter(|given| !given.is_unset()) {
-            return Ok(Some(given.clone()));
+    fn default_of(&self, opt: Opt) -> Option<DefaultValue> {
+        self.reading.profile.default_of(opt)
+    }
+
+    fn was_given(&self, opt: Opt) -> bool {
+        self.options.get(opt).is_some_and(|given| !given.is_unset())
+    }
+
+    /// Users: the list given, or the mesh's default where it is absent or empty. Groups: where they
+    /// are absent or empty and the default is that of the users, the users' numbers, not their names,
+    /// which would be other groups'.
+    fn proxy_users(&self, config: &mut Config) -> Result<(), ConfigError> {
+        if !self.was_given(Opt::ProxyGid) {
+            config.proxy_gids.clear();
         }
-        let holds = self.profile.default_of(opt);
-        let value = match holds.or_else(|| self.profile.fixed_value_of(opt)) {
-            None => return Ok(None),
-            Some(DefaultValue::Value(text)) => text,
-            Some(DefaultValue::Same(other)) => return self.given(other),
-            Some(DefaultValue::Required) => return Err(self.required(opt)),
-            Some(DefaultValue::EnvoyUser { .. }) => "",
-        };
-        Ok(Some(Given {
-            opt,
-            value: value.to_owned(),
-            origin: Origin::Default,
-        }))
-    }
-
-    fn required(&self, opt: Opt) -> ConfigError {
-        ConfigError::Required {
-            missing: vec![opt],
-            variables: self.profile.variables,
-            mesh: self.profile.name,
+        if config.proxy_uids.is_empty() {
+            config.proxy_uids = match self.default_of(Opt::ProxyUid) {
+                Some(DefaultValue::EnvoyUser { and }) => {
+                    let user = self.reading.user(&self.envoy_user)?;
+                    let user = user.unwrap_or(ISTIO_PROXY_UID);
+                    [&[user], and].concat()
+                }
+                // A proxy that is known by its group alone.
+                _ if !config.proxy_gids.is_empty() => Vec::new(),
+                _ => return Err(self.required(Opt::ProxyUid)),
+            };
         }
-    }
-
-    /// The option's value; `None` if the mesh knows nothing of it.
-    fn any<O: Typed>(&self, _: O) -> Result<Option<O::Value>, ConfigError> {
-        let Some(given) = self.given(O::OPT)? else {
-            return Ok(None);
-        };
-        log::trace!(
-            "{}: {:?} ({})",
-            O::OPT.spec().long,
-            given.value,
-            given.origin
-        );
-        let value = O::parse(&given.value, &self.names).map_err(|e| bad_value(&given, e))?;
-        Ok(Some(value))
-    }
-
-    /// The value of an option that every mesh has or fixes.
-    fn value<O: Typed>(&self, option: O) -> Result<O::Value, ConfigError> {
-        let value = self.any(option)?;
-        Ok(value.unwrap_or_else(|| panic!("{} says nothing of {:?}", self.profile.name, O::OPT)))
-    }
-
-    /// A list or a switch. A mesh without the option does nothing of the kind: the list is empty,
-    /// the switch is off.
-    fn or_none<O: Typed<Value: Default>>(&self, option: O) -> Result<O::Value, ConfigError> {
-        Ok(self.any(option)?.unwrap_or_default())
-    }
-
-    /// The list given, or the mesh's default where it is absent or empty.
-    fn proxy_uids(&self) -> Result<Vec<u32>, ConfigError> {
-        let uids = self.value(typed::ProxyUid)?;
-        match self.profile.default_of(Opt::ProxyUid) {
-            _ if !uids.is_empty() => {
-                self.warn_of_root(&uids);
-                Ok(uids)
-            }
-            Some(DefaultValue::EnvoyUser { and }) => {
-                let user = self.names.user(&self.envoy_user);
-                let user = user.map_err(|e| {
-                    let what = format!("the uid of {:?}, the proxy's user", self.envoy_user);
-                    cannot_tell(&what, e)
-                })?;
-                let mut uids = vec![user.unwrap_or(ISTIO_PROXY_UID)];
-                uids.extend(and);
-                Ok(uids)
-            }
-            // A proxy that is known by its group alone.
-            _ if !self.or_none(typed::ProxyGid)?.is_empty() => Ok(uids),
-            _ => Err(self.required(Opt::ProxyUid)),
-        }
-    }
-
-    fn warn_of_root(&self, uids: &[u32]) {
-        if let Some(given) = self
-            .options
-            .get(Opt::ProxyUid)
-            .filter(|_| uids.contains(&0))
-        {
-            log::warn!("{given}: whatever runs as root (uid 0) is left alone, not only the proxy");
-        }
-    }
-
-    /// The list given; where it is absent or empty, and the default is that of the users, their
-    /// numbers: these, not their names, which would be other groups'.
-    fn proxy_gids(&self, uids: &[u32]) -> Result<Vec<u32>, ConfigError> {
-        let given = self.options.get(Opt::ProxyGid).filter(|g| !g.is_unset());
-        let gids = match given {
-            Some(_) => self.or_none(typed::ProxyGid)?,
-            None => Vec::new(),
-        };
         let same = Some(DefaultValue::Same(Opt::ProxyUid));
-        let as_users = self.profile.default_of(Opt::ProxyGid) == same;
-        Ok(match as_users && gids.is_empty() {
-            true => uids.to_vec(),
-            false => gids,
-        })
-    }
-
-    /// Mark and table are checked even where nothing uses them.
-    fn tproxy(&self) -> Result<Option<Tproxy>, ConfigError> {
-        let mark = self.any(typed::TproxyMark)?;
-        let table = self.any(typed::TproxyRouteTable)?;
-        Ok(match (self.any(typed::Mode)?, mark, table) {
-            (Some(Mode::Tproxy), Some(mark), Some(route_table)) => Some(Tproxy {
-                mark,
-                route_table,
-                port: self.tproxy_port()?,
-            }),
-            _ => None,
-        })
-    }
-
-    fn tproxy_port(&self) -> Result<u16, ConfigError> {
-        let given = self.options.get(Opt::InboundCapturePort);
-        let by_flag = given.is_some_and(|g| matches!(g.origin, Origin::Flag(_)));
-        match self.profile.tproxy_to_proxy_port && !by_flag {
-            true => self.value(typed::ProxyPort),
-            false => self.value(typed::InboundCapturePort),
+        if config.proxy_gids.is_empty() && self.default_of(Opt::ProxyGid) == same {
+            config.proxy_gids.clone_from(&config.proxy_uids);
         }
+        Ok(())
     }
 
-    fn owner_groups(&self) -> Result<Selection<u32>, ConfigError> {
-        let groups = self.value(typed::OwnerGroups)?;
-        match (&groups, self.options.get(Opt::OwnerGroups)) {
+    fn owner_groups(&self, config: &Config) -> Result<(), ConfigError> {
+        match (&config.owner_groups, self.options.get(Opt::OwnerGroups)) {
             (Selection::Only(list), Some(given)) if list.len() > MAX_OWNER_GROUPS => {
                 let problem = format!(
-                    "{} groups are more than one rule can ask for ({MAX_OWNER_GROUPS})",
+                    "{} groups are more than one rule can match ({MAX_OWNER_GROUPS})",
                     list.len()
                 );
-                Err(bad_value(given, problem))
+                Err(ConfigError::bad_value(given, problem))
             }
-            _ => Ok(groups),
+            _ => Ok(()),
         }
     }
 
-    /// An empty list means the default where that is "all", as in prepare_proxy.sh.
-    fn outbound_cidrs(&self) -> Result<Selection<IpNet>, ConfigError> {
-        let cidrs = self.value(typed::OutboundCidrs)?;
-        let all = self.profile.default_of(Opt::OutboundCidrs) == Some(DefaultValue::Value("*"));
-        Ok(if all && cidrs.is_none() {
-            Selection::All
-        } else {
-            cidrs
+    fn tproxy(&self, config: &Config) -> Option<Tproxy> {
+        let (Some(mark), Some(route_table)) = (config.tproxy_mark, config.tproxy_route_table)
+        else {
+            return None;
+        };
+        let given = self.options.get(Opt::InboundCapturePort);
+        let by_flag = given.is_some_and(|g| matches!(g.origin, Origin::Flag(_)));
+        let port = match self.reading.profile.tproxy_to_proxy_port && !by_flag {
+            true => config.proxy_port,
+            false => config.inbound_capture_port,
+        };
+        (config.mode == Some(Mode::Tproxy)).then_some(Tproxy {
+            mark,
+            route_table,
+            port,
         })
     }
 
-    fn dns(&self) -> Result<Option<Dns>, ConfigError> {
-        let redirect = self.or_none(typed::RedirectDns)?;
-        let all = self.or_none(typed::CaptureAllDns)?;
-        match (redirect, all) {
+    /// With no nameserver, nothing is captured: [`super::Config::redirect_dns`] stays on, and a
+    /// warning says so.
+    fn dns(&self, config: &Config) -> Result<Option<Dns>, ConfigError> {
+        match (config.redirect_dns, config.capture_all_dns) {
             (false, _) => Ok(None),
             (true, true) => Ok(Some(Dns::All)),
             (true, false) => {
                 let path = Path::new(resolv_conf::PATH);
-                let text = self
-                    .names
-                    .host
-                    .file(path)
-                    .map_err(|e| sources::file_error(path, e))?;
-                let servers = resolv_conf::nameservers(&text);
-                if servers.is_empty() {
-                    log::warn!(
-                        "{} names no nameserver: DNS is not redirected",
-                        resolv_conf::PATH
-                    );
-                    return Ok(None);
-                }
-                Ok(Some(Dns::Servers(servers)))
+                let absent = || ConfigError::File {
+                    path: path.to_owned(),
+                    problem: "no such file".to_owned(),
+                };
+                let text = self.reading.facts.file(path)?.ok_or_else(absent)?;
+                let servers = resolv_conf::nameservers(text);
+                Ok((!servers.is_empty()).then_some(Dns::Servers(servers)))
             }
         }
+    }
+
+    /// Asked for by name it must be there; a mesh that has it by default does without.
+    fn dual_stack(&self, config: &mut Config) -> Result<(), ConfigError> {
+        match self.options.get(Opt::DualStack) {
+            Some(given) if config.dual_stack && !config.ipv6.enabled => Err(ConfigError::NoIpv6 {
+                option: given.to_string(),
+            }),
+            _ => {
+                config.dual_stack &= config.ipv6.enabled;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<FactError> for ConfigError {
+    fn from(error: FactError) -> Self {
+        ConfigError::Fact(error)
     }
 }

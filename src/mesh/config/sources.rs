@@ -1,20 +1,21 @@
 //! Where values come from besides the command line: the environment and the env files.
 
-use super::{ConfigError, Given, Host, Opt, Options, Origin, Profile, SPECS, env_file};
-use std::io;
+use super::facts::Facts;
+use super::unknown::FactError;
+use super::{ConfigError, Given, Opt, Options, Origin, Profile, SPECS, env_file};
 use std::path::{Path, PathBuf};
 
 /// Adds what the environment says.
 pub(super) fn offer_environment(
     options: &mut Options,
     profile: &Profile,
-    host: &dyn Host,
+    facts: &Facts,
 ) -> Result<(), ConfigError> {
     for (opt, name) in variables(profile) {
-        let Some(value) = host.env(name) else {
+        let Some(value) = facts.variable(name) else {
             continue;
         };
-        let value = value.into_string().map_err(|_| no_text(name))?;
+        let value = value.to_str().ok_or_else(|| no_text(name))?.to_owned();
         let origin = Origin::Env(name);
         let given = Given { opt, value, origin };
         if !given.is_unset() {
@@ -37,26 +38,27 @@ fn variables(profile: &Profile) -> impl Iterator<Item = (Opt, &'static str)> {
 pub struct EnvFiles(Vec<(PathBuf, Vec<(String, String)>)>);
 
 impl EnvFiles {
-    /// Reads the files of the command line, the weakest first; a leading `-` means "if it exists".
-    pub fn read(paths: &[PathBuf], host: &dyn Host) -> Result<Self, ConfigError> {
+    /// The files of the command line, the weakest first; a leading `-` means "if it exists".
+    pub fn read(paths: &[PathBuf], facts: &Facts) -> Result<Self, ConfigError> {
         let mut files = EnvFiles::default();
         for path in paths {
             let (path, optional) = optional(path);
-            let added = files.add(&path, optional, host);
-            added.map_err(|e| unusable(&path, &e))?;
+            match files.add(&path, facts)? {
+                true => {}
+                false if optional => {}
+                false => return Err(ConfigError::NoEnvFile { path }),
+            }
         }
         files.0.reverse();
         Ok(files)
     }
 
     /// Adds the mesh's own files, which are weaker than all others.
-    pub(super) fn with_own(self, profile: &Profile, host: &dyn Host) -> Result<Self, ConfigError> {
+    pub fn with_own(self, profile: &Profile, facts: &Facts) -> Result<Self, ConfigError> {
         let mut own = EnvFiles::default();
         for (variable, path) in profile.env_files {
-            let named = host.env(variable).filter(|v| !v.is_empty());
-            let path = named.map_or(PathBuf::from(path), PathBuf::from);
-            let added = own.add(&path, true, host);
-            added.map_err(|e| file_error(&path, e))?;
+            let named = facts.variable(variable).filter(|v| !v.is_empty());
+            own.add(&named.map_or(PathBuf::from(path), PathBuf::from), facts)?;
         }
         let strongest_first = own.0.into_iter().rev();
         Ok(EnvFiles(
@@ -64,15 +66,18 @@ impl EnvFiles {
         ))
     }
 
-    fn add(&mut self, path: &Path, optional: bool, host: &dyn Host) -> io::Result<()> {
-        let text = match host.file(path) {
-            Err(e) if optional && e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            text => text?,
+    /// Returns whether there is such a file.
+    fn add(&mut self, path: &Path, facts: &Facts) -> Result<bool, ConfigError> {
+        let text = match facts.file(path) {
+            Ok(None) => return Ok(false),
+            Err(FactError::Unreadable { path, problem }) => {
+                return Err(file_error(&path, problem));
+            }
+            text => text?.unwrap_or_default(),
         };
-        let assignments = env_file::parse(&text).map_err(io::Error::other)?;
-        log::debug!("{}: {} variables", path.display(), assignments.len());
+        let assignments = env_file::parse(text).map_err(|e| file_error(path, e))?;
         self.0.push((path.to_owned(), assignments));
-        Ok(())
+        Ok(true)
     }
 
     /// The value of a variable in the strongest file that has a value for it, and that file.
@@ -83,6 +88,40 @@ impl EnvFiles {
         });
         found.find(|(value, _)| !value.is_empty())
     }
+}
+
+/// Variables of env files that no mesh reads, though they look as if one did: with the file, and the
+/// name that is read.
+pub(in crate::mesh) fn misspelt(files: &EnvFiles) -> Vec<(String, PathBuf, &'static str)> {
+    let names = || {
+        files
+            .0
+            .iter()
+            .flat_map(|(path, all)| all.iter().map(move |(n, _)| (n, path)))
+    };
+    let similar = names().filter_map(|(name, path)| {
+        let read = SPECS.iter().flat_map(|spec| spec.env);
+        let read: Vec<&'static str> = read.copied().chain(["ENVOY_USER"]).collect();
+        let documented = DOCUMENTED.iter().find(|(wrong, _)| wrong == name);
+        let meant = documented.map(|(_, right)| *right);
+        let meant = meant.or_else(|| read.iter().copied().find(|known| looks_like(name, known)));
+        let meant = meant.filter(|_| !read.contains(&name.as_str()))?;
+        Some((name.clone(), path.clone(), meant))
+    });
+    similar.collect()
+}
+
+/// Variables that the comments of Istio's packages name and no program of Istio's reads.
+const DOCUMENTED: [(&str, &str); 1] =
+    [("ISTIO_INBOUND_EXCLUDE_PORTS", "ISTIO_LOCAL_EXCLUDE_PORTS")];
+
+/// The same letters but for case, `_`, `-` and an `S` at the end.
+fn looks_like(name: &str, known: &str) -> bool {
+    let letters = |text: &str| {
+        let text = text.to_ascii_uppercase().replace(['_', '-'], "");
+        text.trim_end_matches('S').to_owned()
+    };
+    name != known && letters(name) == letters(known)
 }
 
 /// Adds what the env files say. An empty value takes back what weaker files say, but not what
@@ -106,13 +145,16 @@ fn assigned<'a>(assignments: &'a [(String, String)], name: &str) -> Option<&'a s
     Some(value.as_str())
 }
 
-/// The name of the user whom the proxy runs as. One that is no text is an error: another user would
-/// be exempted in its place.
-pub(super) fn envoy_user(files: &EnvFiles, host: &dyn Host) -> Result<String, ConfigError> {
+/// The name of the user whom the proxy runs as. One that is not text is an error: another user would
+/// be exempt in its place.
+pub(super) fn envoy_user(files: &EnvFiles, facts: &Facts) -> Result<String, ConfigError> {
     const VARIABLE: &str = "ENVOY_USER";
-    let environment = host.env(VARIABLE).filter(|user| !user.is_empty());
+    let environment = facts.variable(VARIABLE).filter(|user| !user.is_empty());
     match (environment, files.get(VARIABLE)) {
-        (Some(user), _) => user.into_string().map_err(|_| no_text(VARIABLE)),
+        (Some(user), _) => user
+            .to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| no_text(VARIABLE)),
         (None, Some((user, _))) => Ok(user.to_owned()),
         (None, None) => Ok("istio-proxy".to_owned()),
     }
@@ -133,21 +175,8 @@ fn optional(path: &Path) -> (PathBuf, bool) {
     }
 }
 
-/// A file of `--env-file` that cannot be used.
-fn unusable(path: &Path, error: &io::Error) -> ConfigError {
-    let path = path.display();
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => format!("; --env-file -{path} if it may be absent"),
-        _ => String::new(),
-    };
-    ConfigError::BadValue {
-        option: "--env-file".to_owned(),
-        problem: format!("{path}: {error}{remedy}"),
-    }
-}
-
 /// A file that cannot be used.
-pub(super) fn file_error(path: &Path, problem: impl ToString) -> ConfigError {
+fn file_error(path: &Path, problem: impl ToString) -> ConfigError {
     ConfigError::File {
         path: path.to_owned(),
         problem: problem.to_string(),

@@ -1,8 +1,8 @@
 //! Values as they are typed on a command line, checked item by item.
 
+use super::unknown::FactError;
 use crate::netfilter::model::{Interface, PortRange};
 use ipnet::{IpNet, Ipv4Net};
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 use thiserror::Error;
@@ -14,6 +14,8 @@ pub struct BadItem {
     pub item: String,
     /// Completes the sentence `"item" is not …`.
     pub allowed: String,
+    /// The fact of the host that is not known, where that is why.
+    pub unknown: Option<FactError>,
 }
 
 impl BadItem {
@@ -21,6 +23,7 @@ impl BadItem {
         BadItem {
             item: item.to_owned(),
             allowed: allowed.into(),
+            unknown: None,
         }
     }
 }
@@ -41,20 +44,27 @@ impl<T> Selection<T> {
 
 /// How inbound TCP reaches the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     Redirect,
     Tproxy,
 }
 
-/// The items of a comma separated list, in their order; empty ones are dropped. One that is there
+/// The items of a comma separated list, in their order; white space around them and empty ones are
+/// dropped. One that is there
 /// twice stays twice, as its rules do with the tools replaced.
 pub(super) fn list<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Vec<T>, BadItem> {
-    text.split(',')
-        .filter(|w| !w.is_empty())
-        .map(item)
+    let items = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    items
+        .map(|word| match word.contains(char::is_whitespace) {
+            true => Err(BadItem::new(
+                word,
+                "one item: a comma separates items, not a space",
+            )),
+            false => item(word),
+        })
         .collect()
 }
 
@@ -63,8 +73,9 @@ pub(super) fn selection<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Selection<T>, BadItem> {
-    match text {
+    match text.trim() {
         "*" => Ok(Selection::All),
+        "all" | "ALL" | "any" => Err(BadItem::new(text, "a list (* stands for all)")),
         text if text.split(',').any(|w| w.trim() == "*") => {
             Err(BadItem::new(text, "a list (* stands alone)"))
         }
@@ -124,15 +135,9 @@ fn netmask(text: &str) -> Option<Ipv4Net> {
     Ipv4Net::with_netmask(address.parse().ok()?, mask.parse().ok()?).ok()
 }
 
-/// A prefix of either family, as typed: host bits mean nothing in a rule, which a note in the log
-/// says. White space is refused, as by istio-iptables.
+/// A prefix of either family, as typed, host bits included. White space is refused, as by istio-iptables.
 pub(super) fn cidr(text: &str) -> Result<IpNet, BadItem> {
-    let net = prefix(text)
-        .ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))?;
-    if net != net.trunc() {
-        log::warn!("{net}: host bits are ignored, {} is used", net.trunc());
-    }
-    Ok(net)
+    prefix(text).ok_or_else(|| BadItem::new(text, "a CIDR (10.0.0.0/8, 192.0.2.7/32, fd00::/8)"))
 }
 
 fn prefix(text: &str) -> Option<IpNet> {
@@ -151,11 +156,17 @@ pub(super) fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
 
 /// An interface name as iptables takes it, white space around it allowed.
 pub(super) fn interface(text: &str) -> Result<Interface, BadItem> {
-    text.trim().parse().map_err(|_| {
-        BadItem::new(
+    let wildcard = text.contains('*');
+    let name = text.trim().parse().ok().filter(|_| !wildcard);
+    name.ok_or_else(|| match text.trim().strip_suffix('*') {
+        Some(stem) if !stem.is_empty() => BadItem::new(
+            text,
+            format!("an interface name (a final + stands for any rest: {stem}+)"),
+        ),
+        _ => BadItem::new(
             text,
             "an interface name (at most 15 bytes, \"+\" only at the end and not alone)",
-        )
+        ),
     })
 }
 
@@ -188,9 +199,9 @@ pub(super) fn route_table(text: &str) -> Result<u32, BadItem> {
     }
 }
 
-/// `REDIRECT`, which an empty value means too, or `TPROXY`.
+/// `REDIRECT`, which an empty value means too, or `TPROXY`, in any case.
 pub(super) fn mode(text: &str) -> Result<Mode, BadItem> {
-    match text {
+    match text.to_ascii_uppercase().as_str() {
         "REDIRECT" | "" => Ok(Mode::Redirect),
         "TPROXY" => Ok(Mode::Tproxy),
         _ => Err(BadItem::new(text, "a mode (REDIRECT or TPROXY)")),
@@ -262,7 +273,7 @@ pub(super) fn id_number(text: &str) -> Option<u32> {
 pub(super) fn id(
     text: &str,
     kind: &str,
-    lookup: impl Fn(&str) -> io::Result<Option<u32>>,
+    lookup: impl Fn(&str) -> Result<Option<u32>, FactError>,
 ) -> Result<u32, BadItem> {
     let bad = || {
         let allowed = format!(
@@ -275,8 +286,10 @@ pub(super) fn id(
     if word.bytes().all(|b| b.is_ascii_digit()) {
         return id_number(word).ok_or_else(bad);
     }
-    let known = lookup(word)
-        .map_err(|e| BadItem::new(text, format!("a {kind} that can be looked up: {e}")))?;
+    let known = lookup(word).map_err(|e| BadItem {
+        unknown: Some(e.clone()),
+        ..BadItem::new(text, format!("a {kind} that can be looked up: {e}"))
+    })?;
     known.ok_or_else(bad)
 }
 
@@ -294,7 +307,8 @@ mod tests {
         let ports = list("15090,15021,, 15090 ,", range).unwrap();
         assert_eq!(ports, [15090.into(), 15021.into(), 15090.into()]);
         assert_eq!(list("", range), Ok(vec![]));
-        assert!(list("80, ", range).is_err());
+        assert_eq!(list("80, ", range), Ok(vec![80.into()]));
+        assert!(list("80 443", range).is_err());
     }
 
     #[test]

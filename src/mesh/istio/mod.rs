@@ -3,7 +3,9 @@
 //! Inbound and outbound go to two ports of the proxy. Everything is there for both families; what
 //! differs between them is in the values.
 
+mod command_line;
 mod dns;
+pub(super) mod signature;
 mod tproxy;
 
 use super::Mesh;
@@ -12,7 +14,7 @@ use super::shared::{
     redirect_cidrs, redirects, tcp,
 };
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
-use crate::mesh::managed::{ISTIO, PASSTHROUGH};
+use crate::mesh::managed::PASSTHROUGH;
 use crate::netfilter::model::{
     Chain, ChainName, ConnState, Family, Interface, LoopbackAddress, Match, Owner, PortSet,
     Protocol, Routing, Rule, Ruleset, Table, TableName, Target,
@@ -56,19 +58,21 @@ pub static MESH: Mesh = Mesh {
         variables: true,
         env_files: &[],
     },
-    signature: &ISTIO,
+    signature: &signature::SIGNATURE,
+    adds_loopback_address: true,
+    command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");
 
 fn ruleset(config: &Config) -> Ruleset {
-    let families = match config.has_ipv6 && config.has_global_ipv6 {
+    let families = match config.ipv6.enabled && config.ipv6.is_global() {
         true => &Family::ALL[..],
         false => &[Family::V4],
     };
     let tables = families.iter().flat_map(|f| tables(config, *f));
-    let v6 = families.contains(&Family::V6) && config.has_ipv6_on_loopback;
+    let v6 = families.contains(&Family::V6) && config.ipv6.on_loopback;
     Ruleset {
         tables: tables.filter(|t| !t.chains.is_empty()).collect(),
         routing: Routing {

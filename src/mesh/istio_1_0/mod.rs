@@ -9,7 +9,7 @@ use super::shared::{
     redirect_cidrs, redirects, tcp, tproxy_captures, tproxy_targets,
 };
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection, Tproxy};
-use crate::mesh::managed::ISTIO;
+use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, RejectWith, Routing, Rule,
     Ruleset, Table, TableName, Target,
@@ -49,7 +49,9 @@ pub(super) static MESH: Mesh = Mesh {
             ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),
         ],
     },
-    signature: &ISTIO,
+    signature: &SIGNATURE,
+    adds_loopback_address: false,
+    command_line: None,
     rules: ruleset,
 };
 
@@ -67,7 +69,7 @@ fn ruleset(config: &Config) -> Ruleset {
         tables.push(mangle(config, tproxy));
     }
     tables.push(nat(config));
-    if config.has_ipv6 && !config.enable_inbound_ipv6 {
+    if config.ipv6.enabled && !config.enable_inbound_ipv6 {
         tables.push(filter());
     }
     Ruleset {

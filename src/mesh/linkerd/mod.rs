@@ -4,10 +4,12 @@
 //! goes out to its outbound port, but for the traffic of the proxy itself, what stays on lo, and the
 //! ports and subnets that are left alone.
 
+mod command_line;
+pub(super) mod signature;
+
 use super::Mesh;
 use super::shared::tcp;
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
-use crate::mesh::managed::LINKERD;
 use crate::netfilter::model::{
     Chain, ChainName, Family, Interface, Match, Owner, PortRange, PortSet, Routing, Ruleset, Table,
     TableName, Target,
@@ -41,7 +43,9 @@ pub static MESH: Mesh = Mesh {
         variables: false,
         env_files: &[],
     },
-    signature: &LINKERD,
+    signature: &signature::SIGNATURE,
+    adds_loopback_address: false,
+    command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };
 

@@ -13,37 +13,19 @@ mod rules;
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
 pub(crate) use rules::Ours;
 
+use crate::mesh::istio::signature as istio;
+use crate::mesh::linkerd::signature as linkerd;
+use crate::mesh::signature::{Purpose, Signature, purpose};
 use crate::netfilter::model::{ChainName, Why};
 
-/// How a mesh, and the tools that it takes the place of, name what they make.
-#[derive(Debug)]
-pub struct Signature {
-    /// What the names of their chains begin with.
-    pub chains: &'static str,
-    /// What stands before the slash in the comments of their rules.
-    pub comments: &'static str,
-}
+/// Whose chains and rules are managed.
+static SIGNATURES: [&Signature; 2] = [&istio::SIGNATURE, &linkerd::SIGNATURE];
 
-/// All of Istio's tools, and the meshes that replace them.
-pub(crate) static ISTIO: Signature = Signature {
-    chains: "ISTIO_",
-    comments: "istio",
-};
-
-/// Linkerd's proxy-init, which wrote the time behind its comments once (`proxy-init/output/1600000000`).
-pub(crate) static LINKERD: Signature = Signature {
-    chains: "PROXY_INIT_",
-    comments: "proxy-init",
-};
-
-/// Everybody whose chains and rules are ours.
-static SIGNATURES: [&Signature; 2] = [&ISTIO, &LINKERD];
-
-impl Signature {
-    /// Whether a chain is of these, by its name.
-    fn names(&self, chain: &ChainName) -> bool {
-        chain.as_str().starts_with(self.chains)
-    }
+/// What the id of a managed rule stands for, and the rest of the id behind its stem.
+pub(crate) fn purpose_of(why: &Why) -> Option<(Purpose, &str)> {
+    let mut signatures = SIGNATURES.iter();
+    let signature = signatures.find(|s| why.label() == Some(s.comments))?;
+    purpose(signature.purposes, why.as_str())
 }
 
 /// Whether a chain belongs to us, by its name.

@@ -1,7 +1,8 @@
 //! Which rules are ours in chains that are not.
 
 use super::flushed::flushed_chain_rules;
-use super::{ISTIO, is_our_chain, is_our_comment, leftovers};
+use super::{is_our_chain, is_our_comment, leftovers};
+use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
     ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, same_effects,
 };
@@ -57,7 +58,7 @@ fn was_written_by_others(live: &Live, family: Family) -> bool {
     let tables = live.tables.iter().filter(|t| t.family == family);
     let chains = tables.flat_map(|t| &t.chains);
     chains
-        .filter(|c| ISTIO.names(&c.name))
+        .filter(|c| SIGNATURE.names(&c.name))
         .flat_map(|c| &c.rules)
         .any(|r| !has_our_comment(r))
 }

@@ -6,7 +6,7 @@
 use super::Mesh;
 use super::shared::{OUTPUT, REDIRECT, redirect_cidrs};
 use crate::mesh::config::{Config, DefaultValue, Opt, Profile, Selection};
-use crate::mesh::managed::ISTIO;
+use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, Routing, Ruleset, Table,
     TableName, Target,
@@ -34,7 +34,9 @@ pub(super) static MESH: Mesh = Mesh {
         variables: true,
         env_files: &[],
     },
-    signature: &ISTIO,
+    signature: &SIGNATURE,
+    adds_loopback_address: false,
+    command_line: None,
     rules: ruleset,
 };
 

@@ -1,6 +1,6 @@
 //! Interfaces with their addresses, and the way to an address. Needs no privilege.
 
-use super::message::{self, Route};
+use super::message::{self, Hop, Route};
 use super::{Router, RoutingError, error, none_without_family};
 use crate::netfilter::model::{Family, Interface};
 use crate::netfilter::netlink::{Error, Socket, Transport, Writer};
@@ -14,17 +14,6 @@ pub struct Link {
     pub index: u32,
     pub name: Interface,
     pub addresses: Vec<IpNet>,
-}
-
-/// Where packets to an address go, as `ip route get` tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hop {
-    /// To this namespace.
-    pub is_local: bool,
-    /// The index of the interface that they leave through.
-    pub through: u32,
-    /// Where they come from if their sender does not say.
-    pub source: Option<IpAddr>,
 }
 
 /// All interfaces of this network namespace, with the addresses that can be used now.

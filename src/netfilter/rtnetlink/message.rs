@@ -1,7 +1,6 @@
 //! rtnetlink's messages, as far as they are needed (rtnetlink(7), linux/fib_rules.h,
 //! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
 
-use super::links::Hop;
 use crate::netfilter::model::{Family, PolicyRoute, Routing};
 use crate::netfilter::netlink::{
     AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
@@ -348,6 +347,17 @@ pub(super) fn write_route_to(w: &mut Writer, to: IpAddr) {
         IpAddr::V4(a) => w.bytes(rta::DESTINATION, &a.octets()),
         IpAddr::V6(a) => w.bytes(rta::DESTINATION, &a.octets()),
     }
+}
+
+/// Where packets to an address go, as `ip route get` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// To this namespace.
+    pub is_local: bool,
+    /// The index of the interface that they leave through.
+    pub through: u32,
+    /// Where they come from if their sender does not say.
+    pub source: Option<IpAddr>,
 }
 
 /// Reads the answer.

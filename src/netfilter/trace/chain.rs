@@ -237,9 +237,9 @@ impl<'w, 'a> InTable<'w, 'a> {
                 self.translate_source(end, to.is_choice())
             }
             Target::Masquerade => match self.walker.masquerade_address() {
-                Some(address) => {
+                Some((address, is_choice)) => {
                     let port = self.walker.packet.source.port();
-                    self.translate_source(SocketAddr::new(address, port), false)
+                    self.translate_source(SocketAddr::new(address, port), is_choice)
                 }
                 None => (Effect::NoAddress, Next::End(Verdict::Drop)),
             },

@@ -144,13 +144,29 @@ impl Network {
     }
 
     /// What MASQUERADE sends from: an address of the interface, or else of another one, that is not
-    /// for this machine or this link alone (`inet_select_addr`).
-    pub fn masquerade_address(&self, through: &Interface, family: Family) -> Option<IpAddr> {
-        let (first, others): (Vec<&Link>, Vec<&Link>) =
-            self.links.iter().partition(|link| link.name == *through);
-        let links = first.into_iter().chain(others);
-        let mut addresses = links.flat_map(|link| &link.addresses).map(IpNet::addr);
-        addresses.find(|a| Family::of(*a) == family && !a.is_loopback() && !is_link_local(*a))
+    /// for this machine or this link alone (`inet_select_addr`); and whether it may be another one,
+    /// as nothing shows in which order the kernel keeps its interfaces.
+    pub fn masquerade_address(&self, through: &Interface, to: IpAddr) -> Option<(IpAddr, bool)> {
+        let family = Family::of(to);
+        let usable = |link: &Link| -> Vec<IpNet> {
+            let far = |net: &&IpNet| {
+                let address = net.addr();
+                Family::of(address) == family && !address.is_loopback() && !is_link_local(address)
+            };
+            link.addresses.iter().filter(far).copied().collect()
+        };
+        let own = self.links.iter().filter(|link| link.name == *through);
+        let own: Vec<IpNet> = own.flat_map(usable).collect();
+        let near = own.iter().find(|net| net.contains(&to));
+        if let Some(net) = near.or(own.first()) {
+            return Some((net.addr(), false));
+        }
+        let firsts = self
+            .links
+            .iter()
+            .filter_map(|link| usable(link).first().copied());
+        let firsts: Vec<IpNet> = firsts.collect();
+        firsts.first().map(|net| (net.addr(), firsts.len() > 1))
     }
 
     /// The interface that has the address.

@@ -19,6 +19,28 @@ pub struct Trace {
     pub order: Vec<Tie>,
 }
 
+impl Trace {
+    /// Nat took one of several addresses or ports.
+    pub fn has_choice(&self) -> bool {
+        let tables = self.passages.iter().flat_map(|p| &p.tables);
+        let mut effects = tables
+            .flat_map(|t| &t.steps)
+            .filter_map(|s| s.outcome.effect());
+        effects.any(|effect| {
+            matches!(
+                effect,
+                Effect::Translated {
+                    is_choice: true,
+                    ..
+                } | Effect::SourceTranslated {
+                    is_choice: true,
+                    ..
+                }
+            )
+        })
+    }
+}
+
 /// A rule that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecoded {

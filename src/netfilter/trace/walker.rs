@@ -145,10 +145,10 @@ impl<'a> Walker<'a> {
     }
 
     /// What MASQUERADE puts in place of the source.
-    pub(super) fn masquerade_address(&self) -> Option<IpAddr> {
+    pub(super) fn masquerade_address(&self) -> Option<(IpAddr, bool)> {
         let through = self.packet.out_interface.as_ref()?;
         self.network
-            .masquerade_address(through, self.packet.family())
+            .masquerade_address(through, self.packet.destination.ip())
     }
 
     fn sent(&self, through: Interface, forwarded: bool) -> End {

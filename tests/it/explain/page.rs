@@ -1,9 +1,7 @@
 //! docs/explain.md and the program say the same. `UPDATE_DOCS=1 cargo test --test it explain::page`
 //! writes into the page what the program says.
 
-use super::told::Nowhere;
-use prepare_proxy::actions;
-use prepare_proxy::frontend::cli;
+use super::told;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -21,10 +19,7 @@ fn run(line: &str) -> String {
         .collect();
     let all = ["prepare-proxy", "explain"].map(OsString::from);
     let all = all.into_iter().chain(args.into_iter().map(OsString::from));
-    let parsed = cli::parse(all.collect(), &Nowhere).unwrap_or_else(|e| panic!("{line}: {e}"));
-    let mut out = Vec::new();
-    actions::run(parsed.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{line}: {e}"));
-    String::from_utf8(out).expect("an explanation is UTF-8")
+    told::run(&all.collect::<Vec<_>>())
 }
 
 /// The page with every command's output as the program prints it; and all output in full.

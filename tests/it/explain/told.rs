@@ -3,35 +3,39 @@
 use super::connection::{Connection, LOCAL, Place};
 use super::options::Options;
 use super::world::{RESOLV_CONF, Seen};
-use prepare_proxy::actions;
-use prepare_proxy::frontend::cli;
-use prepare_proxy::mesh::config::Host;
-use prepare_proxy::mesh::config::facts::Ipv6;
+use prepare_proxy::frontend::{cli, perform};
+use prepare_proxy::mesh::config::{Environment, Facts, Ipv6};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 
 /// A host without users, with the pod's nameservers.
-pub struct Nowhere;
-
-impl Host for Nowhere {
-    fn env(&self, _: &str) -> Option<OsString> {
-        None
+fn nowhere() -> Facts {
+    let mut facts = Facts::default();
+    facts.learn("/etc/resolv.conf".into(), Ok(RESOLV_CONF.to_owned()));
+    for path in [
+        "/etc/passwd",
+        "/etc/group",
+        "/var/lib/istio/envoy/cluster.env",
+        "/var/lib/istio/envoy/sidecar.env",
+    ] {
+        facts.learn(path.into(), Err(io::ErrorKind::NotFound.into()));
     }
+    facts.ipv6 = Some(Ipv6::default());
+    facts
+}
 
-    fn file(&self, path: &Path) -> io::Result<String> {
-        match path.to_str() {
-            Some("/etc/resolv.conf") => Ok(RESOLV_CONF.to_owned()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn ipv6(&self) -> io::Result<Ipv6> {
-        Ok(Ipv6::default())
-    }
+/// What `explain` prints on that host.
+pub fn run(line: &[OsString]) -> String {
+    let fail = |e: String| -> ! { panic!("{line:?}: {e}") };
+    let mut invocation =
+        cli::parse(line, &Environment::new()).unwrap_or_else(|e| fail(e.to_string()));
+    invocation.request.facts = nowhere();
+    let mut out = Vec::new();
+    perform(&invocation.actions[0], &invocation, &mut out).unwrap_or_else(|e| fail(e.to_string()));
+    String::from_utf8(out).expect("an explanation is UTF-8")
 }
 
 /// Where a connection ends, as it was told.
@@ -49,10 +53,7 @@ pub struct Told {
 fn explain(args: &[String]) -> Value {
     let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
     let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
-    let mut out = Vec::new();
-    let line = cli::parse(line, &Nowhere).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-    actions::run(line.invocation, &Nowhere, &mut out).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-    serde_json::from_slice(&out).expect("an explanation is JSON")
+    serde_json::from_str(&run(&line)).expect("an explanation is JSON")
 }
 
 impl Told {
@@ -105,7 +106,8 @@ impl Told {
     fn ends_so(&self, told: &Value, seen: &Seen) -> bool {
         let end = |key: &str| told[key].as_str().unwrap_or_default();
         let there = |name: &str, port: u16| {
-            let from = without_port(&seen.peer) == without_port(end("from"));
+            let from = without_port(&seen.peer) == without_port(end("from"))
+                || told["one-of-several"] == true;
             // Whom a datagram was sent to is not told to who gets it.
             let to = self.udp || (seen.local == end("to") && self.original(told, seen));
             seen.by == format!("{name}:{port}") && from && to

@@ -4,18 +4,18 @@
 use super::{dry_run, json, wanted};
 use crate::every_match;
 use crate::{cases, lab::Done};
-use prepare_proxy::actions::{self, Format};
+use prepare_proxy::frontend::output::{Format, render};
 use prepare_proxy::netfilter::model::{Ruleset, Why};
 use std::process::Command;
 
 /// Checks one property of every case that writes, and of the ruleset with every match and target.
 pub fn always(format: Format, holds: impl Fn(&Ruleset, &str, &str) -> Result<(), String>) {
     let check = |wanted: &Ruleset, printed: &str| {
-        let restore = actions::render(wanted, Format::Restore).unwrap();
+        let restore = render(wanted, Format::Restore).unwrap();
         holds(wanted, &restore, printed)
     };
     let everything = every_match::everything();
-    let printed = actions::render(&everything, format).unwrap();
+    let printed = render(&everything, format).unwrap();
     check(&everything, &printed).unwrap();
     for case in cases::all().iter().filter(|c| c.writes()) {
         let result = dry_run(case, format).and_then(|printed| check(&wanted(case)?, &printed));

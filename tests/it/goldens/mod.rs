@@ -13,75 +13,79 @@ mod restore;
 
 use crate::cases::{self, Case};
 use crate::every_match;
-use clap::ValueEnum;
-use prepare_proxy::actions::{self, Format, Invocation};
-use prepare_proxy::frontend::cli;
-use prepare_proxy::mesh::config::Host;
-use prepare_proxy::mesh::config::facts::Ipv6;
+use prepare_proxy::frontend::cli::{self, Invocation};
+use prepare_proxy::frontend::output::{Format, render};
+use prepare_proxy::frontend::perform;
+use prepare_proxy::mesh::config::{Environment, Facts, Ipv6};
 use prepare_proxy::netfilter::model::{Family, Ruleset, Table, TableName};
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 
-/// The host of a case, in answers.
-struct Answers<'a>(&'a Case);
+fn environment(case: &Case) -> Environment {
+    let pairs = case.env.iter();
+    pairs
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
+}
 
-impl Host for Answers<'_> {
-    fn env(&self, name: &str) -> Option<OsString> {
-        let found = self.0.env.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into())
+/// The host of a case: nothing of this machine's.
+fn facts(case: &Case) -> Facts {
+    let mut facts = Facts::of(environment(case));
+    let absent = || Err(io::ErrorKind::NotFound.into());
+    for (path, text) in [
+        ("/etc/resolv.conf", Ok(case.resolv_conf.clone())),
+        (
+            "/etc/passwd",
+            Ok("daemon:x:1:1:daemon:/:/bin/false\n".to_owned()),
+        ),
+        ("/etc/group", Ok("daemon:x:1:\n".to_owned())),
+        ("/var/lib/istio/envoy/cluster.env", absent()),
+        ("/var/lib/istio/envoy/sidecar.env", absent()),
+    ] {
+        facts.learn(path.into(), text);
     }
-
-    fn file(&self, path: &Path) -> io::Result<String> {
-        match path.to_str() {
-            Some("/etc/resolv.conf") => Ok(self.0.resolv_conf.clone()),
-            Some("/etc/passwd") => Ok("daemon:x:1:1:daemon:/:/bin/false\n".to_owned()),
-            Some("/etc/group") => Ok("daemon:x:1:\n".to_owned()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn ipv6(&self) -> io::Result<Ipv6> {
-        let addresses = self.0.addresses.iter();
-        let address = |cidr: &String| cidr.split('/').next()?.parse().ok();
-        Ok(Ipv6 {
-            enabled: true,
-            on_loopback: true,
-            addresses: addresses.filter_map(address).collect(),
-        })
-    }
+    let addresses = case.addresses.iter();
+    let address = |cidr: &String| cidr.split('/').next()?.parse().ok();
+    facts.ipv6 = Some(Ipv6 {
+        enabled: true,
+        on_loopback: true,
+        addresses: addresses.filter_map(address).collect(),
+    });
+    facts
 }
 
 /// The command line of a case, understood.
 fn invocation(case: &Case, options: &[&str]) -> Result<Invocation, String> {
     let args = ["prepare-proxy"].iter().chain(options).map(OsString::from);
     let args = args.chain(case.command_line().into_iter().map(OsString::from));
-    match cli::parse(args.collect(), &Answers(case)) {
-        Ok(cli) => Ok(cli.invocation),
-        Err(e) => Err(e.to_string()),
-    }
+    let args: Vec<OsString> = args.collect();
+    let mut invocation = cli::parse(&args, &environment(case)).map_err(|e| e.to_string())?;
+    invocation.request.facts = facts(case);
+    Ok(invocation)
 }
 
 /// Runs the case as a dry run; `Err` is its message.
 fn dry_run(case: &Case, format: Format) -> Result<String, String> {
-    let invocation = invocation(case, &["--dry-run", "--format", &name(format)])?;
+    let invocation = invocation(case, &["--dry-run", "--format", name(format)])?;
     let mut out = Vec::new();
-    actions::run(invocation, &Answers(case), &mut out).map_err(|e| e.to_string())?;
+    perform(&invocation.actions[0], &invocation, &mut out).map_err(|e| e.to_string())?;
     Ok(String::from_utf8(out).expect("a dry run prints UTF-8"))
 }
 
 /// What `--format` takes.
-fn name(format: Format) -> String {
-    let value = format.to_possible_value().expect("none is hidden");
-    value.get_name().to_owned()
+fn name(format: Format) -> &'static str {
+    let mut names = Format::NAMES.iter();
+    names.find(|(_, f)| *f == format).expect("it has a name").0
 }
+
+/// Every format of a dry run.
+const FORMATS: [Format; 4] = [Format::Restore, Format::Commands, Format::Nft, Format::Json];
 
 /// What a case asks for, as a value.
 fn wanted(case: &Case) -> Result<Ruleset, String> {
-    let invocation = invocation(case, &[])?;
-    let resolved = actions::resolve(&invocation, &Answers(case));
-    let (mesh, config) = resolved.map_err(|e| e.to_string())?;
-    Ok(mesh.ruleset(&config))
+    let resolved = invocation(case, &[])?.request.resolve();
+    let (resolved, _) = resolved.map_err(|e| e.to_string())?;
+    Ok(resolved.desired)
 }
 
 fn settings() -> insta::Settings {
@@ -119,9 +123,9 @@ fn every_match_prints_its_golden() {
     let worth = |t: &Table| t.family == Family::V4 || t.name == TableName::Filter;
     wanted.tables.retain(worth);
     settings().bind(|| {
-        for format in Format::value_variants() {
-            let golden = format!("every-match-{}", name(*format));
-            insta::assert_snapshot!(golden, actions::render(&wanted, *format).unwrap());
+        for format in FORMATS {
+            let golden = format!("every-match-{}", name(format));
+            insta::assert_snapshot!(golden, render(&wanted, format).unwrap());
         }
     });
 }

@@ -3,7 +3,7 @@
 
 use super::wanted;
 use crate::cases;
-use prepare_proxy::actions;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::model::{
     Live, LiveChain, LiveRule, LiveTable, Match, Protocol, Rule, Ruleset, Table, Target,
 };
@@ -47,7 +47,7 @@ fn live(ruleset: &Ruleset) -> Live {
 fn counts(ruleset: &Ruleset) -> [(usize, usize); 2] {
     let chains = ruleset.tables.iter().flat_map(|t| &t.chains);
     let (base, own): (Vec<_>, Vec<_>) = chains.partition(|c| c.name.hook().is_some());
-    let change = actions::plan(&live(ruleset), &Ruleset::default());
+    let change = plan(&live(ruleset), &Ruleset::default());
     let removed = change.tables.iter().map(|t| t.remove.len()).sum();
     let deleted = change.tables.iter().flat_map(|t| &t.base);
     let rules = base.iter().map(|c| c.rules.len()).sum();

@@ -1,7 +1,7 @@
 //! The text for iptables-restore, read as iptables-save would print it afterwards.
 
 use super::formats::{always, equal};
-use prepare_proxy::actions::Format;
+use prepare_proxy::frontend::output::Format;
 use prepare_proxy::netfilter::iptables::parse_save;
 use prepare_proxy::netfilter::model::{Chain, Family, Hook, LiveChain, Place, Rule};
 

@@ -130,7 +130,8 @@ fn a_change_made_from_old_knowledge_is_not_committed() {
         let error = namespace.enter(|| {
             let mut backend = open().unwrap();
             let live = backend.read().unwrap();
-            let change = prepare_proxy::engine::plan::plan(&live, &backend.canonical(&wanted));
+            let change =
+                prepare_proxy::engine::reconcile::plan::plan(&live, &backend.canonical(&wanted));
             apply_elsewhere();
             backend.commit(&change).unwrap_err()
         });

@@ -8,7 +8,7 @@ mod small_sockets;
 mod xt;
 
 use crate::lab::Namespace;
-use prepare_proxy::engine::plan::plan;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::backend::{Backend, BackendError};
 use prepare_proxy::netfilter::model::{Change, Ruleset};
 use prepare_proxy::netfilter::nftables::Netlink;

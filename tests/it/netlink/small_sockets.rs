@@ -5,7 +5,7 @@ use super::limits::{OUTPUT, list};
 use super::{Open, apply, difference};
 use crate::lab::Namespace;
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::engine::plan::plan;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
 use prepare_proxy::netfilter::model::{Change, Family, Live, LiveRule, Ruleset, TableName, Target};
 use prepare_proxy::netfilter::netlink::{Socket, Transport};

@@ -4,7 +4,7 @@
 use super::{apply, difference};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
-use prepare_proxy::engine::plan::plan;
+use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::iptables::restore;
 use prepare_proxy::netfilter::model::{Change, Family, Live, Ruleset};
 use prepare_proxy::netfilter::nftables::open_xt;

@@ -1,36 +1,40 @@
 //! Messages on standard error: one line each, for people or as JSON.
 
-use crate::mesh::config::Host;
-use clap::ValueEnum;
+use crate::mesh::config::Environment;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How messages are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// `prepare-proxy: message`, in colour on a terminal. What a value brought in cannot pass for a
     /// message of ours: lines after the first are indented, control characters escaped.
     #[default]
     Text,
     /// One object a line: `level`, `time` (RFC 3339, UTC), `msg`, the fields that Istio's programs
-    /// write.
+    /// write; of an error also `kind`, a stable name of what failed.
     Json,
 }
 
 impl LogFormat {
+    /// Every format with the name that `--log-format` takes.
+    pub const NAMES: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
     /// Starts logging; $RUST_LOG overrules `level`. One that cannot be understood is ignored, and
     /// that is said.
-    pub fn start(self, level: LevelFilter, host: &dyn Host) {
+    pub fn start(self, level: LevelFilter, environment: &Environment) {
         let write = match self {
             LogFormat::Text => text,
             LogFormat::Json => json,
         };
         let mut builder = env_logger::Builder::new();
         builder.filter_level(level);
-        let filters = host.env("RUST_LOG").unwrap_or_default();
+        let filters = environment.get(OsStr::new("RUST_LOG")).cloned();
+        let filters = filters.unwrap_or_default();
         let filters = filters.to_string_lossy();
         // env_logger itself would complain by way of a macro that panics if nobody can read it.
         let understood = env_filter::Builder::new().try_parse(&filters).map(drop);
@@ -76,11 +80,14 @@ fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         Level::Trace => Level::Debug,
         level => level,
     };
-    let line = json!({
+    let mut line = json!({
         "level": level.as_str().to_ascii_lowercase(),
         "time": rfc3339(SystemTime::now()),
         "msg": record.args().to_string(),
     });
+    if let Some(kind) = record.key_values().get(log::kv::Key::from("kind")) {
+        line["kind"] = kind.to_string().into();
+    }
     writeln!(out, "{line}")
 }
 

@@ -1,46 +1,58 @@
 //! The one line that a successful run logs.
 
-use super::apply::Applied;
-use super::warnings::captures;
+use crate::actions::{Applied, Cleaned};
+use crate::engine::reconcile::Reconciled;
 use crate::mesh::config::{Config, Dns, Selection};
+use crate::mesh::{Resolved, captures, with_rules};
 use crate::netfilter::model::{Family, Ruleset};
-use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What is captured, what is exempt, how many rules, which backend, how long. It tells what rules
-/// do, not what was asked for: a destination of a family without rules is not captured.
-pub(super) fn applied(config: &Config, wanted: &Ruleset, done: &Applied, took: Duration) -> String {
+/// What an apply did.
+pub(crate) fn applied(applied: &Applied) -> String {
+    installed(&applied.resolved, &applied.done, applied.took)
+}
+
+/// What is captured, what is exempt, how many rules, which backend, how long: what the rules do. A
+/// destination of a family without rules is not captured.
+pub(crate) fn installed(resolved: &Resolved, done: &Reconciled, took: Duration) -> String {
+    let Resolved {
+        config, desired, ..
+    } = resolved;
     let verb = match done.changed() {
         true => "installed",
         false => "already in place",
     };
     let families: Vec<String> = Family::ALL
         .into_iter()
-        .filter(|f| wanted.of(*f).next().is_some())
+        .filter(|f| desired.of(*f).next().is_some())
         .map(|f| f.to_string())
         .collect();
     format!(
-        "{verb}: inbound {}, outbound {}{}; exempt {}; {} rules ({}), {}, {:.1} ms",
+        "{verb}: inbound {}, outbound {}{}; exempt {}; {} rules ({}), {}, {}",
         inbound(config),
-        outbound(config, wanted),
-        dns(config, wanted),
-        exempt(config, wanted),
-        wanted.rule_count(),
+        outbound(config, desired),
+        dns(config, desired),
+        exempt(config, desired),
+        desired.rule_count(),
         families.join(" and "),
         done.backend,
-        took.as_secs_f64() * 1000.0,
+        milliseconds(took),
     )
 }
 
-/// Whether there was anything to remove, and how long it took.
-pub(super) fn cleaned(changed: bool, took: Duration) -> String {
-    let done = match changed {
-        true => "removed all rules of a mesh",
-        false => "nothing of a mesh was here",
+/// What a clean did.
+pub(crate) fn cleaned(cleaned: &Cleaned) -> String {
+    let done = match cleaned.changed {
+        true => "removed all managed rules",
+        false => "no managed rules to remove",
     };
-    format!("{done}, {:.1} ms", took.as_secs_f64() * 1000.0)
+    format!("{done}, {}", milliseconds(cleaned.took))
+}
+
+fn milliseconds(took: Duration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1000.0)
 }
 
 fn inbound(config: &Config) -> String {
@@ -55,11 +67,11 @@ fn inbound(config: &Config) -> String {
     }
 }
 
-fn outbound(config: &Config, wanted: &Ruleset) -> String {
+fn outbound(config: &Config, desired: &Ruleset) -> String {
     let port = config.proxy_port;
     let mut parts = match &config.outbound_cidrs {
         Selection::All => vec!["all TCP".to_owned()],
-        Selection::Only(cidrs) => match captured_cidrs(cidrs, wanted) {
+        Selection::Only(_) => match config.captured_cidrs(desired) {
             none if none.is_empty() => vec![],
             captured => vec![some(&captured, "CIDR")],
         },
@@ -69,36 +81,21 @@ fn outbound(config: &Config, wanted: &Ruleset) -> String {
     }
     let whose = match &config.owner_groups {
         Selection::All => String::new(),
-        Selection::Only(groups) if groups.is_empty() => " of nobody".to_owned(),
+        Selection::Only(groups) if groups.is_empty() => " of no group".to_owned(),
         Selection::Only(groups) => format!(" of {}", some(groups, "group")),
     };
-    match captures_outbound(config, wanted) {
+    match config.captures_outbound(desired) {
         false => "nothing".to_owned(),
         true => format!("{}{whose} to port {port}", parts.join(" and ")),
     }
 }
 
-/// Whether any outbound TCP goes to the proxy.
-pub(super) fn captures_outbound(config: &Config, wanted: &Ruleset) -> bool {
-    let by_address = match &config.outbound_cidrs {
-        Selection::All => true,
-        Selection::Only(cidrs) => !captured_cidrs(cidrs, wanted).is_empty(),
-    };
-    by_address || !config.outbound_ports.is_empty()
-}
-
-/// Those destinations for whose family there are rules.
-pub(super) fn captured_cidrs(cidrs: &[IpNet], wanted: &Ruleset) -> Vec<IpNet> {
-    let has_rules = |cidr: &&IpNet| captures(wanted, Family::of(cidr.addr()));
-    cidrs.iter().filter(has_rules).copied().collect()
-}
-
-fn dns(config: &Config, wanted: &Ruleset) -> String {
+fn dns(config: &Config, desired: &Ruleset) -> String {
     match &config.dns {
         None => String::new(),
         Some(Dns::All) => ", DNS to any nameserver".to_owned(),
         Some(Dns::Servers(servers)) => {
-            let has_rules = |server: &&IpAddr| captures(wanted, Family::of(**server));
+            let has_rules = |server: &&IpAddr| captures(desired, Family::of(**server));
             let servers: Vec<&IpAddr> = servers.iter().filter(has_rules).collect();
             match servers.is_empty() {
                 true => ", no DNS".to_owned(),
@@ -108,7 +105,7 @@ fn dns(config: &Config, wanted: &Ruleset) -> String {
     }
 }
 
-fn exempt(config: &Config, wanted: &Ruleset) -> String {
+fn exempt(config: &Config, desired: &Ruleset) -> String {
     let mut parts = vec![some(&config.proxy_uids, "uid")];
     if !config.proxy_gids.is_empty() && config.proxy_gids != config.proxy_uids {
         parts.push(some(&config.proxy_gids, "gid"));
@@ -123,7 +120,7 @@ fn exempt(config: &Config, wanted: &Ruleset) -> String {
     };
     let lists = [
         (
-            strings(&captured_cidrs(&config.outbound_exclude_cidrs, wanted)),
+            strings(&with_rules(&config.outbound_exclude_cidrs, desired)),
             "CIDR",
         ),
         (strings(&config.outbound_exclude_ports), "outbound port"),

@@ -3,6 +3,7 @@
 use crate::mesh::MESHES;
 use crate::mesh::config::{DefaultValue, Given, Options, Origin, Spec};
 use clap::{Arg, ArgAction, ArgMatches};
+use std::ffi::OsString;
 
 /// One row of the options table as an argument called `long`.
 pub(super) fn arg(spec: &'static Spec, long: &'static str) -> Arg {
@@ -20,7 +21,7 @@ pub(super) fn arg(spec: &'static Spec, long: &'static str) -> Arg {
     }
 }
 
-/// With its variables, and what holds in these meshes if it is not given.
+/// With its variables, and the default of each of these meshes.
 pub(super) fn explained(arg: Arg, spec: &Spec, meshes: &[&str]) -> Arg {
     let env = spec.env.join(", ");
     let defaults = defaults(spec, meshes);
@@ -38,19 +39,39 @@ pub(super) fn switch(arg: Arg) -> Arg {
 /// What was given for these options, each under the long name that it has on this command line.
 pub(super) fn read(
     matches: &ArgMatches,
+    args: &[OsString],
     specs: impl Iterator<Item = (&'static Spec, &'static str)>,
 ) -> Options {
     let mut options = Options::default();
     for (spec, name) in specs {
-        if let Some(value) = matches.get_one::<String>(spec.long) {
+        if let Ok(Some(value)) = matches.try_get_one::<String>(spec.long) {
             options.offer(Given {
                 opt: spec.opt,
                 value: value.clone(),
-                origin: Origin::Flag(name),
+                origin: Origin::Flag(as_typed(args, spec, name)),
             });
         }
     }
     options
+}
+
+/// The name of an option as it was typed last: `-p`, `--proxy-port`, `--envoy-port`.
+fn as_typed(args: &[OsString], spec: &Spec, name: &str) -> String {
+    let names: Vec<&str> = [name, spec.long].into_iter().chain(spec.alias).collect();
+    let typed = args.iter().rev().find_map(|arg| {
+        let text = arg.to_str()?;
+        match text.strip_prefix("--") {
+            Some(long) => {
+                let long = long.split('=').next()?;
+                names.contains(&long).then(|| format!("--{long}"))
+            }
+            None => {
+                let letter = text.strip_prefix('-')?.chars().next()?;
+                (Some(letter) == spec.short).then(|| format!("-{letter}"))
+            }
+        }
+    });
+    typed.unwrap_or_else(|| format!("--{name}"))
 }
 
 /// `nginmesh: required; istio-1.0, istio: 15001`.
@@ -76,10 +97,10 @@ fn describe(default: DefaultValue) -> String {
         DefaultValue::Value("") => "none".to_owned(),
         DefaultValue::Value("false") => "off".to_owned(),
         DefaultValue::Value(value) => value.to_owned(),
-        DefaultValue::Same(other) => format!("as --{}", other.spec().long),
+        DefaultValue::Same(other) => format!("same as --{}", other.spec().long),
         DefaultValue::EnvoyUser { and } => {
             let more: String = and.iter().map(|id| format!(",{id}")).collect();
-            format!("that of $ENVOY_USER, else 1337{more}")
+            format!("uid of $ENVOY_USER, else 1337{more}")
         }
     }
 }

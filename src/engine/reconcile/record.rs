@@ -1,7 +1,8 @@
 //! What one run commits, and what is left where that fails.
 
+use super::plan::{missing, plan};
 use crate::engine::backends::is_absence;
-use crate::engine::plan::{missing, plan};
+use crate::engine::error::Left;
 use crate::mesh::managed::tproxy_marks;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Live, Ruleset};
@@ -17,29 +18,16 @@ pub(crate) struct Record {
     /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     pub marks: BTreeSet<u32>,
     /// What a commit that failed has left.
-    left: Left,
-}
-
-/// What there is after a commit that failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Left {
-    #[default]
-    Nothing,
-    SomeTables,
-    Unknown,
+    left: Option<Left>,
 }
 
 impl Record {
-    /// What stands of all that was done, for the message of a run that failed.
-    pub(crate) fn what_stands(&self) -> Option<&'static str> {
+    /// What a run that failed has left behind, if anything.
+    pub(super) fn left(&self) -> Option<Left> {
         match self.left {
-            Left::Nothing if self.changes.is_empty() => None,
-            Left::Nothing | Left::SomeTables => Some(
-                "some tables are changed already and others are not; the next apply or clean that succeeds puts them right",
-            ),
-            Left::Unknown => Some(
-                "whether any rule was changed cannot be told; the next apply or clean that succeeds puts them right",
-            ),
+            None if self.changes.is_empty() => None,
+            None => Some(Left::SomeTablesChanged),
+            left => left,
         }
     }
 
@@ -86,9 +74,9 @@ impl Record {
             Ok(now) => {
                 let (before, now) = (tproxy_marks(before), tproxy_marks(&now));
                 self.marks.extend(before.difference(&now));
-                Left::SomeTables
+                Some(Left::SomeTablesChanged)
             }
-            Err(_) => Left::Unknown,
+            Err(_) => Some(Left::Undetermined),
         };
         Err(error)
     }

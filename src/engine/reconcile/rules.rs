@@ -1,12 +1,12 @@
 //! Rules, in all stores together: new rules first, then what is left elsewhere, and again until
 //! nothing changes.
 
+use super::plan::plan;
+use super::record::Record;
 use crate::engine::backends::{
-    Candidate, Choice, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+    BackendChoice, Candidate, is_absence, is_out_of_reach, read_unchanging, stores_besides,
 };
 use crate::engine::error::Error;
-use crate::engine::plan::plan;
-use crate::engine::record::Record;
 use crate::engine::retry::Backoff;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
@@ -17,50 +17,37 @@ use std::time::Duration;
 const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// The new rules, and the stores in which nothing else of ours is to stay.
-pub(crate) struct Settlement<'w> {
+pub(crate) struct Reconciliation<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
     pub record: Record,
 }
 
-impl<'w> Settlement<'w> {
+impl<'w> Reconciliation<'w> {
     /// All of `wanted` in one store, nothing in the others.
     ///
     /// # Errors
-    /// Where it cannot be told which backends there are, see [`Choice::candidates`].
-    pub(crate) fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
+    /// Where it cannot be told which backends there are, see [`BackendChoice::candidates`].
+    pub(crate) fn to(wanted: &'w Ruleset, choice: BackendChoice) -> Result<Self, Error> {
         let goal = Goal {
             wanted: Cow::Borrowed(wanted),
             candidates: choice.candidates()?,
             backend: None,
         };
-        Ok(Settlement {
+        Ok(Reconciliation {
             goal: Some(goal),
-            ..Settlement::of_nothing()
+            ..Reconciliation::to_nothing()
         })
     }
 
     /// Nothing in any store.
-    pub(crate) fn of_nothing() -> Self {
-        Settlement {
+    pub(crate) fn to_nothing() -> Self {
+        Reconciliation {
             goal: None,
             others: None,
             record: Record::default(),
         }
-    }
-
-    /// Every rule there is now, in whatever store this machine can have.
-    pub(crate) fn look() -> Result<Vec<Live>, BackendError> {
-        let mut found = Vec::new();
-        for open in stores_besides(None) {
-            match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
-                Ok(live) => found.push(live),
-                Err(e) if is_absence(&e) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(found)
     }
 
     /// The backend that has written the new rules, or found them in place.
@@ -136,6 +123,19 @@ impl<'w> Settlement<'w> {
             None => Ok(swept),
         }
     }
+}
+
+/// Every rule there is now, in whatever store this machine can have.
+pub(super) fn observe_all() -> Result<Vec<Live>, BackendError> {
+    let mut found = Vec::new();
+    for open in stores_besides(None) {
+        match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
+            Ok(live) => found.push(live),
+            Err(e) if is_absence(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
 }
 
 /// The stores in which nothing of ours is to stay.

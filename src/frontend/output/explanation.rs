@@ -1,6 +1,6 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
-use super::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
+use crate::actions::explain::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
 use std::fmt::Write;
 
 /// How many rules in a row that are about other packets are shown, unless all are asked for.

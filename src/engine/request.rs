@@ -1,0 +1,72 @@
+//! What an action is asked to do, and what that comes to on this host.
+
+use crate::engine::backends::BackendChoice;
+use crate::engine::error::Error;
+use crate::engine::host;
+use crate::mesh::config::{ConfigError, FactError, Facts, Options};
+use crate::mesh::{self, Mesh, Resolved};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What was asked for, as typed. Every front end makes one.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The mesh, if it was named or the program was called as a tool of one; otherwise variables name
+    /// it.
+    pub mesh: Option<&'static Mesh>,
+    pub options: Options,
+    pub env_files: Vec<PathBuf>,
+    pub backend: BackendChoice,
+    /// The network namespace to enter, a file such as /run/netns/NAME.
+    pub network_namespace: Option<PathBuf>,
+    pub allow_host_network: bool,
+    /// What is known of the host from the start; [`Request::resolve`] reads the rest. A front end
+    /// that stands for another host, as a CNI plugin for a pod, fills it.
+    pub facts: Facts,
+}
+
+impl Request {
+    /// The configuration and the desired ruleset, with the facts that they were made from.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for bad input; [`Error::Routing`] if the kernel does not list addresses.
+    pub fn resolve(&self) -> Result<(Resolved, Facts), Error> {
+        let mut facts = self.facts.clone();
+        if facts.ipv6.is_none() {
+            facts.ipv6 = Some(host::ipv6()?);
+        }
+        let resolved = self.resolve_with(&mut facts, host::file)?;
+        Ok((resolved, facts))
+    }
+
+    /// The same from `facts`, to which what is missing is added by `read`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for bad input.
+    pub fn resolve_with(
+        &self,
+        facts: &mut Facts,
+        read: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<Resolved, ConfigError> {
+        gather(facts, read, |facts| {
+            mesh::resolve(self.mesh, &self.options, &self.env_files, facts)
+        })
+    }
+}
+
+/// Does `make` until no fact is missing: each file that it asks for is read once.
+pub fn gather<T>(
+    facts: &mut Facts,
+    read: impl Fn(&Path) -> io::Result<String>,
+    make: impl Fn(&Facts) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
+    loop {
+        match make(facts) {
+            Err(ConfigError::Fact(FactError::NotGathered(path))) => {
+                let text = read(&path);
+                facts.learn(path, text);
+            }
+            made => return made,
+        }
+    }
+}

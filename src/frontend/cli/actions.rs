@@ -1,0 +1,203 @@
+//! The actions as words of the command line, with their own options.
+
+use super::general::duration;
+use crate::actions::{Action, apply, explain, verify, watch};
+use crate::netfilter::model::{ConnState, FoundSocket};
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::time::Duration;
+
+/// Redirect a pod's or VM's TCP traffic to its sidecar proxy
+// The doc comment of an enum that derives Subcommand becomes the description of the program: it must
+// be that of the program.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Word {
+    /// Install the rules (default); no-op if they are installed already
+    Apply,
+    /// Remove all managed rules, whatever installed them
+    Clean,
+    /// Show what an apply would change
+    Diff,
+    /// Explain what happens to one connection, rule by rule
+    Explain(Question),
+    /// Show installed rules, their purpose and counters
+    #[command(name = "status", visible_alias = "show")]
+    Status,
+    /// Verify with real connections that the redirection holds
+    Verify(Probes),
+    /// Apply, keep running, and restore rules that other programs remove (for VMs)
+    Watch(Watching),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+}
+
+impl Word {
+    /// The action; completions are none. A dry run of another action than apply and clean is that
+    /// action.
+    pub(super) fn into_action(self, dry_run: bool) -> Action {
+        let apply = apply::Options::default();
+        match self {
+            Word::Apply | Word::Watch(_) if dry_run => Action::DryRun(apply),
+            Word::Apply | Word::Completions { .. } => Action::Apply(apply),
+            Word::Clean if dry_run => Action::CleanDryRun,
+            Word::Clean => Action::Clean,
+            Word::Diff => Action::Diff,
+            Word::Explain(question) => Action::Explain(question.into()),
+            Word::Status => Action::Status,
+            Word::Verify(probes) => Action::Verify(verify::Options {
+                probe_port: probes.probe_port,
+                probe_timeout: probes.probe_timeout,
+            }),
+            Word::Watch(options) => Action::Watch(watch::Options {
+                interval: options.interval,
+                reload_on_change: options.reload_on_change,
+                wait: options.wait,
+            }),
+        }
+    }
+}
+
+/// The options of `explain`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "The connection")]
+pub(super) struct Question {
+    /// Destination
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    to: String,
+
+    /// Sender, a local process: numbers or names; supplementary groups come last
+    #[arg(long, value_name = "UID[:GID[,GID...]]")]
+    user: Option<String>,
+
+    /// Source; without --user from outside, unless the address is a local one
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    from: Option<String>,
+
+    /// Interface that it comes in through [default: the one with the destination address]
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+
+    /// UDP instead of TCP
+    #[arg(long)]
+    udp: bool,
+
+    /// State in conntrack
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_enum,
+        ignore_case = true,
+        default_value_t
+    )]
+    ct_state: State,
+
+    /// Packet mark, decimal or 0x...
+    #[arg(long, value_name = "MARK", default_value = "0")]
+    mark: String,
+
+    /// Conntrack mark of its connection, decimal or 0x...
+    #[arg(long, value_name = "MARK", default_value = "0")]
+    ct_mark: String,
+
+    /// Open socket, bound to one address, that -m socket finds
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    socket: Socket,
+
+    /// Address of the pod or VM, on eth0 or the interface named; may be repeated [default: those of
+    /// this network namespace]
+    #[arg(
+        long,
+        value_name = "ADDRESS[/LENGTH][%INTERFACE]",
+        value_delimiter = ','
+    )]
+    local_address: Vec<String>,
+
+    /// Follow the rules in the kernel, whoever wrote them, instead of those of the options
+    #[arg(long, conflicts_with = "local_address")]
+    live: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum State {
+    #[default]
+    New,
+    Related,
+    Established,
+    Invalid,
+    Untracked,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Socket {
+    #[default]
+    None,
+    Plain,
+    Transparent,
+}
+
+impl From<Question> for explain::Question {
+    fn from(question: Question) -> Self {
+        explain::Question {
+            to: question.to,
+            user: question.user,
+            from: question.from,
+            interface: question.interface,
+            udp: question.udp,
+            state: match question.ct_state {
+                State::New => ConnState::New,
+                State::Related => ConnState::Related,
+                State::Established => ConnState::Established,
+                State::Invalid => ConnState::Invalid,
+                State::Untracked => ConnState::Untracked,
+            },
+            mark: question.mark,
+            ct_mark: question.ct_mark,
+            socket: match question.socket {
+                Socket::None => FoundSocket::None,
+                Socket::Plain => FoundSocket::Plain,
+                Socket::Transparent => FoundSocket::Transparent,
+            },
+            local_addresses: question.local_address,
+            live: question.live,
+        }
+    }
+}
+
+/// The options of `verify`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Probes")]
+pub(super) struct Probes {
+    /// Port that probes connect to where the rules name none
+    #[arg(long, alias = "iptables-probe-port", value_name = "PORT",
+        default_value_t = verify::Options::PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    probe_port: u16,
+
+    /// How long what does not hold is retried: 5s, 500ms, 1m
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    probe_timeout: Duration,
+}
+
+/// The options of `watch`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Watching")]
+pub(super) struct Watching {
+    /// How often to read the tables of iptables-legacy, which raise no events; only where they are in
+    /// use
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
+    interval: Duration,
+
+    /// Read the env files again when they change; SIGHUP always does
+    #[arg(long)]
+    reload_on_change: bool,
+
+    /// Wait for another watch in this network namespace to end
+    #[arg(long)]
+    wait: bool,
+}
+
+/// From a second to a day.
+fn interval(text: &str) -> Result<Duration, String> {
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let interval = duration(text).ok().filter(|d| allowed.contains(d));
+    interval.ok_or_else(|| "not a duration from 1s to 24h".to_owned())
+}

@@ -1,0 +1,108 @@
+//! The text and the JSON of every report, and the messages of the log.
+
+mod dry_run;
+pub mod errors;
+mod explanation;
+pub mod log;
+pub(crate) mod summary;
+mod warnings;
+
+pub use dry_run::render;
+
+use crate::actions::verify::Verdict;
+use crate::actions::{Event, Report};
+use crate::engine::error::Error;
+use serde::Serialize;
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// For `iptables-restore --noflush`, and a part for `ip6tables-restore` behind it.
+    Restore,
+    /// One command a line, a script for a shell.
+    Commands,
+    /// For `nft -f`: what the backend `nftables` writes.
+    Nft,
+    /// For a program, see docs/json.md.
+    Json,
+}
+
+impl Format {
+    /// Every format with the name that `--format` takes.
+    pub const NAMES: &[(&str, Format)] = &[
+        ("text", Format::Text),
+        ("restore", Format::Restore),
+        ("commands", Format::Commands),
+        ("nft", Format::Nft),
+        ("json", Format::Json),
+    ];
+}
+
+/// What is printed of a report, with a newline at its end; empty if nothing is.
+pub(super) fn text(
+    report: &Report,
+    format: Option<Format>,
+    verbose: bool,
+) -> Result<String, Error> {
+    let json_wanted = format == Some(Format::Json);
+    Ok(match report {
+        Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
+        Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
+        Report::Diff(diff) | Report::CleanDryRun(diff) => diff.to_string(),
+        Report::Explanation(explanation) if json_wanted => json(explanation),
+        Report::Explanation(explanation) => explanation::text(explanation, verbose),
+        Report::Status(status) if json_wanted => json(status),
+        Report::Status(status) => status.to_string(),
+        Report::Verified(report) if json_wanted => json(report),
+        Report::Verified(report) => report.to_string(),
+        Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {
+            String::new()
+        }
+    })
+}
+
+/// A result as indented JSON with a newline at its end.
+fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(value);
+    text.expect("keys are strings and nothing else can fail") + "\n"
+}
+
+/// The one line that a run logs of its result.
+pub(super) fn log_report(report: &Report) {
+    match report {
+        Report::Applied(applied) => {
+            let kind = if applied.done.changed() {
+                "installed"
+            } else {
+                "in-place"
+            };
+            ::log::info!(kind = kind; "{}", summary::applied(applied));
+        }
+        Report::Cleaned(cleaned) => {
+            let kind = if cleaned.changed {
+                "removed"
+            } else {
+                "nothing-to-remove"
+            };
+            ::log::info!(kind = kind; "{}", summary::cleaned(cleaned));
+        }
+        Report::Checked => {
+            ::log::info!(kind = "checked"; "the options are valid; no rule was written")
+        }
+        Report::CleanDryRun(diff) if !diff.differs => {
+            ::log::info!(kind = "nothing-to-remove"; "no managed rules to remove");
+        }
+        Report::Verified(report) => match report.verdict() {
+            Verdict::Holds => ::log::info!("{}", report.summary()),
+            _ => ::log::error!("{}", report.summary()),
+        },
+        _ => {}
+    }
+}
+
+/// What an action has to say before it has ended.
+pub(super) fn log_event(event: Event) {
+    ::log::warn!(kind = warnings::kind(&event); "{}", warnings::words(&event));
+}
