@@ -1,7 +1,7 @@
 //! Matches and targets in iptables-save's words that only others use. Each match is a module with its
 //! options; each module that is not known is one match that is not decoded.
 
-use super::parse::{marked, port_range, states};
+use super::options::{self, marked, port_range, states};
 use crate::netfilter::model::{
     Family, Field, FieldTest, Match, NatTo, PortRange, Protocol, Side, Span, Target, Test,
     number_of,
@@ -149,7 +149,7 @@ fn value(module: &str, option: &str, text: &str, not: bool, family: Family) -> O
             return Some(if not { !m } else { m });
         }
         _ => {
-            let test = super::parse::test(module, option, text)?;
+            let test = options::test(module, option, text)?;
             return Some(Match { not, test });
         }
     };

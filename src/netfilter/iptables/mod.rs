@@ -6,6 +6,8 @@
 
 #[cfg(feature = "iptables")]
 mod extensions;
+#[cfg(feature = "iptables")]
+mod options;
 mod order;
 #[cfg(feature = "iptables")]
 mod parse;

@@ -14,7 +14,9 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, test: &FieldTest, not: bool) -> 
         write!(f, "-m {module} ")?;
     }
     // What is asked about bits is asked the other way round: that none of them is set.
-    let by_bits = test.mask != u128::MAX && test.fields[0] != Field::TcpFlags;
+    // So is what a fragment is: that it does not begin at 0.
+    let by_bits = test.mask != u128::MAX && test.fields[0] != Field::TcpFlags
+        || test.fields[0] == Field::FragmentOffset;
     f.write_str(if not != by_bits { "! " } else { "" })?;
     f.write_str(&option)?;
     match test.fields.as_slice() {
