@@ -4,7 +4,7 @@ use crate::engine::backends::{is_absence, read_until_unchanged, stores_besides};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{HookedTable, Routing, Rules};
+use crate::netfilter::model::{Family, HookedTable, Routing, Rules};
 use crate::netfilter::nftables;
 use crate::netfilter::rtnetlink;
 
@@ -26,6 +26,16 @@ pub(crate) fn rules() -> Result<(Rules, Routing), Error> {
         Rules { tables },
         rtnetlink::look(&Routing::default())?.in_effect(),
     ))
+}
+
+/// What is assumed where others have policy rules: their priorities are named.
+pub(super) fn policy_rules_of_others(family: Family) -> Result<Option<String>, Error> {
+    let others = rtnetlink::look(&Routing::default())?.other_rules(family);
+    let priorities: Vec<String> = others.iter().map(ToString::to_string).collect();
+    Ok((!others.is_empty()).then(|| {
+        let priorities = priorities.join(", ");
+        format!("marks and interfaces lead past no further policy rule (ip rule: {priorities})")
+    }))
 }
 
 fn nf_tables() -> Result<Vec<HookedTable>, BackendError> {

@@ -4,8 +4,8 @@ use super::listeners::ProxyPort;
 use super::probe::Probe;
 use super::report::Expected;
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Family, FoundSocket, Packet, Protocol, Rules, Ruleset,
-    Target, Tracking,
+    ConnState, Connection, Credentials, Facts, Family, FoundSocket, Packet, Protocol, Rules,
+    Ruleset, Target, Tracking,
 };
 use crate::netfilter::trace::{End, Network, Start, Walk, follow};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +47,7 @@ pub(super) fn new_connection(
             zone: 0,
             tracking: Tracking::NotYet,
             socket: FoundSocket::None,
+            facts: Facts::default(),
         },
         tracking: Tracking::Known(Connection {
             state: ConnState::New,

@@ -4,6 +4,10 @@
 //! `iptables-legacy` has the old x_tables. This is the only place that starts a process; without
 //! the feature `iptables` only the text is left, which dry runs print.
 
+#[cfg(feature = "iptables")]
+mod extensions;
+#[cfg(feature = "iptables")]
+mod options;
 mod order;
 #[cfg(feature = "iptables")]
 mod parse;

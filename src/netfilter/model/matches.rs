@@ -1,9 +1,11 @@
 //! What a rule asks of a packet.
 
+use super::field_test::FieldTest;
 use super::names::{Interface, Protocol};
 use super::packet::{FoundSocket, Packet};
 use super::ports::{PortRange, PortSet, join};
 use super::set::AddressSet;
+use super::spelling;
 use ipnet::IpNet;
 use serde::Serialize;
 use std::fmt;
@@ -54,6 +56,11 @@ pub enum Test {
     /// `-m socket`: an open socket is found for the packet; `transparent` asks for one with
     /// IP_TRANSPARENT.
     Socket { transparent: bool },
+    /// Anything else that the packet can be compared with; only rules of others have it.
+    Fields(FieldTest),
+    /// What cannot be decoded, or is not about the packet (a rate, chance), as iptables or nft writes
+    /// it. Only rules of others have it.
+    Undecoded(String),
 }
 
 /// Which end of the packet.
@@ -66,7 +73,7 @@ pub enum Side {
 
 impl Side {
     /// `s` or `d`, as in `--sport` and `--dport`.
-    fn letter(self) -> char {
+    pub(super) fn letter(self) -> char {
         match self {
             Side::Source => 's',
             Side::Destination => 'd',
@@ -91,10 +98,12 @@ pub enum ConnState {
     Related,
     Established,
     Untracked,
+    Snat,
+    Dnat,
 }
 
 impl ConnState {
-    /// All of them, in their order.
+    /// All that a packet can be in, in their order.
     pub const ALL: [ConnState; 5] = [
         ConnState::Invalid,
         ConnState::New,
@@ -102,6 +111,10 @@ impl ConnState {
         ConnState::Established,
         ConnState::Untracked,
     ];
+
+    /// What is no state, but stands behind `--ctstate` as well: nat has changed the source, or the
+    /// destination.
+    pub const TRANSLATED: [ConnState; 2] = [ConnState::Snat, ConnState::Dnat];
 
     /// The name that iptables-save prints behind `--ctstate`.
     pub fn as_str(self) -> &'static str {
@@ -111,6 +124,8 @@ impl ConnState {
             ConnState::Related => "RELATED",
             ConnState::Established => "ESTABLISHED",
             ConnState::Untracked => "UNTRACKED",
+            ConnState::Snat => "SNAT",
+            ConnState::Dnat => "DNAT",
         }
     }
 }
@@ -204,6 +219,20 @@ impl Match {
         Match::new(Test::Socket { transparent: false })
     }
 
+    /// Whether it says what it asks about.
+    pub fn is_decoded(&self) -> bool {
+        !matches!(self.test, Test::Undecoded(_))
+    }
+
+    /// Whether it holds by chance.
+    pub fn is_by_chance(&self) -> bool {
+        match &self.test {
+            Test::Undecoded(text) => text.starts_with("-m statistic "),
+            Test::Fields(test) => test.is_by_chance(),
+            _ => false,
+        }
+    }
+
     /// iptables-save's order: addresses, interfaces, protocol, then extensions as they were given.
     pub fn rank(&self) -> u8 {
         match self.test {
@@ -263,15 +292,24 @@ impl Match {
             }
             Test::Socket { transparent: false } => f.write_str("-m socket"),
             Test::Socket { transparent: true } => f.write_str("-m socket --transparent"),
+            Test::Fields(test) => spelling::write(f, test, self.not),
+            Test::Undecoded(text) => f.write_str(text),
         }
     }
 
-    /// Whether the packet passes.
+    /// Whether the packet surely passes.
     pub fn holds(&self, packet: &Packet) -> bool {
-        match self.test {
+        self.evaluate(packet) == Some(true)
+    }
+
+    /// Whether the packet passes; nothing if that is not known.
+    pub fn evaluate(&self, packet: &Packet) -> Option<bool> {
+        match &self.test {
             // There is nothing to compare, not even for a negated match.
-            Test::Connmark { .. } if packet.connection().is_none() => false,
-            _ => self.test.holds(packet) != self.not,
+            Test::Connmark { .. } if packet.connection().is_none() => Some(false),
+            Test::Fields(test) => test.holds(packet, self.not),
+            Test::Undecoded(_) => None,
+            test => Some(test.holds(packet) != self.not),
         }
     }
 }
@@ -296,7 +334,14 @@ impl Test {
                 (Owner::Gid(gid), Some(sender)) => *gid == sender.gid,
                 (_, None) => false,
             },
-            Test::ConnState(states) => states.contains(&packet.state()),
+            Test::ConnState(states) => {
+                let is = |state: &ConnState| match state {
+                    ConnState::Snat => packet.is_translated(Side::Source),
+                    ConnState::Dnat => packet.is_translated(Side::Destination),
+                    state => *state == packet.state(),
+                };
+                states.iter().any(is)
+            }
             Test::Mark { value, mask } => packet.mark & mask == *value,
             Test::Connmark { value, mask } => {
                 let connection = packet.connection();
@@ -304,6 +349,8 @@ impl Test {
             }
             Test::Socket { transparent: false } => packet.socket != FoundSocket::None,
             Test::Socket { transparent: true } => packet.socket == FoundSocket::Transparent,
+            Test::Fields(test) => test.holds(packet, false) == Some(true),
+            Test::Undecoded(_) => false,
         }
     }
 }

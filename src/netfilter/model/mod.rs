@@ -6,6 +6,8 @@
 //! field, never a second copy.
 
 mod change;
+mod field;
+mod field_test;
 mod hooked;
 mod live;
 mod matches;
@@ -15,20 +17,23 @@ mod packet;
 mod ports;
 mod routing;
 mod set;
+mod spelling;
 #[cfg(test)]
 pub(crate) mod strategy;
 mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing, RoutingPart};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules};
+pub use field::{Field, Value, number_of};
+pub use field_test::{FieldTest, Found, Span};
+pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
 pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{ConnState, Match, Owner, Side, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
-pub use packet::{Connection, Credentials, FoundSocket, Packet, Tracking};
+pub use packet::{AddressType, Connection, Credentials, Facts, FoundSocket, Packet, Tracking};
 pub use ports::{PortRange, PortSet};
 pub use set::AddressSet;
-pub use target::{RejectWith, Target};
+pub use target::{NatTo, RejectWith, Target};
 
 use serde::Serialize;
 use std::fmt;
@@ -242,6 +247,10 @@ impl fmt::Display for Rule {
         if let Some(why) = &self.why {
             write!(f, "-m comment --comment \"{why}\" ")?;
         }
-        write!(f, "-j {}", self.target)
+        let option = match self.target {
+            Target::Goto(_) => "-g",
+            _ => "-j",
+        };
+        write!(f, "{option} {}", self.target)
     }
 }

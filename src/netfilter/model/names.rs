@@ -220,10 +220,24 @@ pub enum Protocol {
     Tcp,
     Udp,
     Icmpv6,
+    /// Another one, by its number; only rules of others ask for it.
+    Other(u8),
 }
 
+/// Further names that iptables-save prints behind `-p`, and nft in their place.
+const PROTOCOLS: [(u8, &str); 8] = [
+    (1, "icmp"),
+    (2, "igmp"),
+    (33, "dccp"),
+    (47, "gre"),
+    (50, "esp"),
+    (51, "ah"),
+    (132, "sctp"),
+    (136, "udplite"),
+];
+
 impl Protocol {
-    /// All of them.
+    /// Those that rules of ours ask for.
     pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmpv6];
 
     /// The number of the IANA registry.
@@ -232,22 +246,42 @@ impl Protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Icmpv6 => 58,
+            Protocol::Other(number) => number,
         }
     }
 
-    /// The name that iptables-save prints behind `-p`.
-    pub fn as_str(self) -> &'static str {
+    /// The protocol with this number.
+    pub fn of(number: u8) -> Self {
+        let mut known = Self::ALL.into_iter();
+        let known = known.find(|p| p.number() == number);
+        known.unwrap_or(Protocol::Other(number))
+    }
+
+    /// The protocol that iptables calls so, by name or number.
+    pub fn named(name: &str) -> Option<Self> {
+        let others = PROTOCOLS.map(|(number, _)| Protocol::Other(number));
+        let mut known = Self::ALL.into_iter().chain(others);
+        let known = known.find(|p| p.as_str() == name);
+        known.or_else(|| name.parse().ok().map(Self::of))
+    }
+
+    /// What iptables-save prints behind `-p`.
+    pub fn as_str(self) -> Cow<'static, str> {
         match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmpv6 => "ipv6-icmp",
+            Protocol::Tcp => "tcp".into(),
+            Protocol::Udp => "udp".into(),
+            Protocol::Icmpv6 => "ipv6-icmp".into(),
+            Protocol::Other(number) => {
+                let name = PROTOCOLS.iter().find(|(known, _)| *known == number);
+                name.map_or(number.to_string().into(), |(_, name)| (*name).into())
+            }
         }
     }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&self.as_str())
     }
 }
 

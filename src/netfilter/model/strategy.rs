@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// A rule for a chain of ours in a table of `family`.
 pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
@@ -133,17 +134,15 @@ fn extension() -> impl Strategy<Value = Match> {
 fn target(family: Family) -> impl Strategy<Value = Target> {
     let pair = || (any::<u32>(), any::<u32>());
     let address = net(family).prop_map(|net| net.addr());
-    let reject = match family {
-        Family::V4 => RejectWith::IcmpPortUnreachable,
-        Family::V6 => RejectWith::Icmp6PortUnreachable,
-    };
+    let of_family = |with: &RejectWith| with.icmp_code(family).is_some();
+    let reject: Vec<RejectWith> = RejectWith::all().filter(of_family).collect();
     prop_oneof![
         Just(Target::Accept),
         Just(Target::Drop),
         Just(Target::Return),
         Just(Target::Jump(ChainName::fixed("ISTIO_REDIRECT"))),
         (1..=u16::MAX).prop_map(|to_port| Target::Redirect { to_port }),
-        Just(Target::Reject(reject)),
+        select(reject).prop_map(Target::Reject),
         Just(Target::Reject(RejectWith::TcpReset)),
         pair().prop_map(|(value, mask)| Target::Mark { value, mask }),
         pair().prop_map(|(nfmask, ctmask)| Target::SaveMark { nfmask, ctmask }),

@@ -158,6 +158,7 @@ fn unseen(text: String) -> LiveRule {
     LiveRule {
         rule: None,
         matches: Vec::new(),
+        target: None,
         comment: None,
         jump: None,
         counters: None,
@@ -172,6 +173,7 @@ pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
     LiveRule {
         rule: None,
         matches: Vec::new(),
+        target: None,
         comment: comment.or_else(|| rule.comment.clone()),
         jump: verdict::jump(&rule.exprs),
         text: format!("[{}]", steps.join(", ")),

@@ -1,22 +1,21 @@
 //! Everything in nf_tables that an IP packet meets, whoever wrote it, to be followed by one.
 //!
-//! What the model can say is said in it. Of another rule, that much is kept as is certain: the first
-//! conditions, up to the one that is not understood.
+//! Rules of our own tables are read as what was written, all others as [`foreign`] reads them.
 
+use super::decode;
 use super::dump::{self, Dump};
-use super::expr::{Expr, Verdict, meta};
+use super::foreign::{self, Context, Sets};
 use super::hooks::{self, Base as LiveBase};
 use super::kernel::Kernel;
-use super::native::{self, Sets};
 use super::nf_tables::*;
-use super::{decode, verdict, xt};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{
-    Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable, LiveTable, Match, Rule, Target,
-    Why,
+    Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable, LiveTable,
 };
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport};
 use nix::libc;
+use nix::net::if_::if_nameindex;
+use std::collections::BTreeMap;
 
 const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
 const NFPROTO_NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
@@ -68,7 +67,7 @@ pub(super) fn read<T: Transport>(kernel: &mut Kernel<T>) -> Result<Vec<HookedTab
     )?;
     for table in &mut tables {
         let (family, name) = (table.family, table.name.clone());
-        dump::read_sets(kernel, &mut table.sets, family, &name)?;
+        table.sets = Sets::read(kernel, family, &name)?;
     }
     kernel.dump(
         NFT_MSG_GETRULE,
@@ -90,12 +89,13 @@ pub(super) fn read<T: Transport>(kernel: &mut Kernel<T>) -> Result<Vec<HookedTab
         return Err(Error::Interrupted);
     }
     let live = decode::live(&ours, Store::Native);
+    let interfaces = interfaces();
     // Of chains with the same priority the kernel asks the one that came last first
     // (`nf_hook_entries_grow`).
     Ok(tables
         .iter()
         .rev()
-        .flat_map(|t| hooked(t, &ours, &live.tables))
+        .flat_map(|t| hooked(t, &ours, &live.tables, &interfaces))
         .collect())
 }
 
@@ -116,7 +116,12 @@ fn read_table(family: u8, attributes: &[u8]) -> Result<Option<Table>, Malformed>
 }
 
 /// The table as each family meets it; those of our own from the dump that puts their parts together.
-fn hooked(table: &Table, ours: &Dump, live: &[LiveTable]) -> Vec<HookedTable> {
+fn hooked(
+    table: &Table,
+    ours: &Dump,
+    live: &[LiveTable],
+    interfaces: &BTreeMap<u32, String>,
+) -> Vec<HookedTable> {
     if table.dormant {
         return Vec::new();
     }
@@ -139,11 +144,20 @@ fn hooked(table: &Table, ours: &Dump, live: &[LiveTable]) -> Vec<HookedTable> {
                 .and_then(|(_, live)| live.chain(&ChainName::of_nf_tables(&chain.name)))
             {
                 Some(live) => live.rules.iter().map(Entry::live).collect(),
-                None => chain
-                    .rules
-                    .iter()
-                    .filter_map(|r| entry(r, table, family))
-                    .collect(),
+                None => {
+                    let context = Context {
+                        family,
+                        sets: &table.sets,
+                        interfaces,
+                    };
+                    let rules = chain.rules.iter();
+                    let entries = rules.filter_map(|rule| foreign::entry(rule, context));
+                    match table.family {
+                        // Which device they are for is not known.
+                        NFPROTO_NETDEV => entries.map(Entry::undetermined).collect(),
+                        _ => entries.collect(),
+                    }
+                }
             },
         });
         HookedTable {
@@ -180,137 +194,15 @@ fn base_of(family: u8, base: &LiveBase) -> Option<Base> {
         hook,
         priority,
         is_nat: base.kind == "nat",
+        reroutes: base.kind == "route",
         accepts: base.accepts,
     })
 }
 
-/// A rule as packets of a family meet it; nothing if it is for the other family alone.
-fn entry(rule: &dump::Rule, table: &Table, family: Family) -> Option<Entry> {
-    // What a device's rules look at is not yet an IP packet, or no longer.
-    let (matches, rest) = match table.family {
-        NFPROTO_NETDEV => (Vec::new(), rule.exprs.clone()),
-        _ => conditions(of_family(&rule.exprs, family)?, family, &table.sets),
-    };
-    if let Some(target) = target(&rest, family) {
-        return Some(known(Rule::without_comment(matches, target), rule));
-    }
-    let text = decode::opaque(rule, xt::comment(&rule.exprs)).text;
-    if let [Expr::Verdict(Verdict::Goto(chain))] = rest.as_slice() {
-        let chain = ChainName::of_nf_tables(chain);
-        return Some(Entry::Goto {
-            text,
-            matches,
-            chain,
-        });
-    }
-    Some(match rest.iter().all(only_asks) {
-        true => Entry::Idle { text },
-        false => Entry::Unread {
-            text,
-            matches,
-            target: unread_target(&rest),
-        },
-    })
-}
-
-/// What a rule says to packets of a family, without what changes nothing; nothing if it is for the
-/// other family alone.
-fn of_family(exprs: &[Expr], family: Family) -> Option<Vec<Expr>> {
-    let nfproto = [hooks::nfproto(family)];
-    let mut rest = Vec::new();
-    let mut exprs = exprs
-        .iter()
-        .filter(|e| !is_idle(e) && !xt::is_comment(e))
-        .peekable();
-    while let Some(expr) = exprs.next() {
-        match (expr, exprs.peek()) {
-            (Expr::Meta(meta::NFT_META_NFPROTO), Some(Expr::Cmp { not, value })) => {
-                if (*value == nfproto) == *not {
-                    return None;
-                }
-                exprs.next();
-            }
-            _ => rest.push(expr.clone()),
-        }
-    }
-    Some(rest)
-}
-
-/// The conditions at the front that the model can say, and what is left.
-fn conditions(exprs: Vec<Expr>, family: Family, sets: &Sets) -> (Vec<Match>, Vec<Expr>) {
-    let mut matches = Vec::new();
-    let mut rest = exprs.as_slice();
-    while let Some((m, used)) = condition(rest, family, sets) {
-        matches.push(m);
-        rest = rest.get(used..).unwrap_or_default();
-    }
-    (matches, rest.to_vec())
-}
-
-fn known(rule: Rule, found: &dump::Rule) -> Entry {
-    let comment = xt::comment(&found.exprs).or_else(|| found.comment.clone());
-    let why = comment.and_then(|c| Why::from_comment(&c));
-    Entry::Known(Rule { why, ..rule })
-}
-
-/// One condition off the front.
-fn condition(exprs: &[Expr], family: Family, sets: &Sets) -> Option<(Match, usize)> {
-    match exprs {
-        [Expr::Match(extension), ..] => Some((xt::matches::read(extension)?, 1)),
-        exprs => native::read_match(exprs, family, sets),
-    }
-}
-
-/// The target, if that is all that is left.
-fn target(exprs: &[Expr], family: Family) -> Option<Target> {
-    match exprs {
-        [Expr::Target(extension)] => xt::target::read(extension, family),
-        exprs => native::action::read(exprs, family),
-    }
-}
-
-/// The verdict at the end, if nothing before it changes the packet.
-fn unread_target(exprs: &[Expr]) -> Option<Target> {
-    match exprs.split_last()? {
-        (Expr::Verdict(Verdict::Goto(_)), _) => None,
-        (Expr::Verdict(found), before) if before.iter().all(only_asks) => verdict::read(found),
-        _ => None,
-    }
-}
-
-/// Whether it leaves the packet as it is, and at most ends the rule.
-fn only_asks(expr: &Expr) -> bool {
-    const ASKING: [&str; 8] = [
-        "fib",
-        "limit",
-        "lookup",
-        "range",
-        "cmp",
-        "bitwise",
-        "connlimit",
-        "quota",
-    ];
-    match expr {
-        Expr::Other(name) => ASKING.contains(&name.as_str()),
-        Expr::MetaSet(_)
-        | Expr::CtSet(_)
-        | Expr::Verdict(_)
-        | Expr::Target(_)
-        | Expr::Redirect
-        | Expr::Tproxy { .. }
-        | Expr::Reject { .. } => false,
-        _ => true,
-    }
-}
-
-/// It counts, logs or marks for tracing, and no more.
-fn is_idle(expr: &Expr) -> bool {
-    match expr {
-        Expr::Counter => true,
-        Expr::Other(name) => name == "log",
-        Expr::Target(extension) => {
-            ["LOG", "NFLOG", "TRACE", "AUDIT"].contains(&extension.name.as_ref())
-        }
-        _ => false,
-    }
+/// The names of this namespace's interfaces by their numbers.
+fn interfaces() -> BTreeMap<u32, String> {
+    let named = if_nameindex();
+    let all = named.iter().flat_map(|names| names.iter());
+    all.map(|i| (i.index(), i.name().to_string_lossy().into_owned()))
+        .collect()
 }

@@ -17,6 +17,7 @@ mod dump;
 mod encode;
 mod error;
 mod expr;
+mod foreign;
 mod header;
 mod hooked;
 mod hooks;

@@ -15,7 +15,7 @@ mod walk;
 mod walker;
 
 pub use network::{Link, Network, Way};
-pub use trace::{Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Unread};
+pub use trace::{Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded};
 pub use walk::{Start, Walk, every_way, follow};
 
 use crate::netfilter::model::ChainName;

@@ -3,11 +3,13 @@
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
 use super::network::{Network, Way};
-use super::trace::{Capture, End, Passage, TablePassage, Trace, Unread};
+use super::trace::{Capture, End, Passage, TablePassage, Trace, Undecoded};
 use super::walk::Walk;
 use crate::netfilter::model::{
-    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
+    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
+    Rules, Tracking,
 };
+use std::net::IpAddr;
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
 pub(super) const CONNTRACK: i32 = -200;
@@ -23,8 +25,10 @@ pub(super) struct Walker<'a> {
     destination_decided: Option<Hook>,
     source_decided: Option<Hook>,
     capture: Option<(Capture, u16)>,
+    /// The route of what is sent from here, as it is known now.
+    way: Option<Way>,
     passages: Vec<Passage>,
-    unread: Vec<Unread>,
+    undecoded: Vec<Undecoded>,
 }
 
 impl<'a> Walker<'a> {
@@ -43,8 +47,9 @@ impl<'a> Walker<'a> {
             destination_decided: None,
             source_decided: None,
             capture: None,
+            way: None,
             passages: Vec::new(),
-            unread: Vec::new(),
+            undecoded: Vec::new(),
         }
     }
 
@@ -54,29 +59,29 @@ impl<'a> Walker<'a> {
             passages: self.passages,
             end,
             packet: self.packet,
-            unread: self.unread,
+            undecoded: self.undecoded,
+            order: Vec::new(),
         }
     }
 
-    /// Whether an unread rule is taken to apply.
-    pub(super) fn assume(&mut self, rule: Unread) -> bool {
-        let applies = self.assumed.get(self.unread.len()) == Some(&true);
-        self.unread.push(Unread { applies, ..rule });
+    /// Whether a rule that was not decoded is assumed to apply.
+    pub(super) fn assume(&mut self, rule: Undecoded) -> bool {
+        let applies = self.assumed.get(self.undecoded.len()) == Some(&true);
+        self.undecoded.push(Undecoded { applies, ..rule });
         applies
     }
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
     pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
-        let Some(way) = self.route() else {
+        let Some(way) = self.route().filter(|_| !self.cannot_be_bound()) else {
             return Ok(End::NoRoute);
         };
         self.packet.out_interface = Some(interface_to(&way));
+        self.way = Some(way);
         if let Some(end) = self.hook(Hook::Output)? {
             return Ok(end);
         }
-        // Rules at OUTPUT go on seeing the first route; it is looked up again behind them
-        // (`ip_route_me_harder`).
-        let Some(way) = self.route() else {
+        let Some(way) = self.way.take() else {
             return Ok(End::NoRoute);
         };
         self.packet.out_interface = Some(interface_to(&way));
@@ -123,6 +128,29 @@ impl<'a> Walker<'a> {
         self.network.route(to, self.packet.mark)
     }
 
+    /// Whether the kernel finds no source for it: a mark leads to this namespace what is for elsewhere,
+    /// and connect(2) over IPv4 takes the destination itself, which is nobody's address here
+    /// (`ip_route_connect`).
+    fn cannot_be_bound(&self) -> bool {
+        let (from, to) = (self.packet.source.ip(), self.packet.destination.ip());
+        let is_tcp = self.packet.protocol == Protocol::Tcp && to.is_ipv4();
+        from.is_unspecified() || is_tcp && from == to && !self.network.is_own(to)
+    }
+
+    /// What the addresses are to this namespace, as far as rules ask.
+    fn look_up_addresses(&mut self) {
+        let packet = &mut self.packet;
+        packet.facts.source_type = self.network.address_type(packet.source.ip());
+        packet.facts.destination_type = self.network.address_type(packet.destination.ip());
+    }
+
+    /// What MASQUERADE puts in place of the source.
+    pub(super) fn masquerade_address(&self) -> Option<(IpAddr, bool)> {
+        let through = self.packet.out_interface.as_ref()?;
+        self.network
+            .masquerade_address(through, self.packet.destination.ip())
+    }
+
     fn sent(&self, through: Interface, forwarded: bool) -> End {
         End::Sent { through, forwarded }
     }
@@ -151,13 +179,22 @@ impl<'a> Walker<'a> {
             tables: Vec::new(),
         });
         for (table, chain, base) in chains_at(self.rules, &self.packet, hook) {
+            self.look_up_addresses();
             if base.priority > CONNTRACK {
                 self.track();
             }
+            let (mark, to) = (self.packet.mark, self.packet.destination.ip());
             let end = match base.is_nat {
                 true => self.nat(table, chain, base)?,
                 false => self.table(table, chain, base)?,
             };
+            // Rules at OUTPUT go on seeing the first route, whatever comes of this one
+            // (`ip_route_me_harder`).
+            let is_rerouted = base.is_nat && self.packet.destination.ip() != to
+                || base.reroutes && self.packet.mark != mark;
+            if hook == Hook::Output && is_rerouted {
+                self.way = self.route();
+            }
             if end.is_some() {
                 return Ok(end);
             }
@@ -253,6 +290,10 @@ impl<'a> Walker<'a> {
             None if base.accepts => None,
             None | Some(Verdict::Drop) => Some(End::Dropped),
             Some(Verdict::Accept) => None,
+            Some(Verdict::SourceTranslated) => {
+                *self.decided_mut(base.hook) = Some(base.hook);
+                None
+            }
             Some(Verdict::Reject(with)) => Some(End::Rejected(with)),
             Some(Verdict::Unknown) => Some(End::Unknown),
             Some(Verdict::Captured(capture, port)) => {
@@ -297,6 +338,6 @@ fn chains_at<'a>(
     let chains = chains.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
     let at_hook = chains.filter_map(|(table, chain)| Some((table, chain, chain.base?)));
     let mut found: Vec<_> = at_hook.filter(|(_, _, base)| base.hook == hook).collect();
-    found.sort_by_key(|(_, _, base)| base.priority);
+    found.sort_by_key(|(_, _, base)| base.moment());
     found
 }

@@ -124,7 +124,7 @@ fn target(value: &Value) -> Target {
         },
         "reject" => {
             let named = |with: &RejectWith| with.as_str() == text(value);
-            Target::Reject(RejectWith::ALL.into_iter().find(named).expect("an answer"))
+            Target::Reject(RejectWith::all().find(named).expect("an answer"))
         }
         "mark" => {
             let (value, mask) = marked();

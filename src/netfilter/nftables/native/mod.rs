@@ -180,16 +180,6 @@ fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condi
     Some((Condition::Match(m), used))
 }
 
-/// Reads one match off the front, whoever wrote it; a socket is none, nor is what only holds for
-/// packets that have an owner.
-pub(super) fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
-    match read_condition(exprs, family, found)? {
-        (Condition::Match(m), _) if m.not && matches!(m.test, Test::Owner(_)) => None,
-        (Condition::Match(m), used) => Some((m, used)),
-        _ => None,
-    }
-}
-
 /// The packet has a socket, which is transparent if that is asked for: the key says yes or no where
 /// there is a socket, and nothing where there is none.
 fn any_socket(transparent: bool) -> [Expr; 2] {
@@ -305,6 +295,8 @@ fn state_bit(state: ConnState) -> u32 {
         ConnState::Related => 1 << 2,
         ConnState::New => 1 << 3,
         ConnState::Untracked => 1 << 6,
+        // These are no states to nf_tables.
+        ConnState::Snat | ConnState::Dnat => 0,
     }
 }
 

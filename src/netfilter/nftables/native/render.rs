@@ -211,11 +211,13 @@ impl Printer<'_> {
             Test::Mark { value, mask } => mark(text, "meta mark", *value, *mask, m.not),
             Test::Connmark { value, mask } => mark(text, "ct mark", *value, *mask, m.not),
             Test::Socket { .. } => Ok(()),
+            // No mesh has such a test.
+            Test::Fields(_) | Test::Undecoded(_) => Err(fmt::Error),
         }
     }
 
     fn port(&self, side: Side) -> String {
-        let protocol = self.protocol.map_or("th", Protocol::as_str);
+        let protocol = self.protocol.map_or("th".into(), Protocol::as_str);
         match side {
             Side::Source => format!("{protocol} sport"),
             Side::Destination => format!("{protocol} dport"),
@@ -230,11 +232,11 @@ impl Printer<'_> {
             Target::Jump(chain) => write!(text, "jump {chain}"),
             Target::Redirect { to_port } => write!(text, "redirect to :{to_port}"),
             Target::Reject(RejectWith::TcpReset) => text.write_str("reject with tcp reset"),
-            Target::Reject(RejectWith::IcmpPortUnreachable) => {
-                text.write_str("reject with icmp port-unreachable")
-            }
-            Target::Reject(RejectWith::Icmp6PortUnreachable) => {
-                text.write_str("reject with icmpv6 port-unreachable")
+            Target::Reject(with) => {
+                let (icmp, name) = with.as_str().split_once('-').ok_or(fmt::Error)?;
+                let icmp = icmp.replace("icmp6", "icmpv6");
+                let name = name.replace("proto-", "prot-").replace("adm-", "admin-");
+                write!(text, "reject with {icmp} {name}")
             }
             Target::Mark { value, mask } => set_mark(text, *value, *mask),
             Target::SaveMark { nfmask, .. } => {
@@ -260,6 +262,8 @@ impl Printer<'_> {
                 text.write_str(" accept")
             }
             Target::CtZone(zone) => write!(text, "ct zone set {zone}"),
+            // No mesh has another one.
+            _ => Err(fmt::Error),
         }
     }
 }

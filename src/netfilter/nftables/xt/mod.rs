@@ -1,6 +1,7 @@
 //! Rules as iptables-nft writes them: what the packet itself says as native expressions, the rest
 //! as x_tables' matches and targets, then a counter, then the verdict or the target.
 
+pub(super) mod foreign;
 mod info;
 pub(super) mod matches;
 pub(super) mod target;
