@@ -19,6 +19,7 @@ mod journal;
 mod verbs;
 
 use super::Exit;
+use crate::mesh::MESHES;
 use crate::mesh::config::{Environment, Facts, facts, resolv_conf};
 use failure::{Code, Failure};
 use std::ffi::OsStr;
@@ -87,7 +88,9 @@ fn text_of(input: Vec<u8>) -> Result<String, Failure> {
 fn pod_facts(nameservers: &[IpAddr]) -> Facts {
     let in_kubernetes = [("KUBERNETES_SERVICE_HOST".into(), "".into())];
     let mut known = Facts::of(in_kubernetes.into());
-    for path in [facts::PASSWD, facts::GROUP] {
+    let own = MESHES.iter().flat_map(|mesh| mesh.profile.env_files);
+    let own = own.map(|(_, path)| *path);
+    for path in own.chain([facts::PASSWD, facts::GROUP]) {
         known.learn(
             path.into(),
             Err::<String, _>(io::ErrorKind::NotFound.into()),

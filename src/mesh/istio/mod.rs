@@ -57,7 +57,11 @@ pub static MESH: Mesh = Mesh {
         tproxy_to_proxy_port: false,
         port_ranges: ':',
         variables: true,
-        env_files: &[],
+        // Those of a mesh-expansion VM: its start script reads them in this order.
+        env_files: &[
+            ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),
+            ("ISTIO_CLUSTER_CONFIG", "/var/lib/istio/envoy/cluster.env"),
+        ],
     },
     signature: &signature::SIGNATURE,
     adds_loopback_address: true,
