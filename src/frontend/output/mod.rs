@@ -2,6 +2,7 @@
 
 mod dry_run;
 pub mod errors;
+pub(crate) mod escape;
 mod explanation;
 pub mod log;
 pub(crate) mod summary;
