@@ -47,7 +47,7 @@ pub(super) fn apply(
     let routed = made.changed();
     let settled = rules.settle();
     let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(made, wanted);
+        take_back(made, wanted, &mut rules);
         let error = settled.err().unwrap_or(Error::NoBackend);
         return Err(error.standing(rules.record.what_stands()));
     };
@@ -73,11 +73,11 @@ pub(super) fn apply(
 
 /// Takes back the routes that were made for rules which could not be written, unless rules rely on
 /// them all the same: the answer to a commit can be lost, and some tables be there without others.
-fn take_back(made: Made, wanted: &Ruleset) {
+fn take_back(made: Made, wanted: &Ruleset, rules: &mut Settlement) {
     if !made.changed() {
         return;
     }
-    let needed = match Settlement::look() {
+    let needed = match rules.look() {
         Ok(live) => live
             .iter()
             .map(|live| managed::relied_on(&wanted.routing, live))

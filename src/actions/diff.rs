@@ -1,6 +1,6 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use crate::engine::backends::{Choice, Open, is_absence, read_unchanging, stores_besides};
+use crate::engine::backends::{Backends, Choice, is_absence, read_unchanging, stores_besides};
 use crate::engine::error::Error;
 use crate::engine::plan::plan;
 use crate::mesh::managed;
@@ -59,15 +59,16 @@ pub(super) enum LineAction {
 /// Compares every store with what is wanted in it: everything in the one that an apply would write
 /// to, nothing in the others.
 pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
-    let (backend, live) = target(choice)?;
+    let mut backends = Backends::default();
+    let (backend, live) = target(choice, &mut backends)?;
     let mut diff = Diff {
         backend: backend.name(),
         ..Diff::default()
     };
     diff.add(backend.name(), &live, &backend.canonical(wanted));
     let mut marks = managed::tproxy_marks(&live);
-    for open in stores_besides(Some(backend.store())) {
-        match read(open) {
+    for store in stores_besides(Some(backend.store())) {
+        match read(backends.open_used(store)) {
             // An apply would leave them alone too.
             Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
             read => {
@@ -89,9 +90,9 @@ pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
 
 type Opened = (Box<dyn Backend>, Live);
 
-/// Opens and reads a store, or `None` where this machine cannot have it.
-fn read(open: Open) -> Result<Option<Opened>, Error> {
-    let opened = open().and_then(|mut backend| {
+/// Reads what was opened, or `None` where this machine cannot have it.
+fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {
+    let opened = backend.and_then(|mut backend| {
         let live = read_unchanging(&mut *backend)?;
         Ok((backend, live))
     });
@@ -102,9 +103,9 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
 }
 
 /// The backend that an apply would try first, of those that there are.
-fn target(choice: Choice) -> Result<Opened, Error> {
-    for candidate in choice.candidates()? {
-        if let Some(opened) = read(candidate.open)? {
+fn target(choice: Choice, backends: &mut Backends) -> Result<Opened, Error> {
+    for candidate in choice.candidates(backends)? {
+        if let Some(opened) = read(backends.open(candidate.store))? {
             return Ok(opened);
         }
     }

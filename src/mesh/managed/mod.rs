@@ -47,7 +47,7 @@ impl Signature {
 }
 
 /// Whether a chain belongs to us, by its name.
-pub(crate) fn is_our_chain(name: &ChainName) -> bool {
+pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 

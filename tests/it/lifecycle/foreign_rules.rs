@@ -3,7 +3,7 @@
 
 use super::on_every_backend;
 use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
-use crate::lab::{BACKENDS, Namespace, Variant, same};
+use crate::lab::{Namespace, Variant, same};
 use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
@@ -209,20 +209,11 @@ fn native_tables_stay() {
 
 #[test]
 fn native_rules_in_the_table_nat_stay() {
-    for backend in BACKENDS.iter().filter(|b| **b != "iptables-nft") {
+    on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.nft_load(NATIVE_IN_NAT);
-        survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
-    }
-    // The tool cannot read such a table, says so, and points at what can.
-    let namespace = Namespace::new();
-    namespace.nft_load(NATIVE_IN_NAT);
-    let before = all(&namespace);
-    let done = run(&namespace, &format!("--backend iptables-nft {SOME}"));
-    let done = done.expect(1, "iptables-nft").unwrap();
-    assert!(done.err.contains("incompatible"), "{}", done.err);
-    assert!(done.err.contains("--backend netlink"), "{}", done.err);
-    assert_eq!(before, all(&namespace));
+        survives(&namespace, backend)
+    });
 }
 
 /// Sets of kinds that ours never are, in a table whose name is one of ours.
@@ -246,7 +237,7 @@ fn sets_in_our_own_tables_stay() {
 /// kernel whole tables back, which then looks for the program once more: it is not among these.
 #[test]
 fn a_rule_that_cannot_be_restored_stays() {
-    for backend in ["netlink", "nftables", "iptables-nft"] {
+    for backend in ["netlink", "nftables"] {
         let namespace = Namespace::new();
         let pin = "mount -t bpf none /mnt
             perl -e '$SIG{__WARN__} = sub { die @_ };

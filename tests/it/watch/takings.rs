@@ -162,12 +162,9 @@ fn always_back(backend: &str, takings: &[Taking], times: usize) {
     world.nobody_escapes("the end of the watch");
 }
 
-/// Without the one rule that somebody else has made, without what nft counts, and without the numbers
-/// in the names of a chain's later parts, which are such as are free.
+/// Without the one rule that somebody else has made, and without what nft counts.
 fn foreignless(rules: &str) -> String {
     let lines = rules.lines().filter(|line| !line.contains("192.0.2.1"));
-    let lines: Vec<String> = lines.map(without_part_numbers).collect();
-    let lines = lines.iter().map(String::as_str);
     let uncounted = |line: &str| match line.split_once("counter packets ") {
         None => format!("{line}\n"),
         Some((before, after)) => {
@@ -178,16 +175,6 @@ fn foreignless(rules: &str) -> String {
     lines.map(uncounted).collect()
 }
 
-fn without_part_numbers(line: &str) -> String {
-    let plain = |word: &str| match word.rsplit_once('-') {
-        Some((chain, number)) if chain.starts_with("ISTIO_") && number.parse::<u32>().is_ok() => {
-            format!("{chain}-N")
-        }
-        _ => word.to_owned(),
-    };
-    line.split(' ').map(plain).collect::<Vec<_>>().join(" ")
-}
-
 #[test]
 fn whatever_is_taken_away_under_load_comes_back() {
     always_back("netlink", TAKINGS, TIMES);
@@ -195,7 +182,6 @@ fn whatever_is_taken_away_under_load_comes_back() {
 
 #[test]
 fn so_it_does_where_others_write_too() {
-    always_back("iptables-nft", TAKINGS, TAKINGS.len());
     always_back("nftables", NATIVE_TAKINGS, 5 * NATIVE_TAKINGS.len());
 }
 
