@@ -19,9 +19,20 @@ pub(super) struct Diff {
     pub differs: bool,
     /// The backend that an apply would write with.
     pub backend: &'static str,
+    /// Tables in which nothing is in force, though it stands there.
+    pub dormant: Vec<DormantTable>,
     pub chains: Vec<ChainDiff>,
     /// Policy routes and addresses that come or go, as ip(8) commands that make them.
     pub routing: Vec<Line>,
+}
+
+/// A table that has the flag `dormant`.
+#[derive(Debug, Serialize)]
+pub(super) struct DormantTable {
+    /// The backend in whose store the table is.
+    pub backend: &'static str,
+    pub family: Family,
+    pub table: TableName,
 }
 
 /// One chain in which something differs.
@@ -80,11 +91,12 @@ pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         }
     }
     let routing = rtnetlink::look(&wanted.routing)?;
-    let unneeded = managed::routing(&routing.candidates(), &marks).without(&wanted.routing);
+    let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
     let going = routing.removable(&unneeded, &wanted.routing);
     diff.add_routing(going, LineAction::Remove);
     diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
-    diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
+    let in_place = diff.dormant.is_empty() && diff.chains.is_empty() && diff.routing.is_empty();
+    diff.differs = !in_place;
     Ok(diff)
 }
 
@@ -117,6 +129,11 @@ impl Diff {
     fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
         let change = plan(live, wanted);
         for table in &change.tables {
+            self.dormant.extend(table.wake.then_some(DormantTable {
+                backend,
+                family: table.family,
+                table: table.name,
+            }));
             let before = |name: &ChainName| {
                 let chain = live.table(table.family, table.name)?.chain(name)?;
                 Some(chain.rules.as_slice())
@@ -153,6 +170,18 @@ fn chains<'a>(
         Some(_) => LineAction::Keep,
         None => LineAction::Add,
     };
+    let policies = table.accept.iter().map(|name| {
+        let policy = |action, rule: &str| Line {
+            action,
+            rule: rule.to_owned(),
+            why: None,
+        };
+        let lines = vec![
+            policy(LineAction::Remove, "policy DROP"),
+            policy(LineAction::Add, "policy ACCEPT"),
+        ];
+        (name.clone(), LineAction::Keep, lines)
+    });
     let base = table.base.iter().map(|chain| {
         let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
         let (name, action) = (chain.chain.clone(), stays_or_comes(&chain.chain));
@@ -168,7 +197,11 @@ fn chains<'a>(
         let old = before(name).unwrap_or_default();
         (name.clone(), LineAction::Remove, lines(old, &[]))
     });
-    base.chain(rewritten).chain(removed).collect()
+    policies
+        .chain(base)
+        .chain(rewritten)
+        .chain(removed)
+        .collect()
 }
 
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
@@ -223,6 +256,14 @@ impl Line {
 /// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for table in &self.dormant {
+            let DormantTable {
+                backend,
+                family,
+                table,
+            } = table;
+            writeln!(f, "{family} {table} ({backend}): the table is dormant")?;
+        }
         for chain in &self.chains {
             let ChainDiff { family, table, .. } = chain;
             let fate = match chain.action {

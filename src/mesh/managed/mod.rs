@@ -10,7 +10,7 @@ mod leftovers;
 mod routing;
 mod rules;
 
-pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
+pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
 pub(crate) use rules::Ours;
 
 use crate::netfilter::model::{ChainName, Why};

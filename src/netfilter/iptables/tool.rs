@@ -8,7 +8,7 @@ use crate::netfilter::model::{Change, Family, Live};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::AccessFlags;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::process::Output;
 use std::time::Duration;
 
@@ -212,6 +212,7 @@ fn kernel_lacks_ipv6() -> bool {
 /// [`BackendError::LegacyUnknown`] where it cannot be read.
 #[expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "of this process and thread, not of a host that a test makes up"
 )]
 pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
@@ -219,13 +220,14 @@ pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
         Family::V4 => "/proc/self/net/ip_tables_names",
         Family::V6 => "/proc/self/net/ip6_tables_names",
     };
-    let text = std::fs::read_to_string(names).or_else(|e| match e.kind() {
+    let first = std::fs::File::open(names).and_then(|mut file| file.read(&mut [0]));
+    let first = first.or_else(|e| match e.kind() {
         // In every network namespace there is this one.
-        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| String::new()),
+        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| 0),
         _ => Err(e),
     });
-    match text {
-        Ok(text) => Ok(!text.trim().is_empty()),
+    match first {
+        Ok(length) => Ok(length > 0),
         Err(source) => Err(BackendError::LegacyUnknown {
             path: names,
             source,
