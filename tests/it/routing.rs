@@ -298,7 +298,11 @@ fn whichever_answer_is_lost_all_is_made_or_nothing() {
         for before in 0.. {
             let namespace = Namespace::new();
             let untouched = namespace.routing();
-            let make = || with_a_loss((before, error), |router| make_with(router, &wanted()).is_ok());
+            let make = || {
+                with_a_loss((before, error), |router| {
+                    make_with(router, &wanted()).is_ok()
+                })
+            };
             let Some(made) = namespace.enter(make) else {
                 break;
             };

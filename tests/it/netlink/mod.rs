@@ -4,6 +4,7 @@ mod limits;
 mod native;
 mod obstacles;
 mod others;
+mod reading;
 mod xt;
 
 use crate::lab::Namespace;

@@ -39,6 +39,11 @@ const TAKINGS: &[Taking] = &[
     "printf '*nat\\n:PREROUTING ACCEPT\\n:OUTPUT ACCEPT\\n-A OUTPUT -d 192.0.2.1 -j ACCEPT\\nCOMMIT\\n' | $T-restore",
     // What /etc/nftables.conf begins with, and a ruleset of its own behind it, in one commit.
     "printf 'flush ruleset\\ntable inet filter { chain input { type filter hook input priority 0; }; }\\n' | nft -f -",
+    // What stands, and is not in force.
+    "nft 'add table ip nat { flags dormant; }'",
+    "nft 'chain ip nat OUTPUT { policy drop; }'",
+    "nft 'flush chain ip nat OUTPUT; delete chain ip nat OUTPUT; add chain ip nat OUTPUT;
+          add rule ip nat OUTPUT counter jump ISTIO_OUTPUT'",
     "ip rule del fwmark 1337",
     "ip -6 rule del fwmark 1337",
     "ip route del local default table 133",
@@ -53,6 +58,8 @@ const NATIVE_TAKINGS: &[Taking] = &[
     "nft flush chain ip6 prepare-proxy-nat ISTIO_OUTPUT",
     "nft flush table ip prepare-proxy-mangle",
     "nft insert rule ip prepare-proxy-nat ISTIO_OUTPUT tcp dport 80 return",
+    "nft 'add table ip prepare-proxy-nat { flags dormant; }'",
+    "nft 'chain ip prepare-proxy-mangle PREROUTING { policy drop; }'",
     "ip rule del fwmark 1337",
 ];
 
