@@ -185,7 +185,10 @@ impl<T: Transport> Session<T> {
     /// A commit is the next generation, if nobody else has committed since: other stores are as they
     /// were.
     fn has_committed(&mut self, store: Store, generation: u32) {
-        self.heads = self.heads.take().filter(|h| h.generation == generation);
+        let others_are_known = |h: &Heads| {
+            h.generation == generation && h.outdated.is_none_or(|outdated| outdated == store)
+        };
+        self.heads = self.heads.take().filter(others_are_known);
         if let Some(heads) = &mut self.heads {
             heads.generation = next_generation(generation);
             heads.outdated = Some(store);
