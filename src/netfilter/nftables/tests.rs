@@ -294,7 +294,15 @@ fn a_refusal_names_the_rule_and_repeats_the_kernels_words() {
 
 /// A kernel in which the table `nat` has the base chain OUTPUT with a rule of ours, and its answers to
 /// what it is sent.
-fn with_output(mut commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
+fn with_output(commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
+    with_used_output(std::iter::repeat(1), commit)
+}
+
+/// The same, where the chain says each time that it is used so often.
+fn with_used_output(
+    mut uses: impl Iterator<Item = u32>,
+    mut commit: impl FnMut(&Sent) -> Answers,
+) -> impl FnMut(&Sent) -> Answers {
     move |sent| {
         let sequence = sent.sequence();
         let described = match sent.kind() {
@@ -310,7 +318,7 @@ fn with_output(mut commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) ->
                 });
                 w.u32(NFTA_CHAIN_POLICY, libc::NF_ACCEPT as u32);
                 w.string(NFTA_CHAIN_TYPE, "nat");
-                w.u32(NFTA_CHAIN_USE, 1);
+                w.u32(NFTA_CHAIN_USE, uses.next().unwrap());
             }),
             _ => described(NFT_MSG_NEWRULE, sequence, |w| {
                 w.string(NFTA_RULE_TABLE, "nat");
@@ -356,6 +364,22 @@ fn what_is_left_empty_stays_if_somebody_else_holds_it() {
     backend.commit(&change).unwrap();
     drop(backend);
     assert_eq!(commits, 2);
+}
+
+/// Rules that somebody else is about to commit are counted, and not shown.
+#[test]
+fn a_chain_that_shows_less_than_it_counts_is_read_again() {
+    let uses = [3, 2, 2, 1];
+    let kernel = with_used_output(uses.into_iter(), |_| vec![]);
+    let mut backend = played(kernel, usize::MAX);
+    for _ in 0..3 {
+        let error = backend.read().unwrap_err();
+        assert!(
+            matches!(error, BackendError::Interrupted { .. }),
+            "{error:?}"
+        );
+    }
+    backend.read().unwrap();
 }
 
 #[test]

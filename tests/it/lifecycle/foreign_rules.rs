@@ -266,7 +266,6 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     for chain in [
         "chain PREROUTING {}",
         "chain PREROUTING { type nat hook input priority 100; }",
-        "flags dormant;",
     ] {
         let namespace = Namespace::new();
         namespace.nft_load(&format!("table ip nat {{\n{chain}\n}}\n"));
@@ -279,7 +278,8 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     }
 }
 
-/// A policy is as good as a rule: a chain that has one is not empty.
+/// A policy is as good as a rule: a chain that has one is not empty. Only where rules of ours stand in
+/// raw, mangle or nat it is put right (see `in_force`).
 #[test]
 fn policies_stay() {
     on_every_backend(|backend| {
@@ -299,7 +299,7 @@ fn policies_stay() {
         };
         let before = policies(&namespace);
         assert_eq!(before.lines().count(), 6, "{before}");
-        for options in ["--mesh istio-1.0 -b * -i * -m TPROXY", ISTIO] {
+        for options in ["--mesh istio-1.0 -b * -i *", SOME] {
             apply(&namespace, backend, options)?;
             same(&before, &policies(&namespace), options)?;
             run(&namespace, "clean").expect(0, "clean")?;
