@@ -1,6 +1,8 @@
 //! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
 
-use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
+use crate::engine::backends::{
+    Backends, is_absence, is_out_of_reach, read_until_unchanged, stores_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -60,8 +62,9 @@ pub(super) fn status() -> Result<Status, Error> {
     privilege::require_net_admin()?;
     let mut shown = Status::default();
     let mut marks = BTreeSet::new();
-    for open in stores_besides(None) {
-        let mut backend = match open() {
+    let mut backends = Backends::default();
+    for store in stores_besides(None) {
+        let mut backend = match backends.open_used(store) {
             Err(e) if is_absence(&e) => {
                 log::debug!("not looked into: {e}");
                 continue;

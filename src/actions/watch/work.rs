@@ -6,7 +6,7 @@ use super::event::WatchEvent;
 use super::signals::Signals;
 use super::sources::{Happened, Sources};
 use super::{Event, Goal, Watch};
-use crate::engine::backends::{BackendChoice, has_silent_store, read_unchanging};
+use crate::engine::backends::{BackendChoice, Backends, has_silent_store, read_unchanging};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Patience, Reconciled};
@@ -278,9 +278,10 @@ impl Watch<'_> {
 
     /// Reports foreign rules that have come to precede managed ones since the last time.
     fn report_rules_ahead(&mut self) {
-        let candidates = self.backend.candidates().unwrap_or_default();
+        let mut backends = Backends::default();
+        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
         let live = candidates.first().map(|candidate| {
-            let mut backend = (candidate.open)()?;
+            let mut backend = backends.open(candidate.store)?;
             read_unchanging(&mut *backend)
         });
         let ahead = match live {
