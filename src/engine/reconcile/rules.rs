@@ -81,7 +81,7 @@ impl<'w> Reconciliation<'w> {
     /// # Errors
     /// [`Error::Contended`] if other programs change the rules each time until `patience` is over.
     pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
-        let mut attempts = Attempts::within(patience);
+        let mut attempts = None;
         loop {
             match self.round() {
                 Ok(true) => return Ok(()),
@@ -91,6 +91,8 @@ impl<'w> Reconciliation<'w> {
                 }
                 Err(e) => return Err(e),
             }
+            // To read and write much is no contest, however long the first round takes.
+            let attempts = attempts.get_or_insert_with(|| Attempts::within(patience));
             if !attempts.wait() {
                 return Err(Error::Contended(patience));
             }
