@@ -1,6 +1,8 @@
 //! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
 
-use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
+use crate::engine::backends::{
+    Backends, is_absence, is_out_of_reach, read_until_unchanged, stores_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::plan::plan;
 use crate::mesh::managed::{self, tproxy_marks};
@@ -58,8 +60,9 @@ pub(super) struct ShownRule {
 pub(super) fn show() -> Result<Shown, Error> {
     let mut shown = Shown::default();
     let mut marks = BTreeSet::new();
-    for open in stores_besides(None) {
-        let mut backend = match open() {
+    let mut backends = Backends::default();
+    for store in stores_besides(None) {
+        let mut backend = match backends.open_used(store) {
             Err(e) if is_absence(&e) => {
                 log::debug!("not looked into: {e}");
                 continue;

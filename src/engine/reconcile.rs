@@ -2,7 +2,8 @@
 //! nothing changes.
 
 use crate::engine::backends::{
-    Candidate, Choice, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+    Backends, Candidate, Choice, is_absence, is_out_of_reach, is_reason_to_go_on, read_unchanging,
+    stores_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::plan::plan;
@@ -21,6 +22,7 @@ pub(crate) struct Settlement<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
+    backends: Backends,
     pub record: Record,
 }
 
@@ -30,13 +32,15 @@ impl<'w> Settlement<'w> {
     /// # Errors
     /// Where it cannot be told which backends there are, see [`Choice::candidates`].
     pub(crate) fn of(wanted: &'w Ruleset, choice: Choice) -> Result<Self, Error> {
+        let mut backends = Backends::default();
         let goal = Goal {
             wanted: Cow::Borrowed(wanted),
-            candidates: choice.candidates()?,
+            candidates: choice.candidates(&mut backends)?,
             backend: None,
         };
         Ok(Settlement {
             goal: Some(goal),
+            backends,
             ..Settlement::of_nothing()
         })
     }
@@ -46,15 +50,17 @@ impl<'w> Settlement<'w> {
         Settlement {
             goal: None,
             others: None,
+            backends: Backends::default(),
             record: Record::default(),
         }
     }
 
     /// Every rule there is now, in whatever store this machine can have.
-    pub(crate) fn look() -> Result<Vec<Live>, BackendError> {
+    pub(crate) fn look(&mut self) -> Result<Vec<Live>, BackendError> {
         let mut found = Vec::new();
-        for open in stores_besides(None) {
-            match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
+        for store in stores_besides(None) {
+            let backend = self.backends.open_used(store);
+            match backend.and_then(|mut backend| read_unchanging(&mut *backend)) {
                 Ok(live) => found.push(live),
                 Err(e) if is_absence(&e) => {}
                 Err(e) => return Err(e),
@@ -77,7 +83,7 @@ impl<'w> Settlement<'w> {
     /// # Errors
     /// [`Error::Contended`] after half a minute in which others changed the rules each time.
     pub(crate) fn settle(&mut self) -> Result<(), Error> {
-        let mut backoff = Backoff::of(LONGEST_CONTEST);
+        let mut backoff = None;
         loop {
             match self.round() {
                 Ok(true) => return Ok(()),
@@ -87,6 +93,8 @@ impl<'w> Settlement<'w> {
                 }
                 Err(e) => return Err(e),
             }
+            // To read and write much is no contest, however long it takes.
+            let backoff = backoff.get_or_insert_with(|| Backoff::of(LONGEST_CONTEST));
             if !backoff.wait() {
                 return Err(Error::Contended(LONGEST_CONTEST.as_secs()));
             }
@@ -97,7 +105,7 @@ impl<'w> Settlement<'w> {
     /// again.
     fn round(&mut self) -> Result<bool, Error> {
         let written = match &mut self.goal {
-            Some(goal) => goal.write(&mut self.record)?,
+            Some(goal) => goal.write(&mut self.backends, &mut self.record)?,
             None => false,
         };
         let swept = self.sweep()?;
@@ -119,7 +127,10 @@ impl<'w> Settlement<'w> {
     /// Where one cannot be opened, after all others were swept.
     fn sweep(&mut self) -> Result<bool, BackendError> {
         let keep = self.backend().map(Backend::store);
-        let others = self.others.get_or_insert_with(|| Others::besides(keep));
+        let backends = &mut self.backends;
+        let others = self
+            .others
+            .get_or_insert_with(|| Others::besides(keep, backends));
         let mut swept = false;
         for backend in &mut others.open {
             swept |= match self.record.put(&mut **backend, &Ruleset::default()) {
@@ -147,11 +158,11 @@ struct Others {
 
 impl Others {
     /// Opens all stores but `keep`, as far as this machine can have them.
-    fn besides(keep: Option<Store>) -> Self {
-        let (mut backends, mut shut) = (Vec::new(), None);
-        for open in stores_besides(keep) {
-            match open() {
-                Ok(backend) => backends.push(backend),
+    fn besides(keep: Option<Store>, backends: &mut Backends) -> Self {
+        let (mut open, mut shut) = (Vec::new(), None);
+        for store in stores_besides(keep) {
+            match backends.open_used(store) {
+                Ok(backend) => open.push(backend),
                 Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
                 // Enough for an apply, but not to say that everything is clean.
                 Err(e) if keep.is_some() && is_out_of_reach(&e) => {
@@ -161,10 +172,7 @@ impl Others {
                 Err(e) => shut = Some(e),
             }
         }
-        Others {
-            open: backends,
-            shut,
-        }
+        Others { open, shut }
     }
 }
 
@@ -180,13 +188,13 @@ struct Goal<'w> {
 impl Goal<'_> {
     /// Writes the rules, with the first backend that can and from then on with that one. Returns
     /// whether anything had to be committed.
-    fn write(&mut self, record: &mut Record) -> Result<bool, Error> {
+    fn write(&mut self, backends: &mut Backends, record: &mut Record) -> Result<bool, Error> {
         if let Some(backend) = &mut self.backend {
             return Ok(record.put(&mut **backend, &self.wanted)?);
         }
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
-            match candidate.write(&self.wanted, record) {
+            match candidate.write(&self.wanted, backends, record) {
                 Ok(first) => {
                     self.backend = Some(first.backend);
                     if let Some(plain) = first.without_comments {
@@ -194,7 +202,7 @@ impl Goal<'_> {
                     }
                     return Ok(first.written);
                 }
-                Err(e) if is_absence(&e) => {
+                Err(e) if is_reason_to_go_on(&e, candidate.store) => {
                     log::debug!("{e}");
                     last = e.into();
                 }
@@ -226,8 +234,13 @@ struct FirstWrite {
 }
 
 impl Candidate {
-    fn write(&self, wanted: &Ruleset, record: &mut Record) -> Result<FirstWrite, BackendError> {
-        let mut backend = (self.open)()?;
+    fn write(
+        &self,
+        wanted: &Ruleset,
+        backends: &mut Backends,
+        record: &mut Record,
+    ) -> Result<FirstWrite, BackendError> {
+        let mut backend = backends.open(self.store)?;
         log::debug!("backend {}: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.put(&mut *backend, wanted) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {

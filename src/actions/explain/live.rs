@@ -1,12 +1,11 @@
 //! The rules that a packet meets now, in every store, whoever wrote them.
 
 use super::super::may_change_rules;
-use crate::engine::backends::{is_absence, read_until_unchanged, stores_besides};
+use crate::engine::backends::{Backends, is_absence, read_until_unchanged};
 use crate::engine::error::Error;
 use crate::mesh::config::Host;
 use crate::netfilter::backend::{Backend, BackendError, Store};
 use crate::netfilter::model::{HookedTable, Routing, Rules};
-use crate::netfilter::nftables;
 use crate::netfilter::rtnetlink;
 
 /// Reads everything, with the policy routes.
@@ -15,13 +14,12 @@ use crate::netfilter::rtnetlink;
 /// Where a store cannot be read that may hold rules: nothing would be certain.
 pub(crate) fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
     may_change_rules(host)?;
-    let mut tables = nf_tables()?;
-    for open in stores_besides(Some(Store::Xt)) {
-        match open() {
-            Ok(backend) if backend.store() == Store::Legacy => tables.extend(legacy(backend)?),
-            Err(e) if !is_absence(&e) => return Err(e.into()),
-            _ => {}
-        }
+    let mut backends = Backends::default();
+    let mut tables = nf_tables(&mut backends)?;
+    match backends.open_used(Store::Legacy) {
+        Ok(backend) => tables.extend(legacy(backend)?),
+        Err(e) if is_absence(&e) => {}
+        Err(e) => return Err(e.into()),
     }
     Ok((
         Rules { tables },
@@ -29,12 +27,9 @@ pub(crate) fn rules(host: &dyn Host) -> Result<(Rules, Routing), Error> {
     ))
 }
 
-fn nf_tables() -> Result<Vec<HookedTable>, BackendError> {
-    let read = || {
-        let mut netlink = nftables::open_xt()?;
-        read_until_unchanged(|| netlink.read_hooked())
-    };
-    match read() {
+fn nf_tables(backends: &mut Backends) -> Result<Vec<HookedTable>, BackendError> {
+    let open = backends.nf_tables();
+    match open.and_then(|tables| read_until_unchanged(|| tables.read_hooked())) {
         Err(e) if is_absence(&e) => Ok(Vec::new()),
         read => read,
     }

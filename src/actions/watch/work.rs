@@ -3,7 +3,7 @@
 use super::super::{warn, warn_of_ssh};
 use super::ahead::rules_ahead;
 use super::*;
-use crate::engine::backends::read_unchanging;
+use crate::engine::backends::{Backends, read_unchanging};
 use std::path::Path;
 
 /// The configuration is read so often until the files that it comes from are followed; links that
@@ -267,9 +267,10 @@ impl Watch<'_> {
 
     /// Names foreign rules that have come to stand before ours since the last time.
     fn tell_who_is_ahead(&mut self) {
-        let candidates = self.backend.candidates().unwrap_or_default();
+        let mut backends = Backends::default();
+        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
         let live = candidates.first().map(|candidate| {
-            let mut backend = (candidate.open)()?;
+            let mut backend = backends.open(candidate.store)?;
             read_unchanging(&mut *backend)
         });
         let ahead = match live {

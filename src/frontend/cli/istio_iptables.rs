@@ -33,7 +33,7 @@ const SWITCHES: [(&str, &str); 8] = [
 
 #[rustfmt::skip]
 const VALUES: [(&str, &str, &str); 4] = [
-    ("force-iptables-binary", "VARIANT", "legacy or nft: as --backend iptables-legacy or iptables-nft"),
+    ("force-iptables-binary", "VARIANT", "legacy or nft: as --backend iptables-legacy or netlink"),
     ("network-namespace", "PATH", "Enter this network namespace first"),
     ("iptables-probe-port", "PORT", "The port that the connections of --run-validation are made to [default: 15002]"),
     ("probe-timeout", "DURATION", "How long --run-validation tries what does not hold [default: 5s]"),
@@ -163,7 +163,7 @@ impl Line<'_> {
             (None, false) => return Ok(None),
             (None, true) => return Ok(Some(Choice::Nftables)),
             (Some(_), true) => return Err(invalid(flag, "excludes --native-nftables")),
-            (Some("nft"), _) => "iptables-nft",
+            (Some("nft"), _) => "netlink",
             (Some("legacy"), _) => "iptables-legacy",
             (Some(other), _) => {
                 return Err(invalid(flag, format!("\"{other}\" is not legacy or nft")));

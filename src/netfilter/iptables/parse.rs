@@ -31,6 +31,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
             tables.extend(name.map(|name| LiveTable {
                 family,
                 name,
+                dormant: false,
                 chains: Vec::new(),
             }));
         } else if line.contains("is incompatible, use 'nft' tool") && !is_rule(line) {

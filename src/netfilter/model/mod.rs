@@ -165,7 +165,7 @@ pub struct Rule {
     /// In iptables-save's order, see [`Match::rank`].
     pub matches: Vec<Match>,
     pub target: Target,
-    /// What the rule is for, shown as its comment, such as `istio/bypass-envoy`. `None` only for rules read from a
+    /// What the rule is for, shown as its comment, `label/id`. `None` only for rules read from a
     /// kernel, or where the kernel has no comment match.
     pub why: Option<Why>,
     #[serde(skip_serializing_if = "Place::is_tail")]

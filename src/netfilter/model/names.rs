@@ -185,12 +185,6 @@ impl ChainName {
         Ok(ChainName(Cow::Owned(name.to_owned())))
     }
 
-    /// The name with something behind it, and its own end cut off where both are too long.
-    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
-        let kept = Self::LONGEST.saturating_sub(suffix.len()).min(self.0.len());
-        ChainName(Cow::Owned(self.0[..kept].to_owned() + suffix))
-    }
-
     /// A name that nf_tables took: it may be longer than iptables' and of any bytes.
     pub fn of_nf_tables(name: &str) -> Self {
         ChainName(Cow::Owned(name.to_owned()))

@@ -141,7 +141,7 @@ fn target(family: Family) -> impl Strategy<Value = Target> {
         Just(Target::Accept),
         Just(Target::Drop),
         Just(Target::Return),
-        Just(Target::Jump(ChainName::fixed("ISTIO_REDIRECT"))),
+        Just(Target::Jump(ChainName::fixed("TO_PROXY"))),
         (1..=u16::MAX).prop_map(|to_port| Target::Redirect { to_port }),
         Just(Target::Reject(reject)),
         Just(Target::Reject(RejectWith::TcpReset)),
@@ -161,7 +161,7 @@ fn target(family: Family) -> impl Strategy<Value = Target> {
 }
 
 fn why() -> impl Strategy<Value = Why> {
-    let label = prop_oneof![Just("istio"), Just("another-tool")];
+    let label = prop_oneof![Just("a-mesh"), Just("another-tool")];
     let id = "[a-z][a-z0-9./:,-]{0,40}".prop_map(Why::from);
     (label, id).prop_map(|(label, why)| why.labelled(label))
 }
