@@ -7,7 +7,8 @@ use crate::engine::reconcile::Settlement;
 use crate::mesh::managed;
 use crate::netfilter::backend::Backend;
 use crate::netfilter::model::{Change, Routing, Ruleset};
-use crate::netfilter::rtnetlink::{self, Made};
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::{Made, Router};
 use std::collections::BTreeSet;
 
 /// How an apply ended.
@@ -41,13 +42,16 @@ pub(super) fn apply(
     wanted: &Ruleset,
     choice: Choice,
 ) -> Result<Applied, Error> {
-    let found = rtnetlink::look(&wanted.routing)?.candidates();
+    let mut router = Router::open()?;
+    let state = router.look(&wanted.routing)?;
+    let found = state.candidates();
     let mut rules = Settlement::of(wanted, choice)?;
-    let made = rtnetlink::make(&wanted.routing)?;
+    let made = router.make(&wanted.routing, state)?;
     let routed = made.changed();
     let settled = rules.settle();
     let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(made, wanted);
+        let needed = || still_needed(wanted, &found, &mut rules);
+        take_back(made, needed, &mut router);
         let error = settled.err().unwrap_or(Error::NoBackend);
         return Err(error.standing(rules.record.what_stands()));
     };
@@ -57,12 +61,14 @@ pub(super) fn apply(
         );
         e.standing(Some(&stands))
     })?;
-    let unneeded = managed::routing(&found, &rules.record.marks).without(&wanted.routing);
+    let unneeded = managed::unneeded_routing(&found, &rules.record.marks, &wanted.routing);
     // What nobody uses any more does no harm: not worth a failure when all that is wanted is there.
-    let unrouted = rtnetlink::remove(&unneeded, &wanted.routing).unwrap_or_else(|e| {
-        log::warn!("a route that no rule needs stays: {e}");
-        false
-    });
+    let unrouted = router
+        .remove(&unneeded, &wanted.routing)
+        .unwrap_or_else(|e| {
+            log::warn!("a route that no rule needs stays: {e}");
+            false
+        });
     Ok(Applied {
         backend,
         changes: rules.record.changes,
@@ -71,25 +77,29 @@ pub(super) fn apply(
     })
 }
 
-/// Takes back the routes that were made for rules which could not be written, unless rules rely on
-/// them all the same: the answer to a commit can be lost, and some tables be there without others.
-fn take_back(made: Made, wanted: &Ruleset) {
+/// Takes back the routes that were made for rules which could not be written, but for what is needed.
+fn take_back(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<Socket>) {
     if !made.changed() {
         return;
     }
-    let needed = match Settlement::look() {
+    if let Err(left) = router.undo(made, &needed()) {
+        log::warn!("{left}");
+    }
+}
+
+/// What rules rely on though they could not be written: the answer to a commit can be lost, and some
+/// tables be there without others.
+fn still_needed(wanted: &Ruleset, found: &Routing, rules: &mut Settlement) -> Routing {
+    match rules.look() {
         Ok(live) => live
             .iter()
-            .map(|live| managed::relied_on(&wanted.routing, live))
+            .map(|live| managed::relied_on(&wanted.routing, found, live))
             .reduce(Routing::with)
             .unwrap_or_default(),
         Err(e) => {
             log::warn!("policy routes stay, as it cannot be told whether rules need them: {e}");
             wanted.routing.clone()
         }
-    };
-    if let Err(left) = rtnetlink::undo(made, &needed) {
-        log::warn!("{left}");
     }
 }
 
@@ -99,7 +109,8 @@ fn take_back(made: Made, wanted: &Ruleset) {
 /// As [`apply`]; whatever could be removed is.
 pub(super) fn clean() -> Result<bool, Error> {
     let _lock = NamespaceLock::take();
-    let found = rtnetlink::look(&Routing::default())?.candidates();
+    let mut router = Router::open()?;
+    let found = router.look(&Routing::default())?.candidates();
     let mut rules = Settlement::of_nothing();
     let settled = rules.settle();
     let record = rules.record;
@@ -110,7 +121,7 @@ pub(super) fn clean() -> Result<bool, Error> {
         // of those that have gone.
         Err(_) => with_marks(&found, &record.marks),
     };
-    let removed = rtnetlink::remove(&unneeded, &ours.without(&unneeded));
+    let removed = router.remove(&unneeded, &ours.without(&unneeded));
     settled.map_err(|e| e.standing(record.what_stands()))?;
     let stands = "all rules are removed";
     let removed = removed.map_err(|e| Error::from(e).standing(Some(stands)))?;

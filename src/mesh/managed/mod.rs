@@ -10,7 +10,7 @@ mod leftovers;
 mod routing;
 mod rules;
 
-pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
+pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
 pub(crate) use rules::Ours;
 
 use crate::netfilter::model::{ChainName, Why};
@@ -47,7 +47,7 @@ impl Signature {
 }
 
 /// Whether a chain belongs to us, by its name.
-pub(crate) fn is_our_chain(name: &ChainName) -> bool {
+pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
