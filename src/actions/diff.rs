@@ -1,6 +1,6 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use crate::engine::backends::{Choice, Open, is_absence, read_unchanging, stores_besides};
+use crate::engine::backends::{Backends, Choice, is_absence, read_unchanging, stores_besides};
 use crate::engine::error::Error;
 use crate::engine::plan::plan;
 use crate::mesh::managed;
@@ -19,9 +19,20 @@ pub(super) struct Diff {
     pub differs: bool,
     /// The backend that an apply would write with.
     pub backend: &'static str,
+    /// Tables in which nothing is in force, though it stands there.
+    pub dormant: Vec<DormantTable>,
     pub chains: Vec<ChainDiff>,
     /// Policy routes and addresses that come or go, as ip(8) commands that make them.
     pub routing: Vec<Line>,
+}
+
+/// A table that has the flag `dormant`.
+#[derive(Debug, Serialize)]
+pub(super) struct DormantTable {
+    /// The backend in whose store the table is.
+    pub backend: &'static str,
+    pub family: Family,
+    pub table: TableName,
 }
 
 /// One chain in which something differs.
@@ -59,15 +70,16 @@ pub(super) enum LineAction {
 /// Compares every store with what is wanted in it: everything in the one that an apply would write
 /// to, nothing in the others.
 pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
-    let (backend, live) = target(choice)?;
+    let mut backends = Backends::default();
+    let (backend, live) = target(choice, &mut backends)?;
     let mut diff = Diff {
         backend: backend.name(),
         ..Diff::default()
     };
     diff.add(backend.name(), &live, &backend.canonical(wanted));
     let mut marks = managed::tproxy_marks(&live);
-    for open in stores_besides(Some(backend.store())) {
-        match read(open) {
+    for store in stores_besides(Some(backend.store())) {
+        match read(backends.open_used(store)) {
             // An apply would leave them alone too.
             Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
             read => {
@@ -79,19 +91,20 @@ pub(super) fn diff(wanted: &Ruleset, choice: Choice) -> Result<Diff, Error> {
         }
     }
     let routing = rtnetlink::look(&wanted.routing)?;
-    let unneeded = managed::routing(&routing.candidates(), &marks).without(&wanted.routing);
+    let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
     let going = routing.removable(&unneeded, &wanted.routing);
     diff.add_routing(going, LineAction::Remove);
     diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
-    diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
+    let in_place = diff.dormant.is_empty() && diff.chains.is_empty() && diff.routing.is_empty();
+    diff.differs = !in_place;
     Ok(diff)
 }
 
 type Opened = (Box<dyn Backend>, Live);
 
-/// Opens and reads a store, or `None` where this machine cannot have it.
-fn read(open: Open) -> Result<Option<Opened>, Error> {
-    let opened = open().and_then(|mut backend| {
+/// Reads what was opened, or `None` where this machine cannot have it.
+fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {
+    let opened = backend.and_then(|mut backend| {
         let live = read_unchanging(&mut *backend)?;
         Ok((backend, live))
     });
@@ -102,9 +115,9 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
 }
 
 /// The backend that an apply would try first, of those that there are.
-fn target(choice: Choice) -> Result<Opened, Error> {
-    for candidate in choice.candidates()? {
-        if let Some(opened) = read(candidate.open)? {
+fn target(choice: Choice, backends: &mut Backends) -> Result<Opened, Error> {
+    for candidate in choice.candidates(backends)? {
+        if let Some(opened) = read(backends.open(candidate.store))? {
             return Ok(opened);
         }
     }
@@ -116,6 +129,11 @@ impl Diff {
     fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
         let change = plan(live, wanted);
         for table in &change.tables {
+            self.dormant.extend(table.wake.then_some(DormantTable {
+                backend,
+                family: table.family,
+                table: table.name,
+            }));
             let before = |name: &ChainName| {
                 let chain = live.table(table.family, table.name)?.chain(name)?;
                 Some(chain.rules.as_slice())
@@ -152,6 +170,18 @@ fn chains<'a>(
         Some(_) => LineAction::Keep,
         None => LineAction::Add,
     };
+    let policies = table.accept.iter().map(|name| {
+        let policy = |action, rule: &str| Line {
+            action,
+            rule: rule.to_owned(),
+            why: None,
+        };
+        let lines = vec![
+            policy(LineAction::Remove, "policy DROP"),
+            policy(LineAction::Add, "policy ACCEPT"),
+        ];
+        (name.clone(), LineAction::Keep, lines)
+    });
     let base = table.base.iter().map(|chain| {
         let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
         let (name, action) = (chain.chain.clone(), stays_or_comes(&chain.chain));
@@ -167,7 +197,11 @@ fn chains<'a>(
         let old = before(name).unwrap_or_default();
         (name.clone(), LineAction::Remove, lines(old, &[]))
     });
-    base.chain(rewritten).chain(removed).collect()
+    policies
+        .chain(base)
+        .chain(rewritten)
+        .chain(removed)
+        .collect()
 }
 
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
@@ -222,6 +256,14 @@ impl Line {
 /// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for table in &self.dormant {
+            let DormantTable {
+                backend,
+                family,
+                table,
+            } = table;
+            writeln!(f, "{family} {table} ({backend}): the table is dormant")?;
+        }
         for chain in &self.chains {
             let ChainDiff { family, table, .. } = chain;
             let fate = match chain.action {
