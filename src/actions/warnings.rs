@@ -1,6 +1,6 @@
 //! What a person should know before the rules are there: options that do not do what they seem to.
 
-use super::summary::{captured_cidrs, captures_outbound};
+use super::summary::captures_outbound;
 use crate::mesh::Mesh;
 use crate::mesh::config::{Config, Opt, Selection};
 use crate::netfilter::model::{ChainName, Family, Match, Ruleset, Side, TableName, Target, Test};
@@ -38,24 +38,25 @@ fn without_rules(mesh: &Mesh, config: &Config, wanted: &Ruleset) -> Option<Strin
     let Selection::Only(cidrs) = &config.outbound_cidrs else {
         return None;
     };
-    let captured = captured_cidrs(cidrs, wanted);
-    let others = cidrs.iter().filter(|cidr| !captured.contains(cidr));
+    let has_no_rules = |cidr: &&IpNet| !captures(wanted, Family::of(cidr.addr()));
+    let others = cidrs.iter().filter(has_no_rules);
     let others: Vec<String> = others.map(IpNet::to_string).collect();
+    if others.is_empty() {
+        return None;
+    }
     let asked_for = Config {
         dual_stack: true,
         ..config.clone()
     };
     let would = captures(&mesh.ruleset(&asked_for), Family::V6);
-    (!others.is_empty()).then(|| {
-        format!(
-            "{} captures nothing: no IPv6 rules are written here{}",
-            others.join(","),
-            match would && mesh.profile.default_of(Opt::DualStack).is_some() {
-                true => " without --dual-stack",
-                false => "",
-            }
-        )
-    })
+    Some(format!(
+        "{} captures nothing: no IPv6 rules are written here{}",
+        others.join(","),
+        match would && mesh.profile.default_of(Opt::DualStack).is_some() {
+            true => " without --dual-stack",
+            false => "",
+        }
+    ))
 }
 
 /// Whether there are rules that redirect traffic of this family.
