@@ -20,6 +20,7 @@ fn live(ruleset: &Ruleset) -> Live {
         LiveRule::known(rule.clone(), comment, Vec::new())
     };
     let table = |table: &Table| LiveTable {
+        dormant: false,
         family: table.family,
         name: table.name,
         chains: table
