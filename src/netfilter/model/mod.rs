@@ -28,9 +28,11 @@ pub use field::{Field, Value, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
 pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
-pub use matches::{ConnState, Match, Owner, Side, Test};
+pub use matches::{Match, Owner, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
-pub use packet::{AddressType, Connection, Credentials, Facts, FoundSocket, Packet, Tracking};
+pub use packet::{
+    AddressType, ConnState, Connection, Credentials, Facts, FoundSocket, Packet, Side, Tracking,
+};
 pub use ports::{PortRange, PortSet};
 pub use set::AddressSet;
 pub use target::{NatTo, RejectWith, Target};

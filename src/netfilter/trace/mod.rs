@@ -8,6 +8,7 @@ mod chain;
 mod network;
 #[cfg(test)]
 mod properties;
+mod state;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -16,7 +17,8 @@ mod walker;
 
 pub use network::{Link, Network, Way};
 pub use trace::{Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded};
-pub use walk::{Start, Walk, every_way, follow};
+pub use walk::{every_way, follow};
+pub use walker::{Start, Walk};
 
 use crate::netfilter::model::ChainName;
 use thiserror::Error;
