@@ -1,5 +1,6 @@
 //! What an action has to say before it has ended.
 
+use super::verify::Check;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
@@ -12,6 +13,8 @@ pub enum Event {
     SshCaptured,
     /// A watch is at work in this network namespace, and restores what its own options ask for.
     WatchAtWork(String),
+    /// One connection that `verify` has settled.
+    Checked(Check),
 }
 
 /// Resolves the request, and tells its warnings.

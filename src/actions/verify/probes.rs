@@ -5,9 +5,14 @@
 //! and the app, whom they do not, connects to the outside, to an address of its own, to explicit
 //! loopback, and to what the rules name.
 
-use super::probe::Probe;
+use super::place;
 use super::socket::User;
-use crate::netfilter::model::{Family, Owner, Protocol, Rule, Ruleset, Side, Test};
+use crate::engine::error::Error;
+use crate::netfilter::model::{
+    ConnState, Connection, Credentials, Family, FoundSocket, Interface, Owner, Packet, Protocol,
+    Rule, Ruleset, Side, Test, Tracking,
+};
+use crate::netfilter::trace::{Network, Start, Walk};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,6 +25,14 @@ const SAMPLE: usize = 4;
 const FIRST_ORDINARY_ID: u32 = 1000;
 
 const DNS: u16 = 53;
+
+/// Who connects to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) user: User,
+    pub(super) protocol: Protocol,
+    pub(super) to: SocketAddr,
+}
 
 /// What is known of the place where connections are tried.
 pub(super) struct Place {
@@ -36,6 +49,82 @@ pub(super) struct Place {
 pub(super) enum Users {
     Everybody,
     Only(User),
+}
+
+/// Stands for any port that the kernel picks for whoever connects (`ip_local_port_range`).
+pub(super) const ANY_PORT: u16 = 50000;
+
+/// Connections, and the network that they are made in.
+pub(super) struct Probes {
+    pub walks: Vec<Walk>,
+    pub network: Network,
+}
+
+/// What is to be tried.
+pub(super) fn walks(desired: &Ruleset, port: u16) -> Result<Probes, Error> {
+    let network = place::network([], &desired.routing)?;
+    let links = network
+        .links
+        .iter()
+        .filter(|l| l.name != Interface::LOOPBACK);
+    let place = Place {
+        own: links.flat_map(|l| &l.addresses).map(IpNet::addr).collect(),
+        users: match User::can_be_chosen() {
+            true => Users::Everybody,
+            false => Users::Only(User::current()),
+        },
+        port,
+    };
+    let probes = probes(desired, &place);
+    let incoming = inbound(desired, &place);
+    let destinations = probes.iter().map(|p| p.to.ip());
+    let network = place::network(destinations, &desired.routing)?;
+    let walk = |start, protocol, from, to, owner, interface| Walk {
+        start,
+        packet: Packet {
+            protocol,
+            source: SocketAddr::new(from, ANY_PORT),
+            destination: to,
+            in_interface: interface,
+            out_interface: None,
+            owner,
+            mark: 0,
+            zone: 0,
+            tracking: Tracking::NotYet,
+            socket: FoundSocket::None,
+        },
+        tracking: Tracking::Known(Connection {
+            state: ConnState::New,
+            mark: 0,
+        }),
+    };
+    let mut walks: Vec<Walk> = probes
+        .into_iter()
+        .map(|p| {
+            let way = network.route(p.to.ip(), 0);
+            let from = way.and_then(|way| network.source(p.to.ip(), &way));
+            let from = from.unwrap_or(Family::of(p.to.ip()).unspecified());
+            let owner = Credentials {
+                uid: p.user.uid,
+                gid: p.user.gid,
+                supplementary_groups: Vec::new(),
+            };
+            walk(Start::Here, p.protocol, from, p.to, Some(owner), None)
+        })
+        .collect();
+    walks.extend(incoming.into_iter().filter_map(|to| {
+        let interface = network.interface_of(to.ip())?.clone();
+        let from = outside(Family::of(to.ip()));
+        Some(walk(
+            Start::Outside,
+            Protocol::Tcp,
+            from,
+            to,
+            None,
+            Some(interface),
+        ))
+    }));
+    Ok(Probes { walks, network })
 }
 
 /// Every probe, each once, IPv4 first.
@@ -224,72 +313,4 @@ fn loopback(family: Family) -> Vec<IpAddr> {
 /// An address of a prefix: its second where it has more than two, which is a host's.
 fn representative(net: &IpNet) -> IpAddr {
     net.hosts().next().unwrap_or_else(|| net.addr())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::netfilter::model::{ChainName, Interface, Match, Table, TableName, Target};
-
-    const APP: User = User {
-        uid: 1000,
-        gid: 1000,
-    };
-
-    fn ruleset() -> Ruleset {
-        let mut nat = Table::new(Family::V4, TableName::Nat);
-        let tcp = || Match::protocol(Protocol::Tcp);
-        let net: IpNet = "10.0.0.0/8".parse().unwrap();
-        nat.chain(ChainName::OUTPUT)
-            .rule("a", [Match::owner(Owner::Uid(1337))], Target::Return)
-            .rule("b", [Match::destination(net)], Target::Return)
-            .rule("c", [tcp(), Match::dport(9000)], Target::Return)
-            .rule(
-                "d",
-                [Match::in_interface(Interface::LOOPBACK)],
-                Target::Return,
-            );
-        Ruleset {
-            tables: vec![nat],
-            ..Ruleset::default()
-        }
-    }
-
-    fn place(users: Users) -> Place {
-        Place {
-            own: vec!["10.66.0.2".parse().unwrap()],
-            users,
-            port: 15002,
-        }
-    }
-
-    #[test]
-    fn everybody_and_everything_that_rules_name_is_tried() {
-        let probes = probes(&ruleset(), &place(Users::Everybody));
-        let tried = |user: User, to: &str| {
-            let to = to.parse().unwrap();
-            probes.iter().any(|p| p.user == user && p.to == to)
-        };
-        let proxy = User { uid: 1337, ..APP };
-        for to in ["192.0.2.1:15002", "10.66.0.2:15002", "127.0.0.1:15002"] {
-            assert!(tried(APP, to) && tried(proxy, to), "{to}: {probes:?}");
-        }
-        for to in ["10.0.0.1:15002", "192.0.2.1:9000"] {
-            assert!(tried(APP, to), "{to}: {probes:?}");
-        }
-        assert!(probes.iter().all(|p| p.to.is_ipv4()), "{probes:?}");
-    }
-
-    #[test]
-    fn who_can_be_nobody_else_connects_as_itself() {
-        let proxy = User {
-            uid: 1337,
-            gid: 1337,
-        };
-        let probes = probes(&ruleset(), &place(Users::Only(proxy)));
-        assert!(
-            !probes.is_empty() && probes.iter().all(|p| p.user == proxy),
-            "{probes:?}"
-        );
-    }
 }

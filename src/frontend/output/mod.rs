@@ -5,6 +5,7 @@ pub mod errors;
 mod explanation;
 pub mod log;
 pub(crate) mod summary;
+mod verification;
 mod warnings;
 
 pub use dry_run::render;
@@ -13,6 +14,7 @@ use crate::actions::verify::Verdict;
 use crate::actions::{Event, Report};
 use crate::engine::error::Error;
 use serde::Serialize;
+use std::io::Write;
 
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(super) fn text(
         Report::Status(status) if json_wanted => json(status),
         Report::Status(status) => status.to_string(),
         Report::Verified(report) if json_wanted => json(report),
-        Report::Verified(report) => report.to_string(),
+        Report::Verified(report) => verification::summary(report),
         Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {
             String::new()
         }
@@ -75,15 +77,23 @@ pub(super) fn log_report(report: &Report) {
         Report::Applied(applied) => ::log::info!("{}", summary::applied(applied)),
         Report::Cleaned(cleaned) => ::log::info!("{}", summary::cleaned(cleaned)),
         Report::Checked => ::log::info!("the options are valid; no rule was written"),
-        Report::Verified(report) => match report.verdict() {
-            Verdict::Holds => ::log::info!("{}", report.summary()),
-            _ => ::log::error!("{}", report.summary()),
+        Report::Verified(report) => match report.verdict {
+            Verdict::Holds => ::log::info!("{}", verification::sentence(report)),
+            _ => ::log::error!("{}", verification::sentence(report)),
         },
         _ => {}
     }
 }
 
-/// What an action has to say before it has ended.
-pub(super) fn log_event(event: Event) {
-    ::log::warn!("{}", warnings::words(&event));
+/// What an action has to say before it has ended: results of `verify` to `out`, unless they are to be
+/// JSON, and everything else to the log.
+pub(super) fn event(event: &Event, format: Option<Format>, out: &mut dyn Write) {
+    match event {
+        Event::Checked(_) if format == Some(Format::Json) => {}
+        // Whether the result can be written is found out with the summary.
+        Event::Checked(check) => {
+            drop(writeln!(out, "{}", verification::line(check)).and_then(|()| out.flush()))
+        }
+        event => ::log::warn!("{}", warnings::words(event)),
+    }
 }

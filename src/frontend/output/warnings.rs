@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 pub(super) fn words(event: &Event) -> String {
     match event {
+        Event::Checked(check) => super::verification::line(check),
         Event::Warning(warning) => warning_words(warning),
         Event::SshCaptured => {
             "SSH (port 22) will be redirected to the proxy; if the proxy is down, new SSH \
