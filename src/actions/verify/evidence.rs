@@ -194,3 +194,170 @@ pub(super) fn agrees(expected: Expected, found: Found) -> Option<bool> {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: &str = "192.0.2.1:80";
+    const PROXY: &str = "127.0.0.1:15001";
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    /// Every combination of what can be seen.
+    fn all() -> impl Iterator<Item = Evidence> {
+        let proxy = |original| Arrived::AtProxy {
+            port: 15001,
+            original,
+        };
+        let arrived = [
+            None,
+            Some(proxy(None)),
+            Some(proxy(Some(address("192.0.2.9:80")))),
+            Some(Arrived::AtDestination),
+            Some(Arrived::AtEither),
+        ];
+        let accepted = [None, Some(address(TO)), Some(address(PROXY))];
+        let nat = [
+            None,
+            Some(Nat::Untranslated),
+            Some(Nat::ToHere(address(PROXY))),
+            Some(Nat::Elsewhere(address("10.0.0.9:8080"))),
+        ];
+        let answers = [
+            None,
+            Some(Answer::Established),
+            Some(Answer::Refused),
+            Some(Answer::Unreachable),
+        ];
+        let views = (0..32_u8).map(|bits| View {
+            proxy: bits & 1 != 0,
+            destination: bits & 2 != 0,
+            occupied: bits & 4 != 0,
+            own: bits & 8 != 0,
+            tproxy: bits & 16 != 0,
+        });
+        let evidence = move |view| {
+            arrived.into_iter().flat_map(move |arrived| {
+                accepted.into_iter().flat_map(move |accepted_at| {
+                    nat.into_iter().flat_map(move |nat| {
+                        answers.into_iter().map(move |answer| Evidence {
+                            arrived,
+                            accepted_at,
+                            nat,
+                            answer,
+                            view,
+                        })
+                    })
+                })
+            })
+        };
+        views.flat_map(evidence)
+    }
+
+    /// Holds, fails, or nothing.
+    fn judged(e: &Evidence, expected: Expected) -> Option<bool> {
+        let (found, _) = locate(e, address(TO)).ok()?;
+        agrees(expected, found)
+    }
+
+    const CAPTURED: Expected = Expected::Captured(15001);
+
+    #[test]
+    fn both_are_never_proved_but_at_the_proxys_own_port() {
+        for e in all() {
+            let both = (judged(&e, CAPTURED), judged(&e, Expected::Exempt));
+            let either = e.arrived == Some(Arrived::AtEither);
+            assert_eq!(both == (Some(true), Some(true)), either, "{e:?}");
+        }
+    }
+
+    #[test]
+    fn captured_is_what_was_delivered() {
+        for e in all().filter(|e| judged(e, CAPTURED) == Some(true)) {
+            let delivered = match (e.arrived, e.accepted_at) {
+                (Some(arrived), _) => arrived != Arrived::AtDestination,
+                (None, Some(at)) => at != address(TO) || !e.view.occupied,
+                (None, None) => e.answer == Some(Answer::Established),
+            };
+            assert!(delivered, "{e:?}");
+        }
+    }
+
+    #[test]
+    fn silence_proves_nothing() {
+        let silent = |e: &Evidence| {
+            e.arrived.is_none() && e.accepted_at.is_none() && e.nat.is_none() && e.answer.is_none()
+        };
+        for e in all().filter(silent) {
+            for expected in [
+                CAPTURED,
+                Expected::Exempt,
+                Expected::Refused,
+                Expected::Dropped,
+            ] {
+                assert_eq!(judged(&e, expected), None, "{e:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_never_fails_what_is_exempt() {
+        let answered = |e: &Evidence| {
+            let seen = e.arrived.is_some() || e.accepted_at.is_some();
+            !seen && matches!(e.answer, Some(Answer::Refused | Answer::Unreachable))
+        };
+        for e in all().filter(answered) {
+            let redirected = matches!(e.nat, Some(Nat::ToHere(_)));
+            let fails = judged(&e, Expected::Exempt) == Some(false);
+            assert!(redirected || !fails, "{e:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_conntrack_is_no_delivery() {
+        let nat = Some(Nat::ToHere(address(PROXY)));
+        let e = |proxy, answer| Evidence {
+            nat,
+            answer,
+            view: View {
+                proxy,
+                ..View::default()
+            },
+            ..Evidence::default()
+        };
+        assert_eq!(judged(&e(false, None), CAPTURED), None);
+        assert_eq!(judged(&e(false, Some(Answer::Refused)), CAPTURED), None);
+        assert_eq!(judged(&e(true, None), CAPTURED), Some(false));
+        let established = e(false, Some(Answer::Established));
+        assert_eq!(judged(&established, CAPTURED), Some(true));
+        assert_eq!(judged(&established, Expected::Captured(15006)), Some(false));
+    }
+
+    #[test]
+    fn conntrack_does_not_show_tproxy() {
+        let e = |proxy, own| Evidence {
+            nat: Some(Nat::Untranslated),
+            view: View {
+                proxy,
+                own,
+                destination: true,
+                tproxy: true,
+                occupied: false,
+            },
+            ..Evidence::default()
+        };
+        assert_eq!(judged(&e(false, true), CAPTURED), None);
+        assert_eq!(judged(&e(false, true), Expected::Exempt), None);
+        assert_eq!(judged(&e(true, true), CAPTURED), Some(false));
+        assert_eq!(judged(&e(true, true), Expected::Exempt), None);
+        assert_eq!(judged(&e(true, false), Expected::Exempt), Some(true));
+        let accepted = Evidence {
+            accepted_at: Some(address(TO)),
+            ..e(false, true)
+        };
+        assert_eq!(judged(&accepted, CAPTURED), Some(true));
+    }
+}

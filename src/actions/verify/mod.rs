@@ -26,13 +26,15 @@ pub use report::{
 use super::event::Event;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
-use crate::netfilter::model::{ConnState, Rules, Ruleset, Tracking};
+use crate::netfilter::model::{ConnState, Protocol, Rules, Ruleset, Tracking};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Start, Walk};
 use evidence::{Evidence, agrees, locate};
 use interrupt::Interrupt;
 use observe::{AT_ONCE, Observer};
+use probes::Vantage;
 use rules::{Fate, Judged, Place};
+use socket::User;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -110,14 +112,18 @@ impl Run<'_> {
         let routing = &self.desired.routing;
         let missing = rtnetlink::look(routing)?.missing(routing)?;
         self.report.missing = missing.iter().map(ToString::to_string).collect();
-        let probes = probes::walks(self.desired, self.options.probe_port)?;
-        let desired = Place {
-            rules: Rules::of(self.desired),
-            network: probes.network,
-        };
-        let in_kernel = rules::in_kernel(&desired.network);
+        let rules = Rules::of(self.desired);
+        let here = place::network([], routing)?;
+        let in_kernel = rules::in_kernel();
+        let mut addresses = probes::addresses(&rules, &here);
+        if let Ok((rules, _)) = &in_kernel {
+            addresses.extend(probes::addresses(rules, &here));
+        }
+        let network = place::network(addresses, routing)?;
+        let in_kernel = in_kernel.map(|(rules, routing)| Place::observed(rules, routing, &network));
+        let desired = Place { rules, network };
         self.report.rules_unread = in_kernel.as_ref().err().cloned();
-        let mut walks = probes.walks;
+        let mut walks = self.walks(&desired, in_kernel.as_ref().ok());
         walks.retain(|walk| !self.settled.contains(walk) && (in_kernel.is_ok() || is_made(walk)));
         let tried = self
             .attempt(&walks, &desired, in_kernel.as_ref().ok(), until, tell)
@@ -134,6 +140,25 @@ impl Run<'_> {
             }
             tried => tried.map_err(Error::Probe),
         }
+    }
+
+    /// Connections that the desired rules make a difference to, and those in the kernel.
+    fn walks(&self, desired: &Place, in_kernel: Option<&Place>) -> Vec<Walk> {
+        let vantage = Vantage {
+            network: &desired.network,
+            only: (!User::can_be_chosen())
+                .then(User::current)
+                .map(|u| (u.uid, u.gid)),
+            port: self.options.probe_port,
+        };
+        let mut walks = probes::derive(desired, &vantage);
+        let others = in_kernel.map(|place| probes::derive(place, &vantage));
+        for walk in others.into_iter().flatten() {
+            if !walks.contains(&walk) {
+                walks.push(walk);
+            }
+        }
+        walks
     }
 
     /// Tries these, and settles those that need not be tried again. Returns whether that is all.
@@ -197,6 +222,7 @@ fn is_made(walk: &Walk) -> bool {
     let packet = &walk.packet;
     walk.start == Start::Here
         && packet.owner.is_some()
+        && packet.protocol != Protocol::Icmpv6
         && matches!(walk.tracking, Tracking::Known(c) if c.state == ConnState::New)
         && packet.source.port() == probes::ANY_PORT
 }

@@ -6,7 +6,7 @@ use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
 use crate::mesh::managed::{is_our_chain, purpose_of};
 use crate::netfilter::backend::BackendError;
-use crate::netfilter::model::{Entry, Family, Rules, Target, Test};
+use crate::netfilter::model::{Entry, Family, Routing, Rules, Target, Test};
 use crate::netfilter::trace::{
     Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
 };
@@ -66,22 +66,26 @@ impl Fate {
     }
 }
 
-/// The rules in the kernel, or why they cannot be read.
-pub(super) fn in_kernel(network: &Network) -> Result<Place, Unread> {
-    match live_rules() {
-        Ok((rules, routing)) => Ok(Place {
-            rules,
-            network: Network {
-                policy_routes: routing.policy_routes,
-                ..network.clone()
-            },
-        }),
-        Err(Error::NoNetAdmin(_)) => Err(Unread::NetAdmin),
-        Err(Error::Backend(BackendError::LegacyUnknown { .. } | BackendError::NoRawSocket)) => {
-            Err(Unread::Legacy)
-        }
-        Err(e) => Err(Unread::Kernel(e.to_string())),
+impl Place {
+    /// Rules as they were read, with the policy routes that there are.
+    pub(super) fn observed(rules: Rules, routing: Routing, network: &Network) -> Self {
+        let network = Network {
+            policy_routes: routing.policy_routes,
+            ..network.clone()
+        };
+        Place { rules, network }
     }
+}
+
+/// The rules in the kernel, or why they cannot be read.
+pub(super) fn in_kernel() -> Result<(Rules, Routing), Unread> {
+    live_rules().map_err(|e| match e {
+        Error::NoNetAdmin(_) => Unread::NetAdmin,
+        Error::Backend(BackendError::LegacyUnknown { .. } | BackendError::NoRawSocket) => {
+            Unread::Legacy
+        }
+        e => Unread::Kernel(e.to_string()),
+    })
 }
 
 impl Judged {
