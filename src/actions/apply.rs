@@ -7,7 +7,7 @@ use crate::engine::error::Error;
 use crate::engine::lock::NamespaceLock;
 use crate::engine::reconcile::{self, Reconciled};
 use crate::engine::request::Request;
-use crate::engine::{network_namespace, privilege};
+use crate::engine::{network_namespace, privilege, user_namespace};
 use crate::mesh::Resolved;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,12 @@ pub(super) fn apply(
         timeout.check()?;
     }
     let done = reconcile::apply(NamespaceLock::take(), &resolved.desired, request.backend)?;
+    if done.backend == "nftables" {
+        let owners = user_namespace::unmapped(&resolved.desired);
+        if !owners.is_empty() {
+            tell(Event::Unmapped(owners));
+        }
+    }
     if done.changed()
         && let Some(watch) = watch_at_work()
     {

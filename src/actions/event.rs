@@ -4,11 +4,14 @@ use super::verify::Check;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
+use crate::netfilter::model::Owner;
 
 /// What is worth saying before an action has ended.
 #[derive(Debug)]
 pub enum Event {
     Warning(Warning),
+    /// Owners that the user namespace does not map: rules about them never match.
+    Unmapped(Vec<Owner>),
     /// New SSH connections will be redirected.
     SshCaptured,
     /// A watch is at work in this network namespace, and restores what its own options ask for.

@@ -57,6 +57,7 @@ pub enum Report {
     Checked,
     Cleaned(Cleaned),
     Diff(Diff),
+    CleanDryRun(Diff),
     Explanation(Box<explain::view::Explanation>),
     Status(Status),
     Verified(verify::Report),
@@ -85,7 +86,7 @@ pub fn run(
         }
         Action::Clean => Report::Cleaned(clean::clean(request, tell)?),
         Action::Diff => Report::Diff(diff::diff(request)?),
-        Action::CleanDryRun => Report::Diff(diff::of_clean(request)?),
+        Action::CleanDryRun => Report::CleanDryRun(diff::of_clean(request)?),
         Action::Explain(question) => {
             Report::Explanation(Box::new(explain::explain(question, request)?))
         }

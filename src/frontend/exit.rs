@@ -2,7 +2,7 @@
 
 use crate::actions::{Report, verify::Verdict};
 use crate::engine::error::Error;
-use crate::mesh::config::{ConfigError, FactError};
+use crate::mesh::config::ConfigError;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::rtnetlink::RoutingError;
 use std::io::ErrorKind;
@@ -47,8 +47,7 @@ impl From<&Report> for Exit {
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error.root() {
-            Error::Config(ConfigError::Fact(FactError::Unreadable { .. }))
-            | Error::HostNetworkUnknown(_) => Exit::Failed,
+            Error::Config(ConfigError::Fact(_)) | Error::HostNetworkUnknown(_) => Exit::Failed,
             Error::Config(_)
             | Error::HostNetwork
             | Error::Unprintable(_)

@@ -32,10 +32,11 @@ pub fn resolve(
         None => mesh_of_variable(&files, facts)?,
     };
     let meshes = MESHES.map(|m| &m.profile);
-    let config = Config::resolve(options.clone(), files, &mesh.profile, &meshes, facts)?;
+    let files = files.with_own(&mesh.profile, facts)?;
+    let config = Config::resolve(options.clone(), &files, &mesh.profile, &meshes, facts)?;
     let desired = mesh.ruleset(&config);
     Ok(Resolved {
-        warnings: warnings::warnings(mesh, &config, &desired),
+        warnings: warnings::warnings(mesh, options, &files, &config, &desired),
         mesh,
         config,
         desired,

@@ -1,9 +1,10 @@
 //! Options that do not do what they seem to, as values.
 
 use super::Mesh;
-use super::config::{Config, DefaultValue, Opt, Selection};
+use super::config::{Config, DefaultValue, EnvFiles, Mode, Opt, Options, Selection, misspelt};
 use crate::netfilter::model::{ChainName, Family, Match, Ruleset, Side, TableName, Target, Test};
 use ipnet::IpNet;
+use std::path::PathBuf;
 
 /// The port of SSH.
 const SSH: u16 = 22;
@@ -23,16 +24,38 @@ pub enum Warning {
     NoNameserver,
     /// IPv6 was asked for, and no interface has a global address.
     NoGlobalIpv6,
+    /// IPv6 is disabled on lo, which therefore cannot be given the address that the proxy connects
+    /// to the app from.
+    NoIpv6OnLoopback,
+    /// A variable that nothing reads, the file with it, and the name that is read.
+    UnreadVariable {
+        name: String,
+        file: PathBuf,
+        read: &'static str,
+    },
+    /// An option that the script of this mesh does not have, and that of a later release does.
+    LaterScript { option: String },
+    /// TPROXY with a proxy that is known by a user other than root alone.
+    TproxyAsUser { uids: Vec<u32> },
 }
 
 /// Everything that looks wrong with a configuration.
-pub(super) fn warnings(mesh: &Mesh, config: &Config, desired: &Ruleset) -> Vec<Warning> {
+pub(super) fn warnings(
+    mesh: &Mesh,
+    options: &Options,
+    files: &EnvFiles,
+    config: &Config,
+    desired: &Ruleset,
+) -> Vec<Warning> {
     let dns = config.redirect_dns && config.dns.is_none();
     let off = Some(DefaultValue::Value("false"));
     let asked_for = config.dual_stack && mesh.profile.default_of(Opt::DualStack) == off;
     let v6 = asked_for && !config.ipv6.is_global();
     let root = exempts_root(mesh, config);
+    let v6_rules = captures(desired, Family::V6);
+    let passthrough = mesh.adds_loopback_address && v6_rules && !config.ipv6.on_loopback;
     let simple = [
+        (passthrough, Warning::NoIpv6OnLoopback),
         (captures_nothing(config, desired), Warning::NothingCaptured),
         (root, Warning::RootExempt),
         (dns, Warning::NoNameserver),
@@ -43,6 +66,9 @@ pub(super) fn warnings(mesh: &Mesh, config: &Config, desired: &Ruleset) -> Vec<W
     host_bits(config)
         .chain(simple)
         .chain(without_rules)
+        .chain(unread_variables(files))
+        .chain(later_script(mesh, options))
+        .chain(tproxy_as_user(config))
         .collect()
 }
 
@@ -57,6 +83,33 @@ fn exempts_root(mesh: &Mesh, config: &Config) -> bool {
 
 fn captures_nothing(config: &Config, desired: &Ruleset) -> bool {
     config.inbound_ports.is_none() && !config.captures_outbound(desired) && config.dns.is_none()
+}
+
+fn unread_variables(files: &EnvFiles) -> impl Iterator<Item = Warning> {
+    let found = misspelt(files).into_iter();
+    found.map(|(name, file, read)| Warning::UnreadVariable { name, file, read })
+}
+
+/// Istio 1.1 to 1.3 had a script of the same name, with `-z` and other rules.
+fn later_script(mesh: &Mesh, options: &Options) -> Option<Warning> {
+    let given = options.get(Opt::InboundCapturePort)?;
+    let script = mesh.profile.called.contains(&"istio-iptables.sh");
+    script.then(|| Warning::LaterScript {
+        option: given.to_string(),
+    })
+}
+
+/// With TPROXY the proxy connects to the app from the client's address: as another user than root it
+/// is captured again, by Istio's own rules too.
+fn tproxy_as_user(config: &Config) -> Option<Warning> {
+    let user = config.mode == Some(Mode::Tproxy) && !config.proxy_uids.contains(&0);
+    let by_group = config
+        .proxy_gids
+        .iter()
+        .any(|gid| !config.proxy_uids.contains(gid));
+    (user && !by_group).then(|| Warning::TproxyAsUser {
+        uids: config.proxy_uids.clone(),
+    })
 }
 
 fn host_bits(config: &Config) -> impl Iterator<Item = Warning> {

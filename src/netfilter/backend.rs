@@ -61,12 +61,7 @@ pub enum BackendError {
     NotPermitted { doing: String },
 
     /// CAP_NET_RAW is missing, with which iptables-legacy opens its socket.
-    #[error(
-        "iptables-legacy cannot be used: CAP_NET_RAW is missing. Grant it in the pod spec:\n    \
-         securityContext:\n      capabilities: {{add: [NET_ADMIN, NET_RAW]}}\n\
-         or in the systemd unit:\n    \
-         AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
-    )]
+    #[error("iptables-legacy cannot be used: CAP_NET_RAW is missing")]
     NoRawSocket,
 
     /// Whether there are rules of iptables-legacy, that is.

@@ -10,6 +10,8 @@ mod installed;
 mod interrupt;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod listeners;
+#[cfg(test)]
+mod mutations;
 mod observe;
 mod place;
 mod probes;

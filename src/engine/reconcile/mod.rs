@@ -31,7 +31,7 @@ pub struct Reconciled {
 
 impl Reconciled {
     /// Whether anything had to be written.
-    pub(crate) fn changed(&self) -> bool {
+    pub fn changed(&self) -> bool {
         self.rerouted || !self.changes.is_empty()
     }
 }

@@ -15,7 +15,6 @@ pub(super) enum Word {
     /// Install the rules (default); no-op if they are installed already
     Apply,
     /// Remove all managed rules, whatever installed them
-    #[command(visible_alias = "uninstall")]
     Clean,
     /// Show what an apply would change
     Diff,

@@ -1,4 +1,4 @@
-//! What somebody may have meant by a word that no command line has.
+//! Hints for words that no command line has.
 
 use crate::engine::host;
 use crate::mesh::config::{SPECS, Spec, parse_shell_switch};
@@ -8,26 +8,117 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-/// The same refusal in words that help, where they can be found. `args` are what `command` was to
-/// read.
+/// The same refusal with a hint, where one is known. `args` are what `command` was to read.
 pub(super) fn improve(error: Error, args: &[OsString], command: &Command) -> Error {
-    let Some(word) = unexpected(&error) else {
-        return error;
+    let hint = match unexpected(&error) {
+        Some(word) => for_word(&error, &word, args, command),
+        None => missing_value(&error),
     };
+    match hint {
+        Some(hint) => Error::raw(error.kind(), format!("{hint}\n")),
+        None => error,
+    }
+}
+
+fn for_word(error: &Error, word: &str, args: &[OsString], command: &Command) -> Option<String> {
     let text = |arg: &OsString| arg.to_string_lossy().into_owned();
     let at = args.iter().position(|arg| *arg == *word);
     let before = at
         .and_then(|at| at.checked_sub(1))
         .map(|at| text(&args[at]));
-    let hint = log_level(&word)
-        .or_else(|| list(before.as_deref()?, &word))
-        .or_else(|| switch(before.as_deref()?, &word))
-        .or_else(|| expanded(&word))
-        .or_else(|| action(&error, &word, command));
-    match hint {
-        Some(hint) => Error::raw(error.kind(), format!("{hint}\n")),
-        None => error,
-    }
+    let before = before.as_deref();
+    meant(word, before)
+        .or_else(|| list(before?, word))
+        .or_else(|| switch(before?, word))
+        .or_else(|| negative(before?, word))
+        .or_else(|| expanded(word))
+        .or_else(|| action(error, word, command))
+}
+
+/// What people type, and what it is here.
+const MEANT: &[(&[&str], &str)] = &[
+    (
+        &["--log-level", "--loglevel", "--debug", "--trace"],
+        "-v logs more, -vv everything, --quiet errors only; RUST_LOG sets levels in detail",
+    ),
+    (
+        &[
+            "--clean",
+            "--cleanup",
+            "--remove",
+            "--uninstall",
+            "--delete",
+        ],
+        "the action clean removes the rules: prepare-proxy clean",
+    ),
+    (
+        &["--force", "--yes", "-y"],
+        "not needed: apply and clean do not ask",
+    ),
+    (&["--json", "-o=json"], "--format json"),
+    (&["--port"], "--proxy-port (-p)"),
+    (&["--uid", "--user"], "--proxy-uid (-u)"),
+    (&["--gid", "--group"], "--proxy-gid (-g)"),
+    (&["--ipv6", "-6"], "--dual-stack"),
+    (&["--namespace", "--ns"], "--network-namespace"),
+    (
+        &["aply", "install", "add", "start", "run", "setup", "inject"],
+        "the action apply",
+    ),
+    (
+        &[
+            "remove",
+            "uninstall",
+            "delete",
+            "cleanup",
+            "flush",
+            "reset",
+            "undo",
+            "stop",
+        ],
+        "the action clean",
+    ),
+    (&["list", "ls", "get", "info", "rules"], "the action status"),
+    (
+        &["check", "test", "validate", "prove"],
+        "the action verify, or diff",
+    ),
+    (&["why", "trace", "debug"], "the action explain"),
+    (&["compare", "plan"], "the action diff"),
+    (&["monitor", "daemon"], "the action watch"),
+    (&["version"], "--version"),
+];
+
+fn meant(word: &str, before: Option<&str>) -> Option<String> {
+    let name = word.split('=').next()?;
+    let rows = MEANT.iter();
+    let mut found = rows.filter(|(words, _)| words.contains(&name));
+    let json = word == "json" && before == Some("-o");
+    let hint = match json {
+        true => Some("--format json"),
+        false => found.next().map(|(_, hint)| *hint),
+    };
+    hint.map(|hint| format!("unknown {word:?}; did you mean: {hint}"))
+}
+
+/// `-q` alone, which takes ports here.
+fn missing_value(error: &Error) -> Option<String> {
+    let arg = match (error.kind(), error.get(ContextKind::InvalidArg)?) {
+        (ErrorKind::InvalidValue, ContextValue::String(arg)) => arg,
+        _ => return None,
+    };
+    let empty = matches!(error.get(ContextKind::InvalidValue), Some(ContextValue::String(v)) if v.is_empty());
+    (empty && arg.starts_with("--outbound-ports")).then(|| {
+        "-q, --outbound-ports: a value is required (PORTS); did you mean: --quiet".to_owned()
+    })
+}
+
+/// `-u -1`.
+fn negative(before: &str, word: &str) -> Option<String> {
+    let digits = word.strip_prefix('-')?;
+    let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    (number && before.starts_with('-'))
+        .then(|| format!("{before}: \"{word}\" is negative, which no value here can be"))
 }
 
 /// The word that is one too many.
@@ -43,16 +134,6 @@ fn unexpected(error: &Error) -> Option<String> {
     }
 }
 
-fn log_level(word: &str) -> Option<String> {
-    let names = ["--log-level", "--loglevel", "--debug", "--trace"];
-    let name = word.split('=').next()?;
-    names.contains(&name).then(|| {
-        format!(
-            "{word}: -v says more, -vv still more, --quiet less; RUST_LOG sets levels in detail"
-        )
-    })
-}
-
 /// `10.0.0.0/8, 172.16.0.0/12`.
 fn list(before: &str, word: &str) -> Option<String> {
     (before.ends_with(',') || word.starts_with(','))
@@ -66,7 +147,7 @@ fn switch(before: &str, word: &str) -> Option<String> {
     SPECS.iter().find(is_it)?;
     parse_shell_switch(word).ok()?;
     Some(format!(
-        "{word:?}: the value of a switch stands behind \"=\": {before}={word}"
+        "{word:?}: the value of a switch follows \"=\": {before}={word}"
     ))
 }
 
@@ -86,7 +167,7 @@ fn action(error: &Error, word: &str, command: &Command) -> Option<String> {
     }
     let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
     Some(format!(
-        "{word:?} is not an action: there are {}, and help",
+        "{word:?} is not an action: actions are {} and help",
         names.join(", ")
     ))
 }

@@ -161,7 +161,6 @@ fn lean_command(args: &[OsString]) -> Command {
 const ACTIONS: &[&str] = &[
     "apply",
     "clean",
-    "uninstall",
     "diff",
     "explain",
     "status",
@@ -202,7 +201,9 @@ pub fn parse(args: &[OsString], environment: &Environment) -> Result<Invocation,
 pub(super) fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "prepare-proxy", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    // For bash, clap_complete spells a name with a hyphen in two ways, so that no action's options
+    // would be completed.
+    String::from_utf8_lossy(&script).replace("prepare__subcmd__proxy", "prepare__proxy")
 }
 
 /// What stands on the line besides the options of a mesh.

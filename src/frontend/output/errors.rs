@@ -96,7 +96,8 @@ pub fn words(error: &Error) -> String {
         Error::Backend(BackendError::NoRawSocket) => format!(
             "{error}. Grant it in the pod spec:\n    securityContext:\n      capabilities: \
              {{add: [NET_ADMIN, NET_RAW]}}\nor in the systemd unit:\n    \
-             AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
+             AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nor use the tables of nf_tables, which need \
+             NET_ADMIN alone: --backend netlink (proxy-init: --iptables-mode nft)"
         ),
         error => error.to_string(),
     }
@@ -137,14 +138,15 @@ fn names(options: &[Opt], variables: bool) -> String {
     options.iter().map(name).collect::<Vec<_>>().join(" and ")
 }
 
-fn unmapped(owners: &[Owner]) -> String {
+/// What the user namespace does not map.
+pub(super) fn unmapped(owners: &[Owner]) -> String {
     let ids = owners.iter().map(|owner| match owner {
         Owner::Uid(id) => format!("uid {id}"),
         Owner::Gid(id) => format!("gid {id}"),
     });
     format!(
-        "this user namespace does not map {} (/proc/self/uid_map, gid_map): the kernel refuses a rule about it; \
-         map it, or run the proxy as another user",
+        "this user namespace does not map {} (/proc/self/uid_map, gid_map): the kernel refuses a rule about it, \
+         or the rule never matches; map it, or run the proxy as another user",
         ids.collect::<Vec<_>>().join(", ")
     )
 }

@@ -51,8 +51,8 @@ pub(super) fn text(
     let json_wanted = format == Some(Format::Json);
     Ok(match report {
         Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
-        Report::Diff(diff) if json_wanted => json(diff),
-        Report::Diff(diff) => diff.to_string(),
+        Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
+        Report::Diff(diff) | Report::CleanDryRun(diff) => diff.to_string(),
         Report::Explanation(explanation) if json_wanted => json(explanation),
         Report::Explanation(explanation) => explanation::text(explanation, verbose),
         Report::Status(status) if json_wanted => json(status),
@@ -74,12 +74,34 @@ fn json(value: &impl Serialize) -> String {
 /// The one line that a run logs of its result.
 pub(super) fn log_report(report: &Report) {
     match report {
-        Report::Applied(applied) => ::log::info!("{}", summary::applied(applied)),
-        Report::Cleaned(cleaned) => ::log::info!("{}", summary::cleaned(cleaned)),
-        Report::Checked => ::log::info!("the options are valid; no rule was written"),
+        Report::Applied(applied) => {
+            let kind = if applied.done.changed() {
+                "installed"
+            } else {
+                "in-place"
+            };
+            ::log::info!(kind = kind; "{}", summary::applied(applied));
+        }
+        Report::Cleaned(cleaned) => {
+            let kind = if cleaned.changed {
+                "removed"
+            } else {
+                "nothing-to-remove"
+            };
+            ::log::info!(kind = kind; "{}", summary::cleaned(cleaned));
+        }
+        Report::Checked => {
+            ::log::info!(kind = "checked"; "the options are valid; no rule was written")
+        }
+        Report::CleanDryRun(diff) if !diff.differs => {
+            ::log::info!(kind = "nothing-to-remove"; "no managed rules to remove");
+        }
         Report::Verified(report) => match report.verdict {
-            Verdict::Holds => ::log::info!("{}", verification::sentence(report)),
-            _ => ::log::error!("{}", verification::sentence(report)),
+            Verdict::Holds => ::log::info!(kind = "holds"; "{}", verification::sentence(report)),
+            Verdict::Fails => ::log::error!(kind = "fails"; "{}", verification::sentence(report)),
+            Verdict::Inconclusive => {
+                ::log::error!(kind = "inconclusive"; "{}", verification::sentence(report));
+            }
         },
         _ => {}
     }
@@ -94,6 +116,6 @@ pub(super) fn event(event: &Event, format: Option<Format>, out: &mut dyn Write) 
         Event::Checked(check) => {
             drop(writeln!(out, "{}", verification::line(check)).and_then(|()| out.flush()))
         }
-        event => ::log::warn!("{}", warnings::words(event)),
+        event => ::log::warn!(kind = warnings::kind(event); "{}", warnings::words(event)),
     }
 }

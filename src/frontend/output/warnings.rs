@@ -1,14 +1,39 @@
 //! The sentence for each warning.
 
+use super::errors;
 use crate::actions::Event;
 use crate::mesh::Warning;
 use crate::mesh::config::resolv_conf;
 use ipnet::IpNet;
 
+/// A stable name of it.
+pub(super) fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Warning(warning) => match warning {
+            Warning::NothingCaptured => "nothing-captured",
+            Warning::NoRulesFor { .. } => "no-rules-for-family",
+            Warning::HostBits { .. } => "host-bits",
+            Warning::RootExempt => "root-exempt",
+            Warning::NoNameserver => "no-nameserver",
+            Warning::NoGlobalIpv6 => "no-global-ipv6",
+            Warning::NoIpv6OnLoopback => "no-ipv6-on-loopback",
+            Warning::UnreadVariable { .. } => "unread-variable",
+            Warning::LaterScript { .. } => "later-script",
+            Warning::TproxyAsUser { .. } => "tproxy-as-user",
+        },
+        Event::Unmapped(_) => "unmapped-owner",
+        Event::SshCaptured => "ssh-captured",
+        Event::WatchAtWork(_) => "watch-at-work",
+        Event::Checked(_) => "checked",
+    }
+}
+
+/// The sentence.
 pub(super) fn words(event: &Event) -> String {
     match event {
         Event::Checked(check) => super::verification::line(check),
         Event::Warning(warning) => warning_words(warning),
+        Event::Unmapped(owners) => errors::unmapped(owners),
         Event::SshCaptured => {
             "SSH (port 22) will be redirected to the proxy; if the proxy is down, new SSH \
                                connections fail"
@@ -52,6 +77,27 @@ fn warning_words(warning: &Warning) -> String {
         ),
         Warning::NoGlobalIpv6 => {
             "IPv6 rules are written, but no interface has a global IPv6 address".to_owned()
+        }
+        Warning::NoIpv6OnLoopback => {
+            "IPv6 is disabled on lo (net.ipv6.conf.lo.disable_ipv6): ::6 cannot be added, \
+                                      and the proxy cannot connect to the app from it"
+                .to_owned()
+        }
+        Warning::UnreadVariable { name, file, read } => format!(
+            "{}: nothing reads {name}; the variable is called {read}",
+            file.display()
+        ),
+        Warning::LaterScript { option } => format!(
+            "{option} is an option of the istio-iptables.sh of Istio 1.1 to 1.3, whose rules differ (127.0.0.6): \
+             run istio-iptables, or --mesh istio, for those"
+        ),
+        Warning::TproxyAsUser { uids } => {
+            let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+            format!(
+                "TPROXY requires the proxy to run as uid 0 and gid 1337: as uid {} alone, its connections to the \
+                 app are captured again",
+                uids.join(",")
+            )
         }
     }
 }

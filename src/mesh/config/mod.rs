@@ -18,6 +18,7 @@ pub use facts::{Environment, Facts, Ipv6};
 pub use given::{Given, Options, Origin};
 pub use options::{Config, Opt, SPECS, Spec};
 pub use sources::EnvFiles;
+pub(in crate::mesh) use sources::misspelt;
 pub use unknown::{FactError, Unreadable};
 pub use values::{
     BadItem, Mode, Selection, duration as parse_duration, port as parse_port,

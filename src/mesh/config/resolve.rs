@@ -17,13 +17,13 @@ const ISTIO_PROXY_UID: u32 = 1337;
 
 impl Config {
     /// Resolves what was given on the command line, in env files, in the environment and by the
-    /// mesh's defaults. `meshes` are all there are, for the error that says which one has an option.
+    /// mesh's defaults; the files include the mesh's own. `meshes` are all there are, for the error that says which one has an option.
     ///
     /// # Errors
     /// Bad input; or a fact that is not known, see [`FactError`].
     pub fn resolve(
         flags: Options,
-        env_files: EnvFiles,
+        env_files: &EnvFiles,
         profile: &Profile,
         meshes: &[&Profile],
         facts: &Facts,
@@ -33,10 +33,9 @@ impl Config {
                 return Err(not_in_mesh(given, profile, meshes));
             }
         }
-        let files = env_files.with_own(profile, facts)?;
         let mut options = flags;
         sources::offer_environment(&mut options, profile, facts)?;
-        sources::offer_files(&mut options, &files, profile);
+        sources::offer_files(&mut options, env_files, profile);
         let missing = missing(&options, profile);
         if !missing.is_empty() {
             return Err(ConfigError::Required {
@@ -47,7 +46,7 @@ impl Config {
         }
         Resolver {
             options: &options,
-            envoy_user: sources::envoy_user(&files, facts)?,
+            envoy_user: sources::envoy_user(env_files, facts)?,
             reading: Reading { facts, profile },
         }
         .config()

@@ -54,7 +54,7 @@ impl EnvFiles {
     }
 
     /// Adds the mesh's own files, which are weaker than all others.
-    pub(super) fn with_own(self, profile: &Profile, facts: &Facts) -> Result<Self, ConfigError> {
+    pub fn with_own(self, profile: &Profile, facts: &Facts) -> Result<Self, ConfigError> {
         let mut own = EnvFiles::default();
         for (variable, path) in profile.env_files {
             let named = facts.variable(variable).filter(|v| !v.is_empty());
@@ -88,6 +88,40 @@ impl EnvFiles {
         });
         found.find(|(value, _)| !value.is_empty())
     }
+}
+
+/// Variables of env files that no mesh reads, though they look as if one did: with the file, and the
+/// name that is read.
+pub(in crate::mesh) fn misspelt(files: &EnvFiles) -> Vec<(String, PathBuf, &'static str)> {
+    let names = || {
+        files
+            .0
+            .iter()
+            .flat_map(|(path, all)| all.iter().map(move |(n, _)| (n, path)))
+    };
+    let similar = names().filter_map(|(name, path)| {
+        let read = SPECS.iter().flat_map(|spec| spec.env);
+        let read: Vec<&'static str> = read.copied().chain(["ENVOY_USER"]).collect();
+        let documented = DOCUMENTED.iter().find(|(wrong, _)| wrong == name);
+        let meant = documented.map(|(_, right)| *right);
+        let meant = meant.or_else(|| read.iter().copied().find(|known| looks_like(name, known)));
+        let meant = meant.filter(|_| !read.contains(&name.as_str()))?;
+        Some((name.clone(), path.clone(), meant))
+    });
+    similar.collect()
+}
+
+/// Variables that the comments of Istio's packages name and no program of Istio's reads.
+const DOCUMENTED: [(&str, &str); 1] =
+    [("ISTIO_INBOUND_EXCLUDE_PORTS", "ISTIO_LOCAL_EXCLUDE_PORTS")];
+
+/// The same letters but for case, `_`, `-` and an `S` at the end.
+fn looks_like(name: &str, known: &str) -> bool {
+    let letters = |text: &str| {
+        let text = text.to_ascii_uppercase().replace(['_', '-'], "");
+        text.trim_end_matches('S').to_owned()
+    };
+    name != known && letters(name) == letters(known)
 }
 
 /// Adds what the env files say. An empty value takes back what weaker files say, but not what

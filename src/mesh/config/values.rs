@@ -49,15 +49,22 @@ pub enum Mode {
     Tproxy,
 }
 
-/// The items of a comma separated list, in their order; empty ones are dropped. One that is there
+/// The items of a comma separated list, in their order; white space around them and empty ones are
+/// dropped. One that is there
 /// twice stays twice, as its rules do with the tools replaced.
 pub(super) fn list<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Vec<T>, BadItem> {
-    text.split(',')
-        .filter(|w| !w.is_empty())
-        .map(item)
+    let items = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    items
+        .map(|word| match word.contains(char::is_whitespace) {
+            true => Err(BadItem::new(
+                word,
+                "one item: a comma separates items, not a space",
+            )),
+            false => item(word),
+        })
         .collect()
 }
 
@@ -66,8 +73,9 @@ pub(super) fn selection<T>(
     text: &str,
     item: impl Fn(&str) -> Result<T, BadItem>,
 ) -> Result<Selection<T>, BadItem> {
-    match text {
+    match text.trim() {
         "*" => Ok(Selection::All),
+        "all" | "ALL" | "any" => Err(BadItem::new(text, "a list (* stands for all)")),
         text if text.split(',').any(|w| w.trim() == "*") => {
             Err(BadItem::new(text, "a list (* stands alone)"))
         }
@@ -148,11 +156,17 @@ pub(super) fn loopback(text: &str) -> Result<Ipv4Net, BadItem> {
 
 /// An interface name as iptables takes it, white space around it allowed.
 pub(super) fn interface(text: &str) -> Result<Interface, BadItem> {
-    text.trim().parse().map_err(|_| {
-        BadItem::new(
+    let wildcard = text.contains('*');
+    let name = text.trim().parse().ok().filter(|_| !wildcard);
+    name.ok_or_else(|| match text.trim().strip_suffix('*') {
+        Some(stem) if !stem.is_empty() => BadItem::new(
+            text,
+            format!("an interface name (a final + stands for any rest: {stem}+)"),
+        ),
+        _ => BadItem::new(
             text,
             "an interface name (at most 15 bytes, \"+\" only at the end and not alone)",
-        )
+        ),
     })
 }
 
@@ -185,9 +199,9 @@ pub(super) fn route_table(text: &str) -> Result<u32, BadItem> {
     }
 }
 
-/// `REDIRECT`, which an empty value means too, or `TPROXY`.
+/// `REDIRECT`, which an empty value means too, or `TPROXY`, in any case.
 pub(super) fn mode(text: &str) -> Result<Mode, BadItem> {
-    match text {
+    match text.to_ascii_uppercase().as_str() {
         "REDIRECT" | "" => Ok(Mode::Redirect),
         "TPROXY" => Ok(Mode::Tproxy),
         _ => Err(BadItem::new(text, "a mode (REDIRECT or TPROXY)")),
@@ -293,7 +307,8 @@ mod tests {
         let ports = list("15090,15021,, 15090 ,", range).unwrap();
         assert_eq!(ports, [15090.into(), 15021.into(), 15090.into()]);
         assert_eq!(list("", range), Ok(vec![]));
-        assert!(list("80, ", range).is_err());
+        assert_eq!(list("80, ", range), Ok(vec![80.into()]));
+        assert!(list("80 443", range).is_err());
     }
 
     #[test]

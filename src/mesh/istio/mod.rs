@@ -59,6 +59,7 @@ pub static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &signature::SIGNATURE,
+    adds_loopback_address: true,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };

@@ -50,6 +50,7 @@ pub(super) static MESH: Mesh = Mesh {
         ],
     },
     signature: &SIGNATURE,
+    adds_loopback_address: false,
     command_line: None,
     rules: ruleset,
 };

@@ -44,6 +44,7 @@ pub static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &signature::SIGNATURE,
+    adds_loopback_address: false,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
 };

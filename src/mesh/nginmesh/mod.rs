@@ -35,6 +35,7 @@ pub(super) static MESH: Mesh = Mesh {
         env_files: &[],
     },
     signature: &SIGNATURE,
+    adds_loopback_address: false,
     command_line: None,
     rules: ruleset,
 };

@@ -22,6 +22,22 @@ impl From<Output> for Done {
 }
 
 impl Done {
+    /// The kinds of the messages that it logged as JSON, in their order.
+    pub fn kinds(&self) -> Vec<String> {
+        let lines = self.err.lines();
+        let objects = lines.filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        let kinds = objects.filter_map(|o| Some(o["kind"].as_str()?.to_owned()));
+        kinds.collect()
+    }
+
+    /// Fails unless a message of this kind was logged.
+    pub fn says(&self, kind: &str) -> Result<(), String> {
+        self.check(
+            self.kinds().iter().any(|k| k == kind),
+            &format!("no message of kind {kind}"),
+        )
+    }
+
     /// Runs a program in the namespaces of the tests themselves.
     pub fn of(command: &mut Command) -> Self {
         let output = command.output();

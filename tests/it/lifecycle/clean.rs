@@ -8,9 +8,10 @@ use crate::lab::{Namespace, same};
 fn nothing_to_clean_is_no_error() {
     let namespace = Namespace::new();
     let before = everything(&namespace);
-    let done = run(&namespace, "clean").expect(0, "clean").unwrap();
+    let done = run(&namespace, "clean --log-format json");
+    let done = done.expect(0, "clean").unwrap();
     assert_eq!(done.out, "");
-    assert!(done.err.contains("nothing of a mesh was here"), "{done:?}");
+    done.says("nothing-to-remove").unwrap();
     assert_eq!(before, everything(&namespace));
 }
 

@@ -22,7 +22,7 @@ const MESHES: &[(&str, bool)] = &[
     ("--mesh istio -i *", false),
 ];
 
-const SAID: &str = "new SSH connections go to the proxy";
+const SAID: &str = "SSH (port 22) will be redirected";
 
 /// A pod with something that listens where sshd does, and where the proxies do.
 struct Host {
