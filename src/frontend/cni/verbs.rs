@@ -178,7 +178,7 @@ impl<'a> Job<'a> {
             return Err(self.failure(Code::Namespace, problem));
         }
         let request = self.request(self.options_with_dns());
-        let report = actions::run(action, &request, &mut output::log_event);
+        let report = actions::run(action, &request, &mut |event| output::log_event(&event));
         let report = report.map_err(|e| self.failure(self.code_of(&e), errors::words(&e)))?;
         output::log_report(&report);
         Ok(report)

@@ -264,7 +264,10 @@ fn of_lost_answers_the_one_that_is_left_counts() {
         ]
     };
     let error = commit(refused).unwrap_err();
-    assert!(matches!(error, BackendError::Refused { .. }), "{error:?}");
+    assert!(
+        matches!(error, BackendError::OwnerRefused { .. }),
+        "{error:?}"
+    );
     commit(|_| vec![Err(lost()), Ok(answer(9, 0, "", 0))]).unwrap();
 }
 
