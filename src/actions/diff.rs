@@ -15,7 +15,6 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
-use std::fmt;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
@@ -268,52 +267,4 @@ impl Line {
             why: self.why.clone(),
         }
     }
-}
-
-/// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
-impl fmt::Display for Diff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for table in &self.dormant {
-            let DormantTable {
-                backend,
-                family,
-                table,
-            } = table;
-            writeln!(f, "{family} {table} ({backend}): the table is dormant")?;
-        }
-        for chain in &self.chains {
-            let ChainDiff { family, table, .. } = chain;
-            let fate = match chain.action {
-                LineAction::Keep => "",
-                LineAction::Remove => ", removed",
-                LineAction::Add => ", new",
-            };
-            writeln!(
-                f,
-                "{family} {table} {} ({}{fate})",
-                chain.chain, chain.backend
-            )?;
-            write_lines(f, &chain.rules)?;
-        }
-        if !self.routing.is_empty() {
-            writeln!(f, "routing")?;
-        }
-        write_lines(f, &self.routing)
-    }
-}
-
-fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
-    let width = lines.iter().map(|l| l.rule.len()).max().unwrap_or(0);
-    for line in lines {
-        let sign = match line.action {
-            LineAction::Keep => ' ',
-            LineAction::Remove => '-',
-            LineAction::Add => '+',
-        };
-        match &line.why {
-            Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
-            None => writeln!(f, "  {sign} {}", line.rule)?,
-        }
-    }
-    Ok(())
 }

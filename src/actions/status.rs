@@ -14,7 +14,6 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// Everything of ours.
 #[derive(Debug, Default, Serialize)]
@@ -132,52 +131,5 @@ impl ShownRule {
             why: why.or_else(|| live.comment.clone()),
             counters: live.counters,
         }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.stores.is_empty() && self.routing.is_empty() {
-            return writeln!(f, "nothing of a mesh is here");
-        }
-        for store in &self.stores {
-            let rules: usize = store.chains.iter().map(|c| c.rules.len()).sum();
-            writeln!(f, "{}: {rules} rules", store.backend)?;
-            for chain in &store.chains {
-                write!(f, "\n{chain}")?;
-            }
-            writeln!(f)?;
-        }
-        for command in &self.routing {
-            writeln!(f, "{command}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for ShownChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let only = match self.ours {
-            true => "",
-            false => " (our rules in it)",
-        };
-        writeln!(f, "{} {} {}{only}", self.family, self.table, self.chain)?;
-        writeln!(f, "   packets        bytes  rule")?;
-        let whys = self.rules.iter().filter_map(|r| r.why.as_deref());
-        let width = whys
-            .map(|why| why.chars().count())
-            .max()
-            .unwrap_or_default();
-        for ShownRule {
-            rule,
-            why,
-            counters,
-        } in &self.rules
-        {
-            let why = why.as_deref().unwrap_or_default();
-            let Counters { packets, bytes } = counters.unwrap_or_default();
-            writeln!(f, "{packets:>10} {bytes:>12}  {why:width$}  {rule}")?;
-        }
-        Ok(())
     }
 }

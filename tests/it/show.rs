@@ -56,14 +56,14 @@ fn a_connection_is_counted_where_it_went_on_every_backend() {
 fn routes_and_addresses_are_shown_and_nothing_is_said_to_be_nothing() {
     let lab = Lab::new();
     let none = lab.pod.run(product().arg("show")).must("show");
-    assert_eq!(none, "nothing of a mesh is here\n");
+    assert_eq!(none, "no managed rules\n");
     let tproxy = ["--mesh", "istio", "-m", "TPROXY", "-b", "*", "--dual-stack"];
     lab.pod.run(product().args(tproxy)).must("apply");
     let text = lab.pod.run(product().arg("show")).must("show");
     for part in [
         "netlink: ",
         "IPv4 mangle ISTIO_TPROXY\n",
-        "IPv6 nat OUTPUT (our rules in it)\n",
+        "IPv6 nat OUTPUT (managed rules only)\n",
         "ip rule add fwmark 0x539 lookup 133",
         "::6/128 dev lo",
     ] {

@@ -1,10 +1,12 @@
 //! The text and the JSON of every report, and the messages of the log.
 
+mod diff;
 mod dry_run;
 pub mod errors;
 pub(crate) mod escape;
 mod explanation;
 pub mod log;
+mod status;
 pub(crate) mod summary;
 mod verification;
 mod warnings;
@@ -54,11 +56,11 @@ pub(super) fn text(
     Ok(match report {
         Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
         Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
-        Report::Diff(diff) | Report::CleanDryRun(diff) => diff.to_string(),
+        Report::Diff(diff) | Report::CleanDryRun(diff) => diff::text(diff),
         Report::Explanation(explanation) if json_wanted => json(explanation),
         Report::Explanation(explanation) => explanation::text(explanation, verbose),
         Report::Status(status) if json_wanted => json(status),
-        Report::Status(status) => status.to_string(),
+        Report::Status(status) => status::text(status),
         Report::Verified(report) if json_wanted => json(report),
         Report::Verified(report) => verification::summary(report),
         Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {
