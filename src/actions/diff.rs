@@ -59,7 +59,7 @@ pub struct Line {
     pub rule: String,
     /// What it is for, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -171,7 +171,7 @@ impl Diff {
         let line = |part: RoutingPart| Line {
             action,
             rule: part.to_string(),
-            why: None,
+            id: None,
         };
         self.routing.extend(parts.into_iter().map(line));
     }
@@ -190,7 +190,7 @@ fn chains<'a>(
         let policy = |action, rule: &str| Line {
             action,
             rule: rule.to_owned(),
-            why: None,
+            id: None,
         };
         let lines = vec![
             policy(LineAction::Remove, "policy DROP"),
@@ -242,7 +242,7 @@ impl Line {
             None => Line {
                 action: LineAction::Keep,
                 rule: live.text.clone(),
-                why: None,
+                id: None,
             },
         }
     }
@@ -252,7 +252,7 @@ impl Line {
         Line {
             action: LineAction::Keep,
             rule: bare.to_string(),
-            why: rule.why.as_ref().map(|w| w.as_str().to_owned()),
+            id: rule.id.as_ref().map(|w| w.as_str().to_owned()),
         }
     }
 
@@ -264,7 +264,7 @@ impl Line {
                 ChangeTag::Insert => LineAction::Add,
             },
             rule: self.rule.clone(),
-            why: self.why.clone(),
+            id: self.id.clone(),
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct ShownRule {
     /// As iptables-save prints it behind `-A CHAIN `, without its comment.
     pub rule: String,
     /// What it is for, if it says so.
-    pub why: Option<String>,
+    pub id: Option<String>,
     #[serde(flatten)]
     pub counters: Option<Counters>,
 }
@@ -122,13 +122,13 @@ impl ShownRule {
     fn of(live: &LiveRule) -> Self {
         let rule = live.rule.as_ref();
         let plain = rule.map(|rule| Rule {
-            why: None,
+            id: None,
             ..rule.clone()
         });
-        let why = rule.and_then(|rule| Some(rule.why.as_ref()?.as_str().to_owned()));
+        let id = rule.and_then(|rule| Some(rule.id.as_ref()?.as_str().to_owned()));
         ShownRule {
             rule: plain.map_or_else(|| live.text.clone(), |rule| rule.to_string()),
-            why: why.or_else(|| live.comment.clone()),
+            id: id.or_else(|| live.comment.clone()),
             counters: live.counters,
         }
     }

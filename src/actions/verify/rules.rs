@@ -256,6 +256,6 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
 fn is_managed(step: &Step) -> bool {
     let leads =
         |entry: &Entry| matches!(entry.target(), Some(Target::Jump(to)) if is_our_chain(to));
-    let says = step.rule.why().is_some_and(|why| purpose_of(why).is_some());
+    let says = step.rule.id().is_some_and(|id| purpose_of(id).is_some());
     is_our_chain(&step.chain) || says || leads(&step.rule)
 }

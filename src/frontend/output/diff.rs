@@ -43,8 +43,8 @@ fn lines(text: &mut String, lines: &[Line]) {
             LineAction::Add => '+',
         };
         let rule = Foreign(&line.rule);
-        let _ = match &line.why {
-            Some(why) => writeln!(text, "  {sign} {rule:width$}  # {}", Foreign(why)),
+        let _ = match &line.id {
+            Some(id) => writeln!(text, "  {sign} {rule:width$}  # {}", Foreign(id)),
             None => writeln!(text, "  {sign} {rule}"),
         };
     }

@@ -141,8 +141,8 @@ fn line(text: &mut String, rule: &Rule, indent: &str) {
         Outcome::Undecoded => " ?",
     };
     let _ = write!(text, "{indent}{sign} {}", Foreign(&rule.rule));
-    if let Some(why) = &rule.why {
-        let _ = write!(text, "  [{}]", Foreign(why));
+    if let Some(id) = &rule.id {
+        let _ = write!(text, "  [{}]", Foreign(id));
     }
     let _ = writeln!(text, "\n{indent}     {}", Foreign(&rule.says));
 }

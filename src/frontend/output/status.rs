@@ -32,13 +32,13 @@ fn chain(text: &mut String, shown: &ShownChain) {
     let (family, table, name) = (shown.family, shown.table, shown.chain.to_string());
     let _ = writeln!(text, "\n{family} {table} {}{only}", Foreign(&name));
     text.push_str("   packets        bytes  rule\n");
-    let whys = shown.rules.iter().filter_map(|r| r.why.as_deref());
-    let width = whys.map(|why| why.chars().count()).max();
+    let ids = shown.rules.iter().filter_map(|r| r.id.as_deref());
+    let width = ids.map(|id| id.chars().count()).max();
     let width = width.unwrap_or_default();
     for rule in &shown.rules {
-        let why = Foreign(rule.why.as_deref().unwrap_or_default());
+        let id = Foreign(rule.id.as_deref().unwrap_or_default());
         let Counters { packets, bytes } = rule.counters.unwrap_or_default();
         let rule = Foreign(&rule.rule);
-        let _ = writeln!(text, "{packets:>10} {bytes:>12}  {why:width$}  {rule}");
+        let _ = writeln!(text, "{packets:>10} {bytes:>12}  {id:width$}  {rule}");
     }
 }

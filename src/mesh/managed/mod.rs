@@ -16,16 +16,16 @@ pub(crate) use rules::Ours;
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;
 use crate::mesh::signature::{Purpose, Signature, purpose};
-use crate::netfilter::model::{ChainName, Why};
+use crate::netfilter::model::{ChainName, RuleId};
 
 /// Whose chains and rules are managed.
 static SIGNATURES: [&Signature; 2] = [&istio::SIGNATURE, &linkerd::SIGNATURE];
 
 /// What the id of a managed rule stands for, and the rest of the id behind its stem.
-pub(crate) fn purpose_of(why: &Why) -> Option<(Purpose, &str)> {
+pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
     let mut signatures = SIGNATURES.iter();
-    let signature = signatures.find(|s| why.label() == Some(s.comments))?;
-    purpose(signature.purposes, why.as_str())
+    let signature = signatures.find(|s| id.label() == Some(s.comments))?;
+    purpose(signature.purposes, id.as_str())
 }
 
 /// Whether a chain belongs to us, by its name.
@@ -35,8 +35,8 @@ pub fn is_our_chain(name: &ChainName) -> bool {
 
 /// Whether a rule with this comment is one of ours: `istio/bypass-envoy`.
 fn is_our_comment(comment: &str) -> bool {
-    let why = Why::from_comment(comment);
-    let signed_by = |s: &&Signature| why.as_ref().is_some_and(|w| w.label() == Some(s.comments));
+    let id = RuleId::from_comment(comment);
+    let signed_by = |s: &&Signature| id.as_ref().is_some_and(|w| w.label() == Some(s.comments));
     SIGNATURES.iter().any(signed_by)
 }
 

@@ -2,7 +2,7 @@
 
 use super::field_test::FieldTest;
 use super::matches::Match;
-use super::names::{ChainName, Family, Hook, TableName, Why};
+use super::names::{ChainName, Family, Hook, RuleId, TableName};
 use super::{Chain, LiveRule, LiveTable, Rule, Ruleset, Target};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -270,7 +270,7 @@ impl Entry {
         match self {
             Entry::Known(rule) => {
                 let plain = Rule {
-                    why: None,
+                    id: None,
                     ..rule.clone()
                 };
                 plain.to_string()
@@ -286,9 +286,9 @@ impl Entry {
     }
 
     /// What the rule is for, if it is one of ours.
-    pub fn why(&self) -> Option<&Why> {
+    pub fn id(&self) -> Option<&RuleId> {
         match self {
-            Entry::Known(rule) => rule.why.as_ref(),
+            Entry::Known(rule) => rule.id.as_ref(),
             _ => None,
         }
     }

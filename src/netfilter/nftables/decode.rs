@@ -67,7 +67,7 @@ fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<LiveRule> {
             };
             handles.push(second.handle);
         }
-        let comment = rule.why.as_ref().map(ToString::to_string);
+        let comment = rule.id.as_ref().map(ToString::to_string);
         live.push(LiveRule {
             counters: first.counters,
             ..LiveRule::known(rule, comment, handles)
@@ -82,7 +82,7 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
             rule: known,
             comment,
         }) => {
-            let text = match (&known.why, &comment) {
+            let text = match (&known.id, &comment) {
                 (None, Some(comment)) => commented(&known, comment),
                 _ => known.to_string(),
             };

@@ -5,8 +5,8 @@ use super::batch::message_type;
 use super::nf_tables::*;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{
-    BaseChange, ChainName, ChainRewrite, Change, Family, Match, Owner, Rule, TableChange,
-    TableName, Target, Why,
+    BaseChange, ChainName, ChainRewrite, Change, Family, Match, Owner, Rule, RuleId, TableChange,
+    TableName, Target,
 };
 use crate::netfilter::netlink::{Transport, Writer};
 use nix::errno::Errno;
@@ -156,8 +156,8 @@ fn played<F: FnMut(&Sent) -> Answers>(kernel: F, room: usize) -> Netlink<Played<
 fn change(rules: usize) -> Change {
     let ours = ChainName::fixed("ISTIO_OUTPUT");
     let owner = Match::owner(Owner::Uid(1337));
-    let why = Why::from("bypass-envoy").labelled("istio");
-    let rule = Rule::new(why, [owner], Target::Return);
+    let id = RuleId::from("bypass-envoy").labelled("istio");
+    let rule = Rule::new(id, [owner], Target::Return);
     let jump = Rule::new("install", [], Target::Jump(ours.clone()));
     Change {
         tables: vec![TableChange {

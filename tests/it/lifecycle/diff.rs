@@ -105,7 +105,7 @@ fn programs_get_the_same() {
     let rule = &redirect["rules"][0];
     assert_eq!(rule["action"], "add");
     assert_eq!(rule["rule"], "-p tcp -j REDIRECT --to-ports 15001");
-    assert_eq!(rule["why"], "redirect-to-envoy-port");
+    assert_eq!(rule["id"], "redirect-to-envoy-port");
     apply(&namespace, "netlink", "-p 15001 -u 1337").unwrap();
     let done = run(&namespace, "diff -p 15001 -u 1337 --format json")
         .expect(0, "same")

@@ -8,7 +8,7 @@ use nix::sys::socket::SockProtocol;
 use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
 use prepare_proxy::netfilter::model::{
-    ChainName, Change, Family, Match, Owner, Ruleset, Table, TableName, Target, Why,
+    ChainName, Change, Family, Match, Owner, RuleId, Ruleset, Table, TableName, Target,
 };
 use prepare_proxy::netfilter::netlink::{Socket, Transport};
 use prepare_proxy::netfilter::nftables::Netlink;
@@ -161,8 +161,8 @@ fn the_rule_that_the_kernel_refuses_is_named() {
     let mut wanted = list(3);
     let chain = wanted.tables[0].chain(ChainName::PREROUTING);
     let owner = [Match::owner(Owner::Uid(1337))];
-    let why = Why::from("misplaced").labelled("istio");
-    chain.rule(why, owner, Target::Return);
+    let id = RuleId::from("misplaced").labelled("istio");
+    chain.rule(id, owner, Target::Return);
     let error = apply(&namespace, open_xt, &wanted).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -191,8 +191,8 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         }
         self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
             write_rule(w, chain.as_str(), &encoded.exprs);
-            if let Some(why) = &rule.why {
-                native::write_comment(w, &why.to_string());
+            if let Some(id) = &rule.id {
+                native::write_comment(w, &id.to_string());
             }
         });
         Ok(())

@@ -10,7 +10,7 @@ use super::expr::socket::{NFT_SOCKET_TRANSPARENT, NFT_SOCKET_WILDCARD};
 use super::expr::{Expr, ct, meta, payload};
 use super::header::{self, Style};
 use super::nf_tables::NFTA_RULE_USERDATA;
-use crate::netfilter::model::{ConnState, Family, Match, Owner, Rule, Side, Target, Test, Why};
+use crate::netfilter::model::{ConnState, Family, Match, Owner, Rule, RuleId, Side, Target, Test};
 use crate::netfilter::netlink::Writer;
 pub(crate) use merge::merged_into_sets;
 pub use render::{Unprintable, render};
@@ -26,7 +26,7 @@ pub(super) fn companion(rule: &Rule) -> Option<Rule> {
     let open = !Match::state([ConnState::Related, ConnState::Established]);
     let matches = rule.matches.iter().cloned().chain([open]);
     Some(Rule {
-        why: rule.why.clone(),
+        id: rule.id.clone(),
         ..Rule::without_comment(matches, Target::Drop)
     })
 }
@@ -147,12 +147,12 @@ pub(super) fn read(
         matches.push(m);
         tests = tests.get(used..)?;
     }
-    let why = match comment {
-        Some(comment) => Some(Why::from_comment(comment)?),
+    let id = match comment {
+        Some(comment) => Some(RuleId::from_comment(comment)?),
         None => None,
     };
     let rule = Rule::without_comment(matches, action::read(action, family)?);
-    Some(Rule { why, ..rule })
+    Some(Rule { id, ..rule })
 }
 
 /// Reads one match off the front, and says how many expressions it took.

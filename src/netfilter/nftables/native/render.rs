@@ -136,8 +136,8 @@ impl Printer<'_> {
         }
         text.write_str("counter ")?;
         self.target(text, &rule.target)?;
-        match &rule.why {
-            Some(why) => writeln!(text, " comment \"{why}\""),
+        match &rule.id {
+            Some(id) => writeln!(text, " comment \"{id}\""),
             None => writeln!(text),
         }
     }

@@ -74,8 +74,8 @@ fn through_bytes(family: Family, rules: &[Rule]) -> Option<Vec<Rule>> {
         }
         name_sets(&mut exprs);
         let exprs = expr::tests::through_bytes(&exprs);
-        let why = rule.why.as_ref().map(Why::to_string);
-        read_back.push(read(&exprs, why.as_deref(), family, &found).expect("understood"));
+        let id = rule.id.as_ref().map(RuleId::to_string);
+        read_back.push(read(&exprs, id.as_deref(), family, &found).expect("understood"));
     }
     Some(read_back)
 }
