@@ -236,15 +236,18 @@ fn no_legacy_tables() -> BackendError {
     }
 }
 
-/// Whether there may be rules in a store that tells nobody of changes: iptables-legacy's tables,
-/// where there are any, or where that cannot be told. Without these backends nobody looks there.
-pub(crate) fn has_silent_store() -> bool {
+/// Whether tables of iptables-legacy are in use, which raise no events; none are where nothing can look
+/// into them.
+pub(crate) fn has_silent_tables() -> Result<bool, BackendError> {
     #[cfg(feature = "iptables")]
-    return Family::ALL
-        .into_iter()
-        .any(|family| !matches!(legacy_tables_in_use(family), Ok(false)));
-    #[cfg(not(feature = "iptables"))]
-    false
+    for family in Family::ALL {
+        match legacy_tables_in_use(family) {
+            Ok(false) => {}
+            Err(e) if is_out_of_reach(&e) => {}
+            in_use => return in_use,
+        }
+    }
+    Ok(false)
 }
 
 /// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones

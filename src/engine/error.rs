@@ -123,6 +123,11 @@ impl Error {
         }
     }
 
+    /// Whether the configuration is refused, as opposed to not read.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Error::Config(e) if !matches!(e, ConfigError::Fact(_)))
+    }
+
     /// The innermost error: what failed, whatever was done before.
     pub fn root(&self) -> &Error {
         match self {

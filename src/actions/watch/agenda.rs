@@ -11,7 +11,9 @@ pub(super) enum Task {
     Look,
     /// First read again what the host is like: addresses, nameservers.
     Refresh,
-    /// First read the configuration again.
+    /// First read the configuration again, which may have changed while it was read.
+    Reread,
+    /// The same because somebody has asked for it.
     Reload,
 }
 
@@ -30,6 +32,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Agenda {
     pending: Option<Task>,
+    /// When the configuration is read once more.
+    reread: Option<Instant>,
     limit: RateLimit,
     /// How often to look at what raises no events, and when next.
     interval: Option<(Duration, Instant)>,
@@ -44,6 +48,7 @@ impl Agenda {
     pub(super) fn new(now: Instant) -> Self {
         Agenda {
             pending: None,
+            reread: None,
             limit: RateLimit::new(now),
             interval: None,
             retry: None,
@@ -64,10 +69,15 @@ impl Agenda {
         self.pending = self.pending.max(Some(task));
     }
 
+    /// Reads the configuration once more at that time.
+    pub(super) fn reread_at(&mut self, at: Instant) {
+        self.reread = Some(at);
+    }
+
     /// The next moment at which something may be due; `None` if there is only to wait for events.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let task = self.pending.map(|_| now);
-        let first = [task, self.interval.map(|(_, at)| at)];
+        let first = [task, self.reread, self.interval.map(|(_, at)| at)];
         let first = first.into_iter().flatten().min();
         let first = first.map(|at| at.max(self.earliest(now)));
         [first, self.limit.calm_at()].into_iter().flatten().min()
@@ -75,8 +85,10 @@ impl Agenda {
 
     /// The task that is due, if one is.
     pub(super) fn due(&self, now: Instant) -> Option<Task> {
-        let polled = self.interval.is_some_and(|(_, at)| at <= now);
-        let task = self.pending.or(polled.then_some(Task::Look));
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let reread = due(self.reread).then_some(Task::Reread);
+        let polled = due(self.interval.map(|(_, at)| at)).then_some(Task::Look);
+        let task = self.pending.max(reread).max(polled);
         task.filter(|_| self.earliest(now) <= now)
     }
 
@@ -90,8 +102,9 @@ impl Agenda {
     }
 
     /// A task has begun: it includes all that is pending.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, task: Task) {
         self.pending = None;
+        self.reread = self.reread.filter(|_| task < Task::Reread);
     }
 
     /// A task has ended so. A failed one is due again after a pause. Returns whether a contest
@@ -128,7 +141,7 @@ mod tests {
 
     fn run(agenda: &mut Agenda, now: Instant, outcome: Outcome) -> Option<Task> {
         let task = agenda.due(now)?;
-        agenda.begin();
+        agenda.begin(task);
         agenda.end(task, outcome, now);
         Some(task)
     }
@@ -150,6 +163,19 @@ mod tests {
         }
         assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Reload));
         assert_eq!(agenda.due(now), None);
+    }
+
+    #[test]
+    fn the_configuration_is_read_once_more_at_its_time() {
+        let now = Instant::now();
+        let mut agenda = Agenda::new(now);
+        let later = now + Duration::from_secs(1);
+        agenda.reread_at(later);
+        agenda.add(Task::Look);
+        assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Look));
+        assert_eq!(agenda.next(now), Some(later));
+        assert_eq!(run(&mut agenda, later, Outcome::Fine), Some(Task::Reread));
+        assert_eq!(agenda.next(later), None);
     }
 
     #[test]

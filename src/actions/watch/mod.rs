@@ -24,14 +24,15 @@ use crate::engine::lock::{Held, Holder, Name, Taken};
 use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege};
 use crate::netfilter::nftables::Process;
-use agenda::Agenda;
+use agenda::{Agenda, Task};
 use event::WatchEvent;
 use goal::Goal;
 use last_good::LastGood;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use place::Place;
 use service::Service;
-use std::collections::BTreeSet;
+use signals::Signals;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -59,8 +60,10 @@ struct Watch<'a> {
     /// As asked for, then the one that wrote: rules stay where they are.
     backend: BackendChoice,
     goal: Goal,
-    /// The last good configuration is in use, not the current one.
-    outdated: bool,
+    /// Why the configuration was refused when it was read last; the one before is in use.
+    refused: Option<String>,
+    /// Once the rules were in place.
+    installed: bool,
     /// Foreign rules ahead of managed ones that were reported.
     ahead: BTreeSet<String>,
     place: Option<Place>,
@@ -68,10 +71,18 @@ struct Watch<'a> {
     known: Option<u32>,
     /// Whose commits have concerned the rules since.
     suspects: Vec<Process>,
-    /// What cannot be done, reported once.
-    complaint: Option<String>,
+    /// What does not work, reported once.
+    complaints: BTreeMap<Part, String>,
     /// How often something had to be restored.
     repairs: u64,
+}
+
+/// What can fail by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Rules,
+    Events,
+    Waiting,
 }
 
 /// Applies, and stays until it is told to end, which leaves the rules as they are. The network
@@ -85,6 +96,7 @@ pub(crate) fn watch(
     tell: &mut dyn FnMut(Event),
 ) -> Result<(), Error> {
     let start = Instant::now();
+    Signals::defer_reload();
     let last_good = LastGood::of(&request.facts);
     let (goal, refused) = match Goal::read(request) {
         Ok(goal) => (goal, None),
@@ -105,8 +117,12 @@ pub(crate) fn watch(
             source,
         })?;
     let name = take_name(options.wait, tell)?;
-    let outdated = refused.is_some();
+    let mut agenda = Agenda::new(start);
+    let words = refused.as_ref().map(Error::to_string);
     if let Some(error) = refused {
+        if !error.is_refusal() {
+            agenda.add(Task::Reread);
+        }
         tell(Event::Watch(WatchEvent::LastGood(error)));
     }
     Watch {
@@ -114,17 +130,18 @@ pub(crate) fn watch(
         options,
         tell,
         name,
-        agenda: Agenda::new(start),
+        agenda,
         service: Service::new(start),
         last_good,
         backend: request.backend,
         goal,
-        outdated,
+        refused: words,
+        installed: false,
         ahead: BTreeSet::new(),
         place,
         known: None,
         suspects: Vec::new(),
-        complaint: None,
+        complaints: BTreeMap::new(),
         repairs: 0,
     }
     .run(start)

@@ -1,7 +1,7 @@
 //! The network namespace that is watched, where it was named. A watch pins the namespace, which would
 //! otherwise be gone, so its path is polled.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,12 @@ impl Place {
         })
     }
 
-    /// Whether the path still leads here.
+    /// Whether the path still leads here, as far as that can be determined.
     pub(super) fn is_there(&self) -> bool {
-        id(&self.path).is_ok_and(|id| id == self.id)
+        match id(&self.path) {
+            Ok(id) => id == self.id,
+            Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 }
 

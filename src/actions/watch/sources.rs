@@ -30,40 +30,33 @@ pub(super) struct Happened {
 }
 
 /// All that is waited for. A part that fails is closed, and opened again by the next
-/// [`Sources::open_missing`]; until then the watch polls.
-#[derive(Debug)]
+/// [`Sources::open_missing`]; until then the watch polls, and signals have their default effect.
+#[derive(Debug, Default)]
 pub(super) struct Sources {
-    signals: Signals,
+    signals: Option<Signals>,
     rules: Option<Monitor>,
     routes: Option<rtnetlink::Monitor>,
-    /// The kernel has no nf_tables, so that there are no events of rules.
+    /// The kernel has no nf_tables, so that rules raise no events.
     no_events: bool,
     /// What is known of the commit whose end was not reported yet.
     concerned: bool,
 }
 
 impl Sources {
-    /// With signals alone.
-    pub(super) fn new(signals: Signals) -> Self {
-        Sources {
-            signals,
-            rules: None,
-            routes: None,
-            no_events: false,
-            concerned: false,
-        }
-    }
-
     /// Whether some part is closed.
     pub(super) fn is_missing_any(&self) -> bool {
-        self.routes.is_none() || (self.rules.is_none() && !self.no_events)
+        let rules = self.rules.is_some() || self.no_events;
+        self.signals.is_none() || self.routes.is_none() || !rules
     }
 
     /// Opens what is closed.
     ///
     /// # Errors
-    /// The first failure; the parts that could be opened are.
+    /// The first failure; what could be opened before it is open.
     pub(super) fn open_missing(&mut self, desired: &Ruleset) -> Result<(), Error> {
+        if self.signals.is_none() {
+            self.signals = Some(Signals::open().map_err(waiting)?);
+        }
         if self.rules.is_none() && !self.no_events {
             match Monitor::open() {
                 Ok(monitor) => self.rules = Some(monitor),
@@ -82,21 +75,23 @@ impl Sources {
         self.routes = None;
     }
 
-    /// The number of the last commit, where there are such.
-    pub(super) fn generation(&mut self) -> Result<Option<u32>, Error> {
-        let rules = self.rules.as_mut();
-        Ok(rules.map(Monitor::generation).transpose()?)
+    /// The number of the last commit, where it can be had: it only spares a look.
+    pub(super) fn generation(&mut self) -> Option<u32> {
+        let generation = self.rules.as_mut()?.generation();
+        if let Err(e) = &generation {
+            log::debug!("cannot read the generation id: {e}");
+            self.rules = None;
+        }
+        generation.ok()
     }
 
     /// Sleeps until something happens, at most until `wake`.
     pub(super) fn wait(&self, wake: Option<Instant>) -> Result<(), Error> {
-        let mut fds = vec![self.signals.as_fd()];
-        fds.extend(self.routes.as_ref().map(AsFd::as_fd));
-        fds.extend(self.rules.as_ref().map(AsFd::as_fd));
-        let mut fds: Vec<PollFd> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
+        let signals = self.signals.as_ref().map(AsFd::as_fd);
+        let routes = self.routes.as_ref().map(AsFd::as_fd);
+        let rules = self.rules.as_ref().map(AsFd::as_fd);
+        let fds = [signals, routes, rules].into_iter().flatten();
+        let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout(wake)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(waiting(errno.into())),
@@ -105,7 +100,10 @@ impl Sources {
 
     /// The signals that have come.
     pub(super) fn take_in_signals(&self, happened: &mut Happened) -> Result<(), Error> {
-        while let Some(signal) = self.signals.next().map_err(waiting)? {
+        let Some(signals) = &self.signals else {
+            return Ok(());
+        };
+        while let Some(signal) = signals.next().map_err(waiting)? {
             match signal {
                 Received::Stop => happened.stop = true,
                 Received::Reload => happened.reload = true,

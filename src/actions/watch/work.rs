@@ -3,10 +3,9 @@
 use super::agenda::{Outcome, Task};
 use super::ahead::rules_ahead;
 use super::event::WatchEvent;
-use super::signals::Signals;
 use super::sources::{Happened, Sources};
-use super::{Event, Goal, Watch};
-use crate::engine::backends::{BackendChoice, Backends, has_silent_store, read_unchanging};
+use super::{Event, Goal, Part, Watch};
+use crate::engine::backends::{BackendChoice, Backends, has_silent_tables};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Patience, Reconciled};
@@ -17,64 +16,65 @@ use std::time::{Duration, Instant};
 /// How often to look while there are no events.
 const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
+/// A configuration that was read is read again after so long, until it stays the same: a file may be
+/// written in pieces, and change between the read and the moment from which systemd notices changes.
+const SETTLES: Duration = Duration::from_secs(1);
+
 impl Watch<'_> {
     /// Applies first, then listens, and works until it is told to end.
     pub(super) fn run(mut self, start: Instant) -> Result<(), Error> {
         self.warn();
-        self.begin(start)?;
-        let signals = Signals::block().map_err(|source| Error::Watch {
-            doing: "blocking signals",
-            source,
-        })?;
-        let mut sources = Sources::new(signals);
-        // What was committed before there were events is found by a look.
-        self.agenda.add(Task::Look);
+        let first = self.begin()?;
+        let mut sources = Sources::default();
+        self.listen(&mut sources);
+        if let Some(done) = first {
+            self.installed(done, start);
+        }
         loop {
-            self.listen(&mut sources);
             let now = Instant::now();
             let wakes = [self.agenda.next(now), self.service.due()];
-            if let Err(e) = sources.wait(wakes.into_iter().flatten().min()) {
-                self.complain(e);
-                std::thread::sleep(Duration::from_millis(100));
+            match sources.wait(wakes.into_iter().flatten().min()) {
+                Ok(()) => self.works(Part::Waiting),
+                Err(e) => {
+                    self.complain(Part::Waiting, e);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
             }
             if self.turn(&mut sources)? {
                 self.service.stopping();
                 self.say(WatchEvent::Stopping);
                 return Ok(());
             }
+            self.listen(&mut sources);
         }
     }
 
-    /// Applies for the first time. What may pass is retried until the rules are in place; signals end
-    /// the process meanwhile.
-    fn begin(&mut self, start: Instant) -> Result<(), Error> {
-        let now = Instant::now();
-        match self.reconcile(None) {
-            Ok(done) => self.installed(done, start),
-            Err(e) if is_lasting(&e) => return Err(e),
+    /// Applies for the first time; what may pass is retried.
+    fn begin(&mut self) -> Result<Option<Reconciled>, Error> {
+        match self.reconcile(&mut Sources::default()) {
+            Err(e) if is_lasting(&e) => Err(e),
             Err(e) => {
-                self.complain(e);
-                self.agenda.end(Task::Look, Outcome::Failed, now);
+                self.complain(Part::Rules, e);
+                self.agenda.end(Task::Look, Outcome::Failed, Instant::now());
+                Ok(None)
             }
+            done => done.map(Some),
         }
-        self.poll_what_is_silent(now);
-        Ok(())
     }
 
-    /// Opens what is closed of the sources of events.
+    /// Opens what is closed of the sources of events. A look finds what was committed before.
     fn listen(&mut self, sources: &mut Sources) {
-        if sources.is_missing_any() {
-            let opened = sources.open_missing(self.goal.desired());
-            if let Err(e) = opened {
-                self.complain(e);
-            }
-            let every = sources.is_missing_any().then_some(WITHOUT_EVENTS);
-            if every.is_some() {
-                self.agenda.look_every(every, Instant::now());
-            } else {
-                self.poll_what_is_silent(Instant::now());
-            }
+        if !sources.is_missing_any() {
+            return;
         }
+        match sources.open_missing(self.goal.desired()) {
+            Ok(()) => {
+                self.works(Part::Events);
+                self.agenda.add(Task::Look);
+            }
+            Err(e) => self.complain(Part::Events, e),
+        }
+        self.poll_what_is_silent(sources);
     }
 
     /// Takes in what has happened and does what is due. Returns whether to end.
@@ -91,8 +91,7 @@ impl Watch<'_> {
         }
         let taken = sources.take_in(self.goal.desired(), self.known, &mut happened);
         if let Err(e) = signals.and(taken) {
-            self.complain(e);
-            self.agenda.add(Task::Look);
+            self.complain(Part::Events, e);
         }
         self.note(happened);
         if self.agenda.calms(woken) {
@@ -129,33 +128,28 @@ impl Watch<'_> {
         if task == Task::Reload {
             self.service.reloading();
         }
-        self.agenda.begin();
+        self.agenda.begin(task);
         let outcome = match self.perform(task, woken, sources) {
             Ok(outcome) => {
                 if !self.suspects.is_empty() {
                     self.report_rules_ahead();
                 }
                 self.suspects.clear();
-                if self.complaint.take().is_some() {
-                    self.say(WatchEvent::Recovered);
-                }
+                self.works(Part::Rules);
                 outcome
             }
             Err(e) => {
-                self.complain(e);
+                self.complain(Part::Rules, e);
                 Outcome::Failed
             }
         };
-        let now = Instant::now();
-        if self.agenda.end(task, outcome, now) {
+        if self.agenda.end(task, outcome, Instant::now()) {
             self.say(WatchEvent::ContestBegins);
         }
-        if task == Task::Reload {
+        if task == Task::Reload && self.installed {
             self.service.ready();
         }
-        if !sources.is_missing_any() {
-            self.poll_what_is_silent(now);
-        }
+        self.poll_what_is_silent(sources);
     }
 
     /// The desired state may change first. If it cannot be determined, the one before is restored.
@@ -168,7 +162,7 @@ impl Watch<'_> {
         let goal = match task {
             Task::Look => Ok(None),
             Task::Refresh => self.goal.refreshed(self.request).map(Some),
-            Task::Reload => self.reload(),
+            Task::Reread | Task::Reload => self.reload(task, woken),
         };
         let (goal, failed) = match goal {
             Ok(goal) => (goal, None),
@@ -178,8 +172,8 @@ impl Watch<'_> {
         if changed {
             self.warn();
         }
-        let done = self.reconcile(Some(sources))?;
-        let outcome = match (changed, done.changed()) {
+        let done = self.reconcile(sources)?;
+        let outcome = match (changed || !self.installed, done.changed()) {
             (true, _) => {
                 self.installed(done, woken);
                 Outcome::Fine
@@ -193,22 +187,29 @@ impl Watch<'_> {
         failed.map_or(Ok(outcome), Err)
     }
 
-    /// Reads the configuration again. A bad one changes nothing.
-    fn reload(&mut self) -> Result<Option<Goal>, Error> {
-        match Goal::read(self.request) {
-            Err(e @ Error::Config(_)) => {
-                self.say(WatchEvent::Refused(e));
-                Ok(None)
-            }
-            goal => {
-                let goal = goal?;
-                self.outdated = false;
-                if goal.asks_for_the_same(&self.goal) {
-                    self.say(WatchEvent::Unchanged);
-                }
-                Ok(Some(goal))
-            }
+    /// Reads the configuration again, and once more if it is another one. A bad one changes nothing.
+    fn reload(&mut self, task: Task, now: Instant) -> Result<Option<Goal>, Error> {
+        let asked = task == Task::Reload;
+        let (goal, refused) = match Goal::read(self.request) {
+            Err(e) if e.is_refusal() => (None, Some(e)),
+            goal => (Some(goal?), None),
+        };
+        let words = refused.as_ref().map(Error::to_string);
+        let refused_anew = words != std::mem::replace(&mut self.refused, words.clone());
+        let changed = goal
+            .as_ref()
+            .is_some_and(|goal| goal.facts != self.goal.facts);
+        if asked || refused_anew || changed {
+            self.agenda.reread_at(now + SETTLES);
         }
+        match (refused, &goal) {
+            (Some(e), _) if asked || refused_anew => self.say(WatchEvent::Refused(e)),
+            (_, Some(goal)) if asked && goal.asks_for_the_same(&self.goal) => {
+                self.say(WatchEvent::Unchanged);
+            }
+            _ => {}
+        }
+        Ok(goal)
     }
 
     /// Returns whether something else is desired now.
@@ -236,7 +237,8 @@ impl Watch<'_> {
         if self.backend == BackendChoice::Auto {
             self.backend = BackendChoice::named(done.backend).unwrap_or_default();
         }
-        if !self.outdated {
+        self.installed = true;
+        if self.refused.is_none() {
             self.last_good.save(&self.goal.facts);
         }
         self.report_rules_ahead();
@@ -262,14 +264,10 @@ impl Watch<'_> {
 
     /// Does what an apply does, and notes the commit after which the rules are in place: events of
     /// those up to it, its own among them, are no news.
-    fn reconcile(&mut self, mut sources: Option<&mut Sources>) -> Result<Reconciled, Error> {
-        let mut generation = || match &mut sources {
-            Some(sources) => sources.generation(),
-            None => Ok(None),
-        };
-        let before = generation()?;
+    fn reconcile(&mut self, sources: &mut Sources) -> Result<Reconciled, Error> {
+        let before = sources.generation();
         let done = reconcile::apply(self.goal.desired(), self.backend, Patience::WATCH)?;
-        let after = generation()?;
+        let after = sources.generation();
         let commits = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(commits)) == after;
         self.known = if alone { after } else { before };
@@ -280,10 +278,10 @@ impl Watch<'_> {
     fn report_rules_ahead(&mut self) {
         let mut backends = Backends::default();
         let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
-        let live = candidates.first().map(|candidate| {
-            let mut backend = backends.open(candidate.store)?;
-            read_unchanging(&mut *backend)
-        });
+        // If others commit meanwhile, there will be another look.
+        let live = candidates
+            .first()
+            .map(|candidate| backends.open(candidate.store)?.read());
         let ahead = match live {
             Some(Ok(live)) => rules_ahead(&live),
             Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),
@@ -299,22 +297,33 @@ impl Watch<'_> {
         self.ahead = ahead;
     }
 
-    /// Reports once what cannot be done, until it can, or something else cannot.
-    fn complain(&mut self, error: Error) {
+    /// Reports once what does not work, until it does, or fails in another way.
+    fn complain(&mut self, part: Part, error: Error) {
         let words = error.to_string();
-        if self.complaint.as_ref() == Some(&words) {
+        if self.complaints.get(&part) == Some(&words) {
             log::debug!("{words}");
             return;
         }
-        self.complaint = Some(words);
+        self.complaints.insert(part, words);
         self.say(WatchEvent::Failed(error));
     }
 
+    fn works(&mut self, part: Part) {
+        if self.complaints.remove(&part).is_some() && self.complaints.is_empty() {
+            self.say(WatchEvent::Recovered);
+        }
+    }
+
     /// Looks every so often at what raises no events.
-    fn poll_what_is_silent(&mut self, now: Instant) {
-        let legacy = has_silent_store();
-        let interval = (legacy || self.place.is_some()).then_some(self.options.interval);
-        if self.agenda.look_every(interval, now) && legacy {
+    fn poll_what_is_silent(&mut self, sources: &Sources) {
+        let legacy = has_silent_tables();
+        let silent = !matches!(legacy, Ok(false)) || self.place.is_some();
+        let interval = match sources.is_missing_any() {
+            true => Some(WITHOUT_EVENTS),
+            false => silent.then_some(self.options.interval),
+        };
+        let begins = self.agenda.look_every(interval, Instant::now());
+        if begins && matches!(legacy, Ok(true)) {
             self.say(WatchEvent::Polling(self.options.interval));
         }
     }

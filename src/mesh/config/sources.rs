@@ -70,7 +70,7 @@ impl EnvFiles {
     fn add(&mut self, path: &Path, facts: &Facts) -> Result<bool, ConfigError> {
         let text = match facts.file(path) {
             Ok(None) => return Ok(false),
-            Err(FactError::Unreadable { path, problem }) => {
+            Err(FactError::Unreadable { path, problem }) if !problem.may_pass() => {
                 return Err(file_error(&path, problem));
             }
             text => text?.unwrap_or_default(),

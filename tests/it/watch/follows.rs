@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 #[test]
@@ -162,5 +163,47 @@ fn only_a_signal_reloads() {
     watcher.wait_for("TCP port 9090", 1);
     watcher.signal(Signal::SIGHUP);
     watcher.wait_for(&kind("unchanged"), 1);
+    watcher.stop();
+}
+
+/// A file may change between the read that a signal has caused and the moment from which systemd
+/// notices changes again: the configuration is read once more, until it stays the same.
+#[test]
+fn a_change_just_after_a_reload_is_not_lost() {
+    let etc = Etc::new("");
+    let namespace = Namespace::new();
+    etc.write("proxy.env", "");
+    let watcher = etc.watch(&namespace, "--mesh istio --env-file /etc/proxy.env");
+    // A test that is held up for longer than that tries again.
+    let seen = (1000..2000).any(|port| {
+        etc.write("proxy.env", &format!("ISTIO_INBOUND_PORTS={port}\n"));
+        watcher.signal(Signal::SIGHUP);
+        watcher.wait_for(&format!("TCP port {port} "), 1);
+        etc.write(
+            "proxy.env",
+            &format!("ISTIO_INBOUND_PORTS={}\n", port + 1000),
+        );
+        watcher.logs_within(
+            &format!("TCP port {} ", port + 1000),
+            Duration::from_secs(10),
+        )
+    });
+    assert!(seen);
+    watcher.stop();
+}
+
+/// Only while they are in use, and where that can be determined.
+#[test]
+fn tables_of_iptables_legacy_are_not_said_to_be_in_use_where_proc_is_hidden() {
+    let namespace = Namespace::new();
+    let product = product();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec"]);
+    command.arg("mount -t tmpfs none /proc; exec \"$0\" watch -p 15001 -u 1337 \"$@\"");
+    command.arg(product.get_program());
+    let watcher = Watcher::spawn(&namespace, command);
+    namespace.sh("nft flush ruleset");
+    watcher.wait_for(&kind("repaired"), 1);
+    assert_eq!(watcher.count(&kind("polling")), 0);
     watcher.stop();
 }

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many foreign commits there are here; `scripts/bench watch` has a hundred thousand.
 const COMMITS: u32 = 3000;
@@ -118,8 +118,9 @@ fn a_storm_is_answered_once() {
     watcher.stop();
 }
 
-/// Somebody who takes the rules away as soon as they are back: ever slower, said once, and in the end
-/// they stand.
+/// Another program that removes the rules as soon as they are back is answered ever slower, which is
+/// said once, and in the end they are in place. A machine on which fewer than a hundred repairs fit
+/// into two seconds needs no limit.
 #[test]
 fn who_never_stops_is_not_fought_at_full_speed() {
     let namespace = Namespace::new();
@@ -127,27 +128,39 @@ fn who_never_stops_is_not_fought_at_full_speed() {
     let wanted = rules(&namespace);
     let mut nft = namespace.spawn(Command::new("nft").arg("-i").stdin(Stdio::piped()));
     let mut input = nft.stdin.take().expect("stdin is a pipe");
-    let mut monitor = namespace.enter(Monitor::open).expect("nf_tables tells");
-    writeln!(input, "flush ruleset").expect("nft reads");
-    while watcher.count(&kind("contest-begins")) == 0 {
-        let mut back = false;
-        let told = monitor.drain(|told| {
-            let Notification::Committed(commit) = told else {
-                return;
-            };
-            back |= commit.process.is_some_and(|p| p.name == "prepare-proxy");
-        });
-        told.expect("nf_tables tells");
-        if back {
-            writeln!(input, "flush ruleset").expect("nft reads");
-        }
+    let mut monitor = namespace.enter(Monitor::open).expect("nf_tables notifies");
+    let mut repairs = Vec::new();
+    while watcher.count(&kind("contest-begins")) == 0 && repairs.len() < 600 {
+        writeln!(input, "flush ruleset").expect("nft reads");
+        wait_for_commit_of_product(&mut monitor);
+        repairs.push(Instant::now());
     }
     drop(input);
     nft.wait().expect("a child can be waited for");
-    watcher.wait_for(&kind("contest-ends"), 1);
+    // Two hundred in a row have a hundred in one window of the limit.
+    let fastest = repairs.windows(201).map(|w| w[200] - w[0]).min();
+    let begun = watcher.count(&kind("contest-begins"));
+    assert!(begun == 1 || fastest > Some(Duration::from_secs(2)));
+    if begun == 1 {
+        watcher.wait_for(&kind("contest-ends"), 1);
+    }
+    watcher.settle();
     assert_eq!(rules(&namespace), wanted);
-    assert_eq!(watcher.count(&kind("contest-begins")), 1);
+    assert_eq!(watcher.count(&kind("contest-begins")), begun);
     watcher.stop();
+}
+
+fn wait_for_commit_of_product(monitor: &mut Monitor) {
+    let mut committed = false;
+    while !committed {
+        let drained = monitor.drain(|notification| {
+            if let Notification::Committed(commit) = notification {
+                committed |= commit.process.is_some_and(|p| p.name == "prepare-proxy");
+            }
+        });
+        drained.expect("nf_tables notifies");
+        sleep(Duration::from_micros(200));
+    }
 }
 
 /// Killed at any instant it leaves the rules, and the next one writes nothing where they are whole.
