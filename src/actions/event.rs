@@ -1,6 +1,6 @@
 //! What an action has to say before it has ended.
 
-use super::verify::Check;
+use super::verify::report::Check;
 use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
 use crate::engine::request::Request;

@@ -15,7 +15,7 @@ mod mutations;
 mod observe;
 mod place;
 mod probes;
-mod report;
+pub(super) mod report;
 mod rules;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
