@@ -33,11 +33,14 @@ pub(crate) fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
-/// Whether a rule with this comment is one of ours: `istio/bypass-envoy`.
+/// Whether a rule with this comment is managed: `istio/bypass-envoy`.
 fn is_our_comment(comment: &str) -> bool {
-    let why = Why::from_comment(comment);
-    let signed_by = |s: &&Signature| why.as_ref().is_some_and(|w| w.label() == Some(s.comments));
-    SIGNATURES.iter().any(signed_by)
+    Why::from_comment(comment).is_some_and(|why| is_managed_id(&why))
+}
+
+/// Whether a rule with this id is managed, by its label.
+pub(crate) fn is_managed_id(why: &Why) -> bool {
+    SIGNATURES.iter().any(|s| why.label() == Some(s.comments))
 }
 
 #[cfg(test)]
