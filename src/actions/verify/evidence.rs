@@ -3,21 +3,8 @@
 //! A connection counts as captured, or as exempt, only where it is proved where its packet ended.
 //! Everything else is inconclusive.
 
-use super::report::{Means, Reason};
-use serde::Serialize;
+use super::report::{Expected, Found, Means, Reason};
 use std::net::SocketAddr;
-
-/// Where a connection is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expected {
-    /// At this port of the proxy.
-    Captured(u16),
-    /// It bypasses the proxy.
-    Exempt,
-    Refused,
-    Dropped,
-}
 
 /// All that was seen of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,33 +66,6 @@ pub(super) struct View {
     pub own: bool,
     /// The rules may use TPROXY on it, which conntrack does not show.
     pub tproxy: bool,
-}
-
-/// Where a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Found {
-    /// At the proxy; at which of its ports, where that is known.
-    Captured(Option<u16>),
-    /// At this port of the proxy, which was given another original destination.
-    WrongOriginal {
-        port: u16,
-        original: SocketAddr,
-    },
-    /// It was not sent to the proxy.
-    Exempt,
-    /// At the proxy's port, which was its destination anyway.
-    Either,
-    /// It was sent to this port, and did not arrive there.
-    Lost(u16),
-    /// It was on its way to this network namespace's own sockets, and arrived at none.
-    Undelivered,
-    /// NAT sent it elsewhere.
-    Translated(SocketAddr),
-    Refused,
-    Dropped,
-    /// Where it should, but with another mark or conntrack zone.
-    OtherMark,
 }
 
 /// The place where the connection ended, and what proves it.

@@ -20,9 +20,9 @@ mod rules;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
-pub use evidence::{Expected, Found};
 pub use report::{
-    Check, Connection, Means, Outcome, Reason, Report, Rule, Sender, Unread, Verdict,
+    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
+    Verdict,
 };
 
 use super::event::Event;

@@ -23,7 +23,10 @@ const FIRST_ORDINARY_ID: u32 = 1000;
 
 /// How many ways to a rule are looked at, and how many connections on each.
 const PATHS: usize = 8;
-const TRIES: usize = 512;
+const TRIES: usize = 2048;
+
+/// How many of the hosts and of the ports that rules name are tried where a rule is about any.
+const SAMPLE: usize = 4;
 
 /// How many rules connections are derived from.
 pub(super) const RULES: usize = 2000;
@@ -54,39 +57,75 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
 /// A connection for each rule that makes a difference to one, each once; of the first rules, where
 /// there are very many.
 pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
-    let mut left = RULES;
-    let mut without = Place {
-        rules: place.rules.clone(),
-        network: place.network.clone(),
+    let mut search = Search {
+        words: Words::of(&place.rules, vantage),
+        place,
+        changed: Place {
+            rules: place.rules.clone(),
+            network: place.network.clone(),
+        },
+        walks: Vec::new(),
     };
-    let words = Words::of(&place.rules, vantage);
-    let mut walks = Vec::new();
-    for (t, table) in place.rules.tables.iter().enumerate() {
-        for (c, chain) in table.chains.iter().enumerate() {
-            let paths = paths(table, c);
-            for (r, entry) in chain.rules.iter().enumerate() {
-                if left == 0 {
-                    return walks;
-                }
-                left -= 1;
-                without.rules.tables[t].chains[c].rules.remove(r);
-                for conditions in variants(entry) {
-                    let found = paths.iter().find_map(|path| {
-                        let mut candidates = words.candidates(table, path, &conditions);
-                        candidates.find(|walk| makes_a_difference(walk, entry, place, &without))
-                    });
-                    walks.extend(found.filter(|walk| !walks.contains(walk)));
-                }
-                without.rules.tables[t].chains[c]
-                    .rules
-                    .insert(r, entry.clone());
+    let tables = place.rules.tables.iter().enumerate();
+    let chains = tables.flat_map(|(t, table)| (0..table.chains.len()).map(move |c| (t, c)));
+    let mut left = RULES;
+    for (t, c) in chains {
+        search.chain(t, c, left);
+        left = left.saturating_sub(place.rules.tables[t].chains[c].rules.len());
+    }
+    search.walks
+}
+
+/// The search for connections.
+struct Search<'a> {
+    words: Words<'a>,
+    place: &'a Place,
+    /// The same, with one rule missing or two that have changed places.
+    changed: Place,
+    walks: Vec<Walk>,
+}
+
+impl Search<'_> {
+    /// Looks for connections that the first rules of a chain make a difference to.
+    fn chain(&mut self, t: usize, c: usize, left: usize) {
+        let table = &self.place.rules.tables[t];
+        let paths = paths(table, c);
+        let rules = &table.chains[c].rules;
+        for (r, entry) in rules.iter().enumerate().take(left) {
+            self.changed.rules.tables[t].chains[c].rules.remove(r);
+            for conditions in variants(entry) {
+                self.add(table, &paths, entry, &conditions);
+            }
+            let changed = &mut self.changed.rules.tables[t].chains[c].rules;
+            changed.insert(r, entry.clone());
+            if let Some(next) = rules
+                .get(r + 1)
+                .filter(|next| decide_otherwise(entry, next))
+            {
+                changed.swap(r, r + 1);
+                let both = [entry.matches(), next.matches()].concat();
+                self.add(table, &paths, entry, &both);
+                self.changed.rules.tables[t].chains[c].rules.swap(r, r + 1);
             }
         }
     }
-    walks
+
+    /// Adds a connection that fulfils the conditions and to which the change makes a difference.
+    fn add(&mut self, table: &HookedTable, paths: &[Path], entry: &Entry, conditions: &[Match]) {
+        let found = self.words.find(table, paths, conditions, |walk| {
+            makes_a_difference(walk, entry, self.place, &self.changed)
+        });
+        self.walks
+            .extend(found.filter(|walk| !self.walks.contains(walk)));
+    }
 }
 
-/// Whether the fate of a connection is another one without the rule; of a rule that cannot be decoded,
+/// Whether the order of two rules can matter.
+fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
+    entry.target().is_none() || entry.target() != next.target()
+}
+
+/// Whether the fate of a connection is another one with the other rules; of a rule that cannot be decoded,
 /// whether it is met.
 fn makes_a_difference(walk: &Walk, entry: &Entry, place: &Place, without: &Place) -> bool {
     let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
@@ -218,6 +257,9 @@ fn matches(rules: &Rules) -> impl Iterator<Item = &Match> {
 struct Words<'a> {
     network: &'a Network,
     users: Vec<User>,
+    /// Beside the usual ones.
+    hosts: Vec<IpAddr>,
+    sources: Vec<IpAddr>,
     ports: Vec<u16>,
     marks: Vec<u32>,
 }
@@ -226,6 +268,8 @@ impl<'a> Words<'a> {
     fn of(rules: &Rules, vantage: &Vantage<'a>) -> Self {
         let (mut uids, mut gids, mut only_gids) = (BTreeSet::new(), BTreeSet::new(), None);
         let (mut ports, mut marks) = (BTreeSet::new(), BTreeSet::new());
+        let (mut hosts, mut sources) = (BTreeSet::new(), BTreeSet::new());
+        let mut named_ports = BTreeSet::new();
         for m in matches(rules) {
             match &m.test {
                 Test::Owner(Owner::Uid(uid)) => drop(uids.insert(*uid)),
@@ -237,6 +281,15 @@ impl<'a> Words<'a> {
                 Test::Multiport { ports: set, .. } if m.not => {
                     ports.extend(set.as_slice().iter().map(|r| r.first()));
                 }
+                Test::Port {
+                    side: Side::Destination,
+                    ports: range,
+                } => drop(named_ports.insert(range.first())),
+                Test::Destination(net) => hosts.extend(ends(net).first()),
+                Test::DestinationSet(set) => {
+                    hosts.extend(set.as_slice().iter().flat_map(ends).next())
+                }
+                Test::Source(net) => sources.extend(ends(net).first()),
                 Test::Mark { value, .. } | Test::Connmark { value, .. } => {
                     marks.insert(*value);
                 }
@@ -248,51 +301,78 @@ impl<'a> Words<'a> {
             free(&uids).unwrap_or_default(),
             free(&gids).unwrap_or_default(),
         );
-        let proxy = uids.first().copied().zip(gids.first().copied());
-        let users = [app].into_iter();
-        let users = users.chain(only_gids.map(|gid| (app.0, gid)));
+        let users = [app].into_iter().chain(only_gids.map(|gid| (app.0, gid)));
         let users = users.chain(uids.iter().map(|uid| (*uid, app.1)));
-        let users = users
-            .chain(gids.iter().map(|gid| (app.0, *gid)))
-            .chain(proxy);
+        let users = users.chain(gids.iter().map(|gid| (app.0, *gid)));
+        let both = uids
+            .iter()
+            .flat_map(|uid| gids.iter().map(|gid| (*uid, *gid)));
+        let users = users.chain(both.take(SAMPLE * SAMPLE));
         Words {
             network: vantage.network,
             users: match vantage.only {
                 Some(user) => vec![user],
                 None => users.collect(),
             },
-            ports: [vantage.port].into_iter().chain(ports).collect(),
+            hosts: Family::ALL
+                .into_iter()
+                .flat_map(|f| {
+                    hosts
+                        .iter()
+                        .copied()
+                        .filter(move |h| Family::of(*h) == f)
+                        .take(SAMPLE)
+                })
+                .collect(),
+            sources: sources.into_iter().take(SAMPLE).collect(),
+            ports: [vantage.port]
+                .into_iter()
+                .chain(ports)
+                .chain(named_ports.into_iter().take(SAMPLE))
+                .collect(),
             marks: [0].into_iter().chain(marks).collect(),
         }
     }
 
-    /// Connections that come to a chain by a path and fulfil the conditions, as far as conditions can
-    /// be fulfilled by choice.
-    fn candidates(
+    /// The first connection that passes, of those that come to a chain by some path and fulfil the
+    /// conditions, as far as that can be had by choice.
+    fn find(
         &self,
         table: &HookedTable,
-        path: &Path,
+        paths: &[Path],
         conditions: &[Match],
-    ) -> impl Iterator<Item = Walk> {
-        let conditions = Conditions([path.conditions.as_slice(), conditions].concat());
-        let families = table.family.map_or(Family::ALL.to_vec(), |f| vec![f]);
-        let starts: &[Start] = match path.hook {
-            Hook::Output | Hook::Postrouting => &[Start::Here],
-            Hook::Forward => &[Start::Outside],
-            Hook::Prerouting | Hook::Input => &[Start::Outside, Start::Here],
-        };
-        let mut walks = Vec::new();
-        for family in families {
-            for start in starts {
-                self.add(&mut walks, *start, family, &conditions);
-            }
-        }
-        walks.truncate(TRIES);
-        walks.into_iter()
+        passes: impl Fn(&Walk) -> bool,
+    ) -> Option<Walk> {
+        paths.iter().find_map(|path| {
+            let conditions = Conditions([path.conditions.as_slice(), conditions].concat());
+            let families = table.family.map_or(Family::ALL.to_vec(), |f| vec![f]);
+            let starts: &[Start] = match path.hook {
+                Hook::Output | Hook::Postrouting => &[Start::Here],
+                Hook::Forward => &[Start::Outside],
+                Hook::Prerouting | Hook::Input => &[Start::Outside, Start::Here],
+            };
+            let mut ways = families
+                .iter()
+                .flat_map(|f| starts.iter().map(move |s| (*s, *f)));
+            let mut tries = 0;
+            let mut stops = |walk: &Walk| {
+                tries += 1;
+                tries > TRIES || passes(walk)
+            };
+            let found = ways
+                .find_map(|(start, family)| self.try_all(start, family, &conditions, &mut stops));
+            found.filter(|_| tries <= TRIES)
+        })
     }
 
-    /// What is unusual comes last: marks, then destinations, then protocols and ports.
-    fn add(&self, walks: &mut Vec<Walk>, start: Start, family: Family, c: &Conditions) {
+    /// What is unusual comes last: marks, then sources, then destinations, then protocols and ports.
+    fn try_all(
+        &self,
+        start: Start,
+        family: Family,
+        c: &Conditions,
+        stops: &mut dyn FnMut(&Walk) -> bool,
+    ) -> Option<Walk> {
         let states = c.find(|t| match t {
             Test::ConnState(states) => Some(states.clone()),
             _ => None,
@@ -314,26 +394,47 @@ impl<'a> Words<'a> {
             }
         }
         for mark in self.marks(c) {
-            for (protocol, to, state) in &packets {
-                for user in self.senders(start, c) {
-                    for interface in self.interfaces(start, to.ip(), c) {
-                        let begin = Begin {
-                            start,
-                            interface,
-                            user,
-                            mark,
-                        };
-                        walks.extend(self.walk(begin, *protocol, *to, *state, c));
+            for source in self.sources(family, c) {
+                for (protocol, to, state) in &packets {
+                    for user in self.senders(start, c) {
+                        for interface in self.interfaces(start, to.ip(), c) {
+                            let begin = Begin {
+                                start,
+                                interface,
+                                user,
+                                mark,
+                                source,
+                            };
+                            let walk = self.walk(begin, *protocol, *to, *state, c);
+                            if let Some(walk) =
+                                walk.filter(|walk| c.hold_at_first(walk) && stops(walk))
+                            {
+                                return Some(walk);
+                            }
+                        }
                     }
                 }
             }
+        }
+        None
+    }
+
+    /// Nothing where the kernel picks it.
+    fn sources(&self, family: Family, c: &Conditions) -> Vec<Option<IpAddr>> {
+        match c.source(family) {
+            Some(source) => vec![Some(source)],
+            None => [None]
+                .into_iter()
+                .chain(self.sources.iter().copied().map(Some))
+                .collect(),
         }
     }
 
     /// What comes from outside goes to an address of this host first.
     fn destinations(&self, start: Start, family: Family, c: &Conditions) -> Vec<IpAddr> {
         let named = c.destination();
-        let mut all = named.map_or_else(|| usual(family, self.network), |d| vec![d]);
+        let any = || [usual(family, self.network), self.hosts.clone()].concat();
+        let mut all = named.map_or_else(any, |d| vec![d]);
         all.retain(|d| Family::of(*d) == family);
         if start == Start::Outside {
             all.sort_by_key(|d| !self.network.is_own(*d));
@@ -406,8 +507,7 @@ impl<'a> Words<'a> {
         state: ConnState,
         c: &Conditions,
     ) -> Option<Walk> {
-        let source = match (c.source(Family::of(to.ip())), begin.start) {
-            (Some(source), Start::Here) if !self.network.is_own(source) => return None,
+        let source = match (begin.source, begin.start) {
             (Some(source), _) => source,
             (None, Start::Here) => {
                 let way = self.network.route(to.ip(), begin.mark.0)?;
@@ -415,6 +515,12 @@ impl<'a> Words<'a> {
             }
             (None, Start::Outside) => nobody(Family::of(to.ip())),
         };
+        if begin.start == Start::Here && !self.network.is_own(source) {
+            return None;
+        }
+        if Family::of(source) != Family::of(to.ip()) {
+            return None;
+        }
         // Nobody outside sends to or from loopback.
         let outside = begin.start == Start::Outside;
         if outside && (to.ip().is_loopback() || source.is_loopback()) {
@@ -463,6 +569,7 @@ struct Begin {
     interface: Option<Interface>,
     user: Option<User>,
     mark: (u32, u32),
+    source: Option<IpAddr>,
 }
 
 /// What must hold for a rule to be met and to apply.
@@ -473,6 +580,18 @@ impl Conditions {
     fn find<T>(&self, what: impl Fn(&Test) -> Option<T>) -> Option<T> {
         let positive = self.0.iter().rev().filter(|m| !m.not);
         positive.filter_map(|m| what(&m.test)).next()
+    }
+
+    /// Whether those hold that are about what no rule of a mesh changes on the way.
+    fn hold_at_first(&self, walk: &Walk) -> bool {
+        let local = walk.start == Start::Here;
+        self.0.iter().all(|m| match m.test {
+            Test::Source(_) | Test::Destination(_) | Test::Port { .. } | Test::Multiport { .. } => {
+                m.holds(&walk.packet)
+            }
+            Test::Owner(_) if local => m.holds(&walk.packet),
+            _ => true,
+        })
     }
 
     fn port(&self, wanted: Side) -> Option<u16> {

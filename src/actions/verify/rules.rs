@@ -1,10 +1,9 @@
 //! What becomes of a connection by the rules: the desired ones, and those in the kernel.
 
-use super::evidence::{Expected, Found};
-use super::report::{Means, Outcome, Reason, Rule, Unread};
+use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
-use crate::mesh::managed::{is_our_chain, purpose_of};
+use crate::mesh::managed::{is_managed_id, is_our_chain};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{Entry, Family, Routing, Rules, Target, Test};
 use crate::netfilter::trace::{
@@ -256,6 +255,6 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
 fn is_managed(step: &Step) -> bool {
     let leads =
         |entry: &Entry| matches!(entry.target(), Some(Target::Jump(to)) if is_our_chain(to));
-    let says = step.rule.id().is_some_and(|id| purpose_of(id).is_some());
+    let says = step.rule.id().is_some_and(is_managed_id);
     is_our_chain(&step.chain) || says || leads(&step.rule)
 }

@@ -33,11 +33,14 @@ pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
-/// Whether a rule with this comment is one of ours: `istio/bypass-envoy`.
+/// Whether a rule with this comment is managed: `istio/bypass-envoy`.
 fn is_our_comment(comment: &str) -> bool {
-    let id = RuleId::from_comment(comment);
-    let signed_by = |s: &&Signature| id.as_ref().is_some_and(|w| w.label() == Some(s.comments));
-    SIGNATURES.iter().any(signed_by)
+    RuleId::from_comment(comment).is_some_and(|id| is_managed_id(&id))
+}
+
+/// Whether a rule with this id is managed, by its label.
+pub(crate) fn is_managed_id(id: &RuleId) -> bool {
+    SIGNATURES.iter().any(|s| id.label() == Some(s.comments))
 }
 
 #[cfg(test)]
