@@ -137,7 +137,7 @@ impl Rules {
     /// same moment: which of them was hooked in first, no dump shows.
     pub fn ties(&self, family: Family) -> Vec<Tie> {
         let sees = |table: &&HookedTable| table.family.is_none_or(|f| f == family);
-        let mut found: BTreeMap<(Hook, (i32, i32)), Vec<(String, ChainName)>> = BTreeMap::new();
+        let mut found = BTreeMap::<_, Vec<(String, ChainName)>>::new();
         for table in self.tables.iter().filter(sees) {
             for chain in table.chains.iter().filter(|c| !c.rules.is_empty()) {
                 if let Some(base) = chain.base {

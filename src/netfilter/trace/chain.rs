@@ -1,8 +1,8 @@
 //! A table's chains, rule by rule.
 
 use super::JumpLoop;
+use super::passage::{Capture, Effect, Step, StepOutcome, Undecoded};
 use super::state::State;
-use super::trace::{Capture, Effect, Step, StepOutcome, Undecoded};
 
 use crate::netfilter::model::{
     ChainName, Entry, Found, Hook, HookedChain, HookedTable, Match, PortRange, RejectWith, Side,

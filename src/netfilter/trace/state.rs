@@ -1,7 +1,7 @@
 //! What is known of a packet on its way.
 
 use super::network::Network;
-use super::trace::Undecoded;
+use super::passage::Undecoded;
 use crate::netfilter::model::Packet;
 use std::net::IpAddr;
 

@@ -2,7 +2,7 @@
 
 use super::JumpLoop;
 use super::network::Network;
-use super::trace::{Capture, Effect, End, Step, StepOutcome, Trace};
+use super::passage::{Capture, Effect, End, Step, StepOutcome, Trace};
 use super::walker::{CONNTRACK, Start, Walk, Walker};
 use crate::netfilter::model::{Base, Hook, Rules, Side, Tie};
 use std::collections::VecDeque;

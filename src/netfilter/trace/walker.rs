@@ -3,8 +3,8 @@
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
 use super::network::{Network, Way};
+use super::passage::{Capture, End, Passage, TablePassage, Trace};
 use super::state::State;
-use super::trace::{Capture, End, Passage, TablePassage, Trace};
 use crate::netfilter::model::{
     Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
     Rules, Tracking,
