@@ -44,7 +44,7 @@ pub struct Mesh {
     pub profile: Profile,
     /// How its chains and comments are known.
     pub signature: &'static Signature,
-    /// Whether it adds an IPv6 address to lo, see [`managed::PASSTHROUGH`].
+    /// Whether it adds an IPv6 address to lo, see `managed::PASSTHROUGH`.
     pub adds_loopback_address: bool,
     /// The command line of the tool that it replaces, where our own is not the same.
     pub command_line: Option<&'static CommandLine>,

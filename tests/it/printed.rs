@@ -8,15 +8,13 @@ use std::process::Command;
 /// Names as Linux and iptables take them, most of them made to be misunderstood.
 fn names() -> impl Strategy<Value = Vec<String>> {
     let legal = |name: &String| {
-        name.parse::<prepare_proxy::netfilter::model::Interface>()
-            .is_ok()
+        !name.contains('*')
+            && name
+                .parse::<prepare_proxy::netfilter::model::Interface>()
+                .is_ok()
     };
     let any = "[!-~]{1,15}".prop_filter("a legal name", legal);
     let odd = prop::sample::select(vec![
-        "x*",
-        "*",
-        "x*+",
-        "**",
         "$(id)",
         "`id`",
         "$HOME",
@@ -115,14 +113,4 @@ proptest! {
         let list = |namespace: &Namespace| namespace.sh("nft list ruleset");
         same(&list(&applied(&names, "nftables")), &list(&by_nft), &text).unwrap();
     }
-}
-
-#[test]
-fn a_name_that_nft_cannot_write_is_refused() {
-    let namespace = with_address();
-    let names = ["abcdefghijklmn*", "eth0"].map(str::to_owned);
-    let done = printed(&namespace, &names, "nft").expect(2, "nft").unwrap();
-    assert!(done.err.contains("\"abcdefghijklmn*\""), "{}", done.err);
-    printed(&namespace, &names, "commands").must("commands");
-    applied(&names, "nftables");
 }

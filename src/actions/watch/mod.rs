@@ -1,8 +1,8 @@
 //! `watch`: applies, stays, and restores what other programs remove.
 //!
 //! The rules are applied before anything else. Then one thread waits in poll(2) for all there is to
-//! wait for ([`sources`]): nf_tables and rtnetlink report each change, signalfd signals. Events become
-//! tasks ([`agenda`], which is pure: events in, tasks out), of which the smallest is [`Task::Look`]:
+//! wait for (`sources`): nf_tables and rtnetlink report each change, signalfd signals. Events become
+//! tasks (`agenda`, which is pure: events in, tasks out), of which the smallest is `Task::Look`:
 //! the code of an apply, which writes what differs in one transaction. Without events nothing is done.
 //! A part that fails is retried with the one retry policy, and reported once.
 

@@ -3,7 +3,7 @@
 //!
 //! | to add | is |
 //! |---|---|
-//! | an action | a variant of [`Word`], whose doc line is its help, and of [`Action`] |
+//! | an action | a variant of `Word`, whose doc line is its help, and of [`Action`] |
 //! | an option that a mesh decides on | a row in `mesh/config/options.rs` |
 //! | an option that no mesh decides on | a row in `general.rs` |
 //! | the command line of a tool replaced | a table in the folder of its mesh |

@@ -41,7 +41,7 @@ impl From<io::Error> for Unreadable {
 /// Why a fact is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FactError {
-    /// Nobody has read this file yet: add it with [`Facts::learn`], then ask again.
+    /// Nobody has read this file yet: add it with `Facts::learn`, then ask again.
     #[error("{} was not read", .0.display())]
     NotGathered(PathBuf),
 

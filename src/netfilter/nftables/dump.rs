@@ -3,21 +3,20 @@
 //! Rules are dumped chain by chain, and only those of chains that matter: for a dump of a whole table
 //! the kernel begins at the table's first rule again for each 32 KiB.
 
+mod chain;
 mod completeness;
-mod objects;
 mod tables;
 
-pub(super) use objects::text;
 pub(super) use tables::{TableHead, table_heads};
 
-use super::expr::{Expr, Verdict};
 use super::foreign;
 use super::hooks::Base;
 use super::kernel::Kernel;
 use super::native::{self, Sets};
 use super::nf_tables::*;
+pub(super) use super::rule::{Rule, text};
 use crate::netfilter::backend::Store;
-use crate::netfilter::model::{ChainName, Counters, Family, Hook, TableName};
+use crate::netfilter::model::{ChainName, Family, Hook, TableName};
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use std::collections::HashMap;
 
@@ -57,15 +56,6 @@ pub(super) struct Chain {
     pub hidden: u32,
     /// How many rules it has, and how many jump to it (`NFTA_CHAIN_USE`).
     pub uses: Option<u32>,
-}
-
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub handle: u64,
-    pub exprs: Vec<Expr>,
-    /// The comment that nft keeps beside a rule.
-    pub comment: Option<String>,
-    pub counters: Option<Counters>,
 }
 
 /// Of which chains the rules are dumped.
@@ -269,14 +259,4 @@ fn read_chain<T: Transport>(
         }
         Ok::<(), Malformed>(())
     })
-}
-
-impl Rule {
-    /// The chain that it jumps or goes to.
-    fn jump(&self) -> Option<&str> {
-        self.exprs.iter().find_map(|expr| match expr {
-            Expr::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => Some(to.as_str()),
-            _ => None,
-        })
-    }
 }

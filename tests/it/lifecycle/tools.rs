@@ -117,12 +117,11 @@ fn the_unit_leaves_the_files_of_the_mesh_to_the_program() {
         let ours = unit.lines().filter(|l| l.starts_with("ExecStart="));
         let lines: Vec<&str> = ours.collect();
         assert!(!lines.is_empty(), "{unit}");
-        for (line, name) in lines
-            .iter()
-            .flat_map(|l| [(l, "cluster.env"), (l, "sidecar.env")])
-        {
-            let option = format!(" --env-file -/var/lib/istio/envoy/{name}");
-            assert!(line.contains(&option), "{line}");
+        for line in lines {
+            assert!(
+                line.ends_with(" --env-file -/etc/default/prepare-proxy"),
+                "{line}"
+            );
         }
     }
 }

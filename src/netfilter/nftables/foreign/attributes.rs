@@ -1,8 +1,8 @@
 //! The attributes of an expression, by number: of those that nobody here writes, few are read.
 
 use crate::netfilter::netlink::Attributes;
-use crate::netfilter::nftables::dump;
 use crate::netfilter::nftables::expr::immediate::Verdict;
+use crate::netfilter::nftables::rule::text;
 
 /// Attributes as they stand behind one another.
 pub(super) struct Attrs<'a>(Vec<(u16, &'a [u8])>);
@@ -27,7 +27,7 @@ impl<'a> Attrs<'a> {
     }
 
     pub(super) fn text(&self, kind: u16) -> Option<String> {
-        self.get(kind).map(|bytes| dump::text(bytes).into_owned())
+        self.get(kind).map(|bytes| text(bytes).into_owned())
     }
 
     /// The bytes of an operand (`NFTA_DATA_VALUE`).

@@ -8,8 +8,8 @@ mod registers;
 mod sets;
 mod statements;
 
-use super::dump;
 use super::expr::{Expr, Verdict};
+use super::rule;
 use super::xt;
 use crate::netfilter::model::{
     ChainName, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
@@ -29,7 +29,7 @@ pub(super) struct Context<'a> {
 }
 
 /// A rule as packets of a family meet it; nothing if it is for the other family alone.
-pub(super) fn entry(rule: &dump::Rule, context: Context) -> Option<Entry> {
+pub(super) fn entry(rule: &rule::Rule, context: Context) -> Option<Entry> {
     let mut reading = Reading::new(context);
     for expr in &rule.exprs {
         reading.step(expr)?;
