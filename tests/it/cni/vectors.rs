@@ -49,6 +49,12 @@ const DIFFERENCES: &[(&str, &str, Outcome, &str)] = &[
     ),
     (
         "istio",
+        "include-cidr-space",
+        Outcome::Rules,
+        "spaces around items are dropped",
+    ),
+    (
+        "istio",
         "exclude-in-trailing-comma",
         Outcome::Rules,
         "empty items are dropped",
