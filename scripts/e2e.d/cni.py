@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 from byhand import OwnedNamespace
 from cri import Node, Pod, Refused, eventually, output
-from injection import STRICTEST, VALIDATION
+from injection import STRICTEST, VALIDATION, daemon_set
 from sidecar import APP, BRIDGE, LAB, LINKERD, PORTMAP, Meshed, proved
 
 STATUS = {"initContainers": ["istio-validation", "istio-proxy"], "containers": None, "volumes": None, "revision": "default"}
@@ -24,13 +24,6 @@ ISTIO_POD = {
 LINKERD_POD = {"linkerd.io/inject": "enabled", "linkerd.io/proxy-version": "edge-26.8.3"}
 OURS = "prepare-proxy"
 ROUNDS = 5
-# The main process of a DaemonSet: the node's two folders, and no privilege but root's over files of its own.
-FOLDERS = ["/opt/cni/bin", "/etc/cni/net.d"]
-WATCH = {
-    "name": "install", "image": STRICTEST["image"], "args": ["cni", "install", "--watch", "--mesh", "istio,linkerd"],
-    "mounts": [{"host_path": folder, "container_path": folder} for folder in FOLDERS],
-    "securityContext": STRICTEST["securityContext"] | {"capabilities": {"drop": ["ALL"]}},
-}
 
 
 class Installer:
@@ -198,11 +191,14 @@ def binary_lost(node, installer):
 
 
 def rewritten(node, installer):
-    daemon = Pod(node, "prepare-proxy-cni", namespace="kube-system").run()
-    watch = daemon.start(WATCH)
+    spec, container = daemon_set()
+    daemon = Pod(node, "prepare-proxy-cni", host_network=spec["hostNetwork"]).run()
+    watch = daemon.start(container)
+    is_ready = container["readinessProbe"]["exec"]["command"]
     for others in ([BRIDGE], [BRIDGE, PORTMAP]):
         node.write_network(*others)
         installer.loaded(*(plugin["type"] for plugin in others), OURS)
+    eventually(lambda: watch.run(is_ready).exit_code == 0, f"{is_ready} succeeds")
     meshed(node, "rewritten").pod.remove()
     # One that containerd prefers, for its name.
     node.write_network(BRIDGE, name="05-first.conflist")
@@ -216,8 +212,8 @@ def rewritten(node, installer):
     daemon.remove()
     assert installer.status() == 0, "SIGTERM of the watch removes something"
     meshed(node, "after-the-watch").pod.remove()
-    proved("another CNI rewrites its list, and brings one that comes first: a container with no capability puts the entry "
-           "back, and leaves it on SIGTERM")
+    proved("another CNI rewrites its list, and brings one that comes first: the container of "
+           "deploy/kubernetes/cni.yaml puts the entry back, is ready then, and leaves it on SIGTERM")
 
 
 def containerd_restarted(node, installer):

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from cri import Node, Pod, eventually
+from cri import Node, Pod, eventually, output
 from injection import ISTIO_INIT, STRICTEST
 from sidecar import BRIDGE, Meshed, proved
 
@@ -119,6 +119,17 @@ def ordinary_user(node):
     proved("uid 1000 with NET_ADMIN: exit 3, for kubelet gives no ambient capabilities; with file capabilities it works")
 
 
+def host_network(node):
+    """This node is a container itself, as with kind: its network namespace is not the kernel's first."""
+    before = output("nft", "list", "ruleset")
+    pod = Pod(node, "host-network", host_network=True).run()
+    container = pod.finish(STRICTEST)
+    assert container.code == 2, f"hostNetwork: exit {container.code}, not 2: {container.text()}"
+    assert output("nft", "list", "ruleset") == before, "a hostNetwork pod changed the node's rules"
+    pod.remove()
+    proved("a hostNetwork pod on a node that is itself a container: exit 2, the node's rules are as they were")
+
+
 def main():
     node = Node(sys.argv[1], sys.argv[3])
     node.write_network(BRIDGE)
@@ -133,6 +144,7 @@ def main():
     sandbox_restarted(node, meshed)
     without_capability(node)
     ordinary_user(node)
+    host_network(node)
 
 
 main()

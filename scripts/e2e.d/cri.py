@@ -171,9 +171,13 @@ class Container:
         eventually(lambda: "ready" in self.text().splitlines(), f"{self.log.stem} listens")
         return self
 
+    def run(self, command):
+        """A command in the container, as a probe runs it."""
+        return self.node.call("ExecSync", {"container_id": self.id, "cmd": command, "timeout": DEADLINE})
+
     def execute(self, *command):
-        """What a command prints in the container, whether it succeeds or not."""
-        answer = self.node.call("ExecSync", {"container_id": self.id, "cmd": command, "timeout": DEADLINE})
+        """What it prints, whether it succeeds or not."""
+        answer = self.run(command)
         return (answer.stdout + answer.stderr).decode()
 
 

@@ -36,6 +36,15 @@ def overlaid():
     return pod
 
 
+def daemon_set():
+    """The pod of deploy/kubernetes/cni.yaml and its container, with the volumes as CRI mounts them."""
+    (spec,) = [m["spec"]["template"]["spec"] for m in yaml.safe_load_all((deploy / "cni.yaml").read_text()) if m["kind"] == "DaemonSet"]
+    (container,) = spec["containers"]
+    folders = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"]}
+    mounts = [{"host_path": folders[m["name"]], "container_path": m["mountPath"]} for m in container["volumeMounts"]]
+    return spec, container | {"mounts": mounts}
+
+
 # Istio's own init container with nothing but the image changed, the same with the least privilege, and what the injector
 # adds in its place where a CNI plugin writes the rules.
 (STRICTEST,) = overlaid()["spec"]["initContainers"]

@@ -1,5 +1,6 @@
 //! What an action has to say before it has ended.
 
+use super::verify::report::Check;
 use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
@@ -18,6 +19,8 @@ pub enum Event {
     WatchAtWork(i32),
     /// Of a watch.
     Watch(WatchEvent),
+    /// One connection that `verify` has settled.
+    Checked(Check),
 }
 
 /// Resolves the request, and tells its warnings.

@@ -1,6 +1,5 @@
 //! The host that we run on: its environment, its files, and what its kernel says.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "the one place that reads files and the environment"
 )]

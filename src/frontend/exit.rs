@@ -34,7 +34,7 @@ impl From<&Report> for Exit {
         match report {
             Report::Diff(diff) if diff.differs => Exit::Failed,
             Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
-            Report::Verified(report) => match report.verdict() {
+            Report::Verified(report) => match report.verdict {
                 Verdict::Holds => Exit::Done,
                 Verdict::Fails => Exit::NotVerified,
                 Verdict::Inconclusive => Exit::BadInput,

@@ -65,7 +65,8 @@ pub fn perform(
     invocation: &Invocation,
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    let report = actions::run(action, &invocation.request, &mut output::log_event)?;
+    let mut tell = |event| output::tell(&event, invocation.format, out);
+    let report = actions::run(action, &invocation.request, &mut tell)?;
     let text = output::text(&report, invocation.format, invocation.verbose)?;
     print(out, &text)?;
     output::log_report(&report);

@@ -91,6 +91,18 @@ pub enum BackendError {
     #[error("{doing}: {reason}")]
     Taken { doing: String, reason: String },
 
+    /// The change takes more bytes than one transaction may have: sockets of a user namespace may not be
+    /// made larger than its host's net.core.wmem_max says.
+    #[error(
+        "{doing}: the change takes {needed} bytes, and a socket of this user namespace takes no more than {room} in one \
+         transaction"
+    )]
+    TooLarge {
+        doing: String,
+        needed: usize,
+        room: usize,
+    },
+
     /// Somebody holds a lock, and was waited for in vain.
     #[error("{doing}: {reason}")]
     Locked { doing: String, reason: String },

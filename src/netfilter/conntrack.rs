@@ -2,7 +2,6 @@
 //! CAP_NET_ADMIN, and nobody who answers. Names and numbers are those of
 //! linux/netfilter/nfnetlink_conntrack.h.
 
-use crate::netfilter::model::Protocol;
 use crate::netfilter::netlink::{AttributeTable, Connection, Error, Malformed, Socket, Writer};
 use nix::sys::socket::SockProtocol;
 use std::io;
@@ -29,10 +28,11 @@ pub(crate) struct Conntrack(Connection<Socket>);
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tuple {
-    protocol: u8,
-    from: SocketAddr,
-    to: SocketAddr,
+pub(crate) struct Tuple {
+    /// IP's number of it.
+    pub protocol: u8,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
 }
 
 impl Conntrack {
@@ -45,56 +45,44 @@ impl Conntrack {
         Ok(Conntrack(Connection::new(socket)))
     }
 
-    /// Where what goes `from` here `to` there really ends: the end that answers. `None` when
-    /// conntrack does not follow it.
+    /// Every connection that it follows.
     ///
     /// # Errors
     /// The kernel's refusal: EPERM without CAP_NET_ADMIN.
-    pub(crate) fn destination(
-        &mut self,
-        protocol: Protocol,
-        from: SocketAddr,
-        to: SocketAddr,
-    ) -> io::Result<Option<SocketAddr>> {
-        let asked = Tuple {
-            protocol: protocol.number(),
-            from,
-            to,
-        };
-        let mut found = None;
-        let request = |w: &mut Writer| w.raw(&[family(to), 0, 0, 0]);
-        self.0
-            .dump(
-                NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
-                request,
-                |message| {
-                    if let Some((original, reply)) = entry(message.payload)?
-                        && original == asked
-                    {
-                        found = Some(reply.from);
-                    }
-                    Ok(())
-                },
-            )
-            .map_err(io_error)?;
-        Ok(found)
+    pub(crate) fn entries(&mut self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let request = |w: &mut Writer| w.raw(&[0; NFGENMSG]);
+        let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
+        let result = self.0.dump(kind, request, |message| {
+            entries.extend(entry(message.payload)?);
+            Ok(())
+        });
+        match result {
+            Ok(()) => Ok(entries),
+            Err(fault) => Err(io_error(fault)),
+        }
     }
 }
 
-fn family(address: SocketAddr) -> u8 {
-    match address {
-        SocketAddr::V4(_) => nix::libc::AF_INET as u8,
-        SocketAddr::V6(_) => nix::libc::AF_INET6 as u8,
-    }
+/// A connection, and where NAT sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// As it was sent.
+    pub original: Tuple,
+    /// The end that answers.
+    pub answers: SocketAddr,
 }
 
-/// Both directions of an entry; `None` where it is of a protocol without ports.
-fn entry(payload: &[u8]) -> Result<Option<(Tuple, Tuple)>, Malformed> {
+/// `None` where it is of a protocol without ports.
+fn entry(payload: &[u8]) -> Result<Option<Entry>, Malformed> {
     let attributes = payload.get(NFGENMSG..).ok_or(Malformed)?;
     let entry = AttributeTable::<3>::parse(attributes)?;
     let original = tuple(entry.bytes(CTA_TUPLE_ORIG)?)?;
     let reply = tuple(entry.bytes(CTA_TUPLE_REPLY)?)?;
-    Ok(original.zip(reply))
+    Ok(original.zip(reply).map(|(original, reply)| Entry {
+        original,
+        answers: reply.from,
+    }))
 }
 
 fn tuple(bytes: &[u8]) -> Result<Option<Tuple>, Malformed> {

@@ -8,4 +8,5 @@ pub mod model;
 pub mod netlink;
 pub mod nftables;
 pub mod rtnetlink;
+pub(crate) mod sock_diag;
 pub mod trace;

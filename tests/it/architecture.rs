@@ -20,6 +20,7 @@ const NETFILTER: &[(&str, &[&str])] = &[
     ("iptables", &["backend", "model"]),
     ("rtnetlink", &["model", "netlink"]),
     ("conntrack", &["model", "netlink"]),
+    ("sock_diag", &["model", "netlink"]),
 ];
 
 /// Rooms that know nothing of the system.

@@ -128,11 +128,6 @@ fn nftables() {
 }
 
 #[test]
-fn iptables_nft() {
-    replay("iptables-nft");
-}
-
-#[test]
 fn iptables_legacy() {
     replay("iptables-legacy");
 }

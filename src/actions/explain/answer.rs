@@ -113,7 +113,7 @@ fn deciding(trace: &Trace) -> Option<&Step> {
 
 /// What the deciding rule is for, if it is managed.
 fn purpose(step: Option<&Step>) -> Option<(Purpose, &str)> {
-    purpose_of(step?.rule.why()?)
+    purpose_of(step?.rule.id()?)
 }
 
 /// Who listens on the port that a rule leads to.
@@ -142,7 +142,7 @@ fn reason(step: Option<&Step>) -> String {
     let Some(step) = step else {
         return "no rule captures it".to_owned();
     };
-    match (purpose(Some(step)), step.rule.why()) {
+    match (purpose(Some(step)), step.rule.id()) {
         (Some((Purpose::Exempt(why), value)), _) => why.replace("{}", value),
         (Some((Purpose::ExemptProxy, _)), _) => is_the_proxy(step),
         (_, Some(id)) => format!("matched \"{}\" in {}", id.as_str(), step.chain),

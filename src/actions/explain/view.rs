@@ -148,7 +148,7 @@ pub struct Rule {
     pub depth: usize,
     pub rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub id: Option<String>,
     pub outcome: Outcome,
     /// What happened, or why nothing did.
     pub says: String,
@@ -392,7 +392,7 @@ impl Rule {
             chain: step.chain.to_string(),
             depth: step.depth,
             rule: step.rule.text(),
-            why: step.rule.why().map(|why| why.as_str().to_owned()),
+            id: step.rule.id().map(|id| id.as_str().to_owned()),
             outcome,
             says,
             decides: step.decides,

@@ -1,41 +1,25 @@
-//! Where connections are tried: the addresses of this network namespace, and the ways out of it.
+//! The network in which connections are tried: its addresses, and the routes to where they go.
 
-use super::probe::Probe;
-use super::probes::{Place, Users};
-use super::socket::User;
 use crate::engine::error::Error;
 use crate::netfilter::model::{Family, Interface, Routing};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Link, Network, Way};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-/// This namespace as connections know it that are made by whomever we may be.
-pub(super) fn here(links: &[rtnetlink::Link], port: u16) -> Place {
-    let others = links.iter().filter(|link| link.name != Interface::LOOPBACK);
-    Place {
-        own: others
-            .flat_map(|link| &link.addresses)
-            .map(IpNet::addr)
-            .collect(),
-        users: match User::can_be_chosen() {
-            true => Users::Everybody,
-            false => Users::Only(User::current()),
-        },
-        port,
-    }
-}
-
-/// The ways to where the probes go, as the kernel tells them to whoever asks.
+/// This network namespace, with the routes to some destinations as the kernel gives them to whoever
+/// asks.
 ///
 /// # Errors
 /// When it does not.
 pub(super) fn network(
-    links: Vec<rtnetlink::Link>,
-    probes: &[Probe],
-    wanted: &Routing,
+    destinations: impl IntoIterator<Item = IpAddr>,
+    desired: &Routing,
 ) -> Result<Network, Error> {
+    let links = rtnetlink::links()?;
     let mut routes = Vec::new();
-    for to in probes.iter().map(|probe| probe.to.ip()) {
+    for to in destinations.into_iter().collect::<BTreeSet<IpAddr>>() {
         let Some(hop) = rtnetlink::hop(to)? else {
             continue;
         };
@@ -54,9 +38,15 @@ pub(super) fn network(
         name: link.name,
         addresses: link.addresses,
     });
-    Ok(Network {
+    let mut network = Network {
         links: links.collect(),
         routes,
-        policy_routes: wanted.policy_routes.clone(),
-    })
+        policy_routes: desired.policy_routes.clone(),
+    };
+    for address in desired.loopback_addresses.iter().map(|a| a.0) {
+        if !network.is_own(address.addr()) {
+            network.add_address(&Interface::LOOPBACK, address);
+        }
+    }
+    Ok(network)
 }

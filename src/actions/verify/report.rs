@@ -1,192 +1,283 @@
-//! What was proved, what was not, and how: for people line by line, for programs as JSON.
+//! What was proved, what was not, and by what, as values.
 
-use super::probe::Probe;
-use super::socket::User;
-use serde::Serialize;
-use std::fmt;
-use std::net::SocketAddr;
+use crate::netfilter::model::{ConnState, Interface, Protocol, Tracking};
+use crate::netfilter::trace::Walk;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
-/// Where a connection is to end, as the options want it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Where a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Expected {
+pub enum Expected {
     /// At this port of the proxy.
-    Proxy(u16),
-    /// Where it was going.
-    Straight,
+    Captured(u16),
+    /// It bypasses the proxy.
+    Exempt,
     Refused,
     Dropped,
 }
 
-/// How something was found out.
+/// Where a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Means {
-    /// A listener got the connection.
+pub enum Found {
+    /// At the proxy; at which of its ports, where that is known.
+    Captured(Option<u16>),
+    /// At this port of the proxy, which was given another original destination.
+    WrongOriginal {
+        port: u16,
+        original: SocketAddr,
+    },
+    /// It was not sent to the proxy.
+    Exempt,
+    /// At the proxy's port, which was its destination anyway.
+    Either,
+    /// It was sent to this port, and did not arrive there.
+    Lost(u16),
+    /// It was on its way to this network namespace's own sockets, and arrived at none.
+    Undelivered,
+    /// NAT sent it elsewhere.
+    Translated(SocketAddr),
+    Refused,
+    Dropped,
+    /// Where it should, but with another mark or conntrack zone.
+    OtherMark,
+}
+
+/// By what something is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Means {
+    /// A listener of verify's own got the connection.
     Listener,
-    /// conntrack's entry said where it was sent.
+    /// The kernel's table of sockets says which socket has it.
+    SocketTable,
+    /// conntrack's entry says where it was sent, and it was established, or never translated.
     Conntrack,
-    /// It came to none of the listeners, which had every port of the proxy.
-    Silence,
-    /// The kernel refused it.
-    Refusal,
+    /// An answer came, and the proxy's port, on which verify listened, heard nothing.
+    Answer,
     /// The rules in the kernel were read and followed.
     Rules,
 }
 
-/// What became of one check.
+/// Why something could not be determined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "reason", content = "detail")]
+pub enum Reason {
+    NoAnswer,
+    /// No answer came, and nothing arrived at the proxy's port, on which verify listened.
+    NotArrived,
+    /// It was refused, by whom cannot be seen.
+    RefusedBySomebody,
+    /// The ports that it may have come to are other programs', and nothing tells them apart.
+    Occupied,
+    NoRoute,
+    /// No socket of this user can be made here.
+    NoSuchUser,
+    /// What the kernel said when it was to be made.
+    NotMade(String),
+    /// A rule that cannot be decoded may decide.
+    Undecoded(Rule),
+    /// The rules in the kernel could not be read: why.
+    UnreadRules(Unread),
+    /// The desired rules themselves do not determine it.
+    NotDesired,
+}
+
+/// Why rules could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "why", content = "what")]
+pub enum Unread {
+    NetAdmin,
+    /// Whether iptables-legacy has rules: only root and CAP_DAC_READ_SEARCH may know.
+    Legacy,
+    Kernel(String),
+}
+
+/// A rule, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    pub table: String,
+    pub chain: String,
+    /// As iptables-save prints it; nothing for the chain's policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    pub managed: bool,
+}
+
+/// Where a connection begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// A process here.
+    User { uid: u32, gid: u32 },
+    /// A host beyond this interface.
+    Interface(Interface),
+}
+
+/// A connection that was tried, or followed through the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    #[serde(flatten)]
+    pub sender: Sender,
+    #[serde(serialize_with = "shown")]
+    pub protocol: Protocol,
+    pub from: IpAddr,
+    pub to: SocketAddr,
+    /// Of a packet in the middle of a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+}
+
+fn shown<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(protocol)
+}
+
+/// What became of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-pub(super) enum Outcome {
+pub enum Outcome {
     Holds {
         expected: Expected,
         means: Means,
     },
     Fails {
         expected: Expected,
+        found: Found,
         means: Means,
-        came: String,
+        /// The rule that decides, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<Rule>,
     },
-    Unknown {
-        why: String,
+    /// A firewall refuses it before it comes to the proxy, or on its way past the proxy.
+    Refused {
+        expected: Expected,
+        by: Rule,
+    },
+    Inconclusive {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expected: Option<Expected>,
+        #[serde(flatten)]
+        reason: Reason,
     },
 }
 
 impl Outcome {
-    /// Whether something is not as it should be.
-    pub(super) fn fails(&self) -> bool {
-        matches!(self, Outcome::Fails { .. })
-    }
-}
-
-/// One connection, what the options want of it, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Check {
-    /// Who connects to what, for people.
-    pub(super) connection: String,
-    pub(super) to: SocketAddr,
-    #[serde(flatten)]
-    pub(super) outcome: Outcome,
-}
-
-impl Check {
-    /// What became of a probe.
-    pub(super) fn new(probe: &Probe, outcome: Outcome) -> Self {
-        let User { uid, gid } = probe.user;
-        Check {
-            connection: format!("uid {uid}, gid {gid} to {} ({})", probe.to, probe.protocol),
-            to: probe.to,
-            outcome,
+    /// Whether it would be no other if it were tried again: rules can come a moment later than those
+    /// who wait for them.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Outcome::Fails { .. } => false,
+            Outcome::Inconclusive {
+                expected: Some(Expected::Captured(_)),
+                reason,
+            } => *reason != Reason::NotArrived,
+            _ => true,
         }
     }
 }
 
+impl Connection {
+    /// The connection that begins so.
+    pub(super) fn of(walk: &Walk) -> Self {
+        let packet = &walk.packet;
+        let sender = match (&packet.owner, &packet.in_interface) {
+            (None, Some(interface)) => Sender::Interface(interface.clone()),
+            (owner, _) => Sender::User {
+                uid: owner.as_ref().map_or(0, |o| o.uid),
+                gid: owner.as_ref().map_or(0, |o| o.gid),
+            },
+        };
+        let state = match walk.tracking {
+            Tracking::Known(connection) => connection.state,
+            Tracking::Untracked => ConnState::Untracked,
+            Tracking::NotYet | Tracking::Invalid => ConnState::Invalid,
+        };
+        Connection {
+            sender,
+            protocol: packet.protocol,
+            from: packet.source.ip(),
+            to: packet.destination,
+            state: (state != ConnState::New).then_some(state.as_str()),
+        }
+    }
+}
+
+/// One connection and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    #[serde(flatten)]
+    pub connection: Connection,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
 /// Whether the redirection holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Something was proved, and nothing is wrong.
+    /// Connections of every kind that are to be captured were proved to be, and nothing is wrong.
     Holds,
     Fails,
-    /// Nothing was proved.
+    #[default]
     Inconclusive,
 }
 
 /// Everything that was tried.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Report {
-    pub(super) checks: Vec<Check>,
+    pub verdict: Verdict,
+    /// No rule was given, and none is installed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nothing_installed: bool,
+    /// Policy routes and addresses that the rules rely on and that are missing, as ip(8) commands that
+    /// make them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Why the rules in the kernel could not be read: what comes in from outside is not verified then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules_unread: Option<Unread>,
+    /// A signal ended it before everything was tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    pub checks: Vec<Check>,
 }
 
 impl Report {
-    fn count(&self, which: fn(&Outcome) -> bool) -> usize {
+    /// How many checks ended so.
+    pub fn count(&self, which: fn(&Outcome) -> bool) -> usize {
         self.checks.iter().filter(|c| which(&c.outcome)).count()
     }
 
-    fn failed(&self) -> usize {
-        self.count(Outcome::fails)
-    }
-
-    fn held(&self) -> usize {
-        self.count(|o| matches!(o, Outcome::Holds { .. }))
-    }
-
-    /// What all checks together say.
-    pub fn verdict(&self) -> Verdict {
-        match (self.failed(), self.held()) {
-            (0, 0) => Verdict::Inconclusive,
-            (0, _) => Verdict::Holds,
-            _ => Verdict::Fails,
-        }
-    }
-
-    /// One sentence.
-    pub fn summary(&self) -> String {
-        let (held, failed) = (self.held(), self.failed());
-        let untold = match self.checks.len() - held - failed {
-            0 => String::new(),
-            n => format!(", {n} could not be told"),
+    /// Fills in what all of it together says.
+    pub(super) fn judged(self) -> Self {
+        let fails = self.count(|o| matches!(o, Outcome::Fails { .. })) > 0;
+        let verdict = match fails || self.nothing_installed || !self.missing.is_empty() {
+            true => Verdict::Fails,
+            false if !self.interrupted && all_kinds_captured(&self.checks) => Verdict::Holds,
+            false => Verdict::Inconclusive,
         };
-        match (failed, held) {
-            (0, 0) => format!("nothing could be proved{untold}"),
-            (0, _) => format!("the redirection holds: {held} checks proved{untold}"),
-            _ => format!(
-                "the redirection does not hold: {failed} of {} checks failed{untold}",
-                self.checks.len()
-            ),
-        }
+        Report { verdict, ..self }
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widest = self
-            .checks
-            .iter()
-            .map(|c| c.connection.chars().count())
-            .max();
-        let width = widest.unwrap_or_default();
-        for check in &self.checks {
-            let connection = &check.connection;
-            match &check.outcome {
-                Outcome::Holds { expected, means } => {
-                    writeln!(f, "✓ {connection:width$}  {expected} ({means})")?
-                }
-                Outcome::Fails {
-                    expected,
-                    means,
-                    came,
-                } => {
-                    writeln!(
-                        f,
-                        "✗ {connection:width$}  expected: {expected}; but it {came} ({means})"
-                    )?;
-                }
-                Outcome::Unknown { why } => writeln!(f, "– {connection:width$}  not told: {why}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Expected::Proxy(port) => write!(f, "goes to the proxy on port {port}"),
-            Expected::Straight => f.write_str("goes straight there"),
-            Expected::Refused => f.write_str("is refused"),
-            Expected::Dropped => f.write_str("is dropped"),
-        }
-    }
-}
-
-impl fmt::Display for Means {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Means::Listener => "it arrived",
-            Means::Conntrack => "by conntrack",
-            Means::Silence => "it did not come to the proxy",
-            Means::Refusal => "by the kernel's answer",
-            Means::Rules => "by the rules in the kernel",
-        })
-    }
+/// Exempt traffic alone proves nothing: it is so without any rule too. So for each port of the proxy,
+/// and each side from which connections come to it, one that was captured is asked for.
+fn all_kinds_captured(checks: &[Check]) -> bool {
+    let kinds = checks.iter().filter_map(|check| {
+        let (expected, held) = match &check.outcome {
+            Outcome::Holds { expected, .. } => (expected, true),
+            Outcome::Inconclusive {
+                expected: Some(expected),
+                ..
+            } => (expected, false),
+            _ => return None,
+        };
+        let outside = matches!(check.connection.sender, Sender::Interface(_));
+        matches!(expected, Expected::Captured(_)).then_some(((*expected, outside), held))
+    });
+    let kinds: BTreeSet<((Expected, bool), bool)> = kinds.collect();
+    !kinds.is_empty() && kinds.iter().all(|(kind, _)| kinds.contains(&(*kind, true)))
 }

@@ -1,17 +1,21 @@
 //! Sockets of a probe: made as some user, and such that nothing they send goes further than one hop.
 
+use super::evidence::Answer;
+use crate::netfilter::model::Protocol;
+use crate::netfilter::trace::Network;
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, getsockname,
     getsockopt, listen, setsockopt, socket, sockopt,
 };
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
-use std::io;
 use std::net::{
-    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
 };
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The user and the group that a socket belongs to: what xt_owner and nf_tables' `meta skuid` ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,25 +65,92 @@ impl User {
     }
 }
 
-/// A socket of `user` that is on its way to `to`, and where it comes from. Whatever it sends ends at
-/// the first hop (TTL 1), and nothing waits.
+/// A socket of `user` that is on its way to `to`, and where it comes from: from `from`, or as the kernel
+/// picks. Whatever it sends ends at the first hop (TTL 1), and nothing waits.
 ///
 /// # Errors
-/// What connect(2) says at once: ENETUNREACH without a route, for one. That it is on its way is none.
+/// What connect(2) says at once: ENETUNREACH without a route, for one. EINPROGRESS is not an error.
 pub(super) fn departing(
     user: User,
-    kind: SockType,
+    protocol: Protocol,
+    from: Option<IpAddr>,
+    mark: u32,
     to: SocketAddr,
 ) -> nix::Result<(OwnedFd, SocketAddr)> {
+    let kind = match protocol {
+        Protocol::Udp => SockType::Datagram,
+        _ => SockType::Stream,
+    };
     let fd = user.makes(|| unconnected(to, kind))?;
     limit_to_one_hop(&fd, to)?;
+    if mark != 0 {
+        setsockopt(&fd, sockopt::Mark, &mark)?;
+    }
+    if let Some(from) = from {
+        bind(
+            fd.as_raw_fd(),
+            &SockaddrStorage::from(SocketAddr::new(from, 0)),
+        )?;
+    }
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(e) => return Err(e),
     }
     let local =
         address(&getsockname::<SockaddrStorage>(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)?;
+    if protocol == Protocol::Udp {
+        send(&fd)?;
+    }
     Ok((fd, local))
+}
+
+/// A datagram, which a nameserver drops as too short.
+fn send(fd: &OwnedFd) -> nix::Result<()> {
+    match nix::unistd::write(fd, &[0]) {
+        Ok(_) | Err(Errno::ECONNREFUSED | Errno::EPERM) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The address with the interface that has it, without which a link-local one leads nowhere.
+pub(super) fn scoped(to: SocketAddr, network: &Network) -> SocketAddr {
+    match to {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            let index = network.interface_of(to.ip());
+            let index = index.and_then(|name| if_nametoindex(name.as_str()).ok());
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, index.unwrap_or_default()).into()
+        }
+        to => to,
+    }
+}
+
+/// What becomes visible on a socket when an answer comes.
+pub(super) fn waits_for(protocol: Protocol) -> PollFlags {
+    match protocol {
+        Protocol::Udp => PollFlags::POLLIN,
+        _ => PollFlags::POLLOUT,
+    }
+}
+
+/// What came back by now, if anything did.
+pub(super) fn answer(fd: &OwnedFd, protocol: Protocol) -> Option<Answer> {
+    let mut polled = [PollFd::new(fd.as_fd(), waits_for(protocol))];
+    let came = matches!(poll(&mut polled, PollTimeout::ZERO), Ok(n) if n > 0);
+    if !came {
+        return None;
+    }
+    match getsockopt(fd, sockopt::SocketError)
+        .ok()
+        .map(Errno::from_raw)
+    {
+        Some(Errno::ECONNREFUSED) => Some(Answer::Refused),
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENOPROTOOPT | Errno::EACCES) => {
+            Some(Answer::Unreachable)
+        }
+        // Established, and perhaps reset by now.
+        Some(Errno::UnknownErrno | Errno::ECONNRESET | Errno::EPIPE) => Some(Answer::Established),
+        _ => None,
+    }
 }
 
 fn unconnected(like: SocketAddr, kind: SockType) -> nix::Result<OwnedFd> {
@@ -145,15 +216,6 @@ pub(super) fn original_destination(
             let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
             SocketAddrV6::new(ip, u16::from_be(a.sin6_port), 0, 0).into()
         }),
-    }
-}
-
-/// Why a connection did not come about, if it failed by now (SO_ERROR).
-pub(super) fn failure(fd: &OwnedFd) -> Option<io::Error> {
-    match getsockopt(fd, sockopt::SocketError) {
-        Ok(0) => None,
-        Ok(code) => Some(io::Error::from_raw_os_error(code)),
-        Err(e) => Some(e.into()),
     }
 }
 

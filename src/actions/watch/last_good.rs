@@ -47,10 +47,7 @@ impl LastGood {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one file that a watch writes, in the directory made for it"
-)]
+/// The one file that a watch writes, in the directory made for it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let new = path.with_extension("new");

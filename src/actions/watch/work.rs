@@ -5,7 +5,7 @@ use super::ahead::rules_ahead;
 use super::event::WatchEvent;
 use super::sources::{Happened, Sources};
 use super::{Event, Goal, Part, Watch};
-use crate::engine::backends::{BackendChoice, has_silent_tables};
+use crate::engine::backends::{BackendChoice, Backends, has_silent_tables};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Patience, Reconciled};
@@ -276,10 +276,12 @@ impl Watch<'_> {
 
     /// Reports foreign rules that have come to precede managed ones since the last time.
     fn report_rules_ahead(&mut self) {
-        let candidates = self.backend.candidates().unwrap_or_default();
-        let candidate = candidates.first();
+        let mut backends = Backends::default();
+        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
         // If others commit meanwhile, there will be another look.
-        let live = candidate.map(|candidate| (candidate.open)()?.read());
+        let live = candidates
+            .first()
+            .map(|candidate| backends.open(candidate.store)?.read());
         let ahead = match live {
             Some(Ok(live)) => rules_ahead(&live),
             Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),

@@ -12,7 +12,8 @@ use crate::engine::user_namespace;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Routing, Ruleset};
-use crate::netfilter::rtnetlink::{self, Made};
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::{self, Made, Router};
 use rules::Reconciliation;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -82,23 +83,31 @@ fn reconcile(
     patience: Patience,
 ) -> Result<Reconciled, Error> {
     let raised = rtnetlink::bring_loopback_up()?;
-    let found = rtnetlink::look(&desired.routing)?.candidates();
+    let mut router = Router::open()?;
+    let state = router.look(&desired.routing)?;
+    let found = state.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
-    let made = rtnetlink::make(&desired.routing)?;
+    let made = router.make(&desired.routing, state)?;
     let routed = made.changed();
     let settled = rules.settle(patience.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(made, desired);
+        take_back(
+            made,
+            || still_needed(desired, &found, &mut rules),
+            &mut router,
+        );
         let error = settled.err().unwrap_or(Error::NoBackend);
         return Err(error.after(rules.record.left()));
     };
     settled.map_err(|e| e.after(Some(Left::NewRulesInPlace { backend })))?;
-    let unneeded = managed::routing(&found, &rules.record.marks).without(&desired.routing);
-    // What nobody uses any more does no harm: not worth a failure when all that is desired is there.
-    let unrouted = rtnetlink::remove(&unneeded, &desired.routing).unwrap_or_else(|e| {
-        log::warn!("a route that no rule needs stays: {e}");
-        false
-    });
+    let unneeded = managed::unneeded_routing(&found, &rules.record.marks, &desired.routing);
+    // A route that no rule needs does no harm: no failure when all that is desired is there.
+    let unrouted = router
+        .remove(&unneeded, &desired.routing)
+        .unwrap_or_else(|e| {
+            log::warn!("a route that no rule needs is left: {e}");
+            false
+        });
     Ok(Reconciled {
         backend,
         changes: rules.record.changes,
@@ -125,25 +134,31 @@ fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
     }
 }
 
-/// Takes back the routes that were made for rules which could not be written, unless rules rely on
-/// them all the same: the answer to a commit can be lost, and some tables be there without others.
-fn take_back(made: Made, desired: &Ruleset) {
+/// Takes back the routes that were made for rules which could not be written, except what is needed.
+fn take_back(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<Socket>) {
     if !made.changed() {
         return;
     }
-    let needed = match rules::observe_all() {
+    if let Err(left) = router.undo(made, &needed()) {
+        log::warn!("{left}");
+    }
+}
+
+/// What rules rely on though they could not be written: the answer to a commit can be lost, and some
+/// tables be there without others.
+fn still_needed(desired: &Ruleset, found: &Routing, rules: &mut Reconciliation) -> Routing {
+    match rules.look() {
         Ok(live) => live
             .iter()
-            .map(|live| managed::relied_on(&desired.routing, live))
+            .map(|live| managed::relied_on(&desired.routing, found, live))
             .reduce(Routing::with)
             .unwrap_or_default(),
         Err(e) => {
-            log::warn!("policy routes stay, as it cannot be told whether rules need them: {e}");
+            log::warn!(
+                "policy routes are left, as it cannot be determined whether rules need them: {e}"
+            );
             desired.routing.clone()
         }
-    };
-    if let Err(left) = rtnetlink::undo(made, &needed) {
-        log::warn!("{left}");
     }
 }
 
@@ -154,7 +169,8 @@ fn take_back(made: Made, desired: &Ruleset) {
 pub(crate) fn clean() -> Result<bool, Error> {
     let patience = Patience::RUN;
     let _lock = Name::Run.take_within(patience.lock);
-    let found = rtnetlink::look(&Routing::default())?.candidates();
+    let mut router = Router::open()?;
+    let found = router.look(&Routing::default())?.candidates();
     let mut rules = Reconciliation::to_nothing();
     let settled = rules.settle(patience.commit);
     let record = rules.record;
@@ -165,7 +181,7 @@ pub(crate) fn clean() -> Result<bool, Error> {
         // of those that have gone.
         Err(_) => with_marks(&found, &record.marks),
     };
-    let removed = rtnetlink::remove(&unneeded, &ours.without(&unneeded));
+    let removed = router.remove(&unneeded, &ours.without(&unneeded));
     settled.map_err(|e| e.after(record.left()))?;
     let removed = removed.map_err(|e| Error::from(e).after(Some(Left::AllRulesRemoved)))?;
     Ok(removed || !record.changes.is_empty())

@@ -6,6 +6,7 @@ use super::failure::{Code, Failure};
 use super::{VERSIONS, journal, pod_facts};
 use crate::actions::diff::{Diff, LineAction};
 use crate::actions::{self, Action, Report, apply};
+use crate::engine::backends::Backends;
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::request::Request;
@@ -64,8 +65,13 @@ fn versions(asked: Option<&str>) -> String {
 /// Whether one of the backends can work on this node; if not, the node takes no pods.
 fn status(entry: &Entry) -> Result<String, Failure> {
     let mut refusal = Error::NoBackend;
-    for candidate in entry.backend.candidates().unwrap_or_default() {
-        match (candidate.open)().and_then(|mut backend| backend.read()) {
+    let mut backends = Backends::default();
+    let candidates = entry.backend.candidates(&mut backends).unwrap_or_default();
+    for candidate in candidates {
+        match backends
+            .open(candidate.store)
+            .and_then(|mut backend| backend.read())
+        {
             Ok(_) => return Ok(String::new()),
             Err(e) => refusal = e.into(),
         }
@@ -172,7 +178,7 @@ impl<'a> Job<'a> {
             return Err(self.failure(Code::Namespace, problem));
         }
         let request = self.request(self.options_with_dns());
-        let report = actions::run(action, &request, &mut output::log_event);
+        let report = actions::run(action, &request, &mut |event| output::log_event(&event));
         let report = report.map_err(|e| self.failure(self.code_of(&e), errors::words(&e)))?;
         output::log_report(&report);
         Ok(report)

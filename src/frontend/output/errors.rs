@@ -26,6 +26,7 @@ pub fn kind(error: &Error) -> &'static str {
             BackendError::Missing { .. } => "missing-feature",
             BackendError::Refused { .. } | BackendError::OwnerRefused { .. } => "refused",
             BackendError::Taken { .. } => "taken",
+            BackendError::TooLarge { .. } => "too-large",
             BackendError::Locked { .. } => "locked",
             BackendError::Interrupted { .. } => "interrupted",
             BackendError::NoProgram(_) => "no-program",
@@ -93,6 +94,11 @@ pub fn words(error: &Error) -> String {
                  (securityContext.privileged: true)"
             )
         }
+        Error::Backend(BackendError::TooLarge { needed, .. }) => format!(
+            "{error}. Raise the host's net.core.wmem_max to {}, or use --backend nftables, which keeps address \
+             lists in sets",
+            needed.div_ceil(2)
+        ),
         Error::Backend(BackendError::NoRawSocket) => format!(
             "{error}. Grant it in the pod spec:\n    securityContext:\n      capabilities: \
              {{add: [NET_ADMIN, NET_RAW]}}\nor in the systemd unit:\n    \

@@ -1,5 +1,6 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
+use super::escape::Foreign;
 use crate::actions::explain::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
 use std::fmt::Write;
 
@@ -8,10 +9,10 @@ const SHOWN: usize = 4;
 
 /// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
 pub(super) fn text(explanation: &Explanation, all: bool) -> String {
-    let mut text = format!("{}\n", explanation.answer);
+    let mut text = format!("{}\n", Foreign(&explanation.answer));
     if !explanation.assumptions.is_empty() {
         let assumptions = explanation.assumptions.join("; ");
-        let _ = writeln!(text, "\nAssumptions: {assumptions}.");
+        let _ = writeln!(text, "\nAssumptions: {}.", Foreign(&assumptions));
     }
     undecoded(&mut text, &explanation.undecoded);
     let several = explanation.cases.len() > 1;
@@ -39,7 +40,8 @@ fn undecoded(text: &mut String, undecoded: &[Undecoded]) {
         let handle = u
             .handle
             .map_or(String::new(), |handle| format!(", handle {handle}"));
-        let (number, table, chain, rule) = (at + 1, &u.table, &u.chain, &u.rule);
+        let number = at + 1;
+        let (table, chain, rule) = (Foreign(&u.table), Foreign(&u.chain), Foreign(&u.rule));
         let _ = writeln!(text, "  {number}. {rule}  ({table} {chain}{handle})");
     }
 }
@@ -64,8 +66,8 @@ fn heading(text: &mut String, case: &Case) {
     let _ = writeln!(
         text,
         "\nIf {}, it {}.",
-        conditions.join(" and "),
-        case.answer
+        Foreign(&conditions.join(" and ")),
+        Foreign(&case.answer)
     );
 }
 
@@ -80,10 +82,10 @@ fn has_news(place: &Hop) -> bool {
 fn hook(text: &mut String, place: &Hop, all: bool) {
     let _ = write!(text, "\n{}: {} → {}", place.hook, place.from, place.to);
     if let Some(name) = &place.in_interface {
-        let _ = write!(text, ", in through {name}");
+        let _ = write!(text, ", in through {}", Foreign(name));
     }
     if let Some(name) = &place.out_interface {
-        let _ = write!(text, ", out through {name}");
+        let _ = write!(text, ", out through {}", Foreign(name));
     }
     if place.mark != 0 {
         let _ = write!(text, ", mark {:#x}", place.mark);
@@ -91,9 +93,13 @@ fn hook(text: &mut String, place: &Hop, all: bool) {
     text.push('\n');
     let told = |t: &&Table| all || !t.rules.is_empty() || t.skipped.is_some();
     for table in place.tables.iter().filter(told) {
-        let _ = writeln!(text, "  {}", table.table);
+        let _ = writeln!(text, "  {}", Foreign(&table.table));
         if let Some(reason) = table.skipped {
-            let _ = writeln!(text, "    {} is not evaluated: {reason}", table.chain);
+            let _ = writeln!(
+                text,
+                "    {} is not evaluated: {reason}",
+                Foreign(&table.chain)
+            );
         }
         rules(text, &table.rules, all);
         match table.policy {
@@ -111,7 +117,7 @@ fn rules(text: &mut String, rules: &[Rule], all: bool) {
         let indent = " ".repeat(4 + 2 * first.depth);
         if first.chain != chain {
             chain = &first.chain;
-            let _ = writeln!(text, "{indent}{chain}");
+            let _ = writeln!(text, "{indent}{}", Foreign(chain));
         }
         let alike = |r: &&Rule| r.outcome == Outcome::PassedOver && r.chain == chain;
         let run = rest.iter().take_while(alike).count().max(1);
@@ -134,9 +140,9 @@ fn line(text: &mut String, rule: &Rule, indent: &str) {
         Outcome::Taken => " >",
         Outcome::Undecoded => " ?",
     };
-    let _ = write!(text, "{indent}{sign} {}", rule.rule);
-    if let Some(why) = &rule.why {
-        let _ = write!(text, "  [{why}]");
+    let _ = write!(text, "{indent}{sign} {}", Foreign(&rule.rule));
+    if let Some(id) = &rule.id {
+        let _ = write!(text, "  [{}]", Foreign(id));
     }
-    let _ = writeln!(text, "\n{indent}     {}", rule.says);
+    let _ = writeln!(text, "\n{indent}     {}", Foreign(&rule.says));
 }

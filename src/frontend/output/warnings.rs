@@ -25,12 +25,14 @@ pub(super) fn kind(event: &Event) -> &'static str {
         Event::SshCaptured => "ssh-captured",
         Event::WatchAtWork(_) => "watch-at-work",
         Event::Watch(_) => "watch",
+        Event::Checked(_) => "checked",
     }
 }
 
 /// The sentence.
 pub(super) fn words(event: &Event) -> String {
     match event {
+        Event::Checked(check) => super::verification::line(check),
         Event::Warning(warning) => warning_words(warning),
         Event::Unmapped(owners) => errors::unmapped(owners),
         Event::SshCaptured => {

@@ -267,8 +267,8 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
     let mut rules: Vec<Rule> = names
         .iter()
         .map(|name| {
-            let why = format!("bypass-virtual-interface-{name}");
-            Rule::new(why, [from(name)], Target::Return)
+            let id = format!("bypass-virtual-interface-{name}");
+            Rule::new(id, [from(name)], Target::Return)
         })
         .collect();
     let destinations: Vec<Option<IpNet>> = match &config.outbound_cidrs {
@@ -277,10 +277,10 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
     };
     for cidr in destinations {
         rules.extend(names.iter().map(|name| {
-            let why = format!("redirect-virtual-interface-{name}");
+            let id = format!("redirect-virtual-interface-{name}");
             let to = cidr.map(Match::destination);
             let matches = [from(name)].into_iter().chain(to);
-            Rule::new(why, matches, Target::Jump(REDIRECT))
+            Rule::new(id, matches, Target::Jump(REDIRECT))
         }));
     }
     if !rules.is_empty() {
@@ -292,14 +292,14 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
 /// Neither what comes in nor what goes out on these interfaces is captured.
 fn exclude_interfaces(table: &mut Table, config: &Config) {
     for name in &config.exclude_interfaces {
-        let why = format!("bypass-interface-{name}");
+        let id = format!("bypass-interface-{name}");
         table.chain(ChainName::PREROUTING).rule(
-            why.clone(),
+            id.clone(),
             [Match::in_interface(name.clone())],
             Target::Return,
         );
         table.chain(ChainName::OUTPUT).rule(
-            why,
+            id,
             [Match::out_interface(name.clone())],
             Target::Return,
         );

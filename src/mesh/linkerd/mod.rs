@@ -95,8 +95,8 @@ fn inbound(chain: &mut Chain, config: &Config, family: Family) {
         }
         Selection::Only(ports) => {
             for port in ports {
-                let why = format!("redirect-port-{port}-to-proxy-port");
-                chain.rule(why, [tcp(), Match::dport(*port)], to_proxy.clone());
+                let id = format!("redirect-port-{port}-to-proxy-port");
+                chain.rule(id, [tcp(), Match::dport(*port)], to_proxy.clone());
             }
         }
     }
@@ -125,8 +125,8 @@ fn outbound(chain: &mut Chain, config: &Config, family: Family) {
 /// As many ports a rule as it has room for.
 fn ignore_ports(chain: &mut Chain, ports: &[PortRange]) {
     for ports in PortSet::split(ports) {
-        let why = format!("ignore-port-{ports}");
-        chain.rule(why, [tcp(), Match::dports(ports)], Target::Return);
+        let id = format!("ignore-port-{ports}");
+        chain.rule(id, [tcp(), Match::dports(ports)], Target::Return);
     }
 }
 

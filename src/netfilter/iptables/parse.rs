@@ -8,8 +8,8 @@ use super::options::{hex, marked, reject_with};
 use super::words::words;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{
-    ChainName, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Rule, TableName, Target,
-    Test, Why,
+    ChainName, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Rule, RuleId, TableName,
+    Target, Test,
 };
 
 /// The tables in the output of `iptables-save` or `ip6tables-save`. Tables and chains that are
@@ -30,6 +30,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
             tables.extend(name.map(|name| LiveTable {
                 family,
                 name,
+                dormant: false,
                 chains: Vec::new(),
             }));
         } else if line.contains("is incompatible, use 'nft' tool") && !is_rule(line) {
@@ -128,9 +129,9 @@ fn parse_rule(spec: &str, family: Family) -> LiveRule {
         .filter(|_| understood && parts.is_exact())
         .and_then(|target| {
             let rule = Rule::without_comment(matches.clone(), target);
-            let why = parts.comment.and_then(Why::from_comment);
+            let id = parts.comment.and_then(RuleId::from_comment);
             let does_something = rule.target != Target::Several(Vec::new());
-            (does_something && rule.has_protocol_of_ports()).then_some(Rule { why, ..rule })
+            (does_something && rule.has_protocol_of_ports()).then_some(Rule { id, ..rule })
         });
     let jump = match &rule {
         Some(Rule {
@@ -361,7 +362,7 @@ mod tests {
         let odd = rule(r#"-m comment --comment "say \"hi\" \\ -j ISTIO_X" -j ACCEPT"#);
         assert_eq!(odd.comment.as_deref(), Some(r#"say "hi" \ -j ISTIO_X"#));
         assert_eq!(odd.jump, None);
-        assert_eq!(odd.rule.unwrap().why, None);
+        assert_eq!(odd.rule.unwrap().id, None);
     }
 
     /// Whoever can give a rule a comment must not be able to write lines of his own.

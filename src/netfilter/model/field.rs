@@ -1,9 +1,8 @@
 //! What a rule can look at, beyond what iptables has a match of its own for: the fields that
 //! nf_tables loads, by its names.
 
-use super::matches::{ConnState, Side};
 use super::names::{Family, Interface, Protocol};
-use super::packet::{AddressType, Packet, Tracking};
+use super::packet::{AddressType, ConnState, Packet, Side, Tracking};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use super::field_test::FieldTest;
 use super::matches::Match;
-use super::names::{ChainName, Family, Hook, TableName, Why};
+use super::names::{ChainName, Family, Hook, RuleId, TableName};
 use super::{Chain, LiveRule, LiveTable, Rule, Ruleset, Target};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,7 +137,7 @@ impl Rules {
     /// same moment: which of them was hooked in first, no dump shows.
     pub fn ties(&self, family: Family) -> Vec<Tie> {
         let sees = |table: &&HookedTable| table.family.is_none_or(|f| f == family);
-        let mut found: BTreeMap<(Hook, (i32, i32)), Vec<(String, ChainName)>> = BTreeMap::new();
+        let mut found = BTreeMap::<_, Vec<(String, ChainName)>>::new();
         for table in self.tables.iter().filter(sees) {
             for chain in table.chains.iter().filter(|c| !c.rules.is_empty()) {
                 if let Some(base) = chain.base {
@@ -270,7 +270,7 @@ impl Entry {
         match self {
             Entry::Known(rule) => {
                 let plain = Rule {
-                    why: None,
+                    id: None,
                     ..rule.clone()
                 };
                 plain.to_string()
@@ -286,9 +286,9 @@ impl Entry {
     }
 
     /// What the rule is for, if it is one of ours.
-    pub fn why(&self) -> Option<&Why> {
+    pub fn id(&self) -> Option<&RuleId> {
         match self {
-            Entry::Known(rule) => rule.why.as_ref(),
+            Entry::Known(rule) => rule.id.as_ref(),
             _ => None,
         }
     }

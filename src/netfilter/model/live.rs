@@ -19,11 +19,14 @@ impl Live {
     }
 }
 
-/// One table with all its chains, ours and foreign.
+/// One table with its chains, managed and foreign. A backend may leave out foreign chains that no hook leads
+/// to and in which nothing is managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveTable {
     pub family: Family,
     pub name: TableName,
+    /// No packet comes to its chains.
+    pub dormant: bool,
     pub chains: Vec<LiveChain>,
 }
 

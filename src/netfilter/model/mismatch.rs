@@ -1,7 +1,7 @@
 //! Why a rule does not apply to a packet, in words.
 
-use super::matches::{Match, Owner, Side, Test};
-use super::packet::{FoundSocket, Packet};
+use super::matches::{Match, Owner, Test};
+use super::packet::{FoundSocket, Packet, Side};
 use super::ports::{PortRange, join};
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! A packet, as rules see it.
 
-use super::matches::{ConnState, Side};
 use super::names::{Family, Interface, Protocol};
+use serde::Serialize;
 use std::net::SocketAddr;
 
 /// Everything that a [`super::Match`] can ask about and a [`super::Target`] can change. Source and
@@ -91,6 +91,65 @@ pub enum FoundSocket {
     Plain,
     /// One with IP_TRANSPARENT.
     Transparent,
+}
+
+/// Which end of the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    /// `s` or `d`, as in `--sport` and `--dport`.
+    pub(super) fn letter(self) -> char {
+        match self {
+            Side::Source => 's',
+            Side::Destination => 'd',
+        }
+    }
+}
+
+/// Conntrack's states, in the order in which iptables-save prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ConnState {
+    Invalid,
+    New,
+    Related,
+    Established,
+    Untracked,
+    Snat,
+    Dnat,
+}
+
+impl ConnState {
+    /// All that a packet can be in, in their order.
+    pub const ALL: [ConnState; 5] = [
+        ConnState::Invalid,
+        ConnState::New,
+        ConnState::Related,
+        ConnState::Established,
+        ConnState::Untracked,
+    ];
+
+    /// What is no state, but stands behind `--ctstate` as well: nat has changed the source, or the
+    /// destination.
+    pub const TRANSLATED: [ConnState; 2] = [ConnState::Snat, ConnState::Dnat];
+
+    /// The name that iptables-save prints behind `--ctstate`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnState::Invalid => "INVALID",
+            ConnState::New => "NEW",
+            ConnState::Related => "RELATED",
+            ConnState::Established => "ESTABLISHED",
+            ConnState::Untracked => "UNTRACKED",
+            ConnState::Snat => "SNAT",
+            ConnState::Dnat => "DNAT",
+        }
+    }
 }
 
 impl Packet {

@@ -2,7 +2,7 @@
 
 use super::field::{ADDRESS_TYPES, Field, PACKET_TYPES, STATUS, TCP_FLAGS};
 use super::field_test::{FieldTest, Span};
-use super::matches::Side;
+use super::packet::Side;
 use std::fmt;
 
 /// Writes a test with its module and options, or as nft does where iptables has none for it.

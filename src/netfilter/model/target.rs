@@ -151,10 +151,13 @@ pub enum RejectWith {
     TcpReset,
 }
 
+/// An answer, its name, and the family and code of its ICMP message.
+type Rejection = (RejectWith, &'static str, Option<(Family, u8)>);
+
 impl RejectWith {
     /// All of them, with the name that iptables-save prints behind `--reject-with`, and the family and
     /// code of the ICMP message (linux/icmp.h, linux/icmpv6.h).
-    const TABLE: [(RejectWith, &'static str, Option<(Family, u8)>); 14] = [
+    const TABLE: [Rejection; 14] = [
         (
             Self::IcmpNetUnreachable,
             "icmp-net-unreachable",

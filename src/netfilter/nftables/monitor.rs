@@ -247,31 +247,43 @@ mod tests {
                 name: "firewalld".to_owned(),
             }),
         };
-        let read = read(message(15, &payload)).unwrap();
+        let read = read(message(NFT_MSG_NEWGEN, &payload)).unwrap();
         assert_eq!(read, Some(Notification::Committed(commit)));
     }
 
     #[test]
     fn only_tables_that_rules_of_ours_can_be_in_are_told() {
         for (number, family, table, chain, object) in [
-            (0, 2, "nat", None, Some(Object::Table)),
+            (NFT_MSG_NEWTABLE, 2, "nat", None, Some(Object::Table)),
             (
-                5,
+                NFT_MSG_DELCHAIN,
                 10,
                 "mangle",
-                Some((3, "ISTIO_OUTPUT")),
+                Some((NFTA_CHAIN_NAME, "ISTIO_OUTPUT")),
                 Some(Object::Chain("ISTIO_OUTPUT")),
             ),
             (
-                8,
+                NFT_MSG_DELRULE,
                 2,
                 "prepare-proxy-nat",
-                Some((2, "OUTPUT")),
+                Some((NFTA_RULE_CHAIN, "OUTPUT")),
                 Some(Object::Rule("OUTPUT")),
             ),
-            (12, 2, "nat", None, Some(Object::Other)),
-            (8, 1, "nat", Some((2, "OUTPUT")), None),
-            (8, 2, "firewalld", Some((2, "filter_INPUT")), None),
+            (NFT_MSG_NEWSETELEM, 2, "nat", None, Some(Object::Other)),
+            (
+                NFT_MSG_DELRULE,
+                1,
+                "nat",
+                Some((NFTA_RULE_CHAIN, "OUTPUT")),
+                None,
+            ),
+            (
+                NFT_MSG_DELRULE,
+                2,
+                "firewalld",
+                Some((NFTA_RULE_CHAIN, "filter_INPUT")),
+                None,
+            ),
         ] {
             let payload = told(family, |w| {
                 w.string(NFTA_TABLE_NAME, table);

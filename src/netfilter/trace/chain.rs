@@ -1,8 +1,9 @@
 //! A table's chains, rule by rule.
 
 use super::JumpLoop;
-use super::trace::{Capture, Effect, Step, StepOutcome, Undecoded};
-use super::walker::Walker;
+use super::passage::{Capture, Effect, Step, StepOutcome, Undecoded};
+use super::state::State;
+
 use crate::netfilter::model::{
     ChainName, Entry, Found, Hook, HookedChain, HookedTable, Match, PortRange, RejectWith, Side,
     Target, TargetMap,
@@ -39,18 +40,18 @@ enum Next<'a> {
 
 /// A packet in one table at one hook.
 pub(super) struct InTable<'w, 'a> {
-    pub walker: &'w mut Walker<'a>,
-    pub table: &'a HookedTable,
-    pub hook: Hook,
+    state: &'w mut State<'a>,
+    table: &'a HookedTable,
+    hook: Hook,
     pub steps: Vec<Step>,
     /// The chains that the packet is in, from the base chain on.
     inside: Vec<&'a ChainName>,
 }
 
 impl<'w, 'a> InTable<'w, 'a> {
-    pub(super) fn new(walker: &'w mut Walker<'a>, table: &'a HookedTable, hook: Hook) -> Self {
+    pub(super) fn new(state: &'w mut State<'a>, table: &'a HookedTable, hook: Hook) -> Self {
         InTable {
-            walker,
+            state,
             table,
             hook,
             steps: Vec::new(),
@@ -90,7 +91,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     fn rule(&mut self, chain: &'a HookedChain, entry: &'a Entry) -> Result<Next<'a>, JumpLoop> {
-        let packet = &self.walker.packet;
+        let packet = &self.state.packet;
         let matches = entry.matches();
         if let Some(reason) = matches.iter().find_map(|m| m.mismatch(packet)) {
             let reason = reason.to_string();
@@ -145,7 +146,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         entry: &Entry,
         map: &'a TargetMap,
     ) -> Option<&'a Target> {
-        let possible = match map.keys.find(&self.walker.packet) {
+        let possible = match map.keys.find(&self.state.packet) {
             Ok(Found::At(at)) => return Some(&map.targets[at]),
             Ok(Found::None) => return map.default.as_ref(),
             Ok(Found::Absent) => return None,
@@ -172,7 +173,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             Entry::Undecoded { handle, .. } => *handle,
             _ => None,
         };
-        self.walker.assume(Undecoded {
+        self.state.assume(Undecoded {
             table: self.table.name.clone(),
             chain: chain.name.clone(),
             handle,
@@ -184,7 +185,7 @@ impl<'w, 'a> InTable<'w, 'a> {
 
     /// Whether all that is not known of a rule is decided by chance.
     fn is_by_chance(&self, entry: &Entry) -> bool {
-        let packet = &self.walker.packet;
+        let packet = &self.state.packet;
         let matches = entry.matches().iter();
         let mut open = matches.filter(|m| m.evaluate(packet).is_none()).peekable();
         match entry {
@@ -214,7 +215,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     /// Does what a target does to the packet; nothing if that is not known, where the target is
     /// neither a chain nor one of the model's.
     fn act(&mut self, target: &'a Target) -> Option<(Effect, Next<'a>)> {
-        let packet = &mut self.walker.packet;
+        let packet = &mut self.state.packet;
         target.change(packet);
         Some(match target {
             Target::Accept => (Effect::Accepted, Next::End(Verdict::Accept)),
@@ -236,9 +237,9 @@ impl<'w, 'a> InTable<'w, 'a> {
                 let end = to.apply(packet.source);
                 self.translate_source(end, to.is_choice())
             }
-            Target::Masquerade => match self.walker.masquerade_address() {
+            Target::Masquerade => match self.state.masquerade_address() {
                 Some((address, is_choice)) => {
-                    let port = self.walker.packet.source.port();
+                    let port = self.state.packet.source.port();
                     self.translate_source(SocketAddr::new(address, port), is_choice)
                 }
                 None => (Effect::NoAddress, Next::End(Verdict::Drop)),
@@ -294,11 +295,11 @@ impl<'w, 'a> InTable<'w, 'a> {
     /// REDIRECT: to the loopback address on its way out, to an address of the interface that it came
     /// in through on its way in.
     fn redirect(&mut self, port: u16) -> (Effect, Next<'a>) {
-        let packet = &self.walker.packet;
+        let packet = &self.state.packet;
         let to: Option<IpAddr> = match (self.hook, packet.destination, &packet.in_interface) {
             (Hook::Output, SocketAddr::V4(_), _) => Some(Ipv4Addr::LOCALHOST.into()),
             (Hook::Output, SocketAddr::V6(_), _) => Some(Ipv6Addr::LOCALHOST.into()),
-            (_, to, Some(interface)) => self.walker.network.redirect_address(interface, to.ip()),
+            (_, to, Some(interface)) => self.state.network.redirect_address(interface, to.ip()),
             (_, _, None) => None,
         };
         match to {
@@ -311,13 +312,13 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     fn translate_destination(&mut self, to: SocketAddr, is_choice: bool) -> (Effect, Next<'a>) {
-        self.walker.packet.translate(Side::Destination, to);
+        self.state.packet.translate(Side::Destination, to);
         let verdict = Verdict::Captured(Capture::Redirect(to), to.port());
         (Effect::Translated { to, is_choice }, Next::End(verdict))
     }
 
     fn translate_source(&mut self, from: SocketAddr, is_choice: bool) -> (Effect, Next<'a>) {
-        self.walker.packet.translate(Side::Source, from);
+        self.state.packet.translate(Side::Source, from);
         let effect = Effect::SourceTranslated { from, is_choice };
         (effect, Next::End(Verdict::SourceTranslated))
     }

@@ -1,28 +1,11 @@
-//! The way of one packet, from its start to its end.
+//! Every way that a packet may take, and which rule decided on it.
 
 use super::JumpLoop;
 use super::network::Network;
-use super::trace::{Capture, Effect, End, Step, StepOutcome, Trace};
-use super::walker::{CONNTRACK, Walker};
-use crate::netfilter::model::{Base, Hook, Packet, Rules, Side, Tie, Tracking};
+use super::passage::{Capture, Effect, End, Step, StepOutcome, Trace};
+use super::walker::{CONNTRACK, Start, Walk, Walker};
+use crate::netfilter::model::{Base, Hook, Rules, Side, Tie};
 use std::collections::VecDeque;
-
-/// Where a packet begins, in this namespace or outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// A process here sends it.
-    Here,
-    /// It comes in.
-    Outside,
-}
-
-/// A packet and the state that its connection is in; what conntrack makes of it comes on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
-    pub start: Start,
-    pub packet: Packet,
-    pub tracking: Tracking,
-}
 
 /// How many cases are followed where rules could not be decoded; the others are not.
 const CASES: usize = 32;

@@ -185,6 +185,25 @@ fn a_secondary_address_is_connected_to_from_the_primary_one() {
     assert_eq!(told["cases"][0]["end"]["from"], "10.66.0.2");
 }
 
+/// The kernel ends what it shows of a chain before a rule of more than 32 KiB.
+#[test]
+fn what_the_kernel_does_not_show_leaves_both_cases_open() {
+    let huge = "-m u32 --u32 0=0 ".repeat(17);
+    let pod = Pod::with(&format!("iptables -t nat -I OUTPUT {huge} -j RETURN"));
+    pod.explain("--user 1000:1000 --to 203.0.113.9:443")
+        .must_exit(2, "OUTPUT is cut short");
+    let pod = Pod::with(&format!(
+        "iptables -t nat -N OTHER; iptables -t nat -I OUTPUT -j OTHER; iptables -t nat -A OTHER {huge} -j ACCEPT"
+    ));
+    pod.explain("--user 1000:1000 --to 203.0.113.9:443")
+        .must_exit(2, "a chain that OUTPUT jumps to is");
+    // What is cut short elsewhere changes nothing.
+    let pod = Pod::with(&format!(
+        "iptables -t nat -N OTHER; iptables -t nat -A OTHER {huge} -j ACCEPT"
+    ));
+    pod.agrees("203.0.113.9:443", "delivered", "by=proxy:15001");
+}
+
 #[test]
 fn rules_of_iptables_legacy_count() {
     let pod =

@@ -36,7 +36,7 @@ pub struct Seen {
 
 impl World {
     pub fn on_every_backend() -> Vec<World> {
-        let backends = ["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+        let backends = ["netlink", "nftables", "iptables-legacy"];
         std::thread::scope(|scope| {
             let worlds = backends.map(|backend| scope.spawn(move || World::new(backend)));
             worlds.map(|w| w.join().expect("a world is made")).into()

@@ -10,6 +10,7 @@ mod diff;
 pub mod faults;
 mod foreign_rules;
 mod host_network;
+mod in_force;
 mod initial_states;
 mod kill;
 mod recorded;

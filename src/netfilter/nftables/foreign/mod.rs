@@ -12,7 +12,7 @@ use super::dump;
 use super::expr::{Expr, Verdict};
 use super::xt;
 use crate::netfilter::model::{
-    ChainName, Entry, Family, FieldTest, Match, Rule, Target, TargetMap, Why,
+    ChainName, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
 };
 use registers::{Load, Loaded};
 use sets::Data;
@@ -35,7 +35,10 @@ pub(super) fn entry(rule: &dump::Rule, context: Context) -> Option<Entry> {
         reading.step(expr)?;
     }
     let comment = xt::comment(&rule.exprs).or_else(|| rule.comment.clone());
-    Some(reading.finish(rule.handle, comment.as_deref().and_then(Why::from_comment)))
+    Some(reading.finish(
+        rule.handle,
+        comment.as_deref().and_then(RuleId::from_comment),
+    ))
 }
 
 /// What a register holds.
@@ -129,7 +132,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn finish(self, handle: u64, why: Option<Why>) -> Entry {
+    fn finish(self, handle: u64, id: Option<RuleId>) -> Entry {
         let Reading {
             matches,
             mut targets,
@@ -156,7 +159,7 @@ impl<'a> Reading<'a> {
         }
         let rule = |target: Target| match matches.iter().all(Match::is_decoded) {
             true => Entry::Known(Rule {
-                why: why.clone(),
+                id: id.clone(),
                 ..Rule::without_comment(matches.iter().cloned(), target)
             }),
             false => Entry::Undecoded {

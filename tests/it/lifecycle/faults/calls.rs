@@ -99,6 +99,7 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "fcntl" => &["EMFILE", "ENOMEM"],
         "socket" => &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EACCES", "EPERM"],
         "bind" => &["EADDRINUSE", "EACCES", "ENOMEM"],
+        "listen" => &["EADDRINUSE"],
         "connect" => &["EACCES", "EAGAIN", "ECONNREFUSED", "EINTR"],
         "setsockopt" | "getsockopt" => &["EPERM", "ENOPROTOOPT", "ENOMEM", "ENOBUFS"],
         "getsockname" => &["ENOBUFS"],

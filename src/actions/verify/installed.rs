@@ -1,0 +1,69 @@
+//! The rules that are to hold: those that the options ask for, or, where none are given, those that
+//! are installed.
+
+use crate::actions::event::{Event, resolve};
+use crate::engine::backends::{
+    Backends, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+};
+use crate::engine::error::Error;
+use crate::engine::privilege;
+use crate::engine::reconcile::plan::plan;
+use crate::engine::request::Request;
+use crate::mesh::config::ConfigError;
+use crate::mesh::managed::{self, tproxy_marks};
+use crate::netfilter::model::{Live, LiveRule, Ruleset, Table, TableChange};
+use crate::netfilter::rtnetlink;
+use std::collections::BTreeSet;
+
+/// The desired rules, or the installed ones where no mesh and no option of one is given, nor enough
+/// of them by variables.
+pub(super) fn or_desired(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<Ruleset, Error> {
+    let given = request.mesh.is_some() || request.options.iter().next().is_some();
+    match resolve(request, tell) {
+        Err(Error::Config(ConfigError::Required { .. })) if !given => installed(),
+        resolved => Ok(resolved?.desired),
+    }
+}
+
+/// What a clean would remove.
+fn installed() -> Result<Ruleset, Error> {
+    privilege::require_net_admin()?;
+    let mut ruleset = Ruleset::default();
+    let mut marks = BTreeSet::new();
+    let mut backends = Backends::default();
+    for store in stores_besides(None) {
+        let mut backend = match backends.open_used(store) {
+            Err(e) if is_absence(&e) || is_out_of_reach(&e) => continue,
+            opened => opened?,
+        };
+        let live = read_unchanging(&mut *backend)?;
+        marks.extend(tproxy_marks(&live));
+        for change in &plan(&live, &Ruleset::default()).tables {
+            add(&mut ruleset, &live, change);
+        }
+    }
+    let found = rtnetlink::look(&ruleset.routing)?.candidates();
+    ruleset.routing = managed::routing(&found, &marks);
+    Ok(ruleset)
+}
+
+/// Adds the managed rules of one table.
+fn add(ruleset: &mut Ruleset, live: &Live, change: &TableChange) {
+    let mut table = Table::new(change.family, change.name);
+    let known = |rules: &[LiveRule]| rules.iter().filter_map(|r| r.rule.clone()).collect();
+    for base in &change.base {
+        table.chain(base.chain.clone()).rules = known(&base.delete);
+    }
+    let live = live.table(change.family, change.name);
+    for chain in change.remove.iter().filter_map(|name| live?.chain(name)) {
+        table.chain(chain.name.clone()).rules = known(&chain.rules);
+    }
+    match ruleset
+        .tables
+        .iter_mut()
+        .find(|t| (t.family, t.name) == (table.family, table.name))
+    {
+        Some(there) => there.chains.append(&mut table.chains),
+        None => ruleset.tables.push(table),
+    }
+}

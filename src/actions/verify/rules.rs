@@ -1,0 +1,260 @@
+//! What becomes of a connection by the rules: the desired ones, and those in the kernel.
+
+use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
+use crate::actions::explain::live_rules;
+use crate::engine::error::Error;
+use crate::mesh::managed::{is_managed_id, is_our_chain};
+use crate::netfilter::backend::BackendError;
+use crate::netfilter::model::{Entry, Family, Routing, Rules, Target, Test};
+use crate::netfilter::trace::{
+    Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
+};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Rules with the network that they are in.
+pub(super) struct Place {
+    pub rules: Rules,
+    pub network: Network,
+}
+
+/// What becomes of a packet, as far as the rules are about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub end: Expected,
+    mark: u32,
+    connection_mark: u32,
+    zone: u16,
+}
+
+/// What the rules in the kernel make of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    AsDesired,
+    Otherwise {
+        found: Found,
+        by: Option<Rule>,
+    },
+    /// A foreign rule refuses it before it is captured, or where it is exempt.
+    Refused(Rule),
+    /// It depends on rules that cannot be decoded.
+    Undecoded(Rule),
+}
+
+impl Fate {
+    /// Nothing where there is no route, or where rules do not determine it.
+    pub(super) fn desired(walk: &Walk, place: &Place) -> Option<Self> {
+        // The chains of a mesh have no loops.
+        Fate::of(&follow(walk, &place.rules, &place.network, &[]).ok()?)
+    }
+
+    fn of(trace: &Trace) -> Option<Self> {
+        let end = match &trace.end {
+            End::Delivered { port, by: Some(_) } => Expected::Captured(*port),
+            End::Delivered { by: None, .. } | End::Sent { .. } => Expected::Exempt,
+            End::Rejected(_) => Expected::Refused,
+            End::Dropped => Expected::Dropped,
+            End::NoRoute | End::Unknown => return None,
+        };
+        Some(Fate {
+            end,
+            mark: trace.packet.mark,
+            connection_mark: trace.packet.connection().map_or(0, |c| c.mark),
+            zone: trace.packet.zone,
+        })
+    }
+}
+
+impl Place {
+    /// Rules as they were read, with the policy routes that there are.
+    pub(super) fn observed(rules: Rules, routing: Routing, network: &Network) -> Self {
+        let network = Network {
+            policy_routes: routing.policy_routes,
+            ..network.clone()
+        };
+        Place { rules, network }
+    }
+}
+
+/// The rules in the kernel, or why they cannot be read.
+pub(super) fn in_kernel() -> Result<(Rules, Routing), Unread> {
+    live_rules().map_err(|e| match e {
+        Error::NoNetAdmin(_) => Unread::NetAdmin,
+        Error::Backend(BackendError::LegacyUnknown { .. } | BackendError::NoRawSocket) => {
+            Unread::Legacy
+        }
+        e => Unread::Kernel(e.to_string()),
+    })
+}
+
+impl Judged {
+    /// The rule that decides, if it is known.
+    pub(super) fn rule(self) -> Option<Rule> {
+        match self {
+            Judged::AsDesired => None,
+            Judged::Otherwise { by, .. } => by,
+            Judged::Refused(rule) | Judged::Undecoded(rule) => Some(rule),
+        }
+    }
+
+    /// What that is to a connection that was not seen.
+    pub(super) fn outcome(self, fate: Fate) -> Outcome {
+        let (expected, means) = (fate.end, Means::Rules);
+        match self {
+            Judged::AsDesired => Outcome::Holds { expected, means },
+            Judged::Otherwise { found, by } => Outcome::Fails {
+                expected,
+                found,
+                means,
+                by,
+            },
+            Judged::Refused(by) => Outcome::Refused { expected, by },
+            Judged::Undecoded(rule) => Outcome::Inconclusive {
+                expected: Some(expected),
+                reason: Reason::Undecoded(rule),
+            },
+        }
+    }
+}
+
+/// Follows a connection through the rules in the kernel, in all cases that rules which cannot be
+/// decoded leave open.
+pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judged {
+    match judge_one(walk, desired, place) {
+        // A firewall may let in only some hosts, to the proxy's port as to any other.
+        Judged::Otherwise {
+            found: Found::Lost(_),
+            by: Some(rule),
+        } if walk.start == Start::Outside && others_get_in(walk, desired, place) => {
+            Judged::Refused(rule)
+        }
+        judged => judged,
+    }
+}
+
+/// Whether the connection is as desired from another host that rules name.
+fn others_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
+    let chains = place.rules.tables.iter().flat_map(|t| &t.chains);
+    let matches = chains.flat_map(|c| &c.rules).flat_map(Entry::matches);
+    let hosts = matches.filter_map(|m| match m.test {
+        Test::Source(net) if !m.not => net.hosts().next(),
+        _ => None,
+    });
+    let hosts: BTreeSet<IpAddr> = hosts.collect();
+    let of_family = |ip: &&IpAddr| Family::of(**ip) == walk.packet.family();
+    hosts.iter().filter(of_family).any(|ip| {
+        let mut other = walk.clone();
+        other.packet.source.set_ip(*ip);
+        judge_one(&other, desired, place) == Judged::AsDesired
+    })
+}
+
+fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judged {
+    let traces = every_way(walk, &place.rules, &place.network).unwrap_or_default();
+    let mut judged = traces.iter().map(|trace| judge_trace(trace, desired));
+    let Some(first) = judged.next() else {
+        return Judged::Otherwise {
+            found: Found::Dropped,
+            by: None,
+        };
+    };
+    let same = |j: &Judged| std::mem::discriminant(j) == std::mem::discriminant(&first);
+    match traces.iter().find_map(|trace| trace.undecoded.first()) {
+        Some(undecoded) if !judged.all(|j| same(&j)) => Judged::Undecoded(Rule {
+            table: undecoded.table.clone(),
+            chain: undecoded.chain.to_string(),
+            rule: Some(undecoded.rule.clone()),
+            managed: false,
+        }),
+        _ => first,
+    }
+}
+
+fn judge_trace(trace: &Trace, desired: Fate) -> Judged {
+    let by = deciding_rule(trace);
+    let otherwise = |found| Judged::Otherwise {
+        found,
+        by: by.clone(),
+    };
+    let end = match (&trace.end, Fate::of(trace)) {
+        (End::Unknown, _) => {
+            return Judged::Undecoded(by.unwrap_or_else(|| Rule {
+                table: String::new(),
+                chain: String::new(),
+                rule: None,
+                managed: false,
+            }));
+        }
+        (_, None) => return otherwise(Found::Dropped),
+        (_, Some(fate)) if fate == desired || alike(trace, fate, desired) => {
+            return Judged::AsDesired;
+        }
+        (_, Some(fate)) => fate.end,
+    };
+    let refused = matches!(end, Expected::Dropped | Expected::Refused);
+    match (captured_at(trace), by.clone()) {
+        (Some(port), _) if refused => otherwise(Found::Lost(port)),
+        (None, Some(rule)) if refused && !rule.managed => Judged::Refused(rule),
+        _ if end == desired.end => otherwise(Found::OtherMark),
+        _ => otherwise(match end {
+            Expected::Captured(port) => Found::Captured(Some(port)),
+            Expected::Exempt => Found::Exempt,
+            Expected::Refused => Found::Refused,
+            Expected::Dropped => Found::Dropped,
+        }),
+    }
+}
+
+/// Whether both end alike, and only foreign rules make another mark or zone of it.
+fn alike(trace: &Trace, fate: Fate, desired: Fate) -> bool {
+    let marks = |s: &Step| {
+        matches!(
+            s.outcome.effect(),
+            Some(Effect::Marked(_) | Effect::ConnectionMarked(_) | Effect::Zone(_))
+        )
+    };
+    fate.end == desired.end && steps(trace).any(|(_, s)| marks(s) && !is_managed(s))
+}
+
+/// The port that a rule sent it to, whatever became of it there.
+fn captured_at(trace: &Trace) -> Option<u16> {
+    steps(trace).find_map(|(_, step)| match step.outcome.effect()? {
+        Effect::Redirected(to) => Some(to.port()),
+        Effect::Tproxied { port, .. } => Some(*port),
+        _ => None,
+    })
+}
+
+fn steps(trace: &Trace) -> impl Iterator<Item = (&TablePassage, &Step)> {
+    let tables = trace.passages.iter().flat_map(|p| &p.tables);
+    tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
+}
+
+/// The rule that decides, or the policy of a chain.
+fn deciding_rule(trace: &Trace) -> Option<Rule> {
+    let tables = || trace.passages.iter().flat_map(|p| &p.tables);
+    let by_policy = tables().find(|t| t.policy == Some(false)).map(|t| Rule {
+        table: t.table.clone(),
+        chain: t.chain.to_string(),
+        rule: None,
+        managed: false,
+    });
+    let by_rule = || {
+        let (table, step) = steps(trace).find(|(_, step)| step.decides)?;
+        Some(Rule {
+            table: table.table.clone(),
+            chain: step.chain.to_string(),
+            rule: Some(step.rule.text()),
+            managed: is_managed(step),
+        })
+    };
+    by_policy.or_else(by_rule)
+}
+
+/// By its chain, by its comment, or by the chain that it leads to.
+fn is_managed(step: &Step) -> bool {
+    let leads =
+        |entry: &Entry| matches!(entry.target(), Some(Target::Jump(to)) if is_our_chain(to));
+    let says = step.rule.id().is_some_and(is_managed_id);
+    is_our_chain(&step.chain) || says || leads(&step.rule)
+}

@@ -1,0 +1,237 @@
+//! The text of `verify`: a line for each connection when it is settled, and at the end what is wrong
+//! and what to do about it.
+
+use super::escape::Foreign;
+use crate::actions::verify::{
+    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
+    Verdict,
+};
+use std::fmt::Write;
+
+/// The line of one connection.
+pub(super) fn line(check: &Check) -> String {
+    let connection = connection(&check.connection);
+    match &check.outcome {
+        Outcome::Holds { expected, means } => {
+            format!("✓ {connection}: {} ({})", end(*expected), proof(*means))
+        }
+        Outcome::Fails { .. } => format!("✗ {connection}: {}", wrong(&check.outcome)),
+        Outcome::Refused { by, .. } => format!("– {connection}: refused by {}", rule(by)),
+        Outcome::Inconclusive { reason, .. } => {
+            format!("– {connection}: inconclusive: {}", why(reason))
+        }
+    }
+}
+
+/// What stands behind the lines: what fails once more, first, with the remedy.
+pub(super) fn summary(report: &Report) -> String {
+    let mut text = String::new();
+    let failed = report
+        .checks
+        .iter()
+        .filter(|c| matches!(c.outcome, Outcome::Fails { .. }));
+    for check in failed {
+        let _ = writeln!(text, "\n{}\n  {}", line(check), remedy(check));
+    }
+    for command in &report.missing {
+        let _ = writeln!(
+            text,
+            "\n✗ missing: {command}\n  Run prepare-proxy apply with the same options."
+        );
+    }
+    if report.nothing_installed {
+        text.push_str("\n✗ no rules are installed\n  Run prepare-proxy apply, or give verify the options of a mesh.\n");
+    }
+    if let Some(unread) = &report.rules_unread {
+        let _ = writeln!(
+            text,
+            "\n– connections from outside: not verified: {}",
+            unread_words(unread)
+        );
+    }
+    text
+}
+
+/// The one sentence of the log.
+pub(super) fn sentence(report: &Report) -> String {
+    let held = report.count(|o| matches!(o, Outcome::Holds { .. }));
+    let failed = report.count(|o| matches!(o, Outcome::Fails { .. }));
+    let refused = report.count(|o| matches!(o, Outcome::Refused { .. }));
+    let open = report.checks.len() - held - failed - refused;
+    let mut text = match report.verdict {
+        Verdict::Holds => format!("the redirection holds: {held} connections verified"),
+        Verdict::Fails if report.nothing_installed => {
+            "the redirection does not hold: no rules are installed".to_owned()
+        }
+        Verdict::Fails => format!(
+            "the redirection does not hold: {} of {} checks failed",
+            failed + report.missing.len(),
+            report.checks.len() + report.missing.len()
+        ),
+        Verdict::Inconclusive => {
+            "inconclusive: no captured connection of every kind could be verified".to_owned()
+        }
+    };
+    if refused > 0 {
+        let _ = write!(text, ", {refused} refused by a firewall");
+    }
+    if open > 0 {
+        let _ = write!(text, ", {open} inconclusive");
+    }
+    if report.interrupted {
+        text.push_str(" (interrupted)");
+    }
+    text
+}
+
+fn connection(c: &Connection) -> String {
+    let Connection { protocol, to, .. } = c;
+    let protocol = protocol.to_string().to_uppercase();
+    let state = c.state.map(|s| format!(" ({s})")).unwrap_or_default();
+    match &c.sender {
+        Sender::User { uid, gid } => {
+            format!(
+                "{protocol}{state} from uid {uid}, gid {gid} at {} to {to}",
+                c.from
+            )
+        }
+        Sender::Interface(name) => {
+            format!("{protocol}{state} from {} through {name} to {to}", c.from)
+        }
+    }
+}
+
+fn end(expected: Expected) -> String {
+    match expected {
+        Expected::Captured(port) => format!("captured, to the proxy on port {port}"),
+        Expected::Exempt => "direct".to_owned(),
+        Expected::Refused => "rejected".to_owned(),
+        Expected::Dropped => "dropped".to_owned(),
+    }
+}
+
+fn proof(means: Means) -> &'static str {
+    match means {
+        Means::Listener => "it arrived",
+        Means::SocketTable => "by the socket table",
+        Means::Conntrack => "by conntrack",
+        Means::Answer => "it was answered, and the proxy's port heard nothing",
+        Means::Rules => "by the rules in the kernel",
+    }
+}
+
+/// What was expected, and what came.
+fn wrong(outcome: &Outcome) -> String {
+    let Outcome::Fails {
+        expected,
+        found,
+        means,
+        by,
+    } = outcome
+    else {
+        return String::new();
+    };
+    let by = by.as_ref().map(|by| format!(", by {}", rule(by)));
+    format!(
+        "expected {}, but {} ({}){}",
+        end(*expected),
+        came(*found),
+        proof(*means),
+        by.unwrap_or_default()
+    )
+}
+
+fn came(found: Found) -> String {
+    match found {
+        Found::Captured(Some(port)) => format!("it went to port {port}"),
+        Found::Captured(None) => "it went to the proxy".to_owned(),
+        Found::WrongOriginal { port, original } => {
+            format!("port {port} got it with the original destination {original}")
+        }
+        Found::Exempt => "it went past the proxy".to_owned(),
+        Found::Either => "it went to the proxy's own port".to_owned(),
+        Found::Lost(port) => format!("it was sent to port {port} and did not arrive"),
+        Found::Undelivered => "it did not arrive".to_owned(),
+        Found::Translated(to) => format!("it was sent to {to}"),
+        Found::Refused => "it was rejected".to_owned(),
+        Found::Dropped => "it was dropped".to_owned(),
+        Found::OtherMark => "it got another mark or conntrack zone".to_owned(),
+    }
+}
+
+fn rule(rule: &Rule) -> String {
+    let (table, chain) = (Foreign(&rule.table), Foreign(&rule.chain));
+    match &rule.rule {
+        Some(text) => format!("\"{}\" in {table} {chain}", Foreign(text)),
+        None => format!("the policy of {table} {chain}"),
+    }
+}
+
+fn why(reason: &Reason) -> String {
+    match reason {
+        Reason::NoAnswer => "no answer".to_owned(),
+        Reason::NotArrived => "no answer, and nothing arrived at the proxy's port".to_owned(),
+        Reason::RefusedBySomebody => {
+            "refused, and by whom cannot be determined here (as root it can)".to_owned()
+        }
+        Reason::Occupied => {
+            "another program listens there, so that where it ended cannot be determined (as root it can)"
+                .to_owned()
+        }
+        Reason::NoRoute => "no route to host".to_owned(),
+        Reason::NoSuchUser => "sockets of this user require CAP_SETUID and CAP_SETGID, and a user namespace that maps it".to_owned(),
+        Reason::NotMade(error) => error.clone(),
+        Reason::Undecoded(by) => format!("it depends on {}, which cannot be decoded", rule(by)),
+        Reason::UnreadRules(unread) => unread_words(unread),
+        Reason::NotDesired => "the rules do not determine it".to_owned(),
+    }
+}
+
+fn unread_words(unread: &Unread) -> String {
+    match unread {
+        Unread::NetAdmin => "reading the rules requires CAP_NET_ADMIN".to_owned(),
+        Unread::Legacy => "whether iptables-legacy has rules is readable by root or with CAP_DAC_READ_SEARCH only, \
+                           and its rules with CAP_NET_RAW"
+            .to_owned(),
+        Unread::Kernel(error) => error.clone(),
+    }
+}
+
+/// What to do about a connection that fails.
+fn remedy(check: &Check) -> String {
+    let Connection {
+        sender,
+        protocol,
+        from,
+        to,
+        ..
+    } = &check.connection;
+    let explain = match sender {
+        Sender::User { uid, gid } => format!("--user {uid}:{gid} --to {to}"),
+        Sender::Interface(_) => format!("--from {from} --to {to}"),
+    };
+    let protocol = match protocol {
+        crate::netfilter::model::Protocol::Udp => " --protocol udp",
+        _ => "",
+    };
+    let explain =
+        format!("prepare-proxy explain --live {explain}{protocol} shows it rule by rule.");
+    match &check.outcome {
+        Outcome::Fails {
+            found: Found::Lost(port),
+            by: Some(by),
+            ..
+        } if !by.managed => {
+            format!(
+                "Let the firewall accept port {port}, before {}. {explain}",
+                rule(by)
+            )
+        }
+        Outcome::Fails { by: Some(by), .. } if !by.managed => {
+            format!("Remove that rule, or move it behind those of the mesh. {explain}")
+        }
+        _ => format!(
+            "prepare-proxy diff shows what differs, prepare-proxy apply repairs it. {explain}"
+        ),
+    }
+}
