@@ -114,7 +114,6 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         ],
         "recvfrom" | "recvmsg" => &["ENOBUFS", "ENOMEM", "EAGAIN", "EINTR"],
         "signalfd4" => &["EMFILE", "ENFILE", "ENOMEM"],
-        "listen" => &["EADDRINUSE"],
         "accept" | "accept4" => &["EMFILE", "ENOMEM", "ECONNABORTED"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
         "pipe2" => &["EMFILE", "ENFILE"],
