@@ -6,8 +6,9 @@
 
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{
-    AddressSet, ConnState, Connection, Credentials, Entry, Family, FoundSocket, Hook, HookedTable,
-    Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Target, Test, Tracking,
+    AddressSet, Base, ConnState, Connection, Credentials, Entry, Family, FoundSocket, Hook,
+    HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Target, Test,
+    Tracking,
 };
 use crate::netfilter::trace::{Network, Start, Walk, Way, follow};
 use ipnet::IpNet;
@@ -70,6 +71,7 @@ pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
     let mut left = RULES;
     for (t, c) in chains {
         search.chain(t, c, left);
+        search.policy(t, c);
         left = left.saturating_sub(place.rules.tables[t].chains[c].rules.len());
     }
     search.walks
@@ -93,7 +95,7 @@ impl Search<'_> {
         for (r, entry) in rules.iter().enumerate().take(left) {
             self.changed.rules.tables[t].chains[c].rules.remove(r);
             for conditions in variants(entry) {
-                self.add(table, &paths, entry, &conditions);
+                self.add(table, &paths, Some(entry), &conditions);
             }
             let changed = &mut self.changed.rules.tables[t].chains[c].rules;
             changed.insert(r, entry.clone());
@@ -103,14 +105,31 @@ impl Search<'_> {
             {
                 changed.swap(r, r + 1);
                 let both = [entry.matches(), next.matches()].concat();
-                self.add(table, &paths, entry, &both);
+                self.add(table, &paths, Some(entry), &both);
                 self.changed.rules.tables[t].chains[c].rules.swap(r, r + 1);
             }
         }
     }
 
+    /// The same for the policy of a base chain that drops.
+    fn policy(&mut self, t: usize, c: usize) {
+        let table = &self.place.rules.tables[t];
+        let accepts = |accepts| table.chains[c].base.map(|base| Base { accepts, ..base });
+        if table.chains[c].base == accepts(false) && accepts(false).is_some() {
+            self.changed.rules.tables[t].chains[c].base = accepts(true);
+            self.add(table, &paths(table, c), None, &[]);
+            self.changed.rules.tables[t].chains[c].base = accepts(false);
+        }
+    }
+
     /// Adds a connection that fulfils the conditions and to which the change makes a difference.
-    fn add(&mut self, table: &HookedTable, paths: &[Path], entry: &Entry, conditions: &[Match]) {
+    fn add(
+        &mut self,
+        table: &HookedTable,
+        paths: &[Path],
+        entry: Option<&Entry>,
+        conditions: &[Match],
+    ) {
         let found = self.words.find(table, paths, conditions, |walk| {
             makes_a_difference(walk, entry, self.place, &self.changed)
         });
@@ -124,23 +143,22 @@ fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
     entry.target().is_none() || entry.target() != next.target()
 }
 
-/// Whether the fate of a connection is another one with the other rules; of a rule that cannot be decoded,
-/// whether it is met.
-fn makes_a_difference(walk: &Walk, entry: &Entry, place: &Place, without: &Place) -> bool {
+/// Whether the fate of a connection that meets the rule is another one with the other rules; of a rule
+/// that cannot be decoded, whether it is met.
+fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed: &Place) -> bool {
+    let differs = || Fate::desired(walk, changed) != Fate::desired(walk, place);
+    let Some(entry) = entry else {
+        return differs();
+    };
     let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
         return false;
     };
-    let steps = trace
-        .passages
-        .iter()
-        .flat_map(|p| &p.tables)
-        .flat_map(|t| &t.steps);
-    let mut met = steps.filter(|step| step.rule == *entry);
+    let tables = trace.passages.iter().flat_map(|p| &p.tables);
+    let mut met = tables
+        .flat_map(|t| &t.steps)
+        .filter(|step| step.rule == *entry);
     match entry {
-        Entry::Known(_) => {
-            met.any(|step| step.outcome.effect().is_some())
-                && Fate::desired(walk, without) != Fate::desired(walk, place)
-        }
+        Entry::Known(_) => met.any(|step| step.outcome.effect().is_some()) && differs(),
         _ => met.next().is_some(),
     }
 }

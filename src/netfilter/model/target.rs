@@ -116,7 +116,9 @@ impl Target {
             (Target::RestoreMark { nfmask, ctmask }, Tracking::Known(connection)) => {
                 packet.mark = mixed(packet.mark, *nfmask, connection.mark & ctmask);
             }
-            (Target::CtZone(zone), Tracking::NotYet) => packet.zone = *zone,
+            // The first one counts: behind it the packet has a template (`xt_ct_target`,
+            // `nft_ct_set_zone_eval`).
+            (Target::CtZone(zone), Tracking::NotYet) if packet.zone == 0 => packet.zone = *zone,
             _ => {}
         }
     }
