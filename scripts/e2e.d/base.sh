@@ -18,6 +18,26 @@ make_debian_tree() {
     touch "$work/debian.done"
 }
 
+# debian_with NAME PACKAGE...: another tree beside it, with these packages too.
+debian_with() {
+    local tree=$work/$1
+    rm -rf "$tree"
+    cp -a "$work/debian" "$tree"
+    unshare --mount --pid --fork --kill-child chroot "$tree" sh -ec '
+        mount -t proc proc /proc
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"' sh "${@:2}" \
+        >"$tree.log" 2>&1 || die "the tree $1: $(tail -n 3 "$tree.log")"
+}
+
+# mount_tree NAME: a copy of that tree that is thrown away with this mount namespace, at $root.
+mount_tree() {
+    root=/mnt/root
+    mount -t tmpfs "$1" /mnt
+    mkdir /mnt/upper /mnt/work $root
+    mount -t overlay "$1" -o "lowerdir=$work/$1,upperdir=/mnt/upper,workdir=/mnt/work" $root
+}
+
 make_debian_image() {
     podman image exists $debian_image && return
     tar -C "$work/debian" --numeric-owner -c . | podman import -q - $debian_image >/dev/null

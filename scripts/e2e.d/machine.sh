@@ -4,17 +4,12 @@
 # The tree: the debootstrapped one and what a small server has.
 make_machine_tree() {
     [[ -e $work/machine.done ]] && return
-    rm -rf "$work/machine"
-    cp -a "$work/debian" "$work/machine"
-    unshare --mount --pid --fork --kill-child chroot "$work/machine" sh -ec '
-        mount -t proc proc /proc
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends systemd systemd-sysv dbus openssh-server iproute2 iptables man-db firewalld ufw nftables
+    debian_with machine systemd systemd-sysv dbus openssh-server iproute2 iptables man-db firewalld ufw nftables
+    unshare --mount chroot "$work/machine" sh -ec '
         systemctl enable systemd-networkd systemd-networkd-wait-online ssh
         systemctl disable firewalld ufw nftables
         useradd -u 1337 -M -s /usr/sbin/nologin istio-proxy
-        useradd -u 1000 -M app' >"$work/machine.log" 2>&1 || die "the machine's tree: $(tail -n 3 "$work/machine.log")"
+        useradd -u 1000 -M app' >>"$work/machine.log" 2>&1 || die "the machine's tree: $(tail -n 3 "$work/machine.log")"
     cat >"$work/machine/etc/systemd/network/10-host0.network" <<'END'
 [Match]
 Name=host0
@@ -29,14 +24,6 @@ END
     systemd-machine-id-setup --root="$work/machine" 2>/dev/null
     ln -sf /dev/null "$work/machine/etc/systemd/system/systemd-firstboot.service"
     touch "$work/machine.done"
-}
-
-# A copy that is thrown away with this mount namespace.
-mount_machine() {
-    root=/mnt/root
-    mount -t tmpfs machine /mnt
-    mkdir /mnt/upper /mnt/work $root
-    mount -t overlay machine -o "lowerdir=$work/machine,upperdir=/mnt/upper,workdir=/mnt/work" $root
 }
 
 boot() {

@@ -1,39 +1,22 @@
 """Checks deploy/kubernetes/ without a cluster: against the API schemas that kubernetes-validate carries, and by running
 what each injector would start, with its own arguments, as a dry run.
 
-usage: manifests.py REPOSITORY BINARY"""
+usage: manifests.py BINARY"""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import kubernetes_validate
 import yaml
+from injection import deploy, injected, overlaid, top
 
 VERSIONS = ["1.25", "1.31", "1.37"]
-top, binary = Path(sys.argv[1]), sys.argv[2]
-deploy = top / "deploy/kubernetes"
-
-# What the injectors put into their templates.
-VALUES = {"ProxyListenPort": "15001", "InterceptionMode": "REDIRECT", "ContainerPorts": "8080, 9090,"}
+binary = sys.argv[1]
 
 
 def validate(manifest):
     for version in VERSIONS:
         kubernetes_validate.validate(manifest, version, strict=True)
-
-
-def rendered(template):
-    return re.sub(r"(\{\{|\[\[).*\.(\w+) (\}\}|\]\])", lambda m: VALUES[m[2]], template)
-
-
-def injected(config):
-    """The pod that an injector with this configuration makes."""
-    fragment = yaml.safe_load(rendered(yaml.safe_load(config)["template"]))
-    for container in fragment["initContainers"]:
-        container["args"] = [str(a) for a in container["args"]]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "injected"}, "spec": fragment}
 
 
 def run_init(pod, expected):
@@ -58,18 +41,6 @@ def edited(release):
     assert after["initContainers"][1:] == before["initContainers"][1:], f"{script} changes another container: {once}"
     assert after["containers"] == before["containers"], f"{script} changes another container: {once}"
     return once
-
-
-def overlaid():
-    """Istio's own template with ours on top, merged as the injector merges containers: by name, field by field."""
-    pod = injected((top / "scripts/e2e.d/injectors/istio.yaml").read_text())
-    values = yaml.safe_load((deploy / "istio-values.yaml").read_text())
-    ours = yaml.safe_load(values["sidecarInjectorWebhook"]["templates"]["prepare-proxy"])
-    for container in ours["spec"]["initContainers"]:
-        (same,) = [c for c in pod["spec"]["initContainers"] if c["name"] == container["name"]]
-        context = same["securityContext"] | container["securityContext"]
-        same |= container | {"securityContext": context}
-    return pod
 
 
 def misspelt_is_refused(manifest):

@@ -2,10 +2,9 @@
 
 use super::close_wait::CloseWait;
 use super::event::{Event, resolve};
-use super::watch::watch_at_work;
 use crate::engine::error::Error;
-use crate::engine::lock::NamespaceLock;
-use crate::engine::reconcile::{self, Reconciled};
+use crate::engine::lock::Name;
+use crate::engine::reconcile::{self, Patience, Reconciled};
 use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege, user_namespace};
 use crate::mesh::Resolved;
@@ -35,13 +34,13 @@ pub(super) fn apply(
     let resolved = resolve(request, tell)?;
     network_namespace::check_not_a_node(request)?;
     privilege::require_net_admin()?;
-    if !request.facts.in_kubernetes() && resolved.config.captures_ssh(&resolved.desired) {
+    if resolved.config.captures_ssh(&resolved.desired) && network_namespace::has_ssh(request) {
         tell(Event::SshCaptured);
     }
     if let Some(timeout) = options.close_wait {
         timeout.check()?;
     }
-    let done = reconcile::apply(NamespaceLock::take(), &resolved.desired, request.backend)?;
+    let done = reconcile::apply(&resolved.desired, request.backend, Patience::RUN)?;
     if done.backend == "nftables" {
         let owners = user_namespace::unmapped(&resolved.desired);
         if !owners.is_empty() {
@@ -49,9 +48,9 @@ pub(super) fn apply(
         }
     }
     if done.changed()
-        && let Some(watch) = watch_at_work()
+        && let Some(watch) = Name::Watch.holder()
     {
-        tell(Event::WatchAtWork(watch.to_string()));
+        tell(Event::WatchAtWork(watch.pid()));
     }
     options.close_wait.map_or(Ok(()), CloseWait::set)?;
     Ok(Applied {

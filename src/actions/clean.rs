@@ -1,8 +1,8 @@
 //! `clean`: removes all that is managed, from every backend; no options are needed.
 
 use super::event::Event;
-use super::watch::watch_at_work;
 use crate::engine::error::Error;
+use crate::engine::lock::Name;
 use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege, reconcile};
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ pub(super) fn clean(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<Cl
     network_namespace::check_not_a_node(request)?;
     privilege::require_net_admin()?;
     let changed = reconcile::clean()?;
-    if changed && let Some(watch) = watch_at_work() {
-        tell(Event::WatchAtWork(watch.to_string()));
+    if changed && let Some(watch) = Name::Watch.holder() {
+        tell(Event::WatchAtWork(watch.pid()));
     }
     Ok(Cleaned {
         changed,

@@ -1,6 +1,8 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use crate::engine::backends::{BackendChoice, Open, is_absence, read_unchanging, stores_besides};
+use crate::engine::backends::{
+    BackendChoice, Backends, is_absence, read_unchanging, stores_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -13,7 +15,6 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
-use std::fmt;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
@@ -21,9 +22,20 @@ pub struct Diff {
     pub differs: bool,
     /// The backend that an apply would write with.
     pub backend: &'static str,
+    /// Tables in which nothing is in force, though it stands there.
+    pub dormant: Vec<DormantTable>,
     pub chains: Vec<ChainDiff>,
     /// Policy routes and addresses that come or go, as ip(8) commands that make them.
     pub routing: Vec<Line>,
+}
+
+/// A table that has the flag `dormant`.
+#[derive(Debug, Serialize)]
+pub struct DormantTable {
+    /// The backend in whose store the table is.
+    pub backend: &'static str,
+    pub family: Family,
+    pub table: TableName,
 }
 
 /// One chain in which something differs.
@@ -47,7 +59,7 @@ pub struct Line {
     pub rule: String,
     /// What it is for, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,15 +86,16 @@ pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
 /// Compares the tables of every backend with what is desired in them: everything in those that an
 /// apply would write to, nothing in the others.
 fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
-    let (backend, live) = target(choice)?;
+    let mut backends = Backends::default();
+    let (backend, live) = target(choice, &mut backends)?;
     let mut diff = Diff {
         backend: backend.name(),
         ..Diff::default()
     };
     diff.add(backend.name(), &live, &backend.canonical(wanted));
     let mut marks = managed::tproxy_marks(&live);
-    for open in stores_besides(Some(backend.store())) {
-        match read(open) {
+    for store in stores_besides(Some(backend.store())) {
+        match read(backends.open_used(store)) {
             // An apply would leave them alone too.
             Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
             read => {
@@ -94,19 +107,20 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
         }
     }
     let routing = rtnetlink::look(&wanted.routing)?;
-    let unneeded = managed::routing(&routing.candidates(), &marks).without(&wanted.routing);
+    let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
     let going = routing.removable(&unneeded, &wanted.routing);
     diff.add_routing(going, LineAction::Remove);
     diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
-    diff.differs = !diff.chains.is_empty() || !diff.routing.is_empty();
+    let in_place = diff.dormant.is_empty() && diff.chains.is_empty() && diff.routing.is_empty();
+    diff.differs = !in_place;
     Ok(diff)
 }
 
 type Opened = (Box<dyn Backend>, Live);
 
-/// Opens and reads a store, or `None` where this machine cannot have it.
-fn read(open: Open) -> Result<Option<Opened>, Error> {
-    let opened = open().and_then(|mut backend| {
+/// Reads what was opened, or `None` where this machine cannot have it.
+fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {
+    let opened = backend.and_then(|mut backend| {
         let live = read_unchanging(&mut *backend)?;
         Ok((backend, live))
     });
@@ -117,9 +131,9 @@ fn read(open: Open) -> Result<Option<Opened>, Error> {
 }
 
 /// The backend that an apply would try first, of those that there are.
-fn target(choice: BackendChoice) -> Result<Opened, Error> {
-    for candidate in choice.candidates()? {
-        if let Some(opened) = read(candidate.open)? {
+fn target(choice: BackendChoice, backends: &mut Backends) -> Result<Opened, Error> {
+    for candidate in choice.candidates(backends)? {
+        if let Some(opened) = read(backends.open(candidate.store))? {
             return Ok(opened);
         }
     }
@@ -131,6 +145,11 @@ impl Diff {
     fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
         let change = plan(live, wanted);
         for table in &change.tables {
+            self.dormant.extend(table.wake.then_some(DormantTable {
+                backend,
+                family: table.family,
+                table: table.name,
+            }));
             let before = |name: &ChainName| {
                 let chain = live.table(table.family, table.name)?.chain(name)?;
                 Some(chain.rules.as_slice())
@@ -152,7 +171,7 @@ impl Diff {
         let line = |part: RoutingPart| Line {
             action,
             rule: part.to_string(),
-            why: None,
+            id: None,
         };
         self.routing.extend(parts.into_iter().map(line));
     }
@@ -167,6 +186,18 @@ fn chains<'a>(
         Some(_) => LineAction::Keep,
         None => LineAction::Add,
     };
+    let policies = table.accept.iter().map(|name| {
+        let policy = |action, rule: &str| Line {
+            action,
+            rule: rule.to_owned(),
+            id: None,
+        };
+        let lines = vec![
+            policy(LineAction::Remove, "policy DROP"),
+            policy(LineAction::Add, "policy ACCEPT"),
+        ];
+        (name.clone(), LineAction::Keep, lines)
+    });
     let base = table.base.iter().map(|chain| {
         let wanted: Vec<&Rule> = chain.head.iter().chain(&chain.tail).collect();
         let (name, action) = (chain.chain.clone(), stays_or_comes(&chain.chain));
@@ -182,7 +213,11 @@ fn chains<'a>(
         let old = before(name).unwrap_or_default();
         (name.clone(), LineAction::Remove, lines(old, &[]))
     });
-    base.chain(rewritten).chain(removed).collect()
+    policies
+        .chain(base)
+        .chain(rewritten)
+        .chain(removed)
+        .collect()
 }
 
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
@@ -207,7 +242,7 @@ impl Line {
             None => Line {
                 action: LineAction::Keep,
                 rule: live.text.clone(),
-                why: None,
+                id: None,
             },
         }
     }
@@ -217,7 +252,7 @@ impl Line {
         Line {
             action: LineAction::Keep,
             rule: bare.to_string(),
-            why: rule.why.as_ref().map(|w| w.as_str().to_owned()),
+            id: rule.id.as_ref().map(|w| w.as_str().to_owned()),
         }
     }
 
@@ -229,47 +264,7 @@ impl Line {
                 ChangeTag::Insert => LineAction::Add,
             },
             rule: self.rule.clone(),
-            why: self.why.clone(),
+            id: self.id.clone(),
         }
     }
-}
-
-/// One paragraph a chain: `-` goes, `+` comes, what stays is indented; each with its why.
-impl fmt::Display for Diff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chain in &self.chains {
-            let ChainDiff { family, table, .. } = chain;
-            let fate = match chain.action {
-                LineAction::Keep => "",
-                LineAction::Remove => ", removed",
-                LineAction::Add => ", new",
-            };
-            writeln!(
-                f,
-                "{family} {table} {} ({}{fate})",
-                chain.chain, chain.backend
-            )?;
-            write_lines(f, &chain.rules)?;
-        }
-        if !self.routing.is_empty() {
-            writeln!(f, "routing")?;
-        }
-        write_lines(f, &self.routing)
-    }
-}
-
-fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
-    let width = lines.iter().map(|l| l.rule.len()).max().unwrap_or(0);
-    for line in lines {
-        let sign = match line.action {
-            LineAction::Keep => ' ',
-            LineAction::Remove => '-',
-            LineAction::Add => '+',
-        };
-        match &line.why {
-            Some(why) => writeln!(f, "  {sign} {:width$}  # {why}", line.rule)?,
-            None => writeln!(f, "  {sign} {}", line.rule)?,
-        }
-    }
-    Ok(())
 }

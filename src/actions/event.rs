@@ -1,6 +1,7 @@
 //! What an action has to say before it has ended.
 
-use super::verify::Check;
+use super::verify::report::Check;
+use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
@@ -15,7 +16,9 @@ pub enum Event {
     /// New SSH connections will be redirected.
     SshCaptured,
     /// A watch is at work in this network namespace, and restores what its own options ask for.
-    WatchAtWork(String),
+    WatchAtWork(i32),
+    /// Of a watch.
+    Watch(WatchEvent),
     /// One connection that `verify` has settled.
     Checked(Check),
 }

@@ -1,6 +1,8 @@
 //! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
 
-use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
+use crate::engine::backends::{
+    Backends, is_absence, is_out_of_reach, read_until_unchanged, stores_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -12,7 +14,6 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// Everything of ours.
 #[derive(Debug, Default, Serialize)]
@@ -47,7 +48,7 @@ pub struct ShownRule {
     /// As iptables-save prints it behind `-A CHAIN `, without its comment.
     pub rule: String,
     /// What it is for, if it says so.
-    pub why: Option<String>,
+    pub id: Option<String>,
     #[serde(flatten)]
     pub counters: Option<Counters>,
 }
@@ -60,8 +61,9 @@ pub(super) fn status() -> Result<Status, Error> {
     privilege::require_net_admin()?;
     let mut shown = Status::default();
     let mut marks = BTreeSet::new();
-    for open in stores_besides(None) {
-        let mut backend = match open() {
+    let mut backends = Backends::default();
+    for store in stores_besides(None) {
+        let mut backend = match backends.open_used(store) {
             Err(e) if is_absence(&e) => {
                 log::debug!("not looked into: {e}");
                 continue;
@@ -120,61 +122,14 @@ impl ShownRule {
     fn of(live: &LiveRule) -> Self {
         let rule = live.rule.as_ref();
         let plain = rule.map(|rule| Rule {
-            why: None,
+            id: None,
             ..rule.clone()
         });
-        let why = rule.and_then(|rule| Some(rule.why.as_ref()?.as_str().to_owned()));
+        let id = rule.and_then(|rule| Some(rule.id.as_ref()?.as_str().to_owned()));
         ShownRule {
             rule: plain.map_or_else(|| live.text.clone(), |rule| rule.to_string()),
-            why: why.or_else(|| live.comment.clone()),
+            id: id.or_else(|| live.comment.clone()),
             counters: live.counters,
         }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.stores.is_empty() && self.routing.is_empty() {
-            return writeln!(f, "nothing of a mesh is here");
-        }
-        for store in &self.stores {
-            let rules: usize = store.chains.iter().map(|c| c.rules.len()).sum();
-            writeln!(f, "{}: {rules} rules", store.backend)?;
-            for chain in &store.chains {
-                write!(f, "\n{chain}")?;
-            }
-            writeln!(f)?;
-        }
-        for command in &self.routing {
-            writeln!(f, "{command}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for ShownChain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let only = match self.ours {
-            true => "",
-            false => " (our rules in it)",
-        };
-        writeln!(f, "{} {} {}{only}", self.family, self.table, self.chain)?;
-        writeln!(f, "   packets        bytes  rule")?;
-        let whys = self.rules.iter().filter_map(|r| r.why.as_deref());
-        let width = whys
-            .map(|why| why.chars().count())
-            .max()
-            .unwrap_or_default();
-        for ShownRule {
-            rule,
-            why,
-            counters,
-        } in &self.rules
-        {
-            let why = why.as_deref().unwrap_or_default();
-            let Counters { packets, bytes } = counters.unwrap_or_default();
-            writeln!(f, "{packets:>10} {bytes:>12}  {why:width$}  {rule}")?;
-        }
-        Ok(())
     }
 }

@@ -1,19 +1,18 @@
 //! Which backend writes.
 
 use crate::engine::reconcile::plan::plan;
-use crate::engine::retry::Backoff;
-use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{Live, Ruleset};
-use crate::netfilter::nftables;
+use crate::engine::retry::Attempts;
+use crate::mesh::managed::is_our_chain;
+use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
+use crate::netfilter::model::{Live, Ruleset, TableName};
+use crate::netfilter::nftables::NfTables;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 #[cfg(feature = "iptables")]
-use crate::netfilter::backend::Feature;
+use crate::netfilter::iptables::{Iptables, legacy_tables_in_use};
 #[cfg(feature = "iptables")]
-use crate::netfilter::iptables::{Iptables, Variant, legacy_tables_in_use};
-#[cfg(feature = "iptables")]
-use crate::netfilter::model::{Family, TableName};
+use crate::netfilter::model::Family;
 #[cfg(feature = "iptables")]
 use caps::{CapSet, Capability};
 
@@ -25,28 +24,23 @@ pub enum BackendChoice {
     Netlink,
     Nftables,
     #[cfg(feature = "iptables")]
-    IptablesNft,
-    #[cfg(feature = "iptables")]
     IptablesLegacy,
 }
-
-/// Opens a backend; what it needs may be absent.
-pub(crate) type Open = fn() -> Result<Box<dyn Backend>, BackendError>;
 
 /// A backend that may be tried, and why.
 pub struct Candidate {
     pub reason: &'static str,
-    pub open: Open,
+    pub store: Store,
 }
 
 impl BackendChoice {
-    /// Every choice with the name that `--backend` takes.
+    /// Every choice with the name that `--backend` takes; `iptables-nft` is another name for netlink,
+    /// which writes the same tables.
     pub const NAMES: &[(&str, BackendChoice)] = &[
         ("auto", BackendChoice::Auto),
         ("netlink", BackendChoice::Netlink),
         ("nftables", BackendChoice::Nftables),
-        #[cfg(feature = "iptables")]
-        ("iptables-nft", BackendChoice::IptablesNft),
+        ("iptables-nft", BackendChoice::Netlink),
         #[cfg(feature = "iptables")]
         ("iptables-legacy", BackendChoice::IptablesLegacy),
     ];
@@ -59,58 +53,111 @@ impl BackendChoice {
 
     /// The backends to try, the best first; the next one only counts if the kernel or the machine
     /// lacks what the one before it needs. An error when it cannot be told where rules are.
-    pub fn candidates(self) -> Result<Vec<Candidate>, BackendError> {
-        let chosen = |open| {
+    pub(crate) fn candidates(
+        self,
+        backends: &mut Backends,
+    ) -> Result<Vec<Candidate>, BackendError> {
+        let chosen = |store| {
             let reason = "chosen with --backend";
-            Ok(vec![Candidate { reason, open }])
+            Ok(vec![Candidate { reason, store }])
         };
         match self {
-            BackendChoice::Auto => automatic(),
-            BackendChoice::Netlink => chosen(xt),
-            BackendChoice::Nftables => chosen(native),
+            BackendChoice::Auto => automatic(backends),
+            BackendChoice::Netlink => chosen(Store::Xt),
+            BackendChoice::Nftables => chosen(Store::Native),
             #[cfg(feature = "iptables")]
-            BackendChoice::IptablesNft => chosen(iptables_nft),
-            #[cfg(feature = "iptables")]
-            BackendChoice::IptablesLegacy => chosen(iptables_legacy),
+            BackendChoice::IptablesLegacy => chosen(Store::Legacy),
         }
     }
 }
 
-fn automatic() -> Result<Vec<Candidate>, BackendError> {
-    #[cfg(feature = "iptables")]
-    if legacy_nat_has_rules()? {
+fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
+    if legacy_nat_has_rules(backends)? {
         return Ok(vec![Candidate {
             reason: "this namespace has iptables-legacy NAT rules",
-            open: iptables_legacy,
+            store: Store::Legacy,
         }]);
     }
-    let stays = is_home(native) && !is_home(xt);
+    let stays = is_home(Store::Native, backends) && !is_home(Store::Xt, backends);
     let settled = stays.then_some(Candidate {
         reason: "rules of ours are there already",
-        open: native,
+        store: Store::Native,
     });
     let others = [
         Candidate {
             reason: "one transaction, and no other program",
-            open: xt,
+            store: Store::Xt,
         },
         Candidate {
-            reason: "this kernel's nf_tables has no x_tables extensions",
-            open: native,
+            reason: "netlink's rules cannot be had, or are too many for one transaction",
+            store: Store::Native,
         },
         #[cfg(feature = "iptables")]
         Candidate {
             reason: "this kernel has no nf_tables",
-            open: iptables_legacy,
+            store: Store::Legacy,
         },
     ];
     Ok(settled.into_iter().chain(others).collect())
 }
 
 /// Whether rules of ours are in a store: there they stay, as a diff says.
-fn is_home(open: Open) -> bool {
-    let live = open().and_then(|mut backend| read_unchanging(&mut *backend));
+fn is_home(store: Store, backends: &mut Backends) -> bool {
+    let backend = backends.open(store);
+    let live = backend.and_then(|mut backend| read_unchanging(&mut *backend));
     live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
+}
+
+/// What the backends of one run share: they are opened when they are needed, and what was found out
+/// is not asked twice.
+#[derive(Default)]
+pub(crate) struct Backends {
+    nf_tables: Option<NfTables>,
+    /// Whether iptables-legacy's tables are in use.
+    #[cfg(feature = "iptables")]
+    legacy_in_use: Option<bool>,
+}
+
+impl Backends {
+    /// nf_tables, through the one socket of this run.
+    pub(crate) fn nf_tables(&mut self) -> Result<&NfTables, BackendError> {
+        match self.nf_tables.take() {
+            Some(open) => Ok(self.nf_tables.insert(open)),
+            None => Ok(self.nf_tables.insert(NfTables::open(is_our_chain)?)),
+        }
+    }
+
+    /// The backend that writes to a store; what it needs may be absent.
+    pub(crate) fn open(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
+        match store {
+            Store::Xt | Store::Native => Ok(Box::new(self.nf_tables()?.backend(store))),
+            Store::Legacy => iptables_legacy(),
+        }
+    }
+
+    /// The same, but iptables-legacy only if this namespace has such tables.
+    pub(crate) fn open_used(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
+        if store == Store::Legacy && !self.legacy_in_use()? {
+            return Err(no_legacy_tables());
+        }
+        self.open(store)
+    }
+
+    #[cfg(feature = "iptables")]
+    fn legacy_in_use(&mut self) -> Result<bool, BackendError> {
+        if let Some(known) = self.legacy_in_use {
+            return Ok(known);
+        }
+        let [v4, v6] = Family::ALL;
+        let in_use = legacy_tables_in_use(v4)? || legacy_tables_in_use(v6)?;
+        self.legacy_in_use = Some(in_use);
+        Ok(in_use)
+    }
+
+    #[cfg(not(feature = "iptables"))]
+    fn legacy_in_use(&mut self) -> Result<bool, BackendError> {
+        Ok(false)
+    }
 }
 
 /// Reads what a backend sees, see [`read_until_unchanged`].
@@ -123,27 +170,19 @@ pub(crate) fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, Backend
 pub(crate) fn read_until_unchanged<R>(
     mut read: impl FnMut() -> Result<R, BackendError>,
 ) -> Result<R, BackendError> {
-    let mut backoff = Backoff::of(Duration::from_secs(10));
+    let mut attempts = Attempts::within(Duration::from_secs(10));
     loop {
         match read() {
-            Err(BackendError::Interrupted { .. }) if backoff.wait() => {}
+            Err(BackendError::Interrupted { .. }) if attempts.wait() => {}
             result => return result,
         }
     }
 }
 
-/// A backend for every store but `keep` in which rules of ours can be, however they came there.
-pub(crate) fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Open> {
-    const STORES: &[(Store, Open)] = &[
-        (Store::Xt, xt),
-        (Store::Native, native),
-        #[cfg(feature = "iptables")]
-        (Store::Legacy, legacy_in_use),
-    ];
-    STORES
-        .iter()
-        .filter(move |(store, _)| Some(*store) != keep)
-        .map(|(_, open)| *open)
+/// Every store but `keep` in which rules of ours can be, however they came there.
+pub(crate) fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Store> {
+    let all = [Store::Xt, Store::Native, Store::Legacy];
+    all.into_iter().filter(move |store| Some(*store) != keep)
 }
 
 /// Whether an error means that the next candidate may do better: something is absent, or somebody
@@ -153,6 +192,13 @@ pub(crate) fn is_absence(error: &BackendError) -> bool {
         error,
         BackendError::Missing { .. } | BackendError::NoProgram(_) | BackendError::Taken { .. }
     )
+}
+
+/// Whether the next candidate may do better than the one for this store: as [`is_absence`], or because
+/// sets take less room than rules.
+pub(crate) fn is_reason_to_go_on(error: &BackendError, store: Store) -> bool {
+    let too_large = matches!(error, BackendError::TooLarge { .. });
+    is_absence(error) || (too_large && store == Store::Xt)
 }
 
 /// Whether an error means that we may not look into legacy tables, or that there is no /proc to look
@@ -168,19 +214,6 @@ pub(crate) fn is_out_of_reach(error: &BackendError) -> bool {
     }
 }
 
-fn xt() -> Result<Box<dyn Backend>, BackendError> {
-    Ok(Box::new(nftables::open_xt()?))
-}
-
-fn native() -> Result<Box<dyn Backend>, BackendError> {
-    Ok(Box::new(nftables::open_native()?))
-}
-
-#[cfg(feature = "iptables")]
-fn iptables_nft() -> Result<Box<dyn Backend>, BackendError> {
-    Ok(Box::new(Iptables::find(Variant::Nft)?))
-}
-
 #[cfg(feature = "iptables")]
 fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
     // Asked before the tool is, which would not say what it lacks.
@@ -188,39 +221,39 @@ fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
     if matches!(raw, Ok(false)) {
         return Err(BackendError::NoRawSocket);
     }
-    Ok(Box::new(Iptables::find(Variant::Legacy)?))
+    Ok(Box::new(Iptables::find()?))
 }
 
-/// The legacy tables, if this namespace has any.
-#[cfg(feature = "iptables")]
-fn legacy_in_use() -> Result<Box<dyn Backend>, BackendError> {
-    for family in Family::ALL {
-        if legacy_tables_in_use(family)? {
-            return iptables_legacy();
-        }
-    }
-    Err(BackendError::Missing {
+#[cfg(not(feature = "iptables"))]
+fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
+    Err(no_legacy_tables())
+}
+
+fn no_legacy_tables() -> BackendError {
+    BackendError::Missing {
         doing: "looking for rules of iptables-legacy".to_owned(),
         feature: Feature::LegacyTables,
-    })
+    }
 }
 
-/// Whether there may be rules in a store that tells nobody of changes: iptables-legacy's tables,
-/// where there are any, or where that cannot be told. Without these backends nobody looks there.
-pub(crate) fn has_silent_store() -> bool {
+/// Whether tables of iptables-legacy are in use, which raise no events; none are where nothing can look
+/// into them.
+pub(crate) fn has_silent_tables() -> Result<bool, BackendError> {
     #[cfg(feature = "iptables")]
-    return Family::ALL
-        .into_iter()
-        .any(|family| !matches!(legacy_tables_in_use(family), Ok(false)));
-    #[cfg(not(feature = "iptables"))]
-    false
+    for family in Family::ALL {
+        match legacy_tables_in_use(family) {
+            Ok(false) => {}
+            Err(e) if is_out_of_reach(&e) => {}
+            in_use => return in_use,
+        }
+    }
+    Ok(false)
 }
 
 /// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones
 /// are, ours go beside them, if they can be looked at: if not, whoever looks for leftovers says so.
-#[cfg(feature = "iptables")]
-fn legacy_nat_has_rules() -> Result<bool, BackendError> {
-    let live = match legacy_in_use() {
+fn legacy_nat_has_rules(backends: &mut Backends) -> Result<bool, BackendError> {
+    let live = match backends.open_used(Store::Legacy) {
         Err(e) if is_absence(&e) || is_out_of_reach(&e) => return Ok(false),
         legacy => legacy?.read()?,
     };

@@ -9,6 +9,7 @@ use crate::netfilter::rtnetlink::RoutingError;
 use crate::netfilter::trace::JumpLoop;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Everything that a run can fail with.
@@ -42,8 +43,8 @@ pub enum Error {
     #[error("{} is not a network namespace", path.display())]
     NotANamespace { path: PathBuf },
 
-    #[error("other programs kept changing the rules for {0} s")]
-    Contended(u64),
+    #[error("other programs kept changing the rules for {} s", .0.as_secs_f32())]
+    Contended(Duration),
 
     /// The kernel refused rules about owners that the user namespace does not map.
     #[error("{source}")]
@@ -120,6 +121,11 @@ impl Error {
             },
             None => self,
         }
+    }
+
+    /// Whether the configuration is refused, as opposed to not read.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Error::Config(e) if !matches!(e, ConfigError::Fact(_)))
     }
 
     /// The innermost error: what failed, whatever was done before.

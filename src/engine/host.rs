@@ -1,15 +1,16 @@
 //! The host that we run on: its environment, its files, and what its kernel says.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "the one place that reads files and the environment"
 )]
 
 use crate::engine::error::Error;
-use crate::mesh::config::Ipv6;
+use crate::mesh::config::facts::{GROUP, PASSWD};
+use crate::mesh::config::{Ipv6, TextFile};
 use crate::netfilter::rtnetlink;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,6 +19,9 @@ use std::path::Path;
 
 /// The longest file that is read: a list of a hundred thousand users has some 8 MB.
 const LONGEST: u64 = 16 << 20;
+
+/// The longest one of a user who is neither root nor ours, whom it must not help to hold us up.
+const LONGEST_OF_OTHER_USER: u64 = 64 << 10;
 
 /// The environment, whatever its bytes.
 pub fn environment() -> BTreeMap<OsString, OsString> {
@@ -37,24 +41,48 @@ pub(crate) fn ipv6() -> Result<Ipv6, Error> {
     })
 }
 
+/// Whether there is something at a path; only "not found" means no.
+///
+/// # Errors
+/// When that cannot be determined.
+pub(crate) fn exists(path: &Path) -> io::Result<bool> {
+    path.try_exists()
+}
+
 /// A text file, whole; bytes that are not UTF-8 come as U+FFFD.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] for an absent one, [`io::ErrorKind::FileTooLarge`] beyond 16 MiB;
+/// [`io::ErrorKind::NotFound`] for an absent one, [`io::ErrorKind::FileTooLarge`] beyond 16 MiB, or 64
+/// KiB for a file of another user;
 /// what is not a regular file is an error too.
-pub fn file(path: &Path) -> io::Result<String> {
+pub fn file(path: &Path) -> io::Result<TextFile> {
     // Opening a FIFO or a device can block, or have an effect.
     regular(&stat(path)?)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = File::from(open(path, flags, Mode::empty())?);
-    regular(&fstat(&file)?)?;
+    let status = fstat(&file)?;
+    regular(&status)?;
+    let of_other_user = ![0, geteuid().as_raw()].contains(&status.st_uid);
+    let longest = match of_other_user && ![PASSWD, GROUP].map(Path::new).contains(&path) {
+        true => LONGEST_OF_OTHER_USER,
+        false => LONGEST,
+    };
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        let problem = format!("longer than {} MiB", LONGEST >> 20);
+    file.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        let problem = match of_other_user {
+            true => format!(
+                "longer than the {} KiB of a file of another user",
+                longest >> 10
+            ),
+            false => format!("longer than {} MiB", longest >> 20),
+        };
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(TextFile {
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        of_other_user,
+    })
 }
 
 fn regular(status: &FileStat) -> io::Result<()> {

@@ -1,78 +1,170 @@
-//! One run after the other in a network namespace.
+//! One run at a time, and one watch, in a network namespace: best effort, by abstract sockets.
 //!
-//! Order among our own runs is a courtesy that keeps a state which two runs have mixed from ever
-//! being in the kernel. Nothing relies on it: whoever writes looks again afterwards.
+//! An abstract socket belongs to the network namespace as the rules do, needs no file, and ends with
+//! its process. Anyone in the namespace can bind such a name, so nothing relies on it: a commit is
+//! guarded by nf_tables' generation id, and who writes reads again. A holder that is neither root nor
+//! our user is ignored, and nothing here waits without a deadline.
 
-use crate::engine::retry::Backoff;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use std::io::ErrorKind;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, connect, getsockopt,
+    listen, socket, sockopt,
+};
+use nix::unistd::geteuid;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-/// An abstract socket of this name is the lock: it belongs to the network namespace, just
-/// as the rules do, needs no file, and ends with the processes that hold it.
-const NAME: &str = "prepare-proxy";
+/// A name that one process at a time holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// Held while rules are changed.
+    Run,
+    /// Held by a watch.
+    Watch,
+}
 
-/// Anybody in the namespace can hold the name, so that it must not hold us up for ever.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The name, held as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held(Option<OwnedFd>);
 
-/// Longer than a run takes that nobody else gets in the way of.
-const USUAL_RUN: Duration = Duration::from_millis(20);
+/// Another process that holds a name, root's or our user's; the connection ends when it does.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pid: i32,
+    connection: OwnedFd,
+}
 
-/// As long as this lives, other runs in this network namespace wait.
-pub(crate) struct NamespaceLock(
-    #[expect(dead_code, reason = "held, not used")] Option<UnixDatagram>,
-);
+/// What came of taking a name.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Held(Held),
+    By(Holder),
+    /// Another user's process holds it, or one that does not answer: it is ignored.
+    Ignored,
+}
 
-impl NamespaceLock {
-    /// Waits until no other run holds it, at most ten seconds; then goes on without.
-    pub(crate) fn take() -> Self {
-        Self::within(LONGEST_WAIT).unwrap_or_else(|| {
-            log::warn!(
-                "another run has been at work for {} s in this network namespace (or somebody holds the \
-                 abstract socket @{NAME}): going on beside it",
-                LONGEST_WAIT.as_secs()
-            );
-            NamespaceLock(None)
+impl Name {
+    fn address(self) -> nix::Result<UnixAddr> {
+        UnixAddr::new_abstract(match self {
+            Name::Run => b"prepare-proxy",
+            Name::Watch => b"prepare-proxy-watch",
         })
     }
 
-    /// Waits no longer than another run takes; then goes on without. For those who cannot be held
-    /// up: somebody who holds the name must not keep rules away.
-    pub(crate) fn take_in_passing() -> Self {
-        Self::within(USUAL_RUN).unwrap_or_else(|| {
-            log::debug!("somebody holds the abstract socket @{NAME}: going on beside them");
-            NamespaceLock(None)
+    /// Takes the name, or says who has it. Never waits.
+    pub(crate) fn take(self) -> Taken {
+        match self.bind() {
+            Ok(socket) => Taken::Held(Held(Some(socket))),
+            Err(Errno::EADDRINUSE) => self.holder().map_or(Taken::Ignored, Taken::By),
+            Err(e) => {
+                log::debug!("cannot bind an abstract socket: {e}");
+                Taken::Ignored
+            }
+        }
+    }
+
+    /// The process that holds the name, if it is root's or our user's and answers at once.
+    pub(crate) fn holder(self) -> Option<Holder> {
+        let connection = stream().ok()?;
+        connect(connection.as_raw_fd(), &self.address().ok()?).ok()?;
+        let peer = getsockopt(&connection, sockopt::PeerCredentials).ok()?;
+        let trusted = [0, geteuid().as_raw()].contains(&peer.uid());
+        trusted.then(|| Holder {
+            pid: peer.pid(),
+            connection,
         })
     }
 
-    /// Waits until no other run holds it; `None` if one still does after this time.
-    fn within(limit: Duration) -> Option<Self> {
-        let mut backoff = Backoff::of(limit);
+    fn bind(self) -> nix::Result<OwnedFd> {
+        let socket = stream()?;
+        bind(socket.as_raw_fd(), &self.address()?)?;
+        listen(&socket, Backlog::MAXALLOWABLE)?;
+        Ok(socket)
+    }
+
+    /// Takes the name within `limit`; goes on without it afterwards.
+    pub(crate) fn take_within(self, limit: Duration) -> Held {
+        let until = Instant::now() + limit;
         loop {
-            let bound =
-                SocketAddr::from_abstract_name(NAME).and_then(|a| UnixDatagram::bind_addr(&a));
-            match bound {
-                Ok(socket) => {
-                    outlive_us(&socket);
-                    return Some(NamespaceLock(Some(socket)));
+            match self.take() {
+                Taken::Held(held) => {
+                    held.inherit();
+                    return held;
                 }
-                Err(e) if e.kind() != ErrorKind::AddrInUse => {
-                    log::debug!("other runs cannot be told to wait: {e}");
-                    return Some(NamespaceLock(None));
+                Taken::Ignored => return Held::NONE,
+                Taken::By(holder) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !holder.ends_within(left) {
+                        log::debug!("{holder} is changing rules too: continuing beside it");
+                        return Held::NONE;
+                    }
                 }
-                Err(_) if backoff.wait() => {}
-                Err(_) => return None,
             }
         }
     }
 }
 
-/// The tools that we start inherit the socket: when we are killed, the next run waits until they
-/// have ended too, for they may still write what we made of an older state.
-fn outlive_us(socket: &UnixDatagram) {
-    if let Err(e) = fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())) {
-        log::debug!("tools that outlive this run will not hold others up: {e}");
+fn stream() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Stream, flags, None)
+}
+
+impl Held {
+    /// Without the name, where it cannot be had.
+    pub(crate) const NONE: Held = Held(None);
+
+    /// Drops a few of the connections of those who asked, so that the queue does not fill up.
+    pub(crate) fn drain(&self) {
+        const FEW: usize = 64;
+        if let Held(Some(socket)) = self {
+            for _ in 0..FEW {
+                match accept(socket.as_raw_fd()) {
+                    Ok(fd) => drop(nix::unistd::close(fd)),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Lets tools that are started inherit the socket: if this process is killed, the next run waits
+    /// for them too, as they may still write what was planned from an older state.
+    fn inherit(&self) {
+        if let Held(Some(socket)) = self
+            && let Err(e) = fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))
+        {
+            log::debug!("tools will not hold the lock: {e}");
+        }
+    }
+}
+
+impl Holder {
+    /// Waits until the process has ended, at most for `limit`.
+    fn ends_within(&self, limit: Duration) -> bool {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.connection.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, timeout), Ok(1..))
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+/// Readable when the process has ended.
+impl AsFd for Holder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str("a process of another PID namespace"),
+            pid => write!(f, "process {pid}"),
+        }
     }
 }

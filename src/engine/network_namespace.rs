@@ -3,6 +3,7 @@
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::Request;
+use crate::mesh::config::TextFile;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{SFlag, stat};
 use std::io;
@@ -31,6 +32,13 @@ pub(crate) fn enter(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Whether a path is the network namespace that this process is in.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let inode = |path: &Path| stat(path).map(|s| (s.st_dev, s.st_ino));
+    let own = inode(Path::new("/proc/self/ns/net"));
+    own.is_ok() && inode(path) == own
+}
+
 fn not_a_namespace(path: &Path) -> Error {
     Error::NotANamespace {
         path: path.to_owned(),
@@ -45,16 +53,58 @@ pub(crate) fn check_not_a_node(request: &Request) -> Result<(), Error> {
     if request.allow_host_network || !request.facts.in_kubernetes() {
         return Ok(());
     }
-    match is_initial(host::file) {
+    let is_node = match is_initial(host::file) {
+        Ok(false) => runs_containers(host::file),
+        initial => initial,
+    };
+    match is_node {
         Ok(false) => Ok(()),
         Ok(true) => Err(Error::HostNetwork),
         Err(e) => Err(Error::HostNetworkUnknown(e)),
     }
 }
 
+/// Whether people log in here by SSH: on a machine, or where somebody listens on port 22.
+pub(crate) fn has_ssh(request: &Request) -> bool {
+    let listens = |path| host::file(Path::new(path)).is_ok_and(|file| listens(&file.text, 22));
+    let by_ssh = || ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().any(listens);
+    !request.facts.in_kubernetes() && (is_initial(host::file).unwrap_or(true) || by_ssh())
+}
+
+/// Whether a listener on `port` is among the sockets, as proc_net(5) describes the file.
+fn listens(sockets: &str, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let local = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_local = fields
+            .next()
+            .is_some_and(|address| address.ends_with(&local));
+        is_local && fields.nth(1) == Some(LISTEN)
+    })
+}
+
+/// Whether kubelet or a container runtime listens here: the network namespace of a node that is
+/// itself a container (kind, k3d) is not the initial one. A Docker within a pod is no runtime of
+/// Kubernetes.
+fn runs_containers(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<bool> {
+    const SOCKETS: &str = "/proc/net/unix";
+    const NAMES: [&str; 3] = ["kubelet.sock", "containerd.sock", "crio.sock"];
+    let sockets = match read(Path::new(SOCKETS)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        sockets => sockets?,
+    };
+    let paths = sockets
+        .text
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(7));
+    let mut paths = paths.filter(|path| path.starts_with('/') && !path.contains("/docker/"));
+    Ok(paths.any(|path| NAMES.iter().any(|name| path.ends_with(&format!("/{name}")))))
+}
+
 /// Whether this is the kernel's initial network namespace. `netdev_max_backlog` exists there only,
 /// `somaxconn` in every one: if that is absent too, both are hidden.
-fn is_initial(read: impl Fn(&Path) -> io::Result<String>) -> io::Result<bool> {
+fn is_initial(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<bool> {
     const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
     const EVERY: &str = "/proc/sys/net/core/somaxconn";
     let named = |path: &str, e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
@@ -73,6 +123,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_that_is_a_container_is_recognised_by_its_sockets() {
+        let head = "Num RefCount Protocol Flags Type St Inode Path\n";
+        for (path, node) in [
+            ("/run/containerd/containerd.sock", true),
+            ("/var/lib/kubelet/device-plugins/kubelet.sock", true),
+            ("/run/docker/containerd/containerd.sock", false),
+            ("@/run/crio/crio.sock", false),
+            ("/run/app.sock", false),
+            ("", false),
+        ] {
+            let line = format!("{head}0000000000000000: 2 0 00010000 0001 01 4242 {path}\n");
+            assert_eq!(
+                runs_containers(|_| Ok(line.clone().into())).ok(),
+                Some(node),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_listener_is_told_from_a_connection() {
+        let line = |state| format!("  0: 00000000:0016 00000000:0000 {state} 0:0 0:0 0 0 0 1 1\n");
+        assert!(listens(&line("0A"), 22) && !listens(&line("01"), 22) && !listens(&line("0A"), 2));
+    }
+
+    #[test]
     fn the_initial_namespace_is_recognised_and_hidden_files_are_an_error() {
         const NODE: &[&str] = &["netdev_max_backlog", "somaxconn"];
         const POD: &[&str] = &["somaxconn"];
@@ -80,7 +156,7 @@ mod tests {
             let read = |path: &Path| {
                 let known = files.iter().any(|name| path.ends_with(name));
                 known
-                    .then(String::new)
+                    .then(|| TextFile::from(String::new()))
                     .ok_or(io::ErrorKind::NotFound.into())
             };
             assert_eq!(is_initial(read).ok(), initial, "{files:?}");

@@ -3,7 +3,7 @@
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::Error;
 use crate::engine::host;
-use crate::mesh::config::{ConfigError, FactError, Facts, Options};
+use crate::mesh::config::{ConfigError, FactError, Facts, Options, TextFile};
 use crate::mesh::{self, Mesh, Resolved};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ impl Request {
     pub fn resolve_with(
         &self,
         facts: &mut Facts,
-        read: impl Fn(&Path) -> io::Result<String>,
+        read: impl Fn(&Path) -> io::Result<TextFile>,
     ) -> Result<Resolved, ConfigError> {
         gather(facts, read, |facts| {
             mesh::resolve(self.mesh, &self.options, &self.env_files, facts)
@@ -57,7 +57,7 @@ impl Request {
 /// Does `make` until no fact is missing: each file that it asks for is read once.
 pub fn gather<T>(
     facts: &mut Facts,
-    read: impl Fn(&Path) -> io::Result<String>,
+    read: impl Fn(&Path) -> io::Result<TextFile>,
     make: impl Fn(&Facts) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigError> {
     loop {

@@ -42,7 +42,7 @@ impl Map {
             let mut numbers = line.split_whitespace().map(|n| n.parse().ok());
             Some((numbers.next()??, numbers.nth(1)??))
         };
-        Map(text.map(|t| t.lines().filter_map(range).collect()))
+        Map(text.map(|t| t.text.lines().filter_map(range).collect()))
     }
 
     fn has(&self, id: u32) -> bool {

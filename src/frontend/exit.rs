@@ -33,7 +33,7 @@ impl From<&Report> for Exit {
     fn from(report: &Report) -> Self {
         match report {
             Report::Diff(diff) if diff.differs => Exit::Failed,
-            Report::Explanation(explanation) if !explanation.told => Exit::BadInput,
+            Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
             Report::Verified(report) => match report.verdict {
                 Verdict::Holds => Exit::Done,
                 Verdict::Fails => Exit::NotVerified,

@@ -2,6 +2,7 @@
 //! and output, flags and remedies.
 
 pub mod cli;
+pub mod cni;
 mod exit;
 pub mod output;
 
@@ -19,6 +20,13 @@ use std::io::Write;
 /// Runs a whole command line, the program's name first.
 pub fn run(args: &[OsString]) -> Exit {
     let environment = host::environment();
+    if cni::is_called(&environment) {
+        return cni::run(&environment);
+    }
+    if cni::install::is_asked_for(args) {
+        let installed = cni::install::run(args, &environment);
+        return installed.unwrap_or_else(|error| usage(&error, args, &environment));
+    }
     let exit = match cli::parse(args, &environment) {
         Ok(invocation) => execute(&invocation, &environment),
         Err(error) => usage(&error, args, &environment),
@@ -57,7 +65,7 @@ pub fn perform(
     invocation: &Invocation,
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    let mut tell = |event| output::event(&event, invocation.format, out);
+    let mut tell = |event| output::tell(&event, invocation.format, out);
     let report = actions::run(action, &invocation.request, &mut tell)?;
     let text = output::text(&report, invocation.format, invocation.verbose)?;
     print(out, &text)?;

@@ -2,17 +2,20 @@
 //!
 //! A new mesh is a new file here and a line in [`MESHES`].
 
+pub mod annotations;
 pub mod compat;
 pub mod config;
 mod istio;
 mod istio_1_0;
 mod linkerd;
 pub(crate) mod managed;
+pub use managed::is_our_chain;
 mod nginmesh;
 mod resolve;
 mod shared;
 pub(crate) mod signature;
 mod warnings;
+mod yaml;
 
 pub use istio::MESH as ISTIO;
 pub use linkerd::MESH as LINKERD;
@@ -20,6 +23,7 @@ pub use resolve::{Resolved, resolve};
 pub use warnings::Warning;
 pub(crate) use warnings::{captures, with_rules};
 
+use crate::mesh::annotations::Annotations;
 use crate::mesh::compat::CommandLine;
 use crate::mesh::config::{Config, Opt, Profile};
 use crate::mesh::signature::Signature;
@@ -47,6 +51,8 @@ pub struct Mesh {
     /// Everything wanted, for every family that the configuration calls for; the comments are not
     /// labelled yet.
     rules: fn(&Config) -> Ruleset,
+    /// What its injector tells a CNI plugin, if there is such an injector.
+    pub annotations: Option<&'static Annotations>,
 }
 
 impl Mesh {

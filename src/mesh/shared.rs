@@ -43,7 +43,7 @@ pub(super) fn redirects(nat: &mut Table, config: &Config) {
 
 /// One step of what happens to inbound TCP that is captured.
 pub(super) struct Capture {
-    why: &'static str,
+    id: &'static str,
     /// What the step asks for besides TCP and the port.
     also: Option<Match>,
     to: ChainName,
@@ -53,7 +53,7 @@ impl Capture {
     /// REDIRECT mode: to the proxy's port.
     pub(super) fn redirect() -> Vec<Capture> {
         vec![Capture {
-            why: "redirect-inbound",
+            id: "redirect-inbound",
             also: None,
             to: IN_REDIRECT,
         }]
@@ -64,12 +64,12 @@ impl Capture {
     pub(super) fn tproxy(established: Match) -> Vec<Capture> {
         vec![
             Capture {
-                why: "divert-established-inbound",
+                id: "divert-established-inbound",
                 also: Some(established),
                 to: DIVERT,
             },
             Capture {
-                why: "redirect-inbound",
+                id: "redirect-inbound",
                 also: None,
                 to: TPROXY,
             },
@@ -77,14 +77,14 @@ impl Capture {
     }
 
     fn rule(&self, port: Option<PortRange>) -> Rule {
-        let why = match port {
-            Some(port) => format!("{}-port-{port}", self.why),
-            None => self.why.to_owned(),
+        let id = match port {
+            Some(port) => format!("{}-port-{port}", self.id),
+            None => self.id.to_owned(),
         };
         let mut matches = vec![tcp()];
         matches.extend(port.map(Match::dport));
         matches.extend(self.also.clone());
-        Rule::new(why, matches, Target::Jump(self.to.clone()))
+        Rule::new(id, matches, Target::Jump(self.to.clone()))
     }
 }
 
@@ -94,8 +94,8 @@ pub(super) fn inbound(chain: &mut Chain, config: &Config, steps: &[Capture]) {
         Selection::All => {
             for port in &config.inbound_exclude_ports {
                 let matches = [tcp(), Match::dport(*port)];
-                let why = format!("bypass-inbound-port-{port}");
-                chain.rule(why, matches, Target::Return);
+                let id = format!("bypass-inbound-port-{port}");
+                chain.rule(id, matches, Target::Return);
             }
             vec![None]
         }

@@ -35,7 +35,7 @@ pub enum Purpose {
 pub(crate) type Purposes = &'static [(&'static str, Purpose)];
 
 /// The purpose of a rule id, and the rest of the id behind the stem.
-pub(super) fn purpose<'i>(purposes: Purposes, id: &'i str) -> Option<(Purpose, &'i str)> {
+pub(super) fn purpose(purposes: Purposes, id: &str) -> Option<(Purpose, &str)> {
     let mut found = purposes
         .iter()
         .filter_map(|(stem, purpose)| Some((*purpose, id.strip_prefix(stem)?)));

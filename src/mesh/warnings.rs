@@ -134,15 +134,17 @@ fn without_rules(mesh: &Mesh, config: &Config, desired: &Ruleset) -> Option<Warn
     let Selection::Only(cidrs) = &config.outbound_cidrs else {
         return None;
     };
-    let captured = config.captured_cidrs(desired);
-    let others = cidrs.iter().filter(|cidr| !captured.contains(cidr));
-    let others: Vec<IpNet> = others.copied().collect();
+    let has_no_rules = |cidr: &&IpNet| !captures(desired, Family::of(cidr.addr()));
+    let others: Vec<IpNet> = cidrs.iter().filter(has_no_rules).copied().collect();
+    if others.is_empty() {
+        return None;
+    }
     let asked_for = Config {
         dual_stack: true,
         ..config.clone()
     };
     let would = captures(&mesh.ruleset(&asked_for), Family::V6);
-    (!others.is_empty()).then(|| Warning::NoRulesFor {
+    Some(Warning::NoRulesFor {
         cidrs: others,
         dual_stack: would && mesh.profile.default_of(Opt::DualStack).is_some(),
     })

@@ -82,9 +82,26 @@ pub enum BackendError {
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
+    /// The kernel takes no match on the owner of a socket: the user namespace does not map the owner,
+    /// or is not the one that the network namespace belongs to.
+    #[error("{doing}: {reason}")]
+    OwnerRefused { doing: String, reason: String },
+
     /// Somebody else has what the rules need: another backend may have a place of its own.
     #[error("{doing}: {reason}")]
     Taken { doing: String, reason: String },
+
+    /// The change takes more bytes than one transaction may have: sockets of a user namespace may not be
+    /// made larger than its host's net.core.wmem_max says.
+    #[error(
+        "{doing}: the change takes {needed} bytes, and a socket of this user namespace takes no more than {room} in one \
+         transaction"
+    )]
+    TooLarge {
+        doing: String,
+        needed: usize,
+        room: usize,
+    },
 
     /// Somebody holds a lock, and was waited for in vain.
     #[error("{doing}: {reason}")]

@@ -167,7 +167,7 @@ fn a_virtual_machine_is_set_up_from_its_two_files() {
         .env("ISTIO_SIDECAR_CONFIG", sidecar);
     ends(namespace.run(&mut apply), 0);
     let v4 = rules(&namespace, Family::V4);
-    for (part, why) in [
+    for (part, id) in [
         ("-p tcp -m tcp --dport 3306", "redirect-inbound-port-3306"),
         ("-p tcp -m tcp --dport 8080", "redirect-inbound-port-8080"),
         ("-d 10.63.240.0/20", "redirect-ip-range-10.63.240.0/20"),
@@ -175,7 +175,7 @@ fn a_virtual_machine_is_set_up_from_its_two_files() {
         ("-m owner --uid-owner 0", "bypass-envoy"),
         ("-m owner --gid-owner 0", "bypass-envoy"),
     ] {
-        let rule = format!("{part} -m comment --comment \"istio/{why}\"");
+        let rule = format!("{part} -m comment --comment \"istio/{id}\"");
         assert!(v4.contains(&rule), "{rule}\n{v4}");
     }
     ends(namespace.run(called("istio-iptables.sh").arg("clean")), 0);

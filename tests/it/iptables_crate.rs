@@ -7,7 +7,7 @@ use iptables::IPTables;
 use prepare_proxy::netfilter::model::Family;
 
 /// Backends whose rules iptables can see.
-const SEEN: [&str; 3] = ["netlink", "iptables-nft", "iptables-legacy"];
+const SEEN: [&str; 2] = ["netlink", "iptables-legacy"];
 
 /// The crate, for the implementation that sees the rules of a backend.
 fn reader(backend: &str, family: Family) -> IPTables {

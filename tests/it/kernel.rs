@@ -1,10 +1,9 @@
 //! Every case for real: in a fresh network namespace, on every backend, compared with what the tool
 //! replaced left there; then once more, compared, and cleaned.
 
-use crate::cases::state::{State, fwmarks, saved};
+use crate::cases::state::State;
 use crate::cases::{Case, Expect};
-use crate::lab::{Done, Namespace, Variant, product, same};
-use prepare_proxy::netfilter::model::Family;
+use crate::lab::{Done, Namespace, product, same};
 use std::process::Command;
 
 /// The backend that writes other rules to the same effect; that they have it is for the traffic
@@ -48,32 +47,8 @@ impl<'a> Replay<'a> {
         self.namespace.run(&mut command)
     }
 
-    fn save(&self, family: Family) -> String {
-        let variant = Variant::of(self.backend);
-        self.namespace.iptables_save(family, variant)
-    }
-
     fn state(&self) -> State {
-        let ip = |args: &str| {
-            let mut command = Command::new("ip");
-            self.namespace.run(command.args(args.split(' '))).out
-        };
-        let first = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
-        State {
-            v4: saved(&self.save(Family::V4)),
-            v6: Some(saved(&self.save(Family::V6))),
-            rules: [fwmarks(&ip("rule show")), fwmarks(&ip("-6 rule show"))],
-            routes: [
-                first(ip("route show table 133")),
-                first(ip("-6 route show table 133")),
-            ],
-            lo6: ip("-6 addr show dev lo").contains("::6/128"),
-            native: match self.backend {
-                NATIVE => self.namespace.sh("nft --stateless list ruleset"),
-                _ => String::new(),
-            },
-            comments: true,
-        }
+        State::of(&self.namespace, self.backend)
     }
 
     /// What nft lists once it has checked and loaded what a dry run prints.
@@ -150,11 +125,6 @@ fn netlink() {
 #[test]
 fn nftables() {
     replay(NATIVE);
-}
-
-#[test]
-fn iptables_nft() {
-    replay("iptables-nft");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod lab;
 
 mod architecture;
 mod bad_input;
+mod cni;
 mod command_lines;
 mod explain;
 mod goldens;

@@ -89,12 +89,25 @@ fn exempting_root_is_warned_of_where_it_was_asked_for() {
     is_silent_about(&done, &["root"]);
 }
 
+/// Where somebody listens for it; a pod has no sshd.
 #[test]
 fn ssh_is_announced_before_it_is_captured() {
-    let done = run("-p 15001 -u 1337").expect(0, "").unwrap();
-    let announced = done.err.find("SSH (port 22) will be redirected");
-    assert!(announced < done.err.find("installed"), "{}", done.err);
-    assert!(announced.is_some(), "{}", done.err);
+    let namespace = Namespace::new();
+    let apply = || {
+        let mut apply = product();
+        let done = namespace.run(apply.args(["-p", "15001", "-u", "1337"]));
+        done.expect(0, "apply").unwrap().err
+    };
+    assert!(!apply().contains("SSH"));
+    let sshd = namespace.enter(|| std::net::TcpListener::bind(("0.0.0.0", 22)));
+    namespace.run(product().arg("clean")).must("clean");
+    let said = apply();
+    let announced = said.find("SSH (port 22) will be redirected");
+    assert!(
+        announced.is_some() && announced < said.find("installed"),
+        "{said}"
+    );
+    drop(sshd);
 }
 
 #[test]

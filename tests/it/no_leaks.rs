@@ -104,7 +104,6 @@ macro_rules! escape {
 escape! {
     netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
     nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
-    iptables_nft: "iptables-nft", 50 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
     iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
 }
 

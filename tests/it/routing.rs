@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use prepare_proxy::netfilter::model::{Family, LoopbackAddress, PolicyRoute, Routing};
 use prepare_proxy::netfilter::netlink::{Socket, Transport};
-use prepare_proxy::netfilter::rtnetlink::{self, Router, RoutingError};
+use prepare_proxy::netfilter::rtnetlink::{self, Made, Router, RoutingError};
 use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
@@ -26,11 +26,16 @@ fn find() -> Result<Routing, RoutingError> {
 
 /// Returns whether there was anything to do.
 fn make(wanted: &Routing) -> Result<bool, RoutingError> {
-    rtnetlink::make(wanted).map(|made| made.changed())
+    make_with(&mut Router::open()?, wanted).map(|made| made.changed())
+}
+
+fn make_with<T: Transport>(router: &mut Router<T>, wanted: &Routing) -> Result<Made, RoutingError> {
+    let state = router.look(wanted)?;
+    router.make(wanted, state)
 }
 
 fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
-    rtnetlink::remove(unwanted, &Routing::default())
+    Router::open()?.remove(unwanted, &Routing::default())
 }
 
 /// What Istio's TPROXY mode wants in a dual-stack pod.
@@ -174,12 +179,14 @@ fn undone_is_what_was_made_but_for_what_is_needed() {
     let namespace = Namespace::new();
     namespace.sh("ip route add local default dev lo table 133");
     let before = namespace.routing();
-    let made = namespace.enter(|| rtnetlink::make(&wanted())).unwrap();
+    let made = namespace
+        .enter(|| make_with(&mut Router::open()?, &wanted()))
+        .unwrap();
     let v6 = Routing {
         policy_routes: vec![policy(Family::V6, 1337, 133)],
         ..Routing::default()
     };
-    namespace.enter(|| rtnetlink::undo(made, &v6)).unwrap();
+    namespace.enter(|| Router::open()?.undo(made, &v6)).unwrap();
     let text = namespace.routing();
     assert!(
         text.contains("default dev lo table 133"),
@@ -201,7 +208,7 @@ fn a_table_can_be_shared() {
     };
     let both = || make(&marked(1337)).and_then(|_| make(&marked(7)));
     namespace.enter(both).unwrap();
-    let change = || rtnetlink::remove(&marked(1337), &marked(7));
+    let change = || Router::open()?.remove(&marked(1337), &marked(7));
     assert!(namespace.enter(change).unwrap());
     assert_eq!(namespace.enter(find).unwrap(), marked(7));
     assert!(
@@ -291,7 +298,11 @@ fn whichever_answer_is_lost_all_is_made_or_nothing() {
         for before in 0.. {
             let namespace = Namespace::new();
             let untouched = namespace.routing();
-            let make = || with_a_loss((before, error), |router| router.make(&wanted()).is_ok());
+            let make = || {
+                with_a_loss((before, error), |router| {
+                    make_with(router, &wanted()).is_ok()
+                })
+            };
             let Some(made) = namespace.enter(make) else {
                 break;
             };

@@ -9,14 +9,14 @@ fn shown(lab: &Lab) -> Value {
 }
 
 /// How many packets met the rules that are there for this.
-fn packets(shown: &Value, why: &str) -> u64 {
+fn packets(shown: &Value, id: &str) -> u64 {
     let stores = shown["stores"].as_array().expect("stores");
     let chains = stores
         .iter()
         .flat_map(|s| s["chains"].as_array().expect("chains"));
     let rules = chains.flat_map(|c| c["rules"].as_array().expect("rules"));
     let counted = rules
-        .filter(|r| r["why"] == why)
+        .filter(|r| r["id"] == id)
         .map(|r| r["packets"].as_u64().expect("a number"));
     counted.sum()
 }
@@ -42,7 +42,7 @@ fn a_connection_is_counted_where_it_went_on_every_backend() {
             .run(lab(APP).args(["connect", "203.0.113.9:80"]))
             .must("connect");
         let after = shown(&lab_);
-        let more = |why| packets(&after, why) - packets(&before, why);
+        let more = |id| packets(&after, id) - packets(&before, id);
         assert_eq!(more("redirect-to-envoy-port"), 1, "{backend}: {after}");
         assert_eq!(more("bypass-envoy"), 1, "{backend}: {after}");
         assert!(
@@ -56,14 +56,14 @@ fn a_connection_is_counted_where_it_went_on_every_backend() {
 fn routes_and_addresses_are_shown_and_nothing_is_said_to_be_nothing() {
     let lab = Lab::new();
     let none = lab.pod.run(product().arg("show")).must("show");
-    assert_eq!(none, "nothing of a mesh is here\n");
+    assert_eq!(none, "no managed rules\n");
     let tproxy = ["--mesh", "istio", "-m", "TPROXY", "-b", "*", "--dual-stack"];
     lab.pod.run(product().args(tproxy)).must("apply");
     let text = lab.pod.run(product().arg("show")).must("show");
     for part in [
         "netlink: ",
         "IPv4 mangle ISTIO_TPROXY\n",
-        "IPv6 nat OUTPUT (our rules in it)\n",
+        "IPv6 nat OUTPUT (managed rules only)\n",
         "ip rule add fwmark 0x539 lookup 133",
         "::6/128 dev lo",
     ] {

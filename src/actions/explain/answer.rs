@@ -24,9 +24,8 @@ pub(super) fn subject(asked: &Asked, start: Start, sender: Option<&Credentials>)
 /// `TCP` or `UDP`.
 pub(super) fn shown(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
-        Protocol::Icmpv6 => "ICMPv6",
+        _ => "TCP",
     }
 }
 
@@ -34,9 +33,9 @@ pub(super) fn shown(protocol: Protocol) -> &'static str {
 pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
     let deciding = deciding(trace);
     let stays = trace.passages.iter().any(|p| p.hook == Hook::Prerouting) && start == Start::Here;
-    let turned_here = trace.packet.destination != asked.to;
+    let translated = trace.packet.destination != asked.to;
     // It is worth saying that something stays inside if it was not meant to leave.
-    let inside = match stays && (!turned_here || was_for_here(trace)) {
+    let inside = match stays && (!translated || was_for_here(trace)) {
         true => "stays inside: it comes back in through lo and ",
         false => "",
     };
@@ -61,7 +60,8 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
             trace.packet.destination
         ),
         End::Delivered { by: None, .. } if asked.state.as_str() == "ESTABLISHED" => {
-            "goes where the first packet of its connection went: nat is not asked again".to_owned()
+            "goes where the first packet of its connection went: nat is not evaluated again"
+                .to_owned()
         }
         End::Delivered { port, by: None } => {
             let straight = match start {
@@ -69,6 +69,11 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
                 Start::Outside => format!("goes straight to port {port}"),
             };
             format!("{inside}{straight}: {}", reason(deciding))
+        }
+        End::Sent { through, forwarded } if translated => {
+            let verb = if *forwarded { "is forwarded" } else { "goes" };
+            let to = trace.packet.destination;
+            format!("{verb} to {to} through {through}: {}", reason(deciding))
         }
         End::Sent { through, forwarded } => match forwarded {
             true => format!(
@@ -86,7 +91,9 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
             "goes nowhere: there is no route to {}",
             trace.packet.destination.ip()
         ),
-        End::Unknown => "cannot be followed further: that rule decides".to_owned(),
+        End::Unknown => {
+            "cannot be followed further: the rule that decides was not decoded".to_owned()
+        }
     }
 }
 
@@ -106,7 +113,7 @@ fn deciding(trace: &Trace) -> Option<&Step> {
 
 /// What the deciding rule is for, if it is managed.
 fn purpose(step: Option<&Step>) -> Option<(Purpose, &str)> {
-    purpose_of(step?.rule.why()?)
+    purpose_of(step?.rule.id()?)
 }
 
 /// Who listens on the port that a rule leads to.
@@ -135,7 +142,7 @@ fn reason(step: Option<&Step>) -> String {
     let Some(step) = step else {
         return "no rule captures it".to_owned();
     };
-    match (purpose(Some(step)), step.rule.why()) {
+    match (purpose(Some(step)), step.rule.id()) {
         (Some((Purpose::Exempt(why), value)), _) => why.replace("{}", value),
         (Some((Purpose::ExemptProxy, _)), _) => is_the_proxy(step),
         (_, Some(id)) => format!("matched \"{}\" in {}", id.as_str(), step.chain),

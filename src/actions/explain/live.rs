@@ -1,11 +1,10 @@
 //! The rules that a packet meets now, in every store, whoever wrote them.
 
-use crate::engine::backends::{is_absence, read_until_unchanged, stores_besides};
+use crate::engine::backends::{Backends, is_absence, read_until_unchanged};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{HookedTable, Routing, Rules};
-use crate::netfilter::nftables;
+use crate::netfilter::model::{Family, HookedTable, Routing, Rules};
 use crate::netfilter::rtnetlink;
 
 /// Reads everything, with the policy routes.
@@ -14,13 +13,12 @@ use crate::netfilter::rtnetlink;
 /// Where a store cannot be read that may hold rules: nothing would be certain.
 pub(crate) fn rules() -> Result<(Rules, Routing), Error> {
     privilege::require_net_admin()?;
-    let mut tables = nf_tables()?;
-    for open in stores_besides(Some(Store::Xt)) {
-        match open() {
-            Ok(backend) if backend.store() == Store::Legacy => tables.extend(legacy(backend)?),
-            Err(e) if !is_absence(&e) => return Err(e.into()),
-            _ => {}
-        }
+    let mut backends = Backends::default();
+    let mut tables = nf_tables(&mut backends)?;
+    match backends.open_used(Store::Legacy) {
+        Ok(backend) => tables.extend(legacy(backend)?),
+        Err(e) if is_absence(&e) => {}
+        Err(e) => return Err(e.into()),
     }
     Ok((
         Rules { tables },
@@ -28,12 +26,19 @@ pub(crate) fn rules() -> Result<(Rules, Routing), Error> {
     ))
 }
 
-fn nf_tables() -> Result<Vec<HookedTable>, BackendError> {
-    let read = || {
-        let mut netlink = nftables::open_xt()?;
-        read_until_unchanged(|| netlink.read_hooked())
-    };
-    match read() {
+/// What is assumed where others have policy rules: their priorities are named.
+pub(super) fn policy_rules_of_others(family: Family) -> Result<Option<String>, Error> {
+    let others = rtnetlink::look(&Routing::default())?.other_rules(family);
+    let priorities: Vec<String> = others.iter().map(ToString::to_string).collect();
+    Ok((!others.is_empty()).then(|| {
+        let priorities = priorities.join(", ");
+        format!("marks and interfaces lead past no further policy rule (ip rule: {priorities})")
+    }))
+}
+
+fn nf_tables(backends: &mut Backends) -> Result<Vec<HookedTable>, BackendError> {
+    let open = backends.nf_tables();
+    match open.and_then(|tables| read_until_unchanged(|| tables.read_hooked())) {
         Err(e) if is_absence(&e) => Ok(Vec::new()),
         read => read,
     }

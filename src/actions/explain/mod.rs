@@ -17,13 +17,13 @@ use crate::engine::host;
 use crate::engine::request::{self, Request};
 use crate::mesh::config::{ConfigError, Ipv6};
 use crate::netfilter::model::{
-    ConnState, Connection, Family, Interface, Packet, Routing, Rules, Tracking,
+    ConnState, Connection, Facts, Family, Interface, Packet, Routing, Rules, Tracking,
 };
 use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
 use question::Asked;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-
 use view::Explanation;
 
 /// Stands for any port that nobody serves: the first of the dynamic ones (RFC 6335).
@@ -39,8 +39,20 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
         false => desired(&asked, request)?,
     };
     let network = place::network(&mut asked, &routing)?;
-    let (walk, network) = walk(&mut asked, network, question.live)?;
-    let traces = every_way(&walk, &rules, &network)?;
+    if question.live {
+        place::check_interface(&asked, &network)?;
+        let assumed = live::policy_rules_of_others(Family::of(asked.to.ip()))?;
+        asked.assumed.extend(assumed);
+    }
+    let (walk, mut network) = walk(&mut asked, network, question.live)?;
+    let mut known = BTreeSet::from([asked.to.ip()]);
+    let traces = loop {
+        let traces = every_way(&walk, &rules, &network)?;
+        let is_here = asked.local.is_empty();
+        if !is_here || !place::add_routes(&mut network, &mut known, &traces)? {
+            break traces;
+        }
+    };
     Ok(Explanation::new(asked, &walk, &traces))
 }
 
@@ -99,6 +111,7 @@ fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Ne
         zone: 0,
         tracking: Tracking::NotYet,
         socket: asked.socket,
+        facts: Facts::default(),
     };
     let tracking = match asked.state {
         ConnState::Invalid => Tracking::Invalid,

@@ -2,10 +2,12 @@
 
 use super::question::Asked;
 use crate::engine::error::Error;
+use crate::mesh::config::ConfigError;
 use crate::netfilter::model::{Family, Interface, Routing};
 use crate::netfilter::rtnetlink;
-use crate::netfilter::trace::{Link, Network, Way};
+use crate::netfilter::trace::{Link, Network, Trace, Way};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network as `--local-address` tells it, or else that of this namespace.
@@ -21,6 +23,18 @@ pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, E
     }
     network.policy_routes.clone_from(&routing.policy_routes);
     Ok(network)
+}
+
+/// What is said to come in somewhere comes in through an interface that is there.
+pub(super) fn check_interface(asked: &Asked, network: &Network) -> Result<(), ConfigError> {
+    let name = asked.interface.as_ref();
+    match name.filter(|name| network.links.iter().all(|link| link.name != **name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::BadValue {
+            option: "--interface".to_owned(),
+            problem: format!("\"{name}\" is not an interface of this network namespace"),
+        }),
+    }
 }
 
 /// lo, the interfaces told, and a way out through the first one that has an address of the family.
@@ -67,7 +81,21 @@ fn here(asked: &mut Asked) -> Result<Network, Error> {
     asked.assumed.push(format!(
         "the addresses are those of this network namespace, {names} (--local-address)"
     ));
-    let hop = rtnetlink::hop(asked.to.ip())?;
+    let routes = route(asked.to.ip(), &links)?.into_iter().collect();
+    let links = links.into_iter().map(|link| Link {
+        name: link.name,
+        addresses: link.addresses,
+    });
+    Ok(Network {
+        links: links.collect(),
+        routes,
+        policy_routes: Vec::new(),
+    })
+}
+
+/// The kernel's route to an address.
+fn route(to: IpAddr, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
+    let hop = rtnetlink::hop(to)?;
     let way = hop.and_then(|hop| {
         let link = links.iter().find(|link| link.index == hop.through)?;
         Some(match hop.is_local {
@@ -75,19 +103,26 @@ fn here(asked: &mut Asked) -> Result<Network, Error> {
             false => out(&link.name, hop.source),
         })
     });
-    let links = links.into_iter().map(|link| Link {
-        name: link.name,
-        addresses: link.addresses,
-    });
-    let whole = Family::of(asked.to.ip()).bits();
-    Ok(Network {
-        links: links.collect(),
-        routes: way
-            .into_iter()
-            .map(|way| (net(asked.to.ip(), whole), way))
-            .collect(),
-        policy_routes: Vec::new(),
-    })
+    Ok(way.map(|way| (net(to, Family::of(to).bits()), way)))
+}
+
+/// Adds the kernel's routes to the destinations that nat has given a packet. Whether there was one
+/// that had not been asked for.
+pub(super) fn add_routes(
+    network: &mut Network,
+    known: &mut BTreeSet<IpAddr>,
+    traces: &[Trace],
+) -> Result<bool, Error> {
+    let ends = traces.iter().map(|trace| trace.packet.destination.ip());
+    let new: Vec<IpAddr> = ends.filter(|to| known.insert(*to)).collect();
+    if new.is_empty() {
+        return Ok(false);
+    }
+    let links = rtnetlink::links()?;
+    for to in new {
+        network.routes.extend(route(to, &links)?);
+    }
+    Ok(true)
 }
 
 fn shown(link: &rtnetlink::Link) -> String {

@@ -5,7 +5,7 @@ use super::answer;
 use super::question::Asked;
 use crate::netfilter::model::{Credentials, Hook, Packet};
 use crate::netfilter::trace::{
-    Capture, End, Passage, Step, StepOutcome, TablePassage, Trace, Walk,
+    self, Capture, End, Passage, Step, StepOutcome, TablePassage, Trace, Walk,
 };
 use serde::Serialize;
 
@@ -15,12 +15,14 @@ use serde::Serialize;
 pub struct Explanation {
     /// One sentence.
     pub answer: String,
-    /// It is certain: no rule that cannot be read makes a difference.
-    pub told: bool,
+    /// No rule that could not be decoded makes a difference.
+    pub determined: bool,
     pub connection: Connection,
-    /// What was not said and is taken for granted.
-    pub assumed: Vec<String>,
-    /// One, or several where rules cannot be read.
+    /// What the question leaves open.
+    pub assumptions: Vec<String>,
+    /// Every rule that could not be decoded but may apply.
+    pub undecoded: Vec<Undecoded>,
+    /// One, or several where rules could not be decoded.
     pub cases: Vec<Case>,
 }
 
@@ -53,18 +55,34 @@ pub struct User {
 pub struct Case {
     /// The end of a sentence about the connection.
     pub answer: String,
-    /// The rules that cannot be read, and whether this case is that they apply.
-    pub unread: Vec<Unread>,
+    /// Those of the rules that could not be decoded which are assumed to apply here, by their places
+    /// in the list of all.
+    pub applying: Vec<usize>,
+    /// Base chains of one priority, in the order that is assumed here; where it makes a difference.
+    pub order: Vec<Order>,
     pub end: Ending,
-    pub way: Vec<Place>,
+    pub trace: Vec<Hop>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Unread {
+#[serde(rename_all = "kebab-case")]
+pub struct Undecoded {
     pub table: String,
     pub chain: String,
+    /// nf_tables' handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handle: Option<u64>,
     pub rule: String,
-    pub applies: bool,
+    /// It was decoded, but applies by chance.
+    pub by_chance: bool,
+}
+
+/// Base chains of different tables with one priority at one hook.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Order {
+    pub hook: &'static str,
+    /// `CHAIN of table TABLE`, the first one in front.
+    pub chains: Vec<String>,
 }
 
 /// Where it ended.
@@ -88,12 +106,15 @@ pub struct Ending {
     /// `rejected`: what the sender is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<&'static str>,
+    /// `to` or `from` is one of several that nat may take.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub one_of_several: bool,
 }
 
 /// One hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Place {
+pub struct Hop {
     pub hook: &'static str,
     pub from: String,
     pub to: String,
@@ -127,7 +148,7 @@ pub struct Rule {
     pub depth: usize,
     pub rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub id: Option<String>,
     pub outcome: Outcome,
     /// What happened, or why nothing did.
     pub says: String,
@@ -140,7 +161,7 @@ pub struct Rule {
 pub enum Outcome {
     PassedOver,
     Taken,
-    Unread,
+    Undecoded,
 }
 
 impl Explanation {
@@ -148,40 +169,71 @@ impl Explanation {
     pub fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
         let sender = walk.packet.owner.as_ref();
         let subject = answer::subject(&asked, walk.start, sender);
-        let cases: Vec<Case> = traces.iter().map(|t| Case::new(&asked, walk, t)).collect();
-        let mut ends = cases.iter().map(|case| &case.end);
-        let first = ends.next();
-        let known = first.is_some_and(|end| end.kind != "unknown");
-        let told = known && ends.all(|end| Some(end) == first);
-        let answer = match cases.first().filter(|_| told) {
-            Some(only) if cases.len() == 1 => format!("{subject}: {}.", only.answer),
-            Some(first) => {
+        let undecoded = all_undecoded(traces);
+        let case = |trace| Case::new(&asked, walk, trace, &undecoded);
+        let cases: Vec<Case> = traces.iter().map(case).collect();
+        let alike = cases.iter().all(|case| case.end == cases[0].end);
+        let known = cases.iter().all(|case| case.end.kind != "unknown");
+        let by_chance = undecoded.iter().all(|u| u.by_chance) && cases[0].order.is_empty();
+        let determined = known && (alike || by_chance);
+        let answer = match (determined, cases.as_slice()) {
+            (true, [only]) => only.answer.clone(),
+            (true, [first, ..]) if alike => {
                 let first = &first.answer;
-                format!("{subject}: {first}, whatever the rules do that cannot be read.")
+                format!("{first}, regardless of the rules that could not be decoded")
             }
-            None => format!("{subject}: cannot be told, {}.", depends(&cases)),
+            (true, cases) => chances(cases),
+            (false, cases) => format!("cannot be determined, {}", depends(cases, &undecoded)),
         };
         Explanation {
-            answer,
-            told,
+            answer: format!("{subject}: {answer}."),
+            determined,
             connection: Connection::new(&asked, walk, sender),
-            assumed: asked.assumed,
+            assumptions: asked.assumed,
+            undecoded,
             cases,
         }
     }
 }
 
-fn depends(cases: &[Case]) -> String {
-    let mut rules: Vec<(&str, &str)> = cases
-        .iter()
-        .flat_map(|case| &case.unread)
-        .map(|u| (u.chain.as_str(), u.rule.as_str()))
-        .collect();
-    rules.sort_unstable();
-    rules.dedup();
-    match rules.as_slice() {
-        [(chain, rule)] => format!("because a rule of {chain} cannot be read: {rule}"),
-        rules => format!("because {} rules cannot be read", rules.len()),
+/// Every rule that was not decoded in some trace, each once.
+fn all_undecoded(traces: &[Trace]) -> Vec<Undecoded> {
+    let mut all: Vec<Undecoded> = Vec::new();
+    for undecoded in traces.iter().flat_map(|t| &t.undecoded).map(Undecoded::of) {
+        if !all.contains(&undecoded) {
+            all.push(undecoded);
+        }
+    }
+    all
+}
+
+/// What may happen by chance.
+fn chances(cases: &[Case]) -> String {
+    const SHOWN: usize = 4;
+    let mut answers: Vec<&str> = cases.iter().map(|case| case.answer.as_str()).collect();
+    answers.sort_unstable();
+    answers.dedup();
+    let more = match answers.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; or {more} other ends"),
+    };
+    answers.truncate(SHOWN);
+    format!("by chance it {}{more}", answers.join("; or it "))
+}
+
+/// What the answer depends on.
+fn depends(cases: &[Case], undecoded: &[Undecoded]) -> String {
+    match (undecoded, cases[0].order.as_slice()) {
+        ([], [first, ..]) => format!(
+            "because nothing shows which is evaluated first at {}: {}",
+            first.hook,
+            first.chains.join(" or ")
+        ),
+        ([only], _) => {
+            let (chain, rule) = (&only.chain, &only.rule);
+            format!("because a rule of {chain} could not be decoded: {rule}")
+        }
+        (several, _) => format!("because {} rules could not be decoded", several.len()),
     }
 }
 
@@ -203,18 +255,39 @@ impl Connection {
 }
 
 impl Case {
-    fn new(asked: &Asked, walk: &Walk, trace: &Trace) -> Self {
-        let unread = trace.unread.iter().map(|u| Unread {
-            table: u.table.clone(),
-            chain: u.chain.to_string(),
-            rule: u.rule.clone(),
-            applies: u.applies,
+    fn new(asked: &Asked, walk: &Walk, trace: &Trace, undecoded: &[Undecoded]) -> Self {
+        let applying = trace
+            .undecoded
+            .iter()
+            .filter(|u| u.applies)
+            .map(Undecoded::of);
+        let place = |one| undecoded.iter().position(|u| *u == one);
+        let order = trace.order.iter().map(|tie| Order {
+            hook: tie.hook.as_str(),
+            chains: tie
+                .chains
+                .iter()
+                .map(|(table, chain)| format!("{chain} of table {table}"))
+                .collect(),
         });
         Case {
             answer: answer::predicate(asked, walk.start, trace),
-            unread: unread.collect(),
+            applying: applying.filter_map(place).collect(),
+            order: order.collect(),
             end: Ending::new(trace),
-            way: trace.passages.iter().map(Place::new).collect(),
+            trace: trace.passages.iter().map(Hop::new).collect(),
+        }
+    }
+}
+
+impl Undecoded {
+    fn of(found: &trace::Undecoded) -> Self {
+        Undecoded {
+            table: found.table.clone(),
+            chain: found.chain.to_string(),
+            handle: found.handle,
+            rule: found.rule.clone(),
+            by_chance: found.by_chance,
         }
     }
 }
@@ -229,6 +302,7 @@ impl Ending {
             by: None,
             through: None,
             with: None,
+            one_of_several: trace.has_choice(),
         };
         match &trace.end {
             End::Delivered { port, by } => Ending {
@@ -263,13 +337,13 @@ impl Ending {
     }
 }
 
-impl Place {
+impl Hop {
     fn new(passage: &Passage) -> Self {
         let packet = &passage.packet;
         // What lies behind it is not what this hook is about.
         let comes_in = matches!(passage.hook, Hook::Prerouting | Hook::Input | Hook::Forward);
         let came_in = packet.in_interface.as_ref().filter(|_| comes_in);
-        Place {
+        Hop {
             hook: passage.hook.as_str(),
             from: from(packet),
             to: packet.destination.to_string(),
@@ -302,23 +376,23 @@ impl Rule {
             StepOutcome::PassedOver(reason) => (Outcome::PassedOver, reason.clone()),
             StepOutcome::Taken(effect) => (Outcome::Taken, effect.to_string()),
             StepOutcome::Ignored => (
-                Outcome::Unread,
-                "cannot be read; here it is taken not to apply".to_owned(),
+                Outcome::Undecoded,
+                "not decoded; assumed not to apply".to_owned(),
             ),
             StepOutcome::Assumed(None) => (
-                Outcome::Unread,
-                "cannot be read; here it is taken to apply".to_owned(),
+                Outcome::Undecoded,
+                "not decoded; assumed to apply".to_owned(),
             ),
             StepOutcome::Assumed(Some(effect)) => (
-                Outcome::Unread,
-                format!("cannot be read; here it is taken to apply: {effect}"),
+                Outcome::Undecoded,
+                format!("not decoded; assumed to apply: {effect}"),
             ),
         };
         Rule {
             chain: step.chain.to_string(),
             depth: step.depth,
             rule: step.rule.text(),
-            why: step.rule.why().map(|why| why.as_str().to_owned()),
+            id: step.rule.id().map(|id| id.as_str().to_owned()),
             outcome,
             says,
             decides: step.decides,

@@ -3,21 +3,8 @@
 //! A connection counts as captured, or as exempt, only where it is proved where its packet ended.
 //! Everything else is inconclusive.
 
-use super::report::{Means, Reason};
-use serde::Serialize;
+use super::report::{Expected, Found, Means, Reason};
 use std::net::SocketAddr;
-
-/// Where a connection is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expected {
-    /// At this port of the proxy.
-    Captured(u16),
-    /// It bypasses the proxy.
-    Exempt,
-    Refused,
-    Dropped,
-}
 
 /// All that was seen of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,13 +25,13 @@ pub(super) struct Evidence {
 pub(super) enum Arrived {
     /// One on a port of the proxy. `original` is the original destination that it was given, where
     /// that is not the right one.
-    AtProxy {
+    Proxy {
         port: u16,
         original: Option<SocketAddr>,
     },
-    AtDestination,
+    Destination,
     /// The destination is the proxy's port itself, so that both ways lead there.
-    AtEither,
+    Either,
 }
 
 /// Where NAT sends a connection.
@@ -79,33 +66,6 @@ pub(super) struct View {
     pub own: bool,
     /// The rules may use TPROXY on it, which conntrack does not show.
     pub tproxy: bool,
-}
-
-/// Where a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Found {
-    /// At the proxy; at which of its ports, where that is known.
-    Captured(Option<u16>),
-    /// At this port of the proxy, which was given another original destination.
-    WrongOriginal {
-        port: u16,
-        original: SocketAddr,
-    },
-    /// It was not sent to the proxy.
-    Exempt,
-    /// At the proxy's port, which was its destination anyway.
-    Either,
-    /// It was sent to this port, and did not arrive there.
-    Lost(u16),
-    /// It was on its way to this network namespace's own sockets, and arrived at none.
-    Undelivered,
-    /// NAT sent it elsewhere.
-    Translated(SocketAddr),
-    Refused,
-    Dropped,
-    /// Where it should, but with another mark or conntrack zone.
-    OtherMark,
 }
 
 /// The place where the connection ended, and what proves it.
@@ -143,16 +103,16 @@ fn accepted(at: SocketAddr, to: SocketAddr, view: View) -> Result<Found, Reason>
 
 fn of_arrival(arrived: Arrived) -> Found {
     match arrived {
-        Arrived::AtProxy {
+        Arrived::Proxy {
             port,
             original: None,
         } => Found::Captured(Some(port)),
-        Arrived::AtProxy {
+        Arrived::Proxy {
             port,
             original: Some(original),
         } => Found::WrongOriginal { port, original },
-        Arrived::AtDestination => Found::Exempt,
-        Arrived::AtEither => Found::Either,
+        Arrived::Destination => Found::Exempt,
+        Arrived::Either => Found::Either,
     }
 }
 
@@ -208,7 +168,7 @@ mod tests {
 
     /// Every combination of what can be seen.
     fn all() -> impl Iterator<Item = Evidence> {
-        let proxy = |original| Arrived::AtProxy {
+        let proxy = |original| Arrived::Proxy {
             port: 15001,
             original,
         };
@@ -216,8 +176,8 @@ mod tests {
             None,
             Some(proxy(None)),
             Some(proxy(Some(address("192.0.2.9:80")))),
-            Some(Arrived::AtDestination),
-            Some(Arrived::AtEither),
+            Some(Arrived::Destination),
+            Some(Arrived::Either),
         ];
         let accepted = [None, Some(address(TO)), Some(address(PROXY))];
         let nat = [
@@ -269,7 +229,7 @@ mod tests {
     fn both_are_never_proved_but_at_the_proxys_own_port() {
         for e in all() {
             let both = (judged(&e, CAPTURED), judged(&e, Expected::Exempt));
-            let either = e.arrived == Some(Arrived::AtEither);
+            let either = e.arrived == Some(Arrived::Either);
             assert_eq!(both == (Some(true), Some(true)), either, "{e:?}");
         }
     }
@@ -278,7 +238,7 @@ mod tests {
     fn captured_is_what_was_delivered() {
         for e in all().filter(|e| judged(e, CAPTURED) == Some(true)) {
             let delivered = match (e.arrived, e.accepted_at) {
-                (Some(arrived), _) => arrived != Arrived::AtDestination,
+                (Some(arrived), _) => arrived != Arrived::Destination,
                 (None, Some(at)) => at != address(TO) || !e.view.occupied,
                 (None, None) => e.answer == Some(Answer::Established),
             };

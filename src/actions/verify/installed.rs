@@ -2,7 +2,9 @@
 //! are installed.
 
 use crate::actions::event::{Event, resolve};
-use crate::engine::backends::{is_absence, is_out_of_reach, read_until_unchanged, stores_besides};
+use crate::engine::backends::{
+    Backends, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -28,12 +30,13 @@ fn installed() -> Result<Ruleset, Error> {
     privilege::require_net_admin()?;
     let mut ruleset = Ruleset::default();
     let mut marks = BTreeSet::new();
-    for open in stores_besides(None) {
-        let mut backend = match open() {
+    let mut backends = Backends::default();
+    for store in stores_besides(None) {
+        let mut backend = match backends.open_used(store) {
             Err(e) if is_absence(&e) || is_out_of_reach(&e) => continue,
             opened => opened?,
         };
-        let live = read_until_unchanged(|| backend.read())?;
+        let live = read_unchanging(&mut *backend)?;
         marks.extend(tproxy_marks(&live));
         for change in &plan(&live, &Ruleset::default()).tables {
             add(&mut ruleset, &live, change);

@@ -137,15 +137,15 @@ impl Listener {
     /// What an arrival here means for a connection to `to`.
     pub(super) fn meaning(&self, arrival: Arrival, to: SocketAddr) -> Arrived {
         let Some(proxy) = self.proxy else {
-            return Arrived::AtDestination;
+            return Arrived::Destination;
         };
         let itself = match proxy.transparent {
             true => to.port() == proxy.port,
             false => arrival.local.unwrap_or(self.address) == to && to == self.address,
         };
         match itself {
-            true => Arrived::AtEither,
-            false => Arrived::AtProxy {
+            true => Arrived::Either,
+            false => Arrived::Proxy {
                 port: proxy.port,
                 original: arrival.original.filter(|original| !same(*original, to)),
             },

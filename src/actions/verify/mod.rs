@@ -15,14 +15,14 @@ mod mutations;
 mod observe;
 mod place;
 mod probes;
-mod report;
+pub(super) mod report;
 mod rules;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
-pub use evidence::{Expected, Found};
 pub use report::{
-    Check, Connection, Means, Outcome, Reason, Report, Rule, Sender, Unread, Verdict,
+    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
+    Verdict,
 };
 
 use super::event::Event;
@@ -155,8 +155,8 @@ impl Run<'_> {
                 .map(|u| (u.uid, u.gid)),
             port: self.options.probe_port,
         };
-        let mut walks = probes::derive(desired, &vantage);
-        let others = in_kernel.map(|place| probes::derive(place, &vantage));
+        let mut walks = probes::derive(desired, None, &vantage);
+        let others = in_kernel.map(|place| probes::derive(place, Some(&desired.rules), &vantage));
         for walk in others.into_iter().flatten() {
             if !walks.contains(&walk) {
                 walks.push(walk);
@@ -234,7 +234,7 @@ fn is_made(walk: &Walk) -> bool {
         && packet.owner.is_some()
         && packet.protocol != Protocol::Icmpv6
         && walk.tracking == Tracking::Known(FIRST)
-        && packet.source.port() == probes::ANY_PORT
+        && packet.source.port() == report::ANY_PORT
 }
 
 /// What became of a connection: what was seen decides, and the rules where that proves nothing.

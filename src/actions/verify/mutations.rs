@@ -1,13 +1,14 @@
 //! Every mesh and mode, with rules deleted, swapped and inserted: what changes the fate of some
 //! connection is noticed, and nothing else is.
 
-use super::probes::{ANY_PORT, User, Vantage, derive};
+use super::probes::{User, Vantage, derive};
+use super::report::ANY_PORT;
 use super::rules::{Fate, Judged, Place, judge};
 use crate::frontend::cli;
 use crate::mesh::config::{Environment, Ipv6};
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Entry, Family, FoundSocket, Hook, Interface, Match, Owner,
-    Packet, Protocol, Rule, Rules, Side, Target, Test, Tracking,
+    ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook, Interface, Match,
+    Owner, Packet, Protocol, Rule, Rules, Side, Target, Test, Tracking,
 };
 use crate::netfilter::trace::{Link, Network, Start, Walk, Way};
 use std::collections::BTreeSet;
@@ -70,7 +71,9 @@ fn desired(line: &str) -> Place {
         addresses: vec!["fd66::2".parse().expect("an address")],
     });
     let read = |path: &std::path::Path| match path.ends_with("resolv.conf") {
-        true => Ok("nameserver 10.96.0.10\nnameserver fd96::10\n".to_owned()),
+        true => Ok("nameserver 10.96.0.10\nnameserver fd96::10\n"
+            .to_owned()
+            .into()),
         false => Err(io::ErrorKind::NotFound.into()),
     };
     let ruleset = request.resolve_with(&mut facts, read).expect(line).desired;
@@ -226,6 +229,7 @@ fn begin(
             zone: 0,
             tracking: Tracking::NotYet,
             socket: FoundSocket::None,
+            facts: Facts::default(),
         },
         tracking: match state {
             ConnState::Invalid => Tracking::Invalid,
@@ -294,7 +298,10 @@ fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
         let fate = Fate::desired(walk, desired);
         fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judged::Otherwise { .. }))
     };
-    walks.iter().any(wrong) || derive(mutated, &vantage).iter().any(wrong)
+    walks.iter().any(wrong)
+        || derive(mutated, Some(&desired.rules), &vantage)
+            .iter()
+            .any(wrong)
 }
 
 #[test]
@@ -307,7 +314,7 @@ fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
             only: None,
             port: 15002,
         };
-        let walks = derive(&desired, &vantage);
+        let walks = derive(&desired, None, &vantage);
         assert!(!is_noticed(&desired, &desired, &walks), "{line}");
         let everything = everything(&desired.rules, &desired.network);
         let fates: Vec<_> = everything

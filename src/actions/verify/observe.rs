@@ -1,9 +1,9 @@
 //! Makes connections, many at once, and gathers what is seen of each.
 
-use super::evidence::{Answer, Evidence, Found, Nat, View, locate};
+use super::evidence::{Answer, Evidence, Nat, View, locate};
 use super::interrupt::Interrupt;
 use super::listeners::{Listener, Listeners, ProxyPort};
-use super::report::Reason;
+use super::report::{Found, Reason};
 use super::socket::{self, User};
 use crate::netfilter::conntrack::{self, Conntrack};
 use crate::netfilter::model::{Family, Protocol, Ruleset};

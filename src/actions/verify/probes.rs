@@ -4,9 +4,10 @@
 //! for, and what leads to it, says how the connection must be; everything else is tried from a short
 //! list. Both ends of each range of ports and of each prefix are taken.
 
+use super::report::ANY_PORT;
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{
-    AddressSet, Base, ConnState, Connection, Credentials, Entry, Family, FoundSocket, Hook,
+    AddressSet, Base, ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook,
     HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Target, Test,
     Tracking,
 };
@@ -14,9 +15,6 @@ use crate::netfilter::trace::{Network, Start, Walk, Way, follow};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// Stands for any port that the kernel picks for whoever connects (`ip_local_port_range`).
-pub(super) const ANY_PORT: u16 = 50000;
 
 /// The first id that is given to people and to what they run (`UID_MIN` of login.defs(5)).
 const FIRST_ORDINARY_ID: u32 = 1000;
@@ -55,8 +53,8 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
 }
 
 /// A connection for each rule that makes a difference to one, each once; of the first rules, where
-/// there are very many.
-pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
+/// there are very many. Chains that `done` has too are left out.
+pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> Vec<Walk> {
     let mut search = Search {
         words: Words::of(&place.rules, vantage),
         place,
@@ -69,12 +67,31 @@ pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
     let tables = place.rules.tables.iter().enumerate();
     let chains = tables.flat_map(|(t, table)| (0..table.chains.len()).map(move |c| (t, c)));
     let mut left = RULES;
-    for (t, c) in chains {
+    let is_done =
+        |t: usize, c: usize| done.is_some_and(|done| has(done, &place.rules.tables[t], c));
+    for (t, c) in chains.filter(|(t, c)| !is_done(*t, *c)) {
         search.chain(t, c, left);
         search.policy(t, c);
         left = left.saturating_sub(place.rules.tables[t].chains[c].rules.len());
     }
     search.walks
+}
+
+/// Whether the rules have this very chain, comments aside.
+fn has(rules: &Rules, table: &HookedTable, c: usize) -> bool {
+    let chain = &table.chains[c];
+    let same = |a: &Entry, b: &Entry| a.matches() == b.matches() && a.target() == b.target();
+    let mut tables = rules.tables.iter();
+    let table = tables.find(|t| (&t.name, t.family) == (&table.name, table.family));
+    let other = table.and_then(|t| t.chains.iter().find(|c| c.name == chain.name));
+    other.is_some_and(|other| {
+        let pairs = other.rules.iter().zip(&chain.rules);
+        other.base == chain.base
+            && other.rules.len() == chain.rules.len()
+            && pairs
+                .into_iter()
+                .all(|(a, b)| matches!(b, Entry::Known(_)) && same(a, b))
+    })
 }
 
 /// The search for connections.
@@ -146,12 +163,12 @@ fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
 /// Whether the fate of a connection that meets the rule is another one with the other rules; of a rule
 /// that cannot be decoded, whether it is met.
 fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed: &Place) -> bool {
-    let differs = || Fate::desired(walk, changed) != Fate::desired(walk, place);
-    let Some(entry) = entry else {
-        return differs();
-    };
     let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
         return false;
+    };
+    let differs = || Fate::desired(walk, changed) != Fate::of(&trace);
+    let Some(entry) = entry else {
+        return differs();
     };
     let tables = trace.passages.iter().flat_map(|p| &p.tables);
     let mut met = tables
@@ -252,9 +269,9 @@ fn paths(table: &HookedTable, chain: usize) -> Vec<Path> {
             continue;
         }
         for (from, caller) in table.chains.iter().enumerate().rev() {
-            let leads = |entry: &&Entry| match entry {
-                Entry::Goto { chain: to, .. } => *to == chain.name,
-                entry => matches!(entry.target(), Some(Target::Jump(to)) if *to == chain.name),
+            let leads = |entry: &&Entry| match entry.target() {
+                Some(Target::Jump(to) | Target::Goto(to)) => *to == chain.name,
+                _ => false,
             };
             let callers = caller.rules.iter().filter(leads).take(PATHS);
             open.extend(
@@ -569,6 +586,7 @@ impl<'a> Words<'a> {
                 zone: 0,
                 tracking: Tracking::NotYet,
                 socket: c.socket(),
+                facts: Facts::default(),
             },
             tracking: match state {
                 ConnState::Invalid => Tracking::Invalid,

@@ -1,12 +1,52 @@
 //! What was proved, what was not, and by what, as values.
 
-use super::evidence::{Expected, Found};
-use super::probes::ANY_PORT;
 use crate::netfilter::model::{ConnState, Interface, Protocol, Tracking};
 use crate::netfilter::trace::Walk;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+
+/// The source port that stands for whichever the kernel picks (`ip_local_port_range`).
+pub(super) const ANY_PORT: u16 = 50000;
+
+/// Where a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// At this port of the proxy.
+    Captured(u16),
+    /// It bypasses the proxy.
+    Exempt,
+    Refused,
+    Dropped,
+}
+
+/// Where a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// At the proxy; at which of its ports, where that is known.
+    Captured(Option<u16>),
+    /// At this port of the proxy, which was given another original destination.
+    WrongOriginal {
+        port: u16,
+        original: SocketAddr,
+    },
+    /// It was not sent to the proxy.
+    Exempt,
+    /// At the proxy's port, which was its destination anyway.
+    Either,
+    /// It was sent to this port, and did not arrive there.
+    Lost(u16),
+    /// It was on its way to this network namespace's own sockets, and arrived at none.
+    Undelivered,
+    /// NAT sent it elsewhere.
+    Translated(SocketAddr),
+    Refused,
+    Dropped,
+    /// Where it should, but with another mark or conntrack zone.
+    OtherMark,
+}
 
 /// By what something is proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,7 +1,6 @@
 //! What becomes of a connection by the rules: the desired ones, and those in the kernel.
 
-use super::evidence::{Expected, Found};
-use super::report::{Means, Outcome, Reason, Rule, Unread};
+use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
 use crate::mesh::managed::{is_managed_id, is_our_chain};
@@ -49,7 +48,7 @@ impl Fate {
         Fate::of(&follow(walk, &place.rules, &place.network, &[]).ok()?)
     }
 
-    fn of(trace: &Trace) -> Option<Self> {
+    pub(super) fn of(trace: &Trace) -> Option<Self> {
         let end = match &trace.end {
             End::Delivered { port, by: Some(_) } => Expected::Captured(*port),
             End::Delivered { by: None, .. } | End::Sent { .. } => Expected::Exempt,
@@ -160,11 +159,11 @@ fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judged {
         };
     };
     let same = |j: &Judged| std::mem::discriminant(j) == std::mem::discriminant(&first);
-    match traces.iter().find_map(|trace| trace.unread.first()) {
-        Some(unread) if !judged.all(|j| same(&j)) => Judged::Undecoded(Rule {
-            table: unread.table.clone(),
-            chain: unread.chain.to_string(),
-            rule: Some(unread.rule.clone()),
+    match traces.iter().find_map(|trace| trace.undecoded.first()) {
+        Some(undecoded) if !judged.all(|j| same(&j)) => Judged::Undecoded(Rule {
+            table: undecoded.table.clone(),
+            chain: undecoded.chain.to_string(),
+            rule: Some(undecoded.rule.clone()),
             managed: false,
         }),
         _ => first,
@@ -256,6 +255,6 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
 fn is_managed(step: &Step) -> bool {
     let leads =
         |entry: &Entry| matches!(entry.target(), Some(Target::Jump(to)) if is_our_chain(to));
-    let says = step.rule.why().is_some_and(is_managed_id);
+    let says = step.rule.id().is_some_and(is_managed_id);
     is_our_chain(&step.chain) || says || leads(&step.rule)
 }

@@ -62,6 +62,7 @@ mod tests {
             tables: vec![LiveTable {
                 family: Family::V4,
                 name: TableName::Nat,
+                dormant: false,
                 chains,
             }],
         }

@@ -1,13 +1,13 @@
-//! What is wanted, and what that was made from.
+//! The desired state, and what it was made from.
 
+use super::last_good::LastGood;
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::Request;
 use crate::mesh::Resolved;
 use crate::mesh::config::{Facts, resolv_conf};
 use crate::netfilter::model::Ruleset;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A good configuration, and the facts that it was made from.
 #[derive(Debug)]
@@ -17,13 +17,28 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// Reads the configuration anew.
+    /// Reads the configuration.
     pub(super) fn read(request: &Request) -> Result<Self, Error> {
         let (resolved, facts) = request.resolve()?;
         Ok(Goal { resolved, facts })
     }
 
-    /// The same configuration with what the host says now: addresses and nameservers.
+    /// The same from the last good configuration; the error again if there is none.
+    pub(super) fn read_last_good(
+        request: &Request,
+        last_good: &LastGood,
+        error: Error,
+    ) -> Result<(Self, Error), Error> {
+        let mut facts = request.facts.clone();
+        if !last_good.restore(&mut facts) {
+            return Err(error);
+        }
+        facts.ipv6 = Some(host::ipv6()?);
+        let resolved = request.resolve_with(&mut facts, host::file)?;
+        Ok((Goal { resolved, facts }, error))
+    }
+
+    /// The same configuration with what the host is like now: its addresses and nameservers.
     pub(super) fn refreshed(&self, request: &Request) -> Result<Self, Error> {
         let mut facts = self.facts.clone();
         facts.ipv6 = Some(host::ipv6()?);
@@ -32,31 +47,13 @@ impl Goal {
         Ok(Goal { resolved, facts })
     }
 
-    pub(super) fn wanted(&self) -> &Ruleset {
+    pub(super) fn desired(&self) -> &Ruleset {
         &self.resolved.desired
     }
 
-    /// The files whose change may change what is wanted; those of the configuration if asked for.
-    /// What the kernel shows as files tells nobody of changes.
-    pub(super) fn files(&self, configuration: bool) -> BTreeSet<PathBuf> {
-        let files = self.facts.files();
-        let watched = files.filter(|path| configuration || is_fact(path));
-        watched.map(absolute).collect()
+    /// Whether both ask for the same.
+    pub(super) fn asks_for_the_same(&self, other: &Goal) -> bool {
+        let (one, two) = (&self.resolved, &other.resolved);
+        (&one.config, &one.desired) == (&two.config, &two.desired)
     }
-
-    /// Whether a file is one of the configuration, as opposed to one that says what the host is like.
-    pub(super) fn is_configured_by(&self, file: &Path) -> bool {
-        self.facts
-            .files()
-            .any(|path| !is_fact(path) && absolute(path) == file)
-    }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Whether a file says what the host is like, and not what is desired.
-fn is_fact(path: &Path) -> bool {
-    path == Path::new(resolv_conf::PATH)
 }

@@ -1,7 +1,7 @@
-//! The network namespace that is watched, where it was named: it lives as long as somebody is in it,
-//! so that we would keep it for ever.
+//! The network namespace that is watched, where it was named. A watch pins the namespace, which would
+//! otherwise be gone, so its path is polled.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Place {
     pub path: PathBuf,
-    /// Device and inode: what tells namespaces apart (namespaces(7)).
+    /// Device and inode: what distinguishes namespaces (namespaces(7)).
     id: (u64, u64),
 }
 
@@ -22,14 +22,12 @@ impl Place {
         })
     }
 
-    /// Whether the path still leads here: for others there is no namespace any more if it does not.
+    /// Whether the path still leads here, as far as that can be determined.
     pub(super) fn is_there(&self) -> bool {
-        id(&self.path).is_ok_and(|id| id == self.id)
-    }
-
-    /// Whether nobody tells when it goes, as with `/proc/PID/ns/net`.
-    pub(super) fn goes_silently(&self) -> bool {
-        self.path.starts_with("/proc")
+        match id(&self.path) {
+            Ok(id) => id == self.id,
+            Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 }
 

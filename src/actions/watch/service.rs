@@ -1,8 +1,7 @@
-//! What systemd is told, where it listens (sd_notify(3)).
+//! What the service manager is notified of (sd_notify(3)).
 //!
-//! The protocol is a few lines of text; what the crate `sd-notify` knows besides, at 20 KB of source
-//! and no further dependency, is the address of the socket in both its forms, the clock that a reload
-//! is told by, and whose WATCHDOG_PID it is.
+//! The crate `sd-notify` adds to the protocol the two forms of the socket's address, the clock of a
+//! reload and the check of WATCHDOG_PID, at 20 KB of source and no further dependency.
 
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
@@ -10,12 +9,12 @@ use std::time::{Duration, Instant};
 /// The service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// How often it wants to hear that we are alive, and when next.
+    /// How often the watchdog is notified, and when next.
     watchdog: Option<(Duration, Instant)>,
 }
 
 impl Service {
-    /// Reads what the environment says of it. Twice as often as it asks for it hears from us.
+    /// Reads the environment. Notifies at half the interval of the watchdog.
     pub(super) fn new(now: Instant) -> Self {
         let every = sd_notify::watchdog_enabled().map(|limit| limit / 2);
         Service {
@@ -23,35 +22,30 @@ impl Service {
         }
     }
 
-    /// The rules stand; `status` is for systemctl status.
-    pub(super) fn ready(&self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    /// The rules are in place.
+    pub(super) fn ready(&self) {
+        tell(&[NotifyState::Ready]);
     }
 
-    /// The configuration is being read anew; [`Service::ready`] says that this is over.
+    /// The configuration is being read again; [`Service::ready`] ends that.
     pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(e) => log::debug!("no clock to tell the service manager of a reload by: {e}"),
+            Err(e) => log::debug!("no clock for the notification of a reload: {e}"),
         }
     }
 
-    /// What to show until something else is said.
-    pub(super) fn status(&self, status: &str) {
-        tell(&[NotifyState::Status(status)]);
-    }
-
-    /// We are about to end.
+    /// The watch ends.
     pub(super) fn stopping(&self) {
         tell(&[NotifyState::Stopping]);
     }
 
-    /// When it wants to hear from us next.
+    /// When the watchdog is notified next.
     pub(super) fn due(&self) -> Option<Instant> {
         self.watchdog.map(|(_, at)| at)
     }
 
-    /// Says that we are alive, if it is time to.
+    /// Notifies the watchdog, if it is time to.
     pub(super) fn is_alive(&mut self, now: Instant) {
         if let Some((every, at)) = &mut self.watchdog
             && *at <= now
@@ -62,9 +56,9 @@ impl Service {
     }
 }
 
-/// Nobody listening is not our failure.
+/// A notification that does not arrive is no failure.
 fn tell(what: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(what) {
-        log::debug!("the service manager cannot be told: {e}");
+        log::debug!("cannot notify the service manager: {e}");
     }
 }

@@ -5,38 +5,47 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What signals ask for.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Received {
     /// SIGTERM, SIGINT: to end.
     Stop,
-    /// SIGHUP: to read the configuration anew.
+    /// SIGHUP: to read the configuration again.
     Reload,
 }
 
-/// SIGTERM, SIGINT and SIGHUP, which from now on do nothing by themselves.
+/// SIGTERM, SIGINT and SIGHUP, which have no effect of their own while this exists.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks them in this thread; the process has no other. Programs that are started begin with
-    /// none blocked, as the standard library sees to it.
-    pub(crate) fn block() -> io::Result<Self> {
+    /// Keeps a SIGHUP that comes before the others are waited for: it is for the loop, and does not
+    /// end the process.
+    pub(crate) fn defer_reload() {
+        if let Err(e) = SigSet::from(Signal::SIGHUP).thread_block() {
+            log::debug!("cannot block SIGHUP: {e}");
+        }
+    }
+
+    /// Blocks them in this thread, once there is something that receives them; the process has no
+    /// other thread. The standard library unblocks them in programs that it starts.
+    pub(crate) fn open() -> io::Result<Self> {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
             .into_iter()
             .collect();
-        set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags)?))
+        let descriptor = SignalFd::with_flags(&set, flags)?;
+        set.thread_block()?;
+        Ok(Signals(descriptor))
     }
 
     /// The next one that has come, if any has.
-    pub(crate) fn next(&self) -> io::Result<Option<Asked>> {
+    pub(crate) fn next(&self) -> io::Result<Option<Received>> {
         let info = self.0.read_signal()?;
         Ok(
             info.map(|info| match info.ssi_signo == Signal::SIGHUP as u32 {
-                true => Asked::Reload,
-                false => Asked::Stop,
+                true => Received::Reload,
+                false => Received::Stop,
             }),
         )
     }

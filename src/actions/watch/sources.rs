@@ -1,21 +1,17 @@
 //! Everything that a watch waits for, and what of it concerns the rules.
 
-use super::files::{Change, Files};
-use super::post::Post;
-use super::signals::{Asked, Signals};
+use super::signals::{Received, Signals};
 use crate::engine::error::Error;
 use crate::mesh::managed::is_our_chain;
 use crate::netfilter::backend::{BackendError, Store};
-use crate::netfilter::model::{ChainName, Ruleset};
+use crate::netfilter::model::{ChainName, Ruleset, Table};
 use crate::netfilter::netlink::Arrived;
 use crate::netfilter::nftables::{Monitor, Notification, Object, Process, Touched};
 use crate::netfilter::rtnetlink;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What has happened since the last time.
@@ -23,115 +19,129 @@ use std::time::{Duration, Instant};
 pub(super) struct Happened {
     pub stop: bool,
     pub reload: bool,
-    /// Somebody committed something that concerns the rules, or may have.
+    /// A commit concerned the rules, or may have.
     pub rules: bool,
-    /// Those who did, as far as the kernel says so; each once.
+    /// Whose commits, as far as the kernel says; each once.
     pub processes: Vec<Process>,
     /// A policy rule or a route that concerns ours came or went.
     pub routes: bool,
     /// IPv6 addresses came or went.
     pub addresses: bool,
-    /// Files that are followed.
-    pub files: BTreeMap<PathBuf, Change>,
 }
 
-/// All that is waited for.
-#[derive(Debug)]
+/// All that is waited for. A part that fails is closed, and opened again by the next
+/// [`Sources::open_missing`]; until then the watch polls, and signals have their default effect.
+#[derive(Debug, Default)]
 pub(super) struct Sources {
-    signals: Signals,
-    /// Nothing where the kernel has no nf_tables.
+    signals: Option<Signals>,
     rules: Option<Monitor>,
-    routes: rtnetlink::Monitor,
-    files: Files,
-    post: Post,
-    /// What has been told of the commit whose end was not told yet.
+    routes: Option<rtnetlink::Monitor>,
+    /// The kernel has no nf_tables, so that rules raise no events.
+    no_events: bool,
+    /// What is known of the commit whose end was not reported yet.
     concerned: bool,
 }
 
 impl Sources {
-    /// Begins to listen: to what concerns the routes of `wanted` too.
-    pub(super) fn open(signals: Signals, post: Post, wanted: &Ruleset) -> Result<Self, Error> {
-        let rules = match Monitor::open() {
-            Ok(monitor) => Some(monitor),
-            Err(e @ BackendError::Missing { .. }) => {
-                log::debug!("{e}");
-                None
-            }
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Sources {
-            signals,
-            rules,
-            routes: rtnetlink::Monitor::open(&wanted.routing)?,
-            files: Files::new().map_err(waiting)?,
-            post,
-            concerned: false,
-        })
+    /// Whether some part is closed.
+    pub(super) fn is_missing_any(&self) -> bool {
+        let rules = self.rules.is_some() || self.no_events;
+        self.signals.is_none() || self.routes.is_none() || !rules
     }
 
-    /// From now on listens to what concerns other rules; what was told and not heard is lost.
-    pub(super) fn listen_to(&mut self, wanted: &Ruleset) -> Result<(), Error> {
-        self.routes = rtnetlink::Monitor::open(&wanted.routing)?;
+    /// Opens what is closed.
+    ///
+    /// # Errors
+    /// The first failure; what could be opened before it is open.
+    pub(super) fn open_missing(&mut self, desired: &Ruleset) -> Result<(), Error> {
+        if self.signals.is_none() {
+            self.signals = Some(Signals::open().map_err(waiting)?);
+        }
+        if self.rules.is_none() && !self.no_events {
+            match Monitor::open() {
+                Ok(monitor) => self.rules = Some(monitor),
+                Err(BackendError::Missing { .. }) => self.no_events = true,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if self.routes.is_none() {
+            self.routes = Some(rtnetlink::Monitor::open(&desired.routing)?);
+        }
         Ok(())
     }
 
-    /// From now on follows just these files; see [`Files::follow`].
-    pub(super) fn follow(&mut self, files: BTreeSet<PathBuf>) -> Result<bool, Error> {
-        self.files.follow(files).map_err(waiting)
+    /// Other routes are desired from now on.
+    pub(super) fn close_routes(&mut self) {
+        self.routes = None;
     }
 
-    /// The number of the last commit, where there are such.
-    pub(super) fn generation(&mut self) -> Result<Option<u32>, Error> {
-        let rules = self.rules.as_mut();
-        Ok(rules.map(Monitor::generation).transpose()?)
+    /// The number of the last commit, where it can be had: it only spares a look.
+    pub(super) fn generation(&mut self) -> Option<u32> {
+        let generation = self.rules.as_mut()?.generation();
+        if let Err(e) = &generation {
+            log::debug!("cannot read the generation id: {e}");
+            self.rules = None;
+        }
+        generation.ok()
     }
 
     /// Sleeps until something happens, at most until `wake`.
     pub(super) fn wait(&self, wake: Option<Instant>) -> Result<(), Error> {
-        let mut fds = vec![
-            self.signals.as_fd(),
-            self.routes.as_fd(),
-            self.files.as_fd(),
-        ];
-        fds.extend(self.rules.as_ref().map(AsFd::as_fd));
-        fds.extend(self.post.as_fd());
-        let mut fds: Vec<PollFd> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
+        let signals = self.signals.as_ref().map(AsFd::as_fd);
+        let routes = self.routes.as_ref().map(AsFd::as_fd);
+        let rules = self.rules.as_ref().map(AsFd::as_fd);
+        let fds = [signals, routes, rules].into_iter().flatten();
+        let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout(wake)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(waiting(errno.into())),
         }
     }
 
-    /// Takes in all that has happened, and keeps what concerns `wanted` and came after the commit
-    /// `known`.
-    pub(super) fn take_in(
-        &mut self,
-        wanted: &Ruleset,
-        known: Option<u32>,
-    ) -> Result<Happened, Error> {
-        let mut happened = Happened::default();
-        while let Some(asked) = self.signals.next().map_err(waiting)? {
-            match asked {
-                Asked::Stop => happened.stop = true,
-                Asked::Reload => happened.reload = true,
+    /// The signals that have come.
+    pub(super) fn take_in_signals(&self, happened: &mut Happened) -> Result<(), Error> {
+        let Some(signals) = &self.signals else {
+            return Ok(());
+        };
+        while let Some(signal) = signals.next().map_err(waiting)? {
+            match signal {
+                Received::Stop => happened.stop = true,
+                Received::Reload => happened.reload = true,
             }
         }
-        self.post.receive().map_err(waiting)?;
-        happened.files = self.files.drain().map_err(waiting)?;
-        self.take_in_routes(wanted, &mut happened)?;
-        self.take_in_rules(wanted, known, &mut happened)?;
-        Ok(happened)
+        Ok(())
     }
 
-    fn take_in_routes(&mut self, wanted: &Ruleset, happened: &mut Happened) -> Result<(), Error> {
-        let arrived = self.routes.drain(|event| match event {
+    /// All else that has happened, as far as it concerns `desired` and came after the commit `known`.
+    ///
+    /// # Errors
+    /// A part that failed is closed.
+    pub(super) fn take_in(
+        &mut self,
+        desired: &Ruleset,
+        known: Option<u32>,
+        happened: &mut Happened,
+    ) -> Result<(), Error> {
+        let routes = self.take_in_routes(desired, happened);
+        if routes.is_err() {
+            self.routes = None;
+        }
+        let rules = self.take_in_rules(desired, known, happened);
+        if rules.is_err() {
+            self.rules = None;
+        }
+        routes.and(rules)
+    }
+
+    fn take_in_routes(&mut self, desired: &Ruleset, happened: &mut Happened) -> Result<(), Error> {
+        let Some(routes) = &mut self.routes else {
+            return Ok(());
+        };
+        let arrived = routes.drain(|event| match event {
             rtnetlink::Event::Address => happened.addresses = true,
             rtnetlink::Event::Rule(_) => happened.routes = true,
             rtnetlink::Event::Route(family, table) => {
-                let mut routes = wanted.routing.policy_routes.iter();
+                let mut routes = desired.routing.policy_routes.iter();
                 happened.routes |= routes.any(|r| (r.family, r.table) == (family, table));
             }
         })?;
@@ -144,7 +154,7 @@ impl Sources {
 
     fn take_in_rules(
         &mut self,
-        wanted: &Ruleset,
+        desired: &Ruleset,
         known: Option<u32>,
         happened: &mut Happened,
     ) -> Result<(), Error> {
@@ -153,7 +163,7 @@ impl Sources {
         };
         let concerned = &mut self.concerned;
         let arrived = rules.drain(|notification| match notification {
-            Notification::Touched(touched) => *concerned |= concerns(wanted, &touched),
+            Notification::Touched(touched) => *concerned |= concerns(desired, &touched),
             Notification::Committed(commit) => {
                 let news = known.is_none_or(|known| is_later(commit.generation, known));
                 if std::mem::take(concerned) && news {
@@ -164,7 +174,7 @@ impl Sources {
             }
         })?;
         if arrived == Arrived::WithGaps {
-            log::debug!("notifications of nf_tables were lost: looking at everything");
+            log::debug!("notifications of nf_tables were lost: reading everything");
             self.concerned = false;
             happened.rules = true;
         }
@@ -172,19 +182,18 @@ impl Sources {
     }
 }
 
-/// Whether rules that are wanted, or chains of ours, may have been touched.
-fn concerns(wanted: &Ruleset, touched: &Touched<'_>) -> bool {
-    let table = || wanted.table(touched.family, touched.table);
+/// Whether rules that are desired, or managed chains, may have been touched. Any chain counts: a
+/// notification of a renamed one has the new name alone.
+fn concerns(desired: &Ruleset, touched: &Touched<'_>) -> bool {
+    let table = desired.table(touched.family, touched.table);
     match (touched.store, touched.object) {
-        // There only we write.
+        // Only this program writes there.
         (Store::Native, _) => true,
-        (_, Object::Table) => table().is_some(),
-        (_, Object::Chain(name)) => {
-            let ours = || ChainName::new(name).is_ok_and(|name| is_our_chain(&name));
-            let holds = |t: &crate::netfilter::model::Table| {
-                t.chains.iter().any(|c| c.name.as_str() == name)
-            };
-            table().is_some_and(holds) || ours()
+        (_, Object::Table | Object::Chain(_)) => table.is_some(),
+        (_, Object::Rule(chain)) => {
+            let managed = || ChainName::new(chain).is_ok_and(|name| is_our_chain(&name));
+            let desired = |t: &Table| t.chains.iter().any(|c| c.name.as_str() == chain);
+            table.is_some_and(desired) || managed()
         }
         (_, Object::Other) => false,
     }
@@ -195,8 +204,7 @@ fn is_later(generation: u32, known: u32) -> bool {
     generation.wrapping_sub(known) as i32 > 0
 }
 
-/// For poll(2), which counts whole milliseconds: never too short, so that nothing is looked for
-/// before its time.
+/// For poll(2), which counts whole milliseconds: never too short.
 fn timeout(wake: Option<Instant>) -> PollTimeout {
     let Some(wake) = wake else {
         return PollTimeout::NONE;

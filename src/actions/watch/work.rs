@@ -1,328 +1,348 @@
 //! The work of a watch: waiting, and what is done about what has happened.
 
+use super::agenda::{Outcome, Task};
 use super::ahead::rules_ahead;
-use super::*;
-use crate::engine::backends::read_unchanging;
-use crate::engine::host;
-use std::path::Path;
+use super::event::WatchEvent;
+use super::sources::{Happened, Sources};
+use super::{Event, Goal, Part, Watch};
+use crate::engine::backends::{BackendChoice, Backends, has_silent_tables};
+use crate::engine::error::Error;
+use crate::engine::network_namespace;
+use crate::engine::reconcile::{self, Patience, Reconciled};
+use crate::netfilter::backend::BackendError;
+use crate::netfilter::nftables::Process;
+use std::time::{Duration, Instant};
 
-/// The configuration is read so often until the files that it comes from are followed; links that
-/// somebody turns around meanwhile are followed later.
-const MOST_READINGS: u32 = 10;
+/// How often to look while there are no events.
+const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+
+/// A configuration that was read is read again after so long, until it stays the same: a file may be
+/// written in pieces, and change between the read and the moment from which systemd notices changes.
+const SETTLES: Duration = Duration::from_secs(1);
 
 impl Watch<'_> {
-    /// Applies for the first time, and says that the rules stand.
-    pub(super) fn begin(&mut self, start: Instant) -> Result<(), Error> {
-        for _ in 0..MOST_READINGS {
-            if !self.follow()? {
-                break;
-            }
-            self.goal = Goal::read(self.request)?;
+    /// Applies first, then listens, and works until it is told to end.
+    pub(super) fn run(mut self, start: Instant) -> Result<(), Error> {
+        self.warn();
+        let first = self.begin()?;
+        let mut sources = Sources::default();
+        self.listen(&mut sources);
+        if let Some(done) = first {
+            self.installed(done, start);
         }
-        self.addresses = self.read_addresses();
-        self.caution();
-        let done = self.put()?;
-        if self.backend == BackendChoice::Auto {
-            self.backend = BackendChoice::named(done.backend).unwrap_or_default();
-        }
-        self.tell_who_is_ahead();
-        self.summary = self.summarize(&done, start);
-        log::info!("{}; watching", self.summary);
-        self.service.ready(&self.status());
-        self.look_by_the_clock(start);
-        Ok(())
-    }
-
-    /// Works until it is told to end.
-    pub(super) fn stay(mut self) -> Result<(), Error> {
         loop {
             let now = Instant::now();
             let wakes = [self.agenda.next(now), self.service.due()];
-            self.sources.wait(wakes.into_iter().flatten().min())?;
-            let woken = Instant::now();
-            let happened = self.sources.take_in(self.goal.wanted(), self.known)?;
-            if happened.stop {
+            match sources.wait(wakes.into_iter().flatten().min()) {
+                Ok(()) => self.works(Part::Waiting),
+                Err(e) => {
+                    self.complain(Part::Waiting, e);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+            if self.turn(&mut sources)? {
                 self.service.stopping();
-                log::info!("told to end: the rules stay (prepare-proxy clean removes them)");
+                self.say(WatchEvent::Stopping);
                 return Ok(());
             }
-            if let Some(place) = self.place.as_ref().filter(|place| !place.is_there()) {
-                let path = place.path.clone();
-                return Err(Error::NamespaceGone { path });
-            }
-            self.note(happened, woken);
-            if self.agenda.calms(woken) {
-                log::info!(
-                    "nobody has taken rules of ours away for {} s",
-                    CALM.as_secs()
-                );
-            }
-            if let Some(task) = self.agenda.due(woken) {
-                self.attend(task, woken);
-            }
-            self.service.is_alive(woken);
+            self.listen(&mut sources);
         }
+    }
+
+    /// Applies for the first time; what may pass is retried.
+    fn begin(&mut self) -> Result<Option<Reconciled>, Error> {
+        match self.reconcile(&mut Sources::default()) {
+            Err(e) if is_lasting(&e) => Err(e),
+            Err(e) => {
+                self.complain(Part::Rules, e);
+                self.agenda.end(Task::Look, Outcome::Failed, Instant::now());
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
+    }
+
+    /// Opens what is closed of the sources of events. A look finds what was committed before.
+    fn listen(&mut self, sources: &mut Sources) {
+        if !sources.is_missing_any() {
+            return;
+        }
+        match sources.open_missing(self.goal.desired()) {
+            Ok(()) => {
+                self.works(Part::Events);
+                self.agenda.add(Task::Look);
+            }
+            Err(e) => self.complain(Part::Events, e),
+        }
+        self.poll_what_is_silent(sources);
+    }
+
+    /// Takes in what has happened and does what is due. Returns whether to end.
+    fn turn(&mut self, sources: &mut Sources) -> Result<bool, Error> {
+        let woken = Instant::now();
+        let mut happened = Happened::default();
+        let signals = sources.take_in_signals(&mut happened);
+        if happened.stop {
+            return Ok(true);
+        }
+        if let Some(place) = self.place.as_ref().filter(|place| !place.is_there()) {
+            let path = place.path.clone();
+            return Err(Error::NamespaceGone { path });
+        }
+        let taken = sources.take_in(self.goal.desired(), self.known, &mut happened);
+        if let Err(e) = signals.and(taken) {
+            self.complain(Part::Events, e);
+        }
+        self.note(happened);
+        if self.agenda.calms(woken) {
+            self.say(WatchEvent::ContestEnds);
+        }
+        if let Some(task) = self.agenda.due(woken) {
+            self.attend(task, woken, sources);
+        }
+        self.name.drain();
+        self.service.is_alive(woken);
+        Ok(false)
     }
 
     /// Makes tasks of what has happened.
-    fn note(&mut self, happened: Happened, now: Instant) {
-        let new = |p: &Process| !self.suspects.contains(p);
+    fn note(&mut self, happened: Happened) {
+        // The kernel names this process too, for its own commits.
+        let own = std::process::id();
+        let new = |p: &Process| p.id != own && !self.suspects.contains(p);
         let new: Vec<Process> = happened.processes.into_iter().filter(new).collect();
         self.suspects.extend(new);
-        let mut events = Vec::new();
         if happened.reload {
-            events.push(Event::Now(Task::Reload));
+            self.agenda.add(Task::Reload);
         }
-        if happened.addresses && self.are_addresses_others() {
-            events.push(Event::Now(Task::Ask));
+        if happened.addresses {
+            self.agenda.add(Task::Refresh);
         }
         if happened.rules || happened.routes {
-            events.push(Event::Now(Task::Look));
-        }
-        let place = self.place.as_ref().map(|place| &place.path);
-        for (path, change) in happened
-            .files
-            .iter()
-            .filter(|(path, _)| Some(*path) != place)
-        {
-            let task = match self.goal.is_configured_by(path) {
-                true => Task::Reload,
-                false => Task::Ask,
-            };
-            events.push(match (task, change) {
-                (Task::Ask, Change::Whole) => Event::Now(task),
-                _ => Event::Settling(task),
-            });
-        }
-        for event in events {
-            log::debug!("{event:?}");
-            self.agenda.add(event, now);
+            self.agenda.add(Task::Look);
         }
     }
 
-    /// Whether IPv6 addresses have come or gone. A router that prolongs their lives tells of each every
-    /// few minutes.
-    fn are_addresses_others(&mut self) -> bool {
-        let now = self.read_addresses();
-        let before = std::mem::replace(&mut self.addresses, now);
-        self.addresses.is_none() || self.addresses != before
-    }
-
-    /// The addresses with their interfaces, as the kernel lists them; `None` if that cannot be told.
-    fn read_addresses(&self) -> Option<BTreeSet<String>> {
-        let list = host::file(Path::new("/proc/net/if_inet6")).ok()?;
-        let who = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-        Some(list.lines().map(who).collect())
-    }
-
-    /// Does a task, and takes note of how that went.
-    fn attend(&mut self, task: Task, woken: Instant) {
+    /// Does a task, and notes how that went.
+    fn attend(&mut self, task: Task, woken: Instant, sources: &mut Sources) {
         if task == Task::Reload {
             self.service.reloading();
         }
         self.agenda.begin(task);
-        let outcome = match self.bring_about(task, woken) {
+        let outcome = match self.perform(task, woken, sources) {
             Ok(outcome) => {
                 if !self.suspects.is_empty() {
-                    self.tell_who_is_ahead();
+                    self.report_rules_ahead();
                 }
                 self.suspects.clear();
-                if self.complaint.take().is_some() {
-                    log::info!("all is well again");
-                }
+                self.works(Part::Rules);
                 outcome
             }
             Err(e) => {
-                self.complain(e);
+                self.complain(Part::Rules, e);
                 Outcome::Failed
             }
         };
-        let now = Instant::now();
-        let course = self.agenda.end(task, outcome, now);
-        if course == Course::ContestBegins {
-            log::error!(
-                "somebody keeps taking rules of ours away: they are put back after pauses of up to {} s from now \
-                 on, until nobody has for {} s",
-                LONGEST_PAUSE.as_secs(),
-                CALM.as_secs()
-            );
+        if self.agenda.end(task, outcome, Instant::now()) {
+            self.say(WatchEvent::ContestBegins);
         }
-        if task == Task::Reload {
-            self.service.ready(&self.status());
+        if task == Task::Reload && self.installed {
+            self.service.ready();
         }
-        self.look_by_the_clock(now);
+        self.poll_what_is_silent(sources);
     }
 
-    /// What is wanted may change first. If that cannot be told, what was wanted is put back anyway.
-    fn bring_about(&mut self, task: Task, woken: Instant) -> Result<Outcome, Error> {
-        let news = match task {
-            Task::Look => Ok(false),
-            Task::Ask => self.read(task),
-            Task::Reload => self.reload(),
-        };
-        match news {
-            Ok(true) => self.install(woken),
-            Ok(false) => self.look(woken),
-            Err(e) => self.look(woken).and(Err(e)),
-        }
-    }
-
-    /// Reads the configuration anew. One that is no good changes nothing.
-    fn reload(&mut self) -> Result<bool, Error> {
-        match self.read(Task::Reload) {
-            Err(e @ Error::Config(_)) => {
-                log::error!("the configuration is refused, and the one before stays: {e}");
-                Ok(false)
-            }
-            Ok(false) => {
-                log::info!("the configuration was read, and asks for what it did before");
-                Ok(false)
-            }
-            read => read,
-        }
-    }
-
-    /// Finds out what is wanted now. Returns whether that is anything else than before.
-    fn read(&mut self, task: Task) -> Result<bool, Error> {
+    /// The desired state may change first. If it cannot be determined, the one before is restored.
+    fn perform(
+        &mut self,
+        task: Task,
+        woken: Instant,
+        sources: &mut Sources,
+    ) -> Result<Outcome, Error> {
         let goal = match task {
-            Task::Reload => Goal::read(self.request)?,
-            _ => self.goal.refreshed(self.request)?,
+            Task::Look => Ok(None),
+            Task::Refresh => self.goal.refreshed(self.request).map(Some),
+            Task::Reread | Task::Reload => self.reload(task, woken),
         };
+        let (goal, failed) = match goal {
+            Ok(goal) => (goal, None),
+            Err(e) => (None, Some(e)),
+        };
+        let changed = goal.is_some_and(|goal| self.adopt(goal, sources));
+        if changed {
+            self.warn();
+        }
+        let done = self.reconcile(sources)?;
+        let outcome = match (changed || !self.installed, done.changed()) {
+            (true, _) => {
+                self.installed(done, woken);
+                Outcome::Fine
+            }
+            (false, true) => {
+                self.repaired(&done, woken);
+                Outcome::Repaired
+            }
+            (false, false) => Outcome::Fine,
+        };
+        failed.map_or(Ok(outcome), Err)
+    }
+
+    /// Reads the configuration again, and once more if it is another one. A bad one changes nothing.
+    fn reload(&mut self, task: Task, now: Instant) -> Result<Option<Goal>, Error> {
+        let asked = task == Task::Reload;
+        let (goal, refused) = match Goal::read(self.request) {
+            Err(e) if e.is_refusal() => (None, Some(e)),
+            goal => (Some(goal?), None),
+        };
+        let words = refused.as_ref().map(Error::to_string);
+        let refused_anew = words != std::mem::replace(&mut self.refused, words.clone());
+        let changed = goal
+            .as_ref()
+            .is_some_and(|goal| goal.facts != self.goal.facts);
+        if asked || refused_anew || changed {
+            self.agenda.reread_at(now + SETTLES);
+        }
+        match (refused, &goal) {
+            (Some(e), _) if asked || refused_anew => self.say(WatchEvent::Refused(e)),
+            (_, Some(goal)) if asked && goal.asks_for_the_same(&self.goal) => {
+                self.say(WatchEvent::Unchanged);
+            }
+            _ => {}
+        }
+        Ok(goal)
+    }
+
+    /// Returns whether something else is desired now.
+    fn adopt(&mut self, goal: Goal, sources: &mut Sources) -> bool {
         let before = std::mem::replace(&mut self.goal, goal);
-        if self.follow()? {
-            // What is followed since now may have changed since it was read.
-            self.agenda.add(Event::Now(task), Instant::now());
+        if self.goal.desired().routing != before.desired().routing {
+            sources.close_routes();
         }
-        if self.goal.wanted().routing != before.wanted().routing {
-            self.sources.listen_to(self.goal.wanted())?;
-        }
-        let (now, before) = (&self.goal.resolved, &before.resolved);
-        Ok((&now.config, &now.desired) != (&before.config, &before.desired))
+        !self.goal.asks_for_the_same(&before)
     }
 
-    /// Follows the files that the configuration comes from, and the path of the namespace.
-    fn follow(&mut self) -> Result<bool, Error> {
-        let mut files = self.goal.files(self.options.reload_on_change);
-        files.extend(self.place.as_ref().map(|place| place.path.clone()));
-        self.sources.follow(files)
-    }
-
-    /// Says what a person should know of what is wanted.
-    fn caution(&mut self) {
+    /// Says what a person should know of the desired state.
+    fn warn(&mut self) {
         let resolved = &self.goal.resolved;
-        let warnings = resolved.warnings.iter().cloned().map(Tell::Warning);
-        warnings.for_each(&mut *self.tell);
-        let ssh = resolved.config.captures_ssh(&resolved.desired);
-        if ssh && !self.request.facts.in_kubernetes() {
-            (self.tell)(Tell::SshCaptured);
-        }
+        let warnings = resolved.warnings.iter().cloned().map(Event::Warning);
+        let ssh = resolved.config.captures_ssh(&resolved.desired)
+            && network_namespace::has_ssh(self.request);
+        warnings
+            .chain(ssh.then_some(Event::SshCaptured))
+            .for_each(&mut *self.tell);
     }
 
-    /// Brings the kernel to what is wanted since now.
-    fn install(&mut self, woken: Instant) -> Result<Outcome, Error> {
-        self.caution();
-        let done = self.put()?;
-        self.summary = self.summarize(&done, woken);
-        log::info!("{}", self.summary);
-        self.service.status(&self.status());
-        Ok(Outcome::Fine)
+    /// The rules are in place, for the first time or since they have changed.
+    fn installed(&mut self, done: Reconciled, since: Instant) {
+        if self.backend == BackendChoice::Auto {
+            self.backend = BackendChoice::named(done.backend).unwrap_or_default();
+        }
+        self.installed = true;
+        if self.refused.is_none() {
+            self.last_good.save(&self.goal.facts);
+        }
+        self.report_rules_ahead();
+        self.say(WatchEvent::Installed {
+            resolved: Box::new(self.goal.resolved.clone()),
+            done,
+            took: since.elapsed(),
+        });
+        self.service.ready();
     }
 
-    /// Puts back what is missing.
-    fn look(&mut self, woken: Instant) -> Result<Outcome, Error> {
-        let done = self.put()?;
-        if !done.changed() {
-            return Ok(Outcome::Fine);
-        }
+    fn repaired(&mut self, done: &Reconciled, woken: Instant) {
         self.repairs += 1;
-        let level = match self.agenda.is_contest() {
-            true => log::Level::Debug,
-            false => log::Level::Warn,
-        };
-        log::log!(
-            level,
-            "{}",
-            report::repair(&self.suspects, done.missing, woken.elapsed())
-        );
-        self.service.status(&self.status());
-        Ok(Outcome::Repaired)
+        self.say(WatchEvent::Repaired {
+            by: self.suspects.clone(),
+            missing: done.missing,
+            took: woken.elapsed(),
+            count: self.repairs,
+            contest: self.agenda.is_contest(),
+        });
+        self.service.ready();
     }
 
-    /// Does what an apply does, and notes the commit after which all is well: what is told of those
-    /// up to it, our own among them, is no news.
-    fn put(&mut self) -> Result<Reconciled, Error> {
-        let before = self.sources.generation()?;
-        let done = reconcile::apply(
-            NamespaceLock::take_in_passing(),
-            self.goal.wanted(),
-            self.backend,
-        )?;
-        let after = self.sources.generation()?;
-        let ours = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
-        let alone = before.map(|before| before.wrapping_add(ours)) == after;
+    /// Does what an apply does, and notes the commit after which the rules are in place: events of
+    /// those up to it, its own among them, are no news.
+    fn reconcile(&mut self, sources: &mut Sources) -> Result<Reconciled, Error> {
+        let before = sources.generation();
+        let done = reconcile::apply(self.goal.desired(), self.backend, Patience::WATCH)?;
+        let after = sources.generation();
+        let commits = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
+        let alone = before.map(|before| before.wrapping_add(commits)) == after;
         self.known = if alone { after } else { before };
         Ok(done)
     }
 
-    /// Names foreign rules that have come to stand before ours since the last time.
-    fn tell_who_is_ahead(&mut self) {
-        let candidates = self.backend.candidates().unwrap_or_default();
-        let live = candidates.first().map(|candidate| {
-            let mut backend = (candidate.open)()?;
-            read_unchanging(&mut *backend)
-        });
+    /// Reports foreign rules that have come to precede managed ones since the last time.
+    fn report_rules_ahead(&mut self) {
+        let mut backends = Backends::default();
+        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
+        // If others commit meanwhile, there will be another look.
+        let live = candidates
+            .first()
+            .map(|candidate| backends.open(candidate.store)?.read());
         let ahead = match live {
             Some(Ok(live)) => rules_ahead(&live),
-            Some(Err(e)) => return log::debug!("who is asked before us cannot be told: {e}"),
+            Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),
             None => return,
         };
-        for rule in ahead.difference(&self.ahead) {
-            let by = match self.suspects.as_slice() {
-                [] => String::new(),
-                by => format!(", since {} was at work", report::names(by)),
-            };
-            log::warn!(
-                "a foreign rule stands before ours and is asked first{by}; it is not ours to move: {}",
-                rule.escape_debug()
-            );
+        let new: Vec<String> = ahead.difference(&self.ahead).cloned().collect();
+        for rule in new {
+            self.say(WatchEvent::Ahead {
+                rule,
+                by: self.suspects.clone(),
+            });
         }
         self.ahead = ahead;
     }
 
-    /// Says once what cannot be done, until it can, or is something else.
-    fn complain(&mut self, error: Error) {
+    /// Reports once what does not work, until it does, or fails in another way.
+    fn complain(&mut self, part: Part, error: Error) {
         let words = error.to_string();
-        if self.complaint.as_ref() == Some(&words) {
+        if self.complaints.get(&part) == Some(&words) {
             log::debug!("{words}");
             return;
         }
-        log::error!("{words}; trying again");
-        self.service.status(&format!("failing: {words}"));
-        self.complaint = Some(words);
+        self.complaints.insert(part, words);
+        self.say(WatchEvent::Failed(error));
     }
 
-    /// Looks every so often where nobody tells of changes.
-    fn look_by_the_clock(&mut self, now: Instant) {
-        let silent = self.place.as_ref().is_some_and(Place::goes_silently);
-        let legacy = has_silent_store();
-        let interval = (legacy || silent).then_some(self.options.interval);
-        if self.agenda.look_every(interval, now) && legacy {
-            log::info!(
-                "iptables-legacy's tables are in use, which tell nobody of changes: they are looked at every {} s",
-                self.options.interval.as_secs()
-            );
+    fn works(&mut self, part: Part) {
+        if self.complaints.remove(&part).is_some() && self.complaints.is_empty() {
+            self.say(WatchEvent::Recovered);
         }
     }
 
-    fn summarize(&self, done: &Reconciled, since: Instant) -> String {
-        summary::installed(&self.goal.resolved, done, since.elapsed())
+    /// Looks every so often at what raises no events.
+    fn poll_what_is_silent(&mut self, sources: &Sources) {
+        let legacy = has_silent_tables();
+        let silent = !matches!(legacy, Ok(false)) || self.place.is_some();
+        let interval = match sources.is_missing_any() {
+            true => Some(WITHOUT_EVENTS),
+            false => silent.then_some(self.options.interval),
+        };
+        let begins = self.agenda.look_every(interval, Instant::now());
+        if begins && matches!(legacy, Ok(true)) {
+            self.say(WatchEvent::Polling(self.options.interval));
+        }
     }
 
-    /// For systemctl status.
-    fn status(&self) -> String {
-        match self.repairs {
-            0 => self.summary.clone(),
-            n => format!("{}; put back {n} times since the start", self.summary),
-        }
+    fn say(&mut self, event: WatchEvent) {
+        (self.tell)(Event::Watch(event));
+    }
+}
+
+/// Whether waiting will not help: bad input, a missing capability or kernel feature.
+fn is_lasting(error: &Error) -> bool {
+    match error.root() {
+        Error::Backend(e) => !matches!(
+            e,
+            BackendError::Interrupted { .. }
+                | BackendError::Io { .. }
+                | BackendError::Locked { .. }
+        ),
+        Error::Contended(_) | Error::Routing(_) | Error::Watch { .. } => false,
+        _ => true,
     }
 }

@@ -7,14 +7,16 @@ mod rules;
 
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::{Error, Left};
-use crate::engine::lock::NamespaceLock;
+use crate::engine::lock::Name;
 use crate::engine::user_namespace;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Routing, Ruleset};
-use crate::netfilter::rtnetlink::{self, Made};
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::{self, Made, Router};
 use rules::Reconciliation;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Reconciled {
     pub changes: Vec<Change>,
     /// How many of the desired rules were not there.
     pub missing: usize,
-    /// Whether a policy route or an address had to be made or removed.
+    /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
 }
 
@@ -36,51 +38,91 @@ impl Reconciled {
     }
 }
 
+/// How long a run waits for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For another run of ours to end.
+    lock: Duration,
+    /// For a moment in which nobody else commits.
+    commit: Duration,
+}
+
+impl Patience {
+    /// A run by hand, or at the start of a pod.
+    pub(crate) const RUN: Patience = Patience {
+        lock: Duration::from_secs(10),
+        commit: Duration::from_secs(30),
+    };
+
+    /// A watch, which comes back anyway, and must notice signals meanwhile.
+    pub(crate) const WATCH: Patience = Patience {
+        lock: Duration::from_millis(20),
+        commit: Duration::from_millis(500),
+    };
+}
+
 /// Brings the kernel to `desired`: first the routes that the rules need, then the rules with the first
-/// backend that can, then away with what is left elsewhere; so that no connection meets a gap. The
-/// lock is held meanwhile.
+/// backend that can, then removes what is left elsewhere; no connection meets a gap.
 ///
 /// # Errors
-/// Whatever a route, a backend or a store says; [`Error::After`] where something is changed by then.
+/// Whatever a route or a backend reports; [`Error::After`] where something is changed by then.
 pub(crate) fn apply(
-    lock: NamespaceLock,
     desired: &Ruleset,
     choice: BackendChoice,
+    patience: Patience,
 ) -> Result<Reconciled, Error> {
-    let reconciled = reconcile(desired, choice);
+    let lock = Name::Run.take_within(patience.lock);
+    let reconciled = reconcile(desired, choice, patience);
     drop(lock);
     reconciled.map_err(|e| with_unmapped(e, desired))
 }
 
-fn reconcile(desired: &Ruleset, choice: BackendChoice) -> Result<Reconciled, Error> {
-    let found = rtnetlink::look(&desired.routing)?.candidates();
+fn reconcile(
+    desired: &Ruleset,
+    choice: BackendChoice,
+    patience: Patience,
+) -> Result<Reconciled, Error> {
+    let raised = rtnetlink::bring_loopback_up()?;
+    let mut router = Router::open()?;
+    let state = router.look(&desired.routing)?;
+    let found = state.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
-    let made = rtnetlink::make(&desired.routing)?;
+    let made = router.make(&desired.routing, state)?;
     let routed = made.changed();
-    let settled = rules.settle();
+    let settled = rules.settle(patience.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(made, desired);
+        take_back(
+            made,
+            || still_needed(desired, &found, &mut rules),
+            &mut router,
+        );
         let error = settled.err().unwrap_or(Error::NoBackend);
         return Err(error.after(rules.record.left()));
     };
     settled.map_err(|e| e.after(Some(Left::NewRulesInPlace { backend })))?;
-    let unneeded = managed::routing(&found, &rules.record.marks).without(&desired.routing);
-    // What nobody uses any more does no harm: not worth a failure when all that is desired is there.
-    let unrouted = rtnetlink::remove(&unneeded, &desired.routing).unwrap_or_else(|e| {
-        log::warn!("a route that no rule needs stays: {e}");
-        false
-    });
+    let unneeded = managed::unneeded_routing(&found, &rules.record.marks, &desired.routing);
+    // A route that no rule needs does no harm: no failure when all that is desired is there.
+    let unrouted = router
+        .remove(&unneeded, &desired.routing)
+        .unwrap_or_else(|e| {
+            log::warn!("a route that no rule needs is left: {e}");
+            false
+        });
     Ok(Reconciled {
         backend,
         changes: rules.record.changes,
         missing: rules.record.missing,
-        rerouted: routed || unrouted,
+        rerouted: raised || routed || unrouted,
     })
 }
 
 /// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
 fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
-    if !matches!(error.root(), Error::Backend(BackendError::Refused { .. })) {
+    let refusals = matches!(
+        error.root(),
+        Error::Backend(BackendError::Refused { .. } | BackendError::OwnerRefused { .. })
+    );
+    if !refusals {
         return error;
     }
     match user_namespace::unmapped(desired) {
@@ -92,25 +134,31 @@ fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
     }
 }
 
-/// Takes back the routes that were made for rules which could not be written, unless rules rely on
-/// them all the same: the answer to a commit can be lost, and some tables be there without others.
-fn take_back(made: Made, desired: &Ruleset) {
+/// Takes back the routes that were made for rules which could not be written, except what is needed.
+fn take_back(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<Socket>) {
     if !made.changed() {
         return;
     }
-    let needed = match rules::observe_all() {
+    if let Err(left) = router.undo(made, &needed()) {
+        log::warn!("{left}");
+    }
+}
+
+/// What rules rely on though they could not be written: the answer to a commit can be lost, and some
+/// tables be there without others.
+fn still_needed(desired: &Ruleset, found: &Routing, rules: &mut Reconciliation) -> Routing {
+    match rules.look() {
         Ok(live) => live
             .iter()
-            .map(|live| managed::relied_on(&desired.routing, live))
+            .map(|live| managed::relied_on(&desired.routing, found, live))
             .reduce(Routing::with)
             .unwrap_or_default(),
         Err(e) => {
-            log::warn!("policy routes stay, as it cannot be told whether rules need them: {e}");
+            log::warn!(
+                "policy routes are left, as it cannot be determined whether rules need them: {e}"
+            );
             desired.routing.clone()
         }
-    };
-    if let Err(left) = rtnetlink::undo(made, &needed) {
-        log::warn!("{left}");
     }
 }
 
@@ -119,10 +167,12 @@ fn take_back(made: Made, desired: &Ruleset) {
 /// # Errors
 /// As [`apply`]; whatever could be removed is.
 pub(crate) fn clean() -> Result<bool, Error> {
-    let _lock = NamespaceLock::take();
-    let found = rtnetlink::look(&Routing::default())?.candidates();
+    let patience = Patience::RUN;
+    let _lock = Name::Run.take_within(patience.lock);
+    let mut router = Router::open()?;
+    let found = router.look(&Routing::default())?.candidates();
     let mut rules = Reconciliation::to_nothing();
-    let settled = rules.settle();
+    let settled = rules.settle(patience.commit);
     let record = rules.record;
     let ours = managed::routing(&found, &record.marks);
     let unneeded = match settled {
@@ -131,7 +181,7 @@ pub(crate) fn clean() -> Result<bool, Error> {
         // of those that have gone.
         Err(_) => with_marks(&found, &record.marks),
     };
-    let removed = rtnetlink::remove(&unneeded, &ours.without(&unneeded));
+    let removed = router.remove(&unneeded, &ours.without(&unneeded));
     settled.map_err(|e| e.after(record.left()))?;
     let removed = removed.map_err(|e| Error::from(e).after(Some(Left::AllRulesRemoved)))?;
     Ok(removed || !record.changes.is_empty())

@@ -2,8 +2,8 @@
 
 use crate::mesh::managed::{Ours, is_our_chain};
 use crate::netfilter::model::{
-    BaseChange, Chain, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place, Ruleset,
-    Table, TableChange, TableName, same_effects,
+    BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place,
+    Ruleset, Table, TableChange, TableName, same_effects,
 };
 use std::collections::HashMap;
 
@@ -66,13 +66,31 @@ impl<'a> TablePlan<'a> {
         let change = TableChange {
             family: self.family,
             name: self.name,
+            wake: self.is_dormant(),
+            accept: self.policies(),
             rewrite: self.rewrites(),
             remove: self.leftovers().map(|c| c.name.clone()).collect(),
             base: self.base_changes(),
         };
-        let nothing =
-            change.rewrite.is_empty() && change.remove.is_empty() && change.base.is_empty();
-        (!nothing).then_some(change)
+        (!change.is_empty()).then_some(change)
+    }
+
+    /// Whether what is wanted in the table would not be in force.
+    fn is_dormant(&self) -> bool {
+        let anything = self.wanted_chains().any(|c| !c.rules.is_empty());
+        anything && self.live.is_some_and(|t| t.dormant)
+    }
+
+    /// The base chains with rules of ours that drop what these let pass. To drop is a firewall's
+    /// business in the table filter, and nobody's elsewhere.
+    fn policies(&self) -> Vec<ChainName> {
+        let drops = |c: &&Chain| {
+            let live = self.live.and_then(|t| t.chain(&c.name));
+            live.is_some_and(|l| l.drops) && !c.rules.is_empty()
+        };
+        let chains = self.wanted_chains().filter(drops);
+        let chains = chains.filter(|_| self.name != TableName::Filter);
+        chains.map(|c| c.name.clone()).collect()
     }
 
     fn live_chains(&self) -> impl Iterator<Item = &'a LiveChain> {

@@ -62,7 +62,11 @@ impl Record {
         before: &Live,
         error: BackendError,
     ) -> Result<(), BackendError> {
-        if matches!(error, BackendError::Interrupted { .. }) || is_absence(&error) {
+        let nothing_done = matches!(
+            error,
+            BackendError::Interrupted { .. } | BackendError::TooLarge { .. }
+        );
+        if nothing_done || is_absence(&error) {
             return Err(error);
         }
         self.left = match backend.read() {

@@ -4,23 +4,23 @@
 use super::plan::plan;
 use super::record::Record;
 use crate::engine::backends::{
-    BackendChoice, Candidate, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+    BackendChoice, Backends, Candidate, is_absence, is_out_of_reach, is_reason_to_go_on,
+    read_unchanging, stores_besides,
 };
 use crate::engine::error::Error;
-use crate::engine::retry::Backoff;
+use crate::engine::retry::Attempts;
+use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
 use std::borrow::Cow;
 use std::time::Duration;
-
-/// How long a run tries again because others change the rules at the same time.
-const LONGEST_CONTEST: Duration = Duration::from_secs(30);
 
 /// The new rules, and the stores in which nothing else of ours is to stay.
 pub(crate) struct Reconciliation<'w> {
     goal: Option<Goal<'w>>,
     /// All stores but the goal's, from the first look into them on.
     others: Option<Others>,
+    backends: Backends,
     pub record: Record,
 }
 
@@ -30,13 +30,15 @@ impl<'w> Reconciliation<'w> {
     /// # Errors
     /// Where it cannot be told which backends there are, see [`BackendChoice::candidates`].
     pub(crate) fn to(wanted: &'w Ruleset, choice: BackendChoice) -> Result<Self, Error> {
+        let mut backends = Backends::default();
         let goal = Goal {
             wanted: Cow::Borrowed(wanted),
-            candidates: choice.candidates()?,
+            candidates: choice.candidates(&mut backends)?,
             backend: None,
         };
         Ok(Reconciliation {
             goal: Some(goal),
+            backends,
             ..Reconciliation::to_nothing()
         })
     }
@@ -46,8 +48,23 @@ impl<'w> Reconciliation<'w> {
         Reconciliation {
             goal: None,
             others: None,
+            backends: Backends::default(),
             record: Record::default(),
         }
+    }
+
+    /// Every rule there is now, in whatever store this machine can have.
+    pub(crate) fn look(&mut self) -> Result<Vec<Live>, BackendError> {
+        let mut found = Vec::new();
+        for store in stores_besides(None) {
+            let backend = self.backends.open_used(store);
+            match backend.and_then(|mut backend| read_unchanging(&mut *backend)) {
+                Ok(live) => found.push(live),
+                Err(e) if is_absence(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
     }
 
     /// The backend that has written the new rules, or found them in place.
@@ -62,9 +79,9 @@ impl<'w> Reconciliation<'w> {
     /// finds what it wants in the end, whole.
     ///
     /// # Errors
-    /// [`Error::Contended`] after half a minute in which others changed the rules each time.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
-        let mut backoff = Backoff::of(LONGEST_CONTEST);
+    /// [`Error::Contended`] if other programs change the rules each time until `patience` is over.
+    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
+        let mut attempts = None;
         loop {
             match self.round() {
                 Ok(true) => return Ok(()),
@@ -74,8 +91,10 @@ impl<'w> Reconciliation<'w> {
                 }
                 Err(e) => return Err(e),
             }
-            if !backoff.wait() {
-                return Err(Error::Contended(LONGEST_CONTEST.as_secs()));
+            // To read and write much is no contest, however long the first round takes.
+            let attempts = attempts.get_or_insert_with(|| Attempts::within(patience));
+            if !attempts.wait() {
+                return Err(Error::Contended(patience));
             }
         }
     }
@@ -84,7 +103,7 @@ impl<'w> Reconciliation<'w> {
     /// again.
     fn round(&mut self) -> Result<bool, Error> {
         let written = match &mut self.goal {
-            Some(goal) => goal.write(&mut self.record)?,
+            Some(goal) => goal.write(&mut self.backends, &mut self.record)?,
             None => false,
         };
         let swept = self.sweep()?;
@@ -106,7 +125,10 @@ impl<'w> Reconciliation<'w> {
     /// Where one cannot be opened, after all others were swept.
     fn sweep(&mut self) -> Result<bool, BackendError> {
         let keep = self.backend().map(Backend::store);
-        let others = self.others.get_or_insert_with(|| Others::besides(keep));
+        let backends = &mut self.backends;
+        let others = self
+            .others
+            .get_or_insert_with(|| Others::besides(keep, backends));
         let mut swept = false;
         for backend in &mut others.open {
             swept |= match self.record.put(&mut **backend, &Ruleset::default()) {
@@ -125,19 +147,6 @@ impl<'w> Reconciliation<'w> {
     }
 }
 
-/// Every rule there is now, in whatever store this machine can have.
-pub(super) fn observe_all() -> Result<Vec<Live>, BackendError> {
-    let mut found = Vec::new();
-    for open in stores_besides(None) {
-        match open().and_then(|mut backend| read_unchanging(&mut *backend)) {
-            Ok(live) => found.push(live),
-            Err(e) if is_absence(&e) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(found)
-}
-
 /// The stores in which nothing of ours is to stay.
 struct Others {
     open: Vec<Box<dyn Backend>>,
@@ -147,11 +156,11 @@ struct Others {
 
 impl Others {
     /// Opens all stores but `keep`, as far as this machine can have them.
-    fn besides(keep: Option<Store>) -> Self {
-        let (mut backends, mut shut) = (Vec::new(), None);
-        for open in stores_besides(keep) {
-            match open() {
-                Ok(backend) => backends.push(backend),
+    fn besides(keep: Option<Store>, backends: &mut Backends) -> Self {
+        let (mut open, mut shut) = (Vec::new(), None);
+        for store in stores_besides(keep) {
+            match backends.open_used(store) {
+                Ok(backend) => open.push(backend),
                 Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
                 // Enough for an apply, but not to say that everything is clean.
                 Err(e) if keep.is_some() && is_out_of_reach(&e) => {
@@ -161,10 +170,7 @@ impl Others {
                 Err(e) => shut = Some(e),
             }
         }
-        Others {
-            open: backends,
-            shut,
-        }
+        Others { open, shut }
     }
 }
 
@@ -180,13 +186,13 @@ struct Goal<'w> {
 impl Goal<'_> {
     /// Writes the rules, with the first backend that can and from then on with that one. Returns
     /// whether anything had to be committed.
-    fn write(&mut self, record: &mut Record) -> Result<bool, Error> {
+    fn write(&mut self, backends: &mut Backends, record: &mut Record) -> Result<bool, Error> {
         if let Some(backend) = &mut self.backend {
             return Ok(record.put(&mut **backend, &self.wanted)?);
         }
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
-            match candidate.write(&self.wanted, record) {
+            match candidate.write(&self.wanted, backends, record) {
                 Ok(first) => {
                     self.backend = Some(first.backend);
                     if let Some(plain) = first.without_comments {
@@ -194,7 +200,13 @@ impl Goal<'_> {
                     }
                     return Ok(first.written);
                 }
-                Err(e) if is_absence(&e) => {
+                Err(e) if is_reason_to_go_on(&e, candidate.store) => {
+                    log::debug!("{e}");
+                    last = e.into();
+                }
+                // The user namespace has them all, so the network namespace is another one's: xt rules
+                // can only be written from there, native ones from anywhere.
+                Err(e @ BackendError::OwnerRefused { .. }) if self.owners_are_mapped() => {
                     log::debug!("{e}");
                     last = e.into();
                 }
@@ -202,6 +214,10 @@ impl Goal<'_> {
             }
         }
         Err(last)
+    }
+
+    fn owners_are_mapped(&self) -> bool {
+        user_namespace::unmapped(&self.wanted).is_empty()
     }
 
     /// Whether the rules that were written are there, as far as that needs a look.
@@ -226,8 +242,13 @@ struct FirstWrite {
 }
 
 impl Candidate {
-    fn write(&self, wanted: &Ruleset, record: &mut Record) -> Result<FirstWrite, BackendError> {
-        let mut backend = (self.open)()?;
+    fn write(
+        &self,
+        wanted: &Ruleset,
+        backends: &mut Backends,
+        record: &mut Record,
+    ) -> Result<FirstWrite, BackendError> {
+        let mut backend = backends.open(self.store)?;
         log::debug!("backend {}: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.put(&mut *backend, wanted) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {

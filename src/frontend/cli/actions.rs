@@ -50,7 +50,6 @@ impl Word {
             }),
             Word::Watch(options) => Action::Watch(watch::Options {
                 interval: options.interval,
-                reload_on_change: options.reload_on_change,
                 wait: options.wait,
             }),
         }
@@ -181,14 +180,9 @@ pub(super) struct Probes {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Watching")]
 pub(super) struct Watching {
-    /// How often to read the tables of iptables-legacy, which raise no events; only where they are in
-    /// use
+    /// How often to read tables of iptables-legacy, where they are in use: they raise no events
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
-
-    /// Read the env files again when they change; SIGHUP always does
-    #[arg(long)]
-    reload_on_change: bool,
 
     /// Wait for another watch in this network namespace to end
     #[arg(long)]

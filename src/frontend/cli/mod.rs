@@ -101,6 +101,7 @@ pub fn command() -> Command {
     let explained = |spec| options::explained(mesh_arg(spec), spec, &meshes);
     let command = bare().args(general::ROWS.iter().map(general::Row::arg));
     let command = Word::augment_subcommands(command.args(SPECS.iter().map(explained)));
+    let command = command.subcommand(super::cni::install::command());
     command
         .about("Redirect a pod's or VM's TCP traffic to its sidecar proxy")
         .long_about(None::<&str>)
@@ -168,6 +169,7 @@ const ACTIONS: &[&str] = &[
     "verify",
     "watch",
     "completions",
+    "cni",
 ];
 
 /// An option that a mesh decides on, under all its names.

@@ -24,8 +24,9 @@ pub fn kind(error: &Error) -> &'static str {
             BackendError::NotPermitted { .. } | BackendError::NoRawSocket => "not-permitted",
             BackendError::LegacyUnknown { .. } => "legacy-unknown",
             BackendError::Missing { .. } => "missing-feature",
-            BackendError::Refused { .. } => "refused",
+            BackendError::Refused { .. } | BackendError::OwnerRefused { .. } => "refused",
             BackendError::Taken { .. } => "taken",
+            BackendError::TooLarge { .. } => "too-large",
             BackendError::Locked { .. } => "locked",
             BackendError::Interrupted { .. } => "interrupted",
             BackendError::NoProgram(_) => "no-program",
@@ -53,7 +54,7 @@ pub fn kind(error: &Error) -> &'static str {
 pub fn words(error: &Error) -> String {
     match error {
         Error::After { source, left } => format!("{}; {}", words(source), left_words(*left)),
-        Error::Unmapped { source, owners } => format!("{}: {}", words(source), unmapped(owners)),
+        Error::Unmapped { source, owners } => format!("{source}: {}", unmapped(owners)),
         Error::Config(e) => config(e),
         Error::NoNetAdmin(grant) => format!(
             "{error}: rules can be neither read nor changed without it. {}",
@@ -93,11 +94,20 @@ pub fn words(error: &Error) -> String {
                  (securityContext.privileged: true)"
             )
         }
+        Error::Backend(BackendError::TooLarge { needed, .. }) => format!(
+            "{error}. Raise the host's net.core.wmem_max to {}, or use --backend nftables, which keeps address \
+             lists in sets",
+            needed.div_ceil(2)
+        ),
         Error::Backend(BackendError::NoRawSocket) => format!(
             "{error}. Grant it in the pod spec:\n    securityContext:\n      capabilities: \
              {{add: [NET_ADMIN, NET_RAW]}}\nor in the systemd unit:\n    \
              AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW\nor use the tables of nf_tables, which need \
              NET_ADMIN alone: --backend netlink (proxy-init: --iptables-mode nft)"
+        ),
+        Error::Backend(BackendError::OwnerRefused { .. }) => format!(
+            "{error}: this network namespace belongs to another user namespace, and xt rules about owners can only be \
+             written from there; give --backend nftables, or none (auto)"
         ),
         error => error.to_string(),
     }

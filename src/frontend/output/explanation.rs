@@ -1,6 +1,7 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
-use crate::actions::explain::view::{Case, Explanation, Outcome, Place, Rule, Table};
+use super::escape::Foreign;
+use crate::actions::explain::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
 use std::fmt::Write;
 
 /// How many rules in a row that are about other packets are shown, unless all are asked for.
@@ -8,52 +9,83 @@ const SHOWN: usize = 4;
 
 /// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
 pub(super) fn text(explanation: &Explanation, all: bool) -> String {
-    let mut text = format!("{}\n", explanation.answer);
-    if !explanation.assumed.is_empty() {
-        let assumed = explanation.assumed.join("; ");
-        let _ = writeln!(text, "\nTaken for granted: {assumed}.");
+    let mut text = format!("{}\n", Foreign(&explanation.answer));
+    if !explanation.assumptions.is_empty() {
+        let assumptions = explanation.assumptions.join("; ");
+        let _ = writeln!(text, "\nAssumptions: {}.", Foreign(&assumptions));
     }
-    // Where all cases end alike, one is enough.
-    let shown = match explanation.told && !all {
-        true => 1,
-        false => explanation.cases.len(),
-    };
-    for case in &explanation.cases[..shown] {
-        if shown > 1 {
+    undecoded(&mut text, &explanation.undecoded);
+    let several = explanation.cases.len() > 1;
+    for (at, case) in explanation.cases.iter().enumerate() {
+        if several && !(explanation.determined && explanation.undecoded.is_empty()) {
             heading(&mut text, case);
         }
-        for place in case.way.iter().filter(|place| all || has_news(place)) {
-            hook(&mut text, place, all);
+        // One is enough to see the rules.
+        if at == 0 || all {
+            for place in case.trace.iter().filter(|place| all || has_news(place)) {
+                hook(&mut text, place, all);
+            }
         }
     }
     text
 }
 
+/// The rules that were not decoded, numbered.
+fn undecoded(text: &mut String, undecoded: &[Undecoded]) {
+    if undecoded.is_empty() {
+        return;
+    }
+    text.push_str("\nNot decoded, or by chance:\n");
+    for (at, u) in undecoded.iter().enumerate() {
+        let handle = u
+            .handle
+            .map_or(String::new(), |handle| format!(", handle {handle}"));
+        let number = at + 1;
+        let (table, chain, rule) = (Foreign(&u.table), Foreign(&u.chain), Foreign(&u.rule));
+        let _ = writeln!(text, "  {number}. {rule}  ({table} {chain}{handle})");
+    }
+}
+
 /// Which of several cases this is.
 fn heading(text: &mut String, case: &Case) {
-    let applies = case.unread.iter().rev().find(|u| u.applies);
-    let condition = match applies {
-        None => "If none of the rules applies that cannot be read".to_owned(),
-        Some(u) => format!("If \"{}\" in {} applies", u.rule, u.chain),
-    };
-    let _ = writeln!(text, "\n{condition}, it {}.", case.answer);
+    let mut conditions: Vec<String> = case
+        .order
+        .iter()
+        .map(|order| format!("{} comes first", order.chains.join(" and not ")))
+        .collect();
+    let numbers: Vec<String> = case
+        .applying
+        .iter()
+        .map(|at| (at + 1).to_string())
+        .collect();
+    match numbers.as_slice() {
+        [] if conditions.is_empty() => conditions.push("none of them applies".to_owned()),
+        [] => {}
+        numbers => conditions.push(format!("rule {} applies", numbers.join(" and "))),
+    }
+    let _ = writeln!(
+        text,
+        "\nIf {}, it {}.",
+        Foreign(&conditions.join(" and ")),
+        Foreign(&case.answer)
+    );
 }
 
 /// Whether a table there has rules that were met.
-fn has_news(place: &Place) -> bool {
+fn has_news(place: &Hop) -> bool {
     place
         .tables
         .iter()
         .any(|table| !table.rules.is_empty() || table.skipped.is_some())
 }
 
-fn hook(text: &mut String, place: &Place, all: bool) {
+fn hook(text: &mut String, place: &Hop, all: bool) {
     let _ = write!(text, "\n{}: {} → {}", place.hook, place.from, place.to);
     if let Some(name) = &place.in_interface {
-        let _ = write!(text, ", in through {name}");
+        let _ = write!(text, ", in through {}", Foreign(name));
     }
     if let Some(name) = &place.out_interface {
-        let _ = write!(text, ", out through {name}");
+        let _ = write!(text, ", out through {}", Foreign(name));
     }
     if place.mark != 0 {
         let _ = write!(text, ", mark {:#x}", place.mark);
@@ -61,9 +93,13 @@ fn hook(text: &mut String, place: &Place, all: bool) {
     text.push('\n');
     let told = |t: &&Table| all || !t.rules.is_empty() || t.skipped.is_some();
     for table in place.tables.iter().filter(told) {
-        let _ = writeln!(text, "  {}", table.table);
+        let _ = writeln!(text, "  {}", Foreign(&table.table));
         if let Some(reason) = table.skipped {
-            let _ = writeln!(text, "    {} is not asked: {reason}", table.chain);
+            let _ = writeln!(
+                text,
+                "    {} is not evaluated: {reason}",
+                Foreign(&table.chain)
+            );
         }
         rules(text, &table.rules, all);
         match table.policy {
@@ -81,7 +117,7 @@ fn rules(text: &mut String, rules: &[Rule], all: bool) {
         let indent = " ".repeat(4 + 2 * first.depth);
         if first.chain != chain {
             chain = &first.chain;
-            let _ = writeln!(text, "{indent}{chain}");
+            let _ = writeln!(text, "{indent}{}", Foreign(chain));
         }
         let alike = |r: &&Rule| r.outcome == Outcome::PassedOver && r.chain == chain;
         let run = rest.iter().take_while(alike).count().max(1);
@@ -102,11 +138,11 @@ fn line(text: &mut String, rule: &Rule, indent: &str) {
         _ if rule.decides => "=>",
         Outcome::PassedOver => " -",
         Outcome::Taken => " >",
-        Outcome::Unread => " ?",
+        Outcome::Undecoded => " ?",
     };
-    let _ = write!(text, "{indent}{sign} {}", rule.rule);
-    if let Some(why) = &rule.why {
-        let _ = write!(text, "  [{why}]");
+    let _ = write!(text, "{indent}{sign} {}", Foreign(&rule.rule));
+    if let Some(id) = &rule.id {
+        let _ = write!(text, "  [{}]", Foreign(id));
     }
-    let _ = writeln!(text, "\n{indent}     {}", rule.says);
+    let _ = writeln!(text, "\n{indent}     {}", Foreign(&rule.says));
 }

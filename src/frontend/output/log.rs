@@ -1,8 +1,10 @@
 //! Messages on standard error: one line each, for people or as JSON.
 
+use super::escape::escaped;
 use crate::mesh::config::Environment;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
+use nix::sys::stat::fstat;
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -24,10 +26,11 @@ impl LogFormat {
     /// Every format with the name that `--log-format` takes.
     pub const NAMES: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-    /// Starts logging; $RUST_LOG overrules `level`. One that cannot be understood is ignored, and
-    /// that is said.
+    /// Starts logging; $RUST_LOG overrides `level`. A value that cannot be parsed is ignored, with a
+    /// warning; so is what follows a `/`, which would filter messages by their text.
     pub fn start(self, level: LevelFilter, environment: &Environment) {
         let write = match self {
+            LogFormat::Text if is_journal(environment) => journal,
             LogFormat::Text => text,
             LogFormat::Json => json,
         };
@@ -36,17 +39,28 @@ impl LogFormat {
         let filters = environment.get(OsStr::new("RUST_LOG")).cloned();
         let filters = filters.unwrap_or_default();
         let filters = filters.to_string_lossy();
-        // env_logger itself would complain by way of a macro that panics if nobody can read it.
-        let understood = env_filter::Builder::new().try_parse(&filters).map(drop);
-        if understood.is_ok() {
-            builder.parse_filters(&filters);
+        let filters = filters.split('/').next().unwrap_or_default();
+        // env_logger itself reports by a macro that panics if standard error cannot be written.
+        let parsed = env_filter::Builder::new().try_parse(filters).map(drop);
+        if parsed.is_ok() {
+            builder.parse_filters(filters);
         }
-        // A second start can only happen in tests; the first one stands.
+        // A second start can only happen in tests; the first one counts.
         let _ = builder.format(write).try_init();
-        if let Err(problem) = understood {
+        if let Err(problem) = parsed {
             log::warn!("RUST_LOG is ignored: {problem}");
         }
     }
+}
+
+/// Whether the journal reads standard error (systemd.exec(5), $JOURNAL_STREAM).
+fn is_journal(environment: &Environment) -> bool {
+    let stream = environment.get(OsStr::new("JOURNAL_STREAM"));
+    let Ok(status) = fstat(io::stderr()) else {
+        return false;
+    };
+    let own = format!("{}:{}", status.st_dev, status.st_ino);
+    stream.is_some_and(|stream| *stream == *own)
 }
 
 fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
@@ -62,16 +76,25 @@ fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     writeln!(out, "prepare-proxy: {style}{level}{style:#}{message}")
 }
 
-/// A text that does nothing to a terminal, and whose lines cannot be taken for messages.
-fn plain(message: &str) -> String {
-    let line = |line: &str| -> String {
-        let chars = line.chars().map(|c| match c.is_control() {
-            true => c.escape_default().to_string(),
-            false => c.to_string(),
-        });
-        chars.collect()
+/// With the priority prefix of sd-daemon(3) on each line, and without the program's name, which the
+/// journal adds.
+fn journal(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let priority = match record.level() {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
     };
-    let lines: Vec<String> = message.trim_end().split('\n').map(line).collect();
+    for line in plain(&record.args().to_string()).lines() {
+        writeln!(out, "<{priority}>{line}")?;
+    }
+    Ok(())
+}
+
+/// A text whose lines after the first are indented, so that they cannot be taken for messages.
+pub(in crate::frontend) fn plain(message: &str) -> String {
+    let lines = message.trim_end().split('\n').map(escaped);
+    let lines: Vec<_> = lines.collect();
     lines.join("\n  ").replace("\n  \n", "\n\n")
 }
 

@@ -1,12 +1,16 @@
 //! The text and the JSON of every report, and the messages of the log.
 
+mod diff;
 mod dry_run;
 pub mod errors;
+pub(crate) mod escape;
 mod explanation;
 pub mod log;
+mod status;
 pub(crate) mod summary;
 mod verification;
 mod warnings;
+mod watch;
 
 pub use dry_run::render;
 
@@ -52,11 +56,11 @@ pub(super) fn text(
     Ok(match report {
         Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
         Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
-        Report::Diff(diff) | Report::CleanDryRun(diff) => diff.to_string(),
+        Report::Diff(diff) | Report::CleanDryRun(diff) => diff::text(diff),
         Report::Explanation(explanation) if json_wanted => json(explanation),
         Report::Explanation(explanation) => explanation::text(explanation, verbose),
         Report::Status(status) if json_wanted => json(status),
-        Report::Status(status) => status.to_string(),
+        Report::Status(status) => status::text(status),
         Report::Verified(report) if json_wanted => json(report),
         Report::Verified(report) => verification::summary(report),
         Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {
@@ -109,13 +113,21 @@ pub(super) fn log_report(report: &Report) {
 
 /// What an action has to say before it has ended: results of `verify` to `out`, unless they are to be
 /// JSON, and everything else to the log.
-pub(super) fn event(event: &Event, format: Option<Format>, out: &mut dyn Write) {
+pub(super) fn tell(event: &Event, format: Option<Format>, out: &mut dyn Write) {
     match event {
         Event::Checked(_) if format == Some(Format::Json) => {}
         // Whether the result can be written is found out with the summary.
         Event::Checked(check) => {
             drop(writeln!(out, "{}", verification::line(check)).and_then(|()| out.flush()))
         }
+        event => log_event(event),
+    }
+}
+
+/// The same, all of it to the log.
+pub(super) fn log_event(event: &Event) {
+    match event {
+        Event::Watch(event) => watch::log(event),
         event => ::log::warn!(kind = warnings::kind(event); "{}", warnings::words(event)),
     }
 }

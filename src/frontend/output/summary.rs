@@ -51,7 +51,7 @@ pub(crate) fn cleaned(cleaned: &Cleaned) -> String {
     format!("{done}, {}", milliseconds(cleaned.took))
 }
 
-fn milliseconds(took: Duration) -> String {
+pub(super) fn milliseconds(took: Duration) -> String {
     format!("{:.1} ms", took.as_secs_f64() * 1000.0)
 }
 

@@ -1,6 +1,7 @@
 //! The text of `verify`: a line for each connection when it is settled, and at the end what is wrong
 //! and what to do about it.
 
+use super::escape::Foreign;
 use crate::actions::verify::{
     Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
     Verdict,
@@ -161,9 +162,9 @@ fn came(found: Found) -> String {
 }
 
 fn rule(rule: &Rule) -> String {
-    let Rule { table, chain, .. } = rule;
+    let (table, chain) = (Foreign(&rule.table), Foreign(&rule.chain));
     match &rule.rule {
-        Some(text) => format!("\"{text}\" in {table} {chain}"),
+        Some(text) => format!("\"{}\" in {table} {chain}", Foreign(text)),
         None => format!("the policy of {table} {chain}"),
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
         Event::Unmapped(_) => "unmapped-owner",
         Event::SshCaptured => "ssh-captured",
         Event::WatchAtWork(_) => "watch-at-work",
+        Event::Watch(_) => "watch",
         Event::Checked(_) => "checked",
     }
 }
@@ -39,8 +40,9 @@ pub(super) fn words(event: &Event) -> String {
                                connections fail"
                 .to_owned()
         }
+        Event::Watch(_) => String::new(),
         Event::WatchAtWork(watch) => format!(
-            "{watch} is watching this network namespace and restores the rules of its own options: change those \
+            "a watch (pid {watch}) is running in this network namespace and restores the rules of its own options: change those \
              and reload it, or stop it first (systemctl stop prepare-proxy, or SIGTERM to it)"
         ),
     }

@@ -27,7 +27,24 @@ pub struct Facts {
     pub environment: Environment,
     /// IPv6 in the network namespace, once it is known.
     pub ipv6: Option<Ipv6>,
-    files: BTreeMap<PathBuf, Result<String, Unreadable>>,
+    files: BTreeMap<PathBuf, Result<TextFile, Unreadable>>,
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextFile {
+    pub text: String,
+    /// It belongs to neither root nor the user of this process: what it may ask for is bounded.
+    pub of_other_user: bool,
+}
+
+impl From<String> for TextFile {
+    fn from(text: String) -> Self {
+        TextFile {
+            text,
+            of_other_user: false,
+        }
+    }
 }
 
 impl Facts {
@@ -47,13 +64,25 @@ impl Facts {
     }
 
     /// Adds what reading a file gave.
-    pub fn learn(&mut self, path: PathBuf, text: io::Result<String>) {
-        self.files.insert(path, text.map_err(Unreadable::from));
+    pub fn learn(&mut self, path: PathBuf, file: io::Result<impl Into<TextFile>>) {
+        self.files
+            .insert(path, file.map(Into::into).map_err(Unreadable::from));
     }
 
-    /// The files that were read, absent ones included.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.keys().map(PathBuf::as_path)
+    /// The env files that were read, with their text; an absent one has none.
+    pub fn env_files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        const OTHERS: [&str; 3] = [PASSWD, GROUP, super::resolv_conf::PATH];
+        let files = self.files.iter().filter_map(|(path, file)| match file {
+            Ok(file) => Some((path.as_path(), file.text.as_str())),
+            Err(e) if e.kind == io::ErrorKind::NotFound => Some((path.as_path(), "")),
+            Err(_) => None,
+        });
+        files.filter(|(path, _)| OTHERS.iter().all(|other| *path != Path::new(other)))
+    }
+
+    /// Whether a file that was read belongs to another user.
+    pub fn is_of_other_user(&self, path: &Path) -> bool {
+        matches!(self.files.get(path), Some(Ok(file)) if file.of_other_user)
     }
 
     /// Forgets a file, so that it is read again when it is needed.
@@ -68,7 +97,7 @@ impl Facts {
     pub fn file(&self, path: &Path) -> Result<Option<&str>, FactError> {
         match self.files.get(path) {
             None => Err(FactError::NotGathered(path.to_owned())),
-            Some(Ok(text)) => Ok(Some(text)),
+            Some(Ok(file)) => Ok(Some(&file.text)),
             Some(Err(e)) if e.kind == io::ErrorKind::NotFound => Ok(None),
             Some(Err(e)) => Err(FactError::Unreadable {
                 path: path.to_owned(),

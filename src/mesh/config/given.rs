@@ -12,6 +12,12 @@ pub enum Origin {
     Flag(String),
     Env(&'static str),
     File(&'static str, PathBuf),
+    /// An annotation of the pod.
+    Annotation(&'static str),
+    /// A variable, in an annotation that holds some.
+    Variable(&'static str, &'static str),
+    /// A key of a CNI plugin's configuration (`defaults.proxy-uid`).
+    Entry(String),
     Default,
 }
 
@@ -21,6 +27,9 @@ impl fmt::Display for Origin {
             Origin::Flag(typed) => f.write_str(typed),
             Origin::Env(name) => f.write_str(name),
             Origin::File(name, path) => write!(f, "{name} in {}", path.display()),
+            Origin::Annotation(name) => write!(f, "annotation {name}"),
+            Origin::Variable(name, annotation) => write!(f, "{name} in annotation {annotation}"),
+            Origin::Entry(key) => f.write_str(key),
             Origin::Default => f.write_str("by default"),
         }
     }
@@ -38,7 +47,10 @@ impl Given {
     /// Whether it is an empty variable, which means the same as an absent one. An empty list of owner
     /// groups is different: the default is every group.
     pub fn is_unset(&self) -> bool {
-        let variable = matches!(self.origin, Origin::Env(_) | Origin::File(..));
+        let variable = matches!(
+            self.origin,
+            Origin::Env(_) | Origin::File(..) | Origin::Variable(..)
+        );
         variable && self.value.is_empty() && self.opt != Opt::OwnerGroups
     }
 }
@@ -66,6 +78,13 @@ impl Options {
     /// Takes the value in the place of what was given for the option before.
     pub fn replace(&mut self, given: Given) {
         self.0.insert(given.opt, given);
+    }
+
+    /// Makes another value of what was given for an option.
+    pub fn change(&mut self, opt: Opt, change: impl FnOnce(&str) -> String) {
+        if let Some(given) = self.0.get_mut(&opt) {
+            given.value = change(&given.value);
+        }
     }
 
     /// What was given for an option, if anything was.

@@ -14,7 +14,7 @@ mod sources;
 mod unknown;
 mod values;
 
-pub use facts::{Environment, Facts, Ipv6};
+pub use facts::{Environment, Facts, Ipv6, TextFile};
 pub use given::{Given, Options, Origin};
 pub use options::{Config, Opt, SPECS, Spec};
 pub use sources::EnvFiles;

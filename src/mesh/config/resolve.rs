@@ -35,7 +35,7 @@ impl Config {
         }
         let mut options = flags;
         sources::offer_environment(&mut options, profile, facts)?;
-        sources::offer_files(&mut options, env_files, profile);
+        sources::offer_files(&mut options, env_files, profile, facts)?;
         let missing = missing(&options, profile);
         if !missing.is_empty() {
             return Err(ConfigError::Required {

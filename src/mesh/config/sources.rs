@@ -70,7 +70,7 @@ impl EnvFiles {
     fn add(&mut self, path: &Path, facts: &Facts) -> Result<bool, ConfigError> {
         let text = match facts.file(path) {
             Ok(None) => return Ok(false),
-            Err(FactError::Unreadable { path, problem }) => {
+            Err(FactError::Unreadable { path, problem }) if !problem.may_pass() => {
                 return Err(file_error(&path, problem));
             }
             text => text?.unwrap_or_default(),
@@ -126,7 +126,12 @@ fn looks_like(name: &str, known: &str) -> bool {
 
 /// Adds what the env files say. An empty value takes back what weaker files say, but not what
 /// another name of its option says in the same file.
-pub(super) fn offer_files(options: &mut Options, files: &EnvFiles, profile: &Profile) {
+pub(super) fn offer_files(
+    options: &mut Options,
+    files: &EnvFiles,
+    profile: &Profile,
+    facts: &Facts,
+) -> Result<(), ConfigError> {
     for (path, assignments) in &files.0 {
         let given = |(opt, name)| {
             let value = assigned(assignments, name)?.to_owned();
@@ -134,8 +139,25 @@ pub(super) fn offer_files(options: &mut Options, files: &EnvFiles, profile: &Pro
             Some(Given { opt, value, origin })
         };
         let mut layer: Vec<Given> = variables(profile).filter_map(given).collect();
+        if facts.is_of_other_user(path) {
+            layer.iter().try_for_each(bounded)?;
+        }
         layer.sort_by_key(|given| given.value.is_empty());
         layer.into_iter().for_each(|given| options.offer(given));
+    }
+    Ok(())
+}
+
+/// A file of another user may not ask for so much that whoever reads it is held up.
+fn bounded(given: &Given) -> Result<(), ConfigError> {
+    const MOST: usize = 1000;
+    let items = given.value.split(',').count();
+    match items > MOST {
+        false => Ok(()),
+        true => Err(ConfigError::bad_value(
+            given,
+            format!("{items} items, and a file of another user may list {MOST}"),
+        )),
     }
 }
 

@@ -12,6 +12,23 @@ pub struct Unreadable {
     pub reason: String,
 }
 
+impl Unreadable {
+    /// Whether the file itself is not the reason: memory or descriptors have run out, an I/O error.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind as Kind;
+        !matches!(
+            self.kind,
+            Kind::NotFound
+                | Kind::PermissionDenied
+                | Kind::NotADirectory
+                | Kind::IsADirectory
+                | Kind::InvalidFilename
+                | Kind::FileTooLarge
+                | Kind::Other
+        )
+    }
+}
+
 impl From<io::Error> for Unreadable {
     fn from(error: io::Error) -> Self {
         Unreadable {

@@ -3,6 +3,7 @@
 //! Inbound and outbound go to two ports of the proxy. Everything is there for both families; what
 //! differs between them is in the values.
 
+mod annotations;
 mod command_line;
 mod dns;
 pub(super) mod signature;
@@ -56,12 +57,17 @@ pub static MESH: Mesh = Mesh {
         tproxy_to_proxy_port: false,
         port_ranges: ':',
         variables: true,
-        env_files: &[],
+        // Those of a mesh-expansion VM: its start script reads them in this order.
+        env_files: &[
+            ("ISTIO_SIDECAR_CONFIG", "/var/lib/istio/envoy/sidecar.env"),
+            ("ISTIO_CLUSTER_CONFIG", "/var/lib/istio/envoy/cluster.env"),
+        ],
     },
     signature: &signature::SIGNATURE,
     adds_loopback_address: true,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const DROP: ChainName = ChainName::fixed("ISTIO_DROP");
@@ -261,8 +267,8 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
     let mut rules: Vec<Rule> = names
         .iter()
         .map(|name| {
-            let why = format!("bypass-virtual-interface-{name}");
-            Rule::new(why, [from(name)], Target::Return)
+            let id = format!("bypass-virtual-interface-{name}");
+            Rule::new(id, [from(name)], Target::Return)
         })
         .collect();
     let destinations: Vec<Option<IpNet>> = match &config.outbound_cidrs {
@@ -271,10 +277,10 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
     };
     for cidr in destinations {
         rules.extend(names.iter().map(|name| {
-            let why = format!("redirect-virtual-interface-{name}");
+            let id = format!("redirect-virtual-interface-{name}");
             let to = cidr.map(Match::destination);
             let matches = [from(name)].into_iter().chain(to);
-            Rule::new(why, matches, Target::Jump(REDIRECT))
+            Rule::new(id, matches, Target::Jump(REDIRECT))
         }));
     }
     if !rules.is_empty() {
@@ -286,14 +292,14 @@ fn virtual_interfaces(table: &mut Table, config: &Config) {
 /// Neither what comes in nor what goes out on these interfaces is captured.
 fn exclude_interfaces(table: &mut Table, config: &Config) {
     for name in &config.exclude_interfaces {
-        let why = format!("bypass-interface-{name}");
+        let id = format!("bypass-interface-{name}");
         table.chain(ChainName::PREROUTING).rule(
-            why.clone(),
+            id.clone(),
             [Match::in_interface(name.clone())],
             Target::Return,
         );
         table.chain(ChainName::OUTPUT).rule(
-            why,
+            id,
             [Match::out_interface(name.clone())],
             Target::Return,
         );

@@ -53,6 +53,7 @@ pub(super) static MESH: Mesh = Mesh {
     adds_loopback_address: false,
     command_line: None,
     rules: ruleset,
+    annotations: None,
 };
 
 /// What comes in over IPv6.

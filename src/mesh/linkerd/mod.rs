@@ -4,6 +4,7 @@
 //! goes out to its outbound port, but for the traffic of the proxy itself, what stays on lo, and the
 //! ports and subnets that are left alone.
 
+mod annotations;
 mod command_line;
 pub(super) mod signature;
 
@@ -47,6 +48,7 @@ pub static MESH: Mesh = Mesh {
     adds_loopback_address: false,
     command_line: Some(&command_line::COMMAND_LINE),
     rules: ruleset,
+    annotations: Some(&annotations::ANNOTATIONS),
 };
 
 const REDIRECT: ChainName = ChainName::fixed("PROXY_INIT_REDIRECT");
@@ -93,8 +95,8 @@ fn inbound(chain: &mut Chain, config: &Config, family: Family) {
         }
         Selection::Only(ports) => {
             for port in ports {
-                let why = format!("redirect-port-{port}-to-proxy-port");
-                chain.rule(why, [tcp(), Match::dport(*port)], to_proxy.clone());
+                let id = format!("redirect-port-{port}-to-proxy-port");
+                chain.rule(id, [tcp(), Match::dport(*port)], to_proxy.clone());
             }
         }
     }
@@ -123,8 +125,8 @@ fn outbound(chain: &mut Chain, config: &Config, family: Family) {
 /// As many ports a rule as it has room for.
 fn ignore_ports(chain: &mut Chain, ports: &[PortRange]) {
     for ports in PortSet::split(ports) {
-        let why = format!("ignore-port-{ports}");
-        chain.rule(why, [tcp(), Match::dports(ports)], Target::Return);
+        let id = format!("ignore-port-{ports}");
+        chain.rule(id, [tcp(), Match::dports(ports)], Target::Return);
     }
 }
 

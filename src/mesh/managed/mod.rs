@@ -10,37 +10,37 @@ mod leftovers;
 mod routing;
 mod rules;
 
-pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks};
+pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
 pub(crate) use rules::Ours;
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;
 use crate::mesh::signature::{Purpose, Signature, purpose};
-use crate::netfilter::model::{ChainName, Why};
+use crate::netfilter::model::{ChainName, RuleId};
 
 /// Whose chains and rules are managed.
 static SIGNATURES: [&Signature; 2] = [&istio::SIGNATURE, &linkerd::SIGNATURE];
 
 /// What the id of a managed rule stands for, and the rest of the id behind its stem.
-pub(crate) fn purpose_of(why: &Why) -> Option<(Purpose, &str)> {
+pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
     let mut signatures = SIGNATURES.iter();
-    let signature = signatures.find(|s| why.label() == Some(s.comments))?;
-    purpose(signature.purposes, why.as_str())
+    let signature = signatures.find(|s| id.label() == Some(s.comments))?;
+    purpose(signature.purposes, id.as_str())
 }
 
 /// Whether a chain belongs to us, by its name.
-pub(crate) fn is_our_chain(name: &ChainName) -> bool {
+pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
 /// Whether a rule with this comment is managed: `istio/bypass-envoy`.
 fn is_our_comment(comment: &str) -> bool {
-    Why::from_comment(comment).is_some_and(|why| is_managed_id(&why))
+    RuleId::from_comment(comment).is_some_and(|id| is_managed_id(&id))
 }
 
 /// Whether a rule with this id is managed, by its label.
-pub(crate) fn is_managed_id(why: &Why) -> bool {
-    SIGNATURES.iter().any(|s| why.label() == Some(s.comments))
+pub(crate) fn is_managed_id(id: &RuleId) -> bool {
+    SIGNATURES.iter().any(|s| id.label() == Some(s.comments))
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ pub(crate) fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
 }
 
 /// What of some routing the rules of ours in a kernel rely on: the policy routes for their TPROXY
-/// marks, and the addresses that they name.
-pub(crate) fn relied_on(routing: &Routing, live: &Live) -> Routing {
+/// marks, unless others for these were `found` before it was made, and the addresses that they name.
+pub(crate) fn relied_on(routing: &Routing, found: &Routing, live: &Live) -> Routing {
     let marks = tproxy_marks(live);
     let chains = live.tables.iter().flat_map(|t| &t.chains);
     let ours = chains.filter(|c| is_our_chain(&c.name));
@@ -46,7 +46,11 @@ pub(crate) fn relied_on(routing: &Routing, live: &Live) -> Routing {
         routing.policy_routes.clone(),
         routing.loopback_addresses.clone(),
     );
-    policies.retain(|p| marks.contains(&p.mark));
+    policies.retain(|p| {
+        let mut before = found.policy_routes.iter();
+        marks.contains(&p.mark)
+            && !before.any(|f| (f.family, f.mark) == (p.family, p.mark) && f != p)
+    });
     addresses.retain(|a| named.contains(&a.0));
     Routing {
         policy_routes: policies,
@@ -57,8 +61,7 @@ pub(crate) fn relied_on(routing: &Routing, live: &Live) -> Routing {
 /// What of the routing found is ours: policy routes for a mark that rules of ours use or used, or
 /// that every mesh uses unless told otherwise; and ::6/128 on lo.
 pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
-    let usual = |p: &PolicyRoute| (p.mark, p.table) == USUAL_MARK_AND_TABLE;
-    let is_ours = |p: &&PolicyRoute| marks.contains(&p.mark) || usual(p);
+    let is_ours = |p: &&PolicyRoute| marks.contains(&p.mark) || is_usual(p);
     let passthrough = LoopbackAddress(IpNet::from(IpAddr::from(PASSTHROUGH)));
     let addresses = found.loopback_addresses.iter().copied();
     Routing {
@@ -70,6 +73,26 @@ pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
             .collect(),
         loopback_addresses: addresses.filter(|a| *a == passthrough).collect(),
     }
+}
+
+/// What of the routing found is ours and is not wanted any more. Where the wanted policy route for a
+/// mark was found too, another one for that mark is not what older options have left, but foreign.
+pub(crate) fn unneeded_routing(
+    found: &Routing,
+    marks: &BTreeSet<u32>,
+    wanted: &Routing,
+) -> Routing {
+    let mut unneeded = routing(found, marks).without(wanted);
+    let stands = |p: &PolicyRoute| {
+        let mut wanted = wanted.policy_routes.iter();
+        wanted.any(|w| (w.family, w.mark) == (p.family, p.mark) && found.policy_routes.contains(w))
+    };
+    unneeded.policy_routes.retain(|p| is_usual(p) || !stands(p));
+    unneeded
+}
+
+fn is_usual(policy: &PolicyRoute) -> bool {
+    (policy.mark, policy.table) == USUAL_MARK_AND_TABLE
 }
 
 #[cfg(test)]

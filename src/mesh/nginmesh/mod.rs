@@ -38,6 +38,7 @@ pub(super) static MESH: Mesh = Mesh {
     adds_loopback_address: false,
     command_line: None,
     rules: ruleset,
+    annotations: None,
 };
 
 fn ruleset(config: &Config) -> Ruleset {

@@ -1,9 +1,12 @@
-//! The iptables tools: one `…-restore --noflush` per family writes, `…-save` reads.
+//! The tools of iptables-legacy: one `…-restore --noflush` per family writes, `…-save` reads.
 //!
-//! Both variants exist as backends of their own: `iptables-nft` shares its store with netlink,
-//! `iptables-legacy` has the old x_tables. This is the only place that starts a process; without
-//! the feature `iptables` only the text is left, which dry runs print.
+//! This is the only place that starts a process; without the feature `iptables` only the text is
+//! left, which dry runs print.
 
+#[cfg(feature = "iptables")]
+mod extensions;
+#[cfg(feature = "iptables")]
+mod options;
 mod order;
 #[cfg(feature = "iptables")]
 mod parse;
@@ -18,8 +21,6 @@ mod words;
 
 #[cfg(feature = "iptables")]
 pub use parse::parse_save;
-#[cfg(feature = "iptables")]
-pub use program::Variant;
 pub use render::{commands, restore};
 #[cfg(feature = "iptables")]
 pub use tool::{Iptables, legacy_tables_in_use};

@@ -115,6 +115,8 @@ mod tests {
         TableChange {
             family: Family::V4,
             name,
+            wake: false,
+            accept: Vec::new(),
             rewrite: new
                 .map(|c| ChainRewrite {
                     name: chain(c),

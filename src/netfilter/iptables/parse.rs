@@ -3,15 +3,14 @@
 //! A rule that the model cannot say exactly is kept as opaque text: it may be replayed or deleted
 //! by that text, but nothing is guessed about it.
 
+use super::extensions;
+use super::options::{hex, marked, reject_with};
 use super::words::words;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{
-    ChainName, ConnState, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Owner,
-    PortRange, PortSet, Protocol, RejectWith, Rule, Side, TableName, Target, Test, Why,
+    ChainName, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Rule, RuleId, TableName,
+    Target, Test,
 };
-use ipnet::IpNet;
-use std::iter::Peekable;
-use std::vec::IntoIter;
 
 /// The tables in the output of `iptables-save` or `ip6tables-save`. Tables and chains that are
 /// never ours (`security`, names that iptables does not take) are left out. Refused where it cannot
@@ -31,6 +30,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
             tables.extend(name.map(|name| LiveTable {
                 family,
                 name,
+                dormant: false,
                 chains: Vec::new(),
             }));
         } else if line.contains("is incompatible, use 'nft' tool") && !is_rule(line) {
@@ -111,38 +111,47 @@ fn append(table: &mut LiveTable, line: &str, counters: Option<Counters>) {
     if let Some(chain) = table.chains.iter_mut().find(|c| c.name.as_str() == chain) {
         chain.rules.push(LiveRule {
             counters,
-            ..parse_rule(spec)
+            ..parse_rule(spec, table.family)
         });
     }
 }
 
 /// One rule as it stands behind `-A CHAIN `.
-fn parse_rule(spec: &str) -> LiveRule {
+fn parse_rule(spec: &str, family: Family) -> LiveRule {
     let (words, _) = words(spec).unwrap_or_default();
     let words: Vec<String> = words.into_iter().map(|w| w.meant.into_owned()).collect();
-    let after = |options: &[&str]| {
-        let at = words.iter().position(|w| options.contains(&w.as_str()))?;
-        words.get(at + 1).cloned()
-    };
-    let comment = after(&["--comment"]);
-    let jump = after(&["-j", "-g"]).and_then(|name| ChainName::new(&name).ok());
-    let mut words = Words::new(words);
-    let rule = words.rule();
+    let parts = Parts::of(&words);
+    let matches = parts.matches(family);
+    let target = parts.target();
+    let understood = matches.iter().all(Match::is_decoded);
+    let rule = target
+        .clone()
+        .filter(|_| understood && parts.is_exact())
+        .and_then(|target| {
+            let rule = Rule::without_comment(matches.clone(), target);
+            let id = parts.comment.and_then(RuleId::from_comment);
+            let does_something = rule.target != Target::Several(Vec::new());
+            (does_something && rule.has_protocol_of_ports()).then_some(Rule { id, ..rule })
+        });
     let jump = match &rule {
-        Some(rule) if !matches!(rule.target, Target::Jump(_)) => None,
-        _ => jump,
+        Some(Rule {
+            target: Target::Jump(name) | Target::Goto(name),
+            ..
+        }) => Some(name.clone()),
+        Some(_) => None,
+        None => parts
+            .verb
+            .and_then(|(_, name, _)| ChainName::new(name).ok()),
+    };
+    let matches = match rule {
+        Some(_) => Vec::new(),
+        None => matches,
     };
     LiveRule {
-        matches: match rule {
-            Some(_) => Vec::new(),
-            // A socket match has more to say that is not understood.
-            None => {
-                let plain = |m: &Match| !matches!(m.test, Test::Socket { .. });
-                words.matches.into_iter().filter(plain).collect()
-            }
-        },
+        target: target.filter(|_| rule.is_none()),
         rule,
-        comment,
+        matches,
+        comment: parts.comment.map(str::to_owned),
         jump,
         text: spec.to_owned(),
         handles: Vec::new(),
@@ -150,204 +159,117 @@ fn parse_rule(spec: &str) -> LiveRule {
     }
 }
 
-/// The words of a rule, read from the left.
-struct Words {
-    rest: Peekable<IntoIter<String>>,
-    /// The match module that was loaded last, for options such as `--mark` that several have.
-    module: String,
-    matches: Vec<Match>,
-    why: Option<Why>,
+/// The words of a rule: those before the first module, each module with its options, and the target
+/// with its own.
+struct Parts<'w> {
+    header: &'w [String],
+    modules: Vec<(&'w str, &'w [String])>,
+    comment: Option<&'w str>,
+    /// `-j` or `-g`, the name, and the options.
+    verb: Option<(&'w str, &'w str, &'w [String])>,
 }
 
-impl Words {
-    fn new(words: Vec<String>) -> Self {
-        Words {
-            rest: words.into_iter().peekable(),
-            module: String::new(),
-            matches: Vec::new(),
-            why: None,
-        }
-    }
-
-    /// The rule, or `None` at the first word that the model has no place for.
-    fn rule(&mut self) -> Option<Rule> {
-        while self.rest.peek()? != "-j" {
-            self.one_match()?;
-        }
-        self.rest.next();
-        let target = self.target()?;
-        if self.rest.next().is_some() {
-            return None;
-        }
-        let rule = Rule::without_comment(self.matches.clone(), target);
-        if !rule.has_protocol_of_ports() {
-            return None;
-        }
-        Some(match self.why.take() {
-            Some(why) => rule.commented(why),
-            None => rule,
-        })
-    }
-
-    fn one_match(&mut self) -> Option<()> {
-        let mut option = self.rest.next()?;
-        let not = option == "!";
-        if not {
-            option = self.rest.next()?;
-        }
-        match option.as_str() {
-            "-m" => self.module = self.rest.next()?,
-            "--comment" => {
-                let comment = self.rest.next()?;
-                self.why = Why::from_comment(&comment);
-                return Some(());
-            }
-            "--transparent" => return self.socket_is_transparent(),
-            option => {
-                let value = self.rest.next()?;
-                let test = test(&self.module, option, &value)?;
-                self.matches.push(Match { not, test });
-                return Some(());
+impl<'w> Parts<'w> {
+    fn of(words: &'w [String]) -> Self {
+        let begins = |words: &[String]| {
+            let first = |w: &String| ["-m", "-j", "-g"].contains(&w.as_str());
+            words.iter().position(first).unwrap_or(words.len())
+        };
+        let (header, mut rest) = words.split_at(begins(words));
+        let mut parts = Parts {
+            header,
+            modules: Vec::new(),
+            comment: None,
+            verb: None,
+        };
+        while let [verb, name, behind @ ..] = rest {
+            match (verb.as_str(), name.as_str(), behind) {
+                ("-m", "comment", [option, comment, behind @ ..]) if option == "--comment" => {
+                    parts.comment = Some(comment);
+                    rest = behind;
+                }
+                ("-m", name, behind) => {
+                    let (options, behind) = behind.split_at(begins(behind));
+                    parts.modules.push((name, options));
+                    rest = behind;
+                }
+                (verb, name, options) => {
+                    parts.verb = Some((verb, name, options));
+                    break;
+                }
             }
         }
-        // The one module that matches without an option.
-        if self.module == "socket" {
-            self.matches.push(Match::socket());
+        parts
+    }
+
+    /// What must hold; of a module that is not known, one match that is not decoded.
+    fn matches(&self, family: Family) -> Vec<Match> {
+        let modules = [("", self.header)]
+            .into_iter()
+            .chain(self.modules.iter().copied());
+        let module = |(name, options): (&str, &[String])| {
+            extensions::module(name, options, family).unwrap_or_else(|| {
+                let text = format!("-m {name} {}", options.join(" "));
+                vec![Match::new(Test::Undecoded(text))]
+            })
+        };
+        modules.flat_map(module).collect()
+    }
+
+    fn target(&self) -> Option<Target> {
+        let Some((verb, name, options)) = self.verb else {
+            return Some(Target::Several(Vec::new()));
+        };
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        if verb == "-g" {
+            return ChainName::new(name).ok().map(Target::Goto);
         }
-        (!not).then_some(())
+        target(name, &options).or_else(|| extensions::target(name, &options))
     }
 
-    fn socket_is_transparent(&mut self) -> Option<()> {
-        match &mut self.matches.last_mut()?.test {
-            Test::Socket { transparent } => {
-                *transparent = true;
-                Some(())
-            }
-            _ => None,
-        }
-    }
-
-    fn target(&mut self) -> Option<Target> {
-        let name = self.rest.next()?;
-        Some(match name.as_str() {
-            "ACCEPT" => Target::Accept,
-            "DROP" => Target::Drop,
-            "RETURN" => Target::Return,
-            "REDIRECT" => Target::Redirect {
-                to_port: self.value("--to-ports")?.parse().ok()?,
-            },
-            "REJECT" => Target::Reject(reject_with(&self.value("--reject-with")?)?),
-            "MARK" => {
-                let (value, mask) = marked(&self.value("--set-xmark")?)?;
-                Target::Mark { value, mask }
-            }
-            "CONNMARK" => self.connmark()?,
-            "TPROXY" => self.tproxy()?,
-            "CT" => Target::CtZone(self.value("--zone")?.parse().ok()?),
-            _ if self.rest.peek().is_some() => return None,
-            chain => Target::Jump(ChainName::new(chain).ok()?),
-        })
-    }
-
-    /// The value of `option`, if that is what comes next.
-    fn value(&mut self, option: &str) -> Option<String> {
-        self.rest.next_if(|word| word == option)?;
-        self.rest.next()
-    }
-
-    fn connmark(&mut self) -> Option<Target> {
-        let verb = self.rest.next()?;
-        let nfmask = hex(&self.value("--nfmask")?)?;
-        let ctmask = hex(&self.value("--ctmask")?)?;
-        match verb.as_str() {
-            "--save-mark" => Some(Target::SaveMark { nfmask, ctmask }),
-            "--restore-mark" => Some(Target::RestoreMark { nfmask, ctmask }),
-            _ => None,
-        }
-    }
-
-    fn tproxy(&mut self) -> Option<Target> {
-        let on_port = self.value("--on-port")?.parse().ok()?;
-        let on_ip = self.value("--on-ip")?.parse().ok()?;
-        let (value, mask) = marked(&self.value("--tproxy-mark")?)?;
-        Some(Target::Tproxy {
-            on_port,
-            on_ip,
-            value,
-            mask,
-        })
+    /// Whether nothing was left out that may matter to somebody.
+    fn is_exact(&self) -> bool {
+        let chooses = |o: &String| extensions::OF_CHOICE.contains(&o.as_str());
+        self.verb
+            .is_some_and(|(_, _, options)| !options.iter().any(chooses))
     }
 }
 
-/// One option of a match with its value.
-fn test(module: &str, option: &str, value: &str) -> Option<Test> {
-    Some(match (module, option) {
-        (_, "-s") => Match::source(value.parse::<IpNet>().ok()?).test,
-        (_, "-d") => Match::destination(value.parse::<IpNet>().ok()?).test,
-        (_, "-i") => Test::InInterface(value.parse().ok()?),
-        (_, "-o") => Test::OutInterface(value.parse().ok()?),
-        (_, "-p") => Test::Protocol(protocol(value)?),
-        ("tcp" | "udp", "--sport") => port(Side::Source, value)?,
-        ("tcp" | "udp", "--dport") => port(Side::Destination, value)?,
-        ("multiport", "--sports") => multiport(Side::Source, value)?,
-        ("multiport", "--dports") => multiport(Side::Destination, value)?,
-        ("owner", "--uid-owner") => Test::Owner(Owner::Uid(value.parse().ok()?)),
-        ("owner", "--gid-owner") => Test::Owner(Owner::Gid(value.parse().ok()?)),
-        ("conntrack", "--ctstate") | ("state", "--state") => states(value)?,
-        ("mark", "--mark") => {
-            let (value, mask) = marked(value)?;
-            Test::Mark { value, mask }
+/// A target that rules of ours have.
+fn target(name: &str, options: &[&str]) -> Option<Target> {
+    Some(match (name, options) {
+        ("ACCEPT", []) => Target::Accept,
+        ("DROP", []) => Target::Drop,
+        ("RETURN", []) => Target::Return,
+        ("REJECT", ["--reject-with", with]) => Target::Reject(reject_with(with)?),
+        ("MARK", ["--set-xmark", mark]) => {
+            let (value, mask) = marked(mark)?;
+            Target::Mark { value, mask }
         }
-        ("connmark", "--mark") => {
-            let (value, mask) = marked(value)?;
-            Test::Connmark { value, mask }
+        ("CONNMARK", ["--save-mark", "--nfmask", nfmask, "--ctmask", ctmask]) => Target::SaveMark {
+            nfmask: hex(nfmask)?,
+            ctmask: hex(ctmask)?,
+        },
+        ("CONNMARK", ["--restore-mark", "--nfmask", nfmask, "--ctmask", ctmask]) => {
+            Target::RestoreMark {
+                nfmask: hex(nfmask)?,
+                ctmask: hex(ctmask)?,
+            }
         }
+        ("TPROXY", ["--on-port", port, "--on-ip", address, "--tproxy-mark", mark]) => {
+            let (value, mask) = marked(mark)?;
+            Target::Tproxy {
+                on_port: port.parse().ok()?,
+                on_ip: address.parse().ok()?,
+                value,
+                mask,
+            }
+        }
+        ("CT", ["--zone", zone]) => Target::CtZone(zone.parse().ok()?),
+        // Targets are in capitals, and so are some chains.
+        (chain, []) if !extensions::is_target(chain) => Target::Jump(ChainName::new(chain).ok()?),
         _ => return None,
     })
-}
-
-fn protocol(name: &str) -> Option<Protocol> {
-    Protocol::ALL
-        .into_iter()
-        .find(|p| p.as_str() == name || p.number().to_string() == name)
-}
-
-fn port(side: Side, text: &str) -> Option<Test> {
-    let ports = port_range(text)?;
-    Some(Test::Port { side, ports })
-}
-
-fn multiport(side: Side, text: &str) -> Option<Test> {
-    let ports: Option<Vec<PortRange>> = text.split(',').map(port_range).collect();
-    let ports = PortSet::new(ports?)?;
-    Some(Test::Multiport { side, ports })
-}
-
-fn port_range(text: &str) -> Option<PortRange> {
-    let (first, last) = text.split_once(':').unwrap_or((text, text));
-    PortRange::new(first.parse().ok()?, last.parse().ok()?)
-}
-
-fn states(text: &str) -> Option<Test> {
-    let state = |name| ConnState::ALL.into_iter().find(|s| s.as_str() == name);
-    let states: Option<Vec<ConnState>> = text.split(',').map(state).collect();
-    Some(Match::state(states?).test)
-}
-
-fn reject_with(name: &str) -> Option<RejectWith> {
-    RejectWith::ALL.into_iter().find(|w| w.as_str() == name)
-}
-
-/// `0x539` or `0x539/0xff`.
-fn marked(text: &str) -> Option<(u32, u32)> {
-    match text.split_once('/') {
-        Some((value, mask)) => Some((hex(value)?, hex(mask)?)),
-        None => Some((hex(text)?, u32::MAX)),
-    }
-}
-
-fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 #[cfg(test)]
@@ -356,7 +278,7 @@ mod tests {
     use crate::netfilter::model::strategy;
 
     fn rule(spec: &str) -> LiveRule {
-        parse_rule(spec)
+        parse_rule(spec, Family::V4)
     }
 
     #[test]
@@ -372,6 +294,26 @@ mod tests {
             "-p tcp -j TPROXY --on-port 15006 --on-ip 0.0.0.0 --tproxy-mark 0x539/0xffffffff",
             "-p udp -m udp --sport 53 -j CT --zone 1",
             "-p ipv6-icmp -j ACCEPT",
+            "-m addrtype --dst-type LOCAL -j DOCKER",
+            "-m addrtype ! --src-type LOCAL,BROADCAST -g DOCKER",
+            "-m owner ! --uid-owner 1000-2000 -j RETURN",
+            "-m owner --socket-exists -j RETURN",
+            "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP",
+            "-m conntrack --ctstatus DNAT -m conntrack --ctdir ORIGINAL -j ACCEPT",
+            "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+            "-m conntrack --ctorigdst 10.0.0.0/24 -m conntrack --ctorigdstport 80 -j ACCEPT",
+            "-m iprange --src-range 10.0.0.5-10.0.0.9 -j DROP",
+            "-m pkttype --pkt-type broadcast -j DROP",
+            "-m mac --mac-source 52:54:00:12:34:56 -j ACCEPT",
+            "-p esp ! -f -j ACCEPT",
+            "-p tcp -j DNAT --to-destination 10.0.0.5-10.0.0.9:80-90",
+            "-o eth0 -j SNAT --to-source 10.0.0.1",
+            "-o eth0 -j MASQUERADE",
+            "-p tcp -j REDIRECT",
+            "-j CT --notrack",
+            "-j CONNMARK --set-xmark 0x1/0xff",
+            "-d 10.9.0.0/24 -j NETMAP --to 10.8.0.0/24",
+            "-j REJECT --reject-with icmp-admin-prohibited",
             "-j REJECT --reject-with icmp6-port-unreachable",
         ] {
             let read = rule(spec).rule.unwrap_or_else(|| panic!("opaque: {spec}"));
@@ -399,10 +341,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_stays_opaque() {
         for spec in [
-            "-m addrtype --dst-type LOCAL -j DOCKER",
-            "-m owner --uid-owner 1000-2000 -j RETURN",
+            "-m recent --name ssh --rcheck -j DROP",
             "-p tcp -j REDIRECT --to-ports 15001 --random",
-            "-p tcp -g ISTIO_OUTPUT",
+            "-j NFQUEUE --queue-num 1",
+            "-j LOG",
             "-s 10.0.0.0/255.0.255.0 -j ACCEPT",
             "-m socket --nowildcard -j ACCEPT",
             "-p tcp",
@@ -420,7 +362,7 @@ mod tests {
         let odd = rule(r#"-m comment --comment "say \"hi\" \\ -j ISTIO_X" -j ACCEPT"#);
         assert_eq!(odd.comment.as_deref(), Some(r#"say "hi" \ -j ISTIO_X"#));
         assert_eq!(odd.jump, None);
-        assert_eq!(odd.rule.unwrap().why, None);
+        assert_eq!(odd.rule.unwrap().id, None);
     }
 
     /// Whoever can give a rule a comment must not be able to write lines of his own.

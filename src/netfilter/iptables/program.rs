@@ -15,21 +15,11 @@ use std::time::Duration;
 
 /// Which kernel interface the tools speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
+pub(super) enum Variant {
     /// nf_tables with xt extensions; "(nf_tables)" in the version.
     Nft,
     /// The old x_tables; "(legacy)" in the version, or nothing before 1.8.
     Legacy,
-}
-
-impl Variant {
-    /// The backend's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Nft => "iptables-nft",
-            Variant::Legacy => "iptables-legacy",
-        }
-    }
 }
 
 /// Where the tools are looked for besides $PATH, which an init container may not have.

@@ -16,6 +16,9 @@ pub fn restore(change: &Change, family: Family) -> String {
         for chain in &table.rewrite {
             line(&mut text, format_args!(":{} - [0:0]", chain.name));
         }
+        for chain in &table.accept {
+            line(&mut text, format_args!(":{chain} ACCEPT [0:0]"));
+        }
         for step in steps(table) {
             line(&mut text, format_args!("{step}"));
         }
@@ -36,6 +39,12 @@ pub fn commands(change: &Change, family: Family) -> String {
             line(
                 &mut text,
                 format_args!("{program} -t {name} {verb} {}", chain.name),
+            );
+        }
+        for chain in &table.accept {
+            line(
+                &mut text,
+                format_args!("{program} -t {name} -P {chain} ACCEPT"),
             );
         }
         for step in steps(table) {

@@ -1,4 +1,4 @@
-//! One variant of the programs as a backend.
+//! iptables-legacy as a backend.
 
 use super::program::{Variant, look_up, tool, version, words};
 use super::run::run;
@@ -8,7 +8,7 @@ use crate::netfilter::model::{Change, Family, Live};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::AccessFlags;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::process::Output;
 use std::time::Duration;
 
@@ -22,12 +22,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What iptables-legacy says when it has waited in vain.
 const LOCKED: &str = "xtables lock";
 
-/// One variant of the tools, found and asked for its version.
+/// The tools of iptables-legacy, found and asked for their version.
 pub struct Iptables {
-    variant: Variant,
-    /// `-nft`, `-legacy`, or nothing where only the plain names exist.
+    /// `-legacy`, or nothing where only the plain names exist.
     infix: &'static str,
-    /// Whether `…-restore` understands `-w` (since 1.6.2); only legacy has a lock to wait for.
+    /// Whether `…-restore` understands `-w` (since 1.6.2).
     waits: bool,
     /// What changes are made from.
     last: Live,
@@ -35,14 +34,11 @@ pub struct Iptables {
 
 impl Backend for Iptables {
     fn name(&self) -> &'static str {
-        self.variant.name()
+        "iptables-legacy"
     }
 
     fn store(&self) -> Store {
-        match self.variant {
-            Variant::Nft => Store::Xt,
-            Variant::Legacy => Store::Legacy,
-        }
+        Store::Legacy
     }
 
     fn notices_others(&self) -> bool {
@@ -74,31 +70,25 @@ impl Backend for Iptables {
 }
 
 impl Iptables {
-    /// Finds the variant under its own name, or under the plain one if that is this variant. Nothing
-    /// but `--version` is run, so the kernel stays as it is. [`BackendError::NoProgram`] when the
-    /// programs are not there.
-    pub fn find(variant: Variant) -> Result<Self, BackendError> {
-        let own = match variant {
-            Variant::Nft => "-nft",
-            Variant::Legacy => "-legacy",
-        };
-        for infix in [own, ""] {
+    /// Finds the tools under their own name, or under the plain one if that is theirs. Nothing but
+    /// `--version` is run, so the kernel stays as it is. [`BackendError::NoProgram`] when they are not
+    /// there.
+    pub fn find() -> Result<Self, BackendError> {
+        for infix in ["-legacy", ""] {
             let Some(version) = version(&format!("iptables{infix}-restore"))? else {
                 continue;
             };
-            if version.variant == variant {
+            if version.variant == Variant::Legacy {
                 return Ok(Iptables {
-                    variant,
                     infix,
-                    waits: variant == Variant::Legacy && version.number >= (1, 6, 2),
+                    waits: version.number >= (1, 6, 2),
                     last: Live::default(),
                 });
             }
         }
-        Err(BackendError::NoProgram(format!(
-            "{}-restore",
-            variant.name()
-        )))
+        Err(BackendError::NoProgram(
+            "iptables-legacy-restore".to_owned(),
+        ))
     }
 
     /// What `…-save` prints with these options, of both families.
@@ -177,9 +167,7 @@ impl Iptables {
         let path = look_up(program)?.ok_or_else(|| BackendError::NoProgram(program.to_owned()))?;
         let mut command = tool(&path);
         command.args(args);
-        if self.variant == Variant::Legacy {
-            command.envs(lock_without_a_file().map(|lock| ("XTABLES_LOCKFILE", lock)));
-        }
+        command.envs(lock_without_a_file().map(|lock| ("XTABLES_LOCKFILE", lock)));
         run(command, input, LIMIT).map_err(|problem| BackendError::Io {
             doing: doing.to_owned(),
             source: io::Error::other(problem),
@@ -224,6 +212,7 @@ fn kernel_lacks_ipv6() -> bool {
 /// [`BackendError::LegacyUnknown`] where it cannot be read.
 #[expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "of this process and thread, not of a host that a test makes up"
 )]
 pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
@@ -231,13 +220,14 @@ pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
         Family::V4 => "/proc/self/net/ip_tables_names",
         Family::V6 => "/proc/self/net/ip6_tables_names",
     };
-    let text = std::fs::read_to_string(names).or_else(|e| match e.kind() {
+    let first = std::fs::File::open(names).and_then(|mut file| file.read(&mut [0]));
+    let first = first.or_else(|e| match e.kind() {
         // In every network namespace there is this one.
-        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| String::new()),
+        ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| 0),
         _ => Err(e),
     });
-    match text {
-        Ok(text) => Ok(!text.trim().is_empty()),
+    match first {
+        Ok(length) => Ok(length > 0),
         Err(source) => Err(BackendError::LegacyUnknown {
             path: names,
             source,

@@ -21,12 +21,24 @@ impl Change {
 pub struct TableChange {
     pub family: Family,
     pub name: TableName,
+    /// The table is dormant, and is not to be.
+    pub wake: bool,
+    /// Base chains whose policy is to drop, and is to be to accept.
+    pub accept: Vec<ChainName>,
     /// Chains of ours whose content is replaced as a whole.
     pub rewrite: Vec<ChainRewrite>,
     /// Chains of ours that go, once nothing jumps to them any more.
     pub remove: Vec<ChainName>,
     /// Chains that are not ours but hold rules of ours.
     pub base: Vec<BaseChange>,
+}
+
+impl TableChange {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        let chains = self.rewrite.is_empty() && self.remove.is_empty() && self.base.is_empty();
+        chains && !self.wake && self.accept.is_empty()
+    }
 }
 
 /// A chain of ours, emptied if it exists and made if it does not, then filled.

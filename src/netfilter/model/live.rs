@@ -19,11 +19,14 @@ impl Live {
     }
 }
 
-/// One table with all its chains, ours and foreign.
+/// One table with its chains, managed and foreign. A backend may leave out foreign chains that no hook leads
+/// to and in which nothing is managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveTable {
     pub family: Family,
     pub name: TableName,
+    /// No packet comes to its chains.
+    pub dormant: bool,
     pub chains: Vec<LiveChain>,
 }
 
@@ -50,6 +53,9 @@ pub struct LiveRule {
     pub rule: Option<Rule>,
     /// Of a rule that the model cannot say: matches of it that it can, which must all hold.
     pub matches: Vec<Match>,
+    /// Of such a rule, its target if the model can say that; [`Target::Several`] of none if it only
+    /// counts or logs.
+    pub target: Option<Target>,
     /// The rule's comment, whoever wrote it.
     pub comment: Option<String>,
     /// Where the rule jumps or goes to, if it does.
@@ -74,16 +80,22 @@ impl LiveRule {
     pub fn known(rule: Rule, comment: Option<String>, handles: Vec<u64>) -> Self {
         LiveRule {
             jump: match &rule.target {
-                Target::Jump(chain) => Some(chain.clone()),
+                Target::Jump(chain) | Target::Goto(chain) => Some(chain.clone()),
                 _ => None,
             },
             text: rule.to_string(),
             matches: Vec::new(),
+            target: None,
             comment,
             rule: Some(rule),
             handles,
             counters: None,
         }
+    }
+
+    /// It leaves every packet as it is.
+    pub(super) fn only_logs(&self) -> bool {
+        matches!(&self.target, Some(Target::Several(targets)) if targets.is_empty())
     }
 
     /// The rule is not what it says, for where it stands.

@@ -1,9 +1,11 @@
 //! What a rule asks of a packet.
 
+use super::field_test::FieldTest;
 use super::names::{Interface, Protocol};
-use super::packet::{FoundSocket, Packet};
+use super::packet::{ConnState, FoundSocket, Packet, Side};
 use super::ports::{PortRange, PortSet, join};
 use super::set::AddressSet;
+use super::spelling;
 use ipnet::IpNet;
 use serde::Serialize;
 use std::fmt;
@@ -54,24 +56,11 @@ pub enum Test {
     /// `-m socket`: an open socket is found for the packet; `transparent` asks for one with
     /// IP_TRANSPARENT.
     Socket { transparent: bool },
-}
-
-/// Which end of the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Source,
-    Destination,
-}
-
-impl Side {
-    /// `s` or `d`, as in `--sport` and `--dport`.
-    fn letter(self) -> char {
-        match self {
-            Side::Source => 's',
-            Side::Destination => 'd',
-        }
-    }
+    /// Anything else that the packet can be compared with; only rules of others have it.
+    Fields(FieldTest),
+    /// What cannot be decoded, or is not about the packet (a rate, chance), as iptables or nft writes
+    /// it. Only rules of others have it.
+    Undecoded(String),
 }
 
 /// Who owns the sending socket, by number.
@@ -80,39 +69,6 @@ impl Side {
 pub enum Owner {
     Uid(u32),
     Gid(u32),
-}
-
-/// Conntrack's states, in the order in which iptables-save prints them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ConnState {
-    Invalid,
-    New,
-    Related,
-    Established,
-    Untracked,
-}
-
-impl ConnState {
-    /// All of them, in their order.
-    pub const ALL: [ConnState; 5] = [
-        ConnState::Invalid,
-        ConnState::New,
-        ConnState::Related,
-        ConnState::Established,
-        ConnState::Untracked,
-    ];
-
-    /// The name that iptables-save prints behind `--ctstate`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ConnState::Invalid => "INVALID",
-            ConnState::New => "NEW",
-            ConnState::Related => "RELATED",
-            ConnState::Established => "ESTABLISHED",
-            ConnState::Untracked => "UNTRACKED",
-        }
-    }
 }
 
 impl Match {
@@ -204,6 +160,20 @@ impl Match {
         Match::new(Test::Socket { transparent: false })
     }
 
+    /// Whether it says what it asks about.
+    pub fn is_decoded(&self) -> bool {
+        !matches!(self.test, Test::Undecoded(_))
+    }
+
+    /// Whether it holds by chance.
+    pub fn is_by_chance(&self) -> bool {
+        match &self.test {
+            Test::Undecoded(text) => text.starts_with("-m statistic "),
+            Test::Fields(test) => test.is_by_chance(),
+            _ => false,
+        }
+    }
+
     /// iptables-save's order: addresses, interfaces, protocol, then extensions as they were given.
     pub fn rank(&self) -> u8 {
         match self.test {
@@ -263,15 +233,24 @@ impl Match {
             }
             Test::Socket { transparent: false } => f.write_str("-m socket"),
             Test::Socket { transparent: true } => f.write_str("-m socket --transparent"),
+            Test::Fields(test) => spelling::write(f, test, self.not),
+            Test::Undecoded(text) => f.write_str(text),
         }
     }
 
-    /// Whether the packet passes.
+    /// Whether the packet surely passes.
     pub fn holds(&self, packet: &Packet) -> bool {
-        match self.test {
+        self.evaluate(packet) == Some(true)
+    }
+
+    /// Whether the packet passes; nothing if that is not known.
+    pub fn evaluate(&self, packet: &Packet) -> Option<bool> {
+        match &self.test {
             // There is nothing to compare, not even for a negated match.
-            Test::Connmark { .. } if packet.connection().is_none() => false,
-            _ => self.test.holds(packet) != self.not,
+            Test::Connmark { .. } if packet.connection().is_none() => Some(false),
+            Test::Fields(test) => test.holds(packet, self.not),
+            Test::Undecoded(_) => None,
+            test => Some(test.holds(packet) != self.not),
         }
     }
 }
@@ -296,7 +275,14 @@ impl Test {
                 (Owner::Gid(gid), Some(sender)) => *gid == sender.gid,
                 (_, None) => false,
             },
-            Test::ConnState(states) => states.contains(&packet.state()),
+            Test::ConnState(states) => {
+                let is = |state: &ConnState| match state {
+                    ConnState::Snat => packet.is_translated(Side::Source),
+                    ConnState::Dnat => packet.is_translated(Side::Destination),
+                    state => *state == packet.state(),
+                };
+                states.iter().any(is)
+            }
             Test::Mark { value, mask } => packet.mark & mask == *value,
             Test::Connmark { value, mask } => {
                 let connection = packet.connection();
@@ -304,6 +290,8 @@ impl Test {
             }
             Test::Socket { transparent: false } => packet.socket != FoundSocket::None,
             Test::Socket { transparent: true } => packet.socket == FoundSocket::Transparent,
+            Test::Fields(test) => test.holds(packet, false) == Some(true),
+            Test::Undecoded(_) => false,
         }
     }
 }

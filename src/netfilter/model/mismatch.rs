@@ -1,14 +1,14 @@
 //! Why a rule does not apply to a packet, in words.
 
-use super::matches::{Match, Owner, Side, Test};
-use super::packet::{FoundSocket, Packet};
+use super::matches::{Match, Owner, Test};
+use super::packet::{FoundSocket, Packet, Side};
 use super::ports::{PortRange, join};
 use std::fmt;
 
 impl Match {
     /// Why the packet does not pass, as a sentence without its full stop; nothing if it does.
     pub fn mismatch<'a>(&'a self, packet: &'a Packet) -> Option<Mismatch<'a>> {
-        (!self.holds(packet)).then_some(Mismatch { of: self, packet })
+        (self.evaluate(packet) == Some(false)).then_some(Mismatch { of: self, packet })
     }
 }
 
@@ -91,6 +91,19 @@ impl fmt::Display for Mismatch<'_> {
             Test::Socket { .. } => {
                 f.write_str("there is no open socket for it alone (one for any address is none)")
             }
+            Test::Fields(test) => {
+                test.write_actual(f, packet)?;
+                if not {
+                    return Ok(());
+                }
+                f.write_str(if test.mask == u128::MAX {
+                    ", not "
+                } else {
+                    ", which does not fit "
+                })?;
+                test.write_values(f)
+            }
+            Test::Undecoded(text) => f.write_str(text),
         }
     }
 }

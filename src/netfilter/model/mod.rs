@@ -6,6 +6,8 @@
 //! field, never a second copy.
 
 mod change;
+mod field;
+mod field_test;
 mod hooked;
 mod live;
 mod matches;
@@ -15,20 +17,25 @@ mod packet;
 mod ports;
 mod routing;
 mod set;
+mod spelling;
 #[cfg(test)]
 pub(crate) mod strategy;
 mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing, RoutingPart};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules};
+pub use field::{Field, Value, number_of};
+pub use field_test::{FieldTest, Found, Span};
+pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
 pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
-pub use matches::{ConnState, Match, Owner, Side, Test};
-pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, TableName, Why};
-pub use packet::{Connection, Credentials, FoundSocket, Packet, Tracking};
+pub use matches::{Match, Owner, Test};
+pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, RuleId, TableName};
+pub use packet::{
+    AddressType, ConnState, Connection, Credentials, Facts, FoundSocket, Packet, Side, Tracking,
+};
 pub use ports::{PortRange, PortSet};
 pub use set::AddressSet;
-pub use target::{RejectWith, Target};
+pub use target::{NatTo, RejectWith, Target};
 
 use serde::Serialize;
 use std::fmt;
@@ -63,19 +70,19 @@ impl Ruleset {
             .sum()
     }
 
-    /// The same rules, each with this label before its `why`: whose rules they are.
+    /// The same rules, each with this label before its rule id: whose rules they are.
     pub fn labelled(mut self, label: &'static str) -> Self {
         for rule in self.rules_mut() {
-            rule.why = rule.why.take().map(|why| why.labelled(label));
+            rule.id = rule.id.take().map(|id| id.labelled(label));
         }
         self
     }
 
-    /// The same rules without a `why`: for kernels that have no xt comment match (gVisor).
+    /// The same rules without a rule id: for kernels that have no xt comment match (gVisor).
     pub fn without_comments(&self) -> Self {
         let mut plain = self.clone();
         for rule in plain.rules_mut() {
-            rule.why = None;
+            rule.id = None;
         }
         plain
     }
@@ -133,11 +140,11 @@ impl Chain {
     /// Appends a rule (iptables `-A`).
     pub fn rule(
         &mut self,
-        why: impl Into<Why>,
+        id: impl Into<RuleId>,
         matches: impl IntoIterator<Item = Match>,
         target: Target,
     ) -> &mut Self {
-        self.rules.push(Rule::new(why, matches, target));
+        self.rules.push(Rule::new(id, matches, target));
         self
     }
 }
@@ -165,9 +172,9 @@ pub struct Rule {
     /// In iptables-save's order, see [`Match::rank`].
     pub matches: Vec<Match>,
     pub target: Target,
-    /// What the rule is for, shown as its comment, such as `istio/bypass-envoy`. `None` only for rules read from a
+    /// What the rule is for, shown as its comment, `label/id`. `None` only for rules read from a
     /// kernel, or where the kernel has no comment match.
-    pub why: Option<Why>,
+    pub id: Option<RuleId>,
     #[serde(skip_serializing_if = "Place::is_tail")]
     pub place: Place,
 }
@@ -176,29 +183,29 @@ impl Rule {
     /// A rule for the end of its chain. The matches are put into iptables-save's normal form: in
     /// its order, and without those that hold for every packet.
     pub fn new(
-        why: impl Into<Why>,
+        id: impl Into<RuleId>,
         matches: impl IntoIterator<Item = Match>,
         target: Target,
     ) -> Self {
-        Rule::without_comment(matches, target).commented(why.into())
+        Rule::without_comment(matches, target).commented(id.into())
     }
 
-    /// A rule without a `why`, as read from a kernel.
+    /// A rule without a rule id, as read from a kernel.
     pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
         let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
         matches.sort_by_key(Match::rank);
         Rule {
             matches,
             target,
-            why: None,
+            id: None,
             place: Place::default(),
         }
     }
 
-    /// The same rule with this `why`.
-    pub fn commented(self, why: Why) -> Self {
+    /// The same rule with this rule id.
+    pub fn commented(self, id: RuleId) -> Self {
         Rule {
-            why: Some(why),
+            id: Some(id),
             ..self
         }
     }
@@ -239,9 +246,13 @@ impl fmt::Display for Rule {
             m.write(f, protocol)?;
             f.write_str(" ")?;
         }
-        if let Some(why) = &self.why {
-            write!(f, "-m comment --comment \"{why}\" ")?;
+        if let Some(id) = &self.id {
+            write!(f, "-m comment --comment \"{id}\" ")?;
         }
-        write!(f, "-j {}", self.target)
+        let option = match self.target {
+            Target::Goto(_) => "-g",
+            _ => "-j",
+        };
+        write!(f, "{option} {}", self.target)
     }
 }

@@ -185,12 +185,6 @@ impl ChainName {
         Ok(ChainName(Cow::Owned(name.to_owned())))
     }
 
-    /// The name with something behind it, and its own end cut off where both are too long.
-    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
-        let kept = Self::LONGEST.saturating_sub(suffix.len()).min(self.0.len());
-        ChainName(Cow::Owned(self.0[..kept].to_owned() + suffix))
-    }
-
     /// A name that nf_tables took: it may be longer than iptables' and of any bytes.
     pub fn of_nf_tables(name: &str) -> Self {
         ChainName(Cow::Owned(name.to_owned()))
@@ -220,10 +214,24 @@ pub enum Protocol {
     Tcp,
     Udp,
     Icmpv6,
+    /// Another one, by its number; only rules of others ask for it.
+    Other(u8),
 }
 
+/// Further names that iptables-save prints behind `-p`, and nft in their place.
+const PROTOCOLS: [(u8, &str); 8] = [
+    (1, "icmp"),
+    (2, "igmp"),
+    (33, "dccp"),
+    (47, "gre"),
+    (50, "esp"),
+    (51, "ah"),
+    (132, "sctp"),
+    (136, "udplite"),
+];
+
 impl Protocol {
-    /// All of them.
+    /// Those that rules of ours ask for.
     pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmpv6];
 
     /// The number of the IANA registry.
@@ -232,22 +240,42 @@ impl Protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Icmpv6 => 58,
+            Protocol::Other(number) => number,
         }
     }
 
-    /// The name that iptables-save prints behind `-p`.
-    pub fn as_str(self) -> &'static str {
+    /// The protocol with this number.
+    pub fn of(number: u8) -> Self {
+        let mut known = Self::ALL.into_iter();
+        let known = known.find(|p| p.number() == number);
+        known.unwrap_or(Protocol::Other(number))
+    }
+
+    /// The protocol that iptables calls so, by name or number.
+    pub fn named(name: &str) -> Option<Self> {
+        let others = PROTOCOLS.map(|(number, _)| Protocol::Other(number));
+        let mut known = Self::ALL.into_iter().chain(others);
+        let known = known.find(|p| p.as_str() == name);
+        known.or_else(|| name.parse().ok().map(Self::of))
+    }
+
+    /// What iptables-save prints behind `-p`.
+    pub fn as_str(self) -> Cow<'static, str> {
         match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmpv6 => "ipv6-icmp",
+            Protocol::Tcp => "tcp".into(),
+            Protocol::Udp => "udp".into(),
+            Protocol::Icmpv6 => "ipv6-icmp".into(),
+            Protocol::Other(number) => {
+                let name = PROTOCOLS.iter().find(|(known, _)| *known == number);
+                name.map_or(number.to_string().into(), |(_, name)| (*name).into())
+            }
         }
     }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&self.as_str())
     }
 }
 
@@ -299,21 +327,21 @@ impl fmt::Display for Interface {
 /// What a rule is for: a short stable id such as `bypass-envoy`, and whose rule it is. It is data, so
 /// that the comment in the kernel, the plan and the explanation cannot say different things.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Why {
+pub struct RuleId {
     /// What stands before the slash in the comment; nothing before a ruleset is
     /// [labelled](super::Ruleset::labelled).
     label: Option<Cow<'static, str>>,
     id: Cow<'static, str>,
 }
 
-impl Why {
+impl RuleId {
     /// Reads a comment `LABEL/ID`, whoever wrote it. Both are printable and without quotes or
     /// backslashes, so that every tool prints the comment in the same way.
     pub fn from_comment(comment: &str) -> Option<Self> {
         let plain = |b: u8| b.is_ascii_graphic() && !b"\"'\\".contains(&b);
         let (label, id) = comment.split_once('/')?;
         let whole = !label.is_empty() && !id.is_empty() && comment.bytes().all(plain);
-        whole.then(|| Why {
+        whole.then(|| RuleId {
             label: Some(Cow::Owned(label.to_owned())),
             id: Cow::Owned(id.to_owned()),
         })
@@ -331,7 +359,7 @@ impl Why {
 
     /// The same id with this label.
     pub fn labelled(self, label: &'static str) -> Self {
-        Why {
+        RuleId {
             label: Some(Cow::Borrowed(label)),
             ..self
         }
@@ -339,25 +367,25 @@ impl Why {
 
     /// Another id with the same label.
     pub fn with_id(&self, id: impl Into<Cow<'static, str>>) -> Self {
-        Why {
+        RuleId {
             label: self.label.clone(),
             id: id.into(),
         }
     }
 }
 
-impl From<&'static str> for Why {
+impl From<&'static str> for RuleId {
     fn from(id: &'static str) -> Self {
-        Why {
+        RuleId {
             label: None,
             id: Cow::Borrowed(id),
         }
     }
 }
 
-impl From<String> for Why {
+impl From<String> for RuleId {
     fn from(id: String) -> Self {
-        Why {
+        RuleId {
             label: None,
             id: Cow::Owned(id),
         }
@@ -365,7 +393,7 @@ impl From<String> for Why {
 }
 
 /// The whole comment: `LABEL/ID`.
-impl fmt::Display for Why {
+impl fmt::Display for RuleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(label) = &self.label {
             write!(f, "{label}/")?;
@@ -375,7 +403,7 @@ impl fmt::Display for Why {
 }
 
 /// The id alone: whose rule it is says the ruleset that it stands in.
-impl Serialize for Why {
+impl Serialize for RuleId {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&self.id)
     }

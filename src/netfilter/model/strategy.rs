@@ -3,12 +3,13 @@
 
 use super::{
     ChainName, ConnState, Family, Interface, Match, Owner, PortRange, PortSet, Protocol,
-    RejectWith, Rule, Side, Target, Test, Why,
+    RejectWith, Rule, RuleId, Side, Target, Test,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// A rule for a chain of ours in a table of `family`.
 pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
@@ -19,10 +20,10 @@ pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
         ports,
         vec(extension(), 0..3),
         target(family),
-        of(why()),
+        of(id()),
     )
         .prop_map(
-            |((one, two, interfaces), (protocol, ports), extensions, target, why)| {
+            |((one, two, interfaces), (protocol, ports), extensions, target, id)| {
                 let mut matches: Vec<Match> = one.into_iter().chain(two).collect();
                 matches.extend(interfaces);
                 matches.dedup_by_key(|m| m.rank());
@@ -41,8 +42,8 @@ pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
                     false => target,
                 };
                 let rule = Rule::without_comment(matches, target);
-                match why {
-                    Some(why) => rule.commented(why),
+                match id {
+                    Some(id) => rule.commented(id),
                     None => rule,
                 }
             },
@@ -133,17 +134,15 @@ fn extension() -> impl Strategy<Value = Match> {
 fn target(family: Family) -> impl Strategy<Value = Target> {
     let pair = || (any::<u32>(), any::<u32>());
     let address = net(family).prop_map(|net| net.addr());
-    let reject = match family {
-        Family::V4 => RejectWith::IcmpPortUnreachable,
-        Family::V6 => RejectWith::Icmp6PortUnreachable,
-    };
+    let of_family = |with: &RejectWith| with.icmp_code(family).is_some();
+    let reject: Vec<RejectWith> = RejectWith::all().filter(of_family).collect();
     prop_oneof![
         Just(Target::Accept),
         Just(Target::Drop),
         Just(Target::Return),
-        Just(Target::Jump(ChainName::fixed("ISTIO_REDIRECT"))),
+        Just(Target::Jump(ChainName::fixed("TO_PROXY"))),
         (1..=u16::MAX).prop_map(|to_port| Target::Redirect { to_port }),
-        Just(Target::Reject(reject)),
+        select(reject).prop_map(Target::Reject),
         Just(Target::Reject(RejectWith::TcpReset)),
         pair().prop_map(|(value, mask)| Target::Mark { value, mask }),
         pair().prop_map(|(nfmask, ctmask)| Target::SaveMark { nfmask, ctmask }),
@@ -160,8 +159,8 @@ fn target(family: Family) -> impl Strategy<Value = Target> {
     ]
 }
 
-fn why() -> impl Strategy<Value = Why> {
-    let label = prop_oneof![Just("istio"), Just("another-tool")];
-    let id = "[a-z][a-z0-9./:,-]{0,40}".prop_map(Why::from);
-    (label, id).prop_map(|(label, why)| why.labelled(label))
+fn id() -> impl Strategy<Value = RuleId> {
+    let label = prop_oneof![Just("a-mesh"), Just("another-tool")];
+    let id = "[a-z][a-z0-9./:,-]{0,40}".prop_map(RuleId::from);
+    (label, id).prop_map(|(label, id)| id.labelled(label))
 }

@@ -1,10 +1,12 @@
 //! What a rule does with a packet.
 
-use super::names::ChainName;
+use super::names::{ChainName, Family};
 use super::packet::{Packet, Tracking};
+use super::ports::PortRange;
+use ipnet::IpNet;
 use serde::Serialize;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A rule's target. Names as in iptables-extensions(8).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -47,38 +49,239 @@ pub enum Target {
     },
     /// `CT --zone`: a conntrack zone of its own.
     CtZone(u16),
+    /// On to a chain that returns to where this one would. This one and all that follow stand in
+    /// rules of others only.
+    Goto(ChainName),
+    Dnat(NatTo),
+    Snat(NatTo),
+    /// `SNAT` to an address of the interface that the packet leaves through.
+    Masquerade,
+    /// `REDIRECT` to the packet's own port, or to one of several.
+    RedirectAmong(Option<PortRange>),
+    /// `NETMAP`: the first bits of the address become those of this network.
+    Netmap(IpNet),
+    /// `CT --notrack`: conntrack does not look at the packet.
+    NoTrack,
+    /// `CONNMARK --set-xmark`: as [`Target::Mark`] for the connection's mark.
+    SetConnmark {
+        value: u32,
+        mask: u32,
+    },
+    /// One after the other, as nft's rules may do. All but the last let the packet go on.
+    Several(Vec<Target>),
 }
 
-/// How a packet is refused.
+/// What nat puts in place of an address, a port or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum RejectWith {
-    #[serde(rename = "icmp-port-unreachable")]
-    IcmpPortUnreachable,
-    #[serde(rename = "icmp6-port-unreachable")]
-    Icmp6PortUnreachable,
-    #[serde(rename = "tcp-reset")]
-    TcpReset,
+pub struct NatTo {
+    /// From the first to the last; none where it stays.
+    pub addresses: Option<(IpAddr, IpAddr)>,
+    /// None where it stays.
+    pub ports: Option<PortRange>,
 }
 
-impl RejectWith {
-    /// All of them.
-    pub const ALL: [RejectWith; 3] = [
-        RejectWith::IcmpPortUnreachable,
-        RejectWith::Icmp6PortUnreachable,
-        RejectWith::TcpReset,
-    ];
+impl NatTo {
+    /// The end that comes of it; of several the first.
+    pub fn apply(&self, end: SocketAddr) -> SocketAddr {
+        SocketAddr::new(
+            self.addresses.map_or(end.ip(), |(first, _)| first),
+            self.ports.map_or(end.port(), PortRange::first),
+        )
+    }
 
-    /// The name that iptables-save prints behind `--reject-with`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RejectWith::IcmpPortUnreachable => "icmp-port-unreachable",
-            RejectWith::Icmp6PortUnreachable => "icmp6-port-unreachable",
-            RejectWith::TcpReset => "tcp-reset",
+    /// Whether it is one of several.
+    pub fn is_choice(&self) -> bool {
+        let ports = self
+            .ports
+            .is_some_and(|ports| ports.first() != ports.last());
+        ports || self.addresses.is_some_and(|(first, last)| first != last)
+    }
+}
+
+/// As iptables-save prints it behind `--to-destination`.
+impl fmt::Display for NatTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((first, last)) = self.addresses {
+            let (open, close) = match Family::of(first) == Family::V6 && self.ports.is_some() {
+                true => ("[", "]"),
+                false => ("", ""),
+            };
+            write!(f, "{open}{first}")?;
+            if last != first {
+                write!(f, "-{last}")?;
+            }
+            f.write_str(close)?;
+        }
+        match self.ports {
+            Some(ports) => write!(f, ":{}", Dashed(ports)),
+            None => Ok(()),
         }
     }
 }
 
+/// Ports as targets have them: `8000-8100`.
+struct Dashed(PortRange);
+
+impl fmt::Display for Dashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.first())?;
+        match self.0.first() == self.0.last() {
+            true => Ok(()),
+            false => write!(f, "-{}", self.0.last()),
+        }
+    }
+}
+
+/// How a packet is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectWith {
+    IcmpNetUnreachable,
+    IcmpHostUnreachable,
+    IcmpProtoUnreachable,
+    IcmpPortUnreachable,
+    IcmpNetProhibited,
+    IcmpHostProhibited,
+    IcmpAdminProhibited,
+    Icmp6NoRoute,
+    Icmp6AdmProhibited,
+    Icmp6AddrUnreachable,
+    Icmp6PortUnreachable,
+    Icmp6PolicyFail,
+    Icmp6RejectRoute,
+    TcpReset,
+}
+
+/// An answer, its name, and the family and code of its ICMP message.
+type Rejection = (RejectWith, &'static str, Option<(Family, u8)>);
+
+impl RejectWith {
+    /// All of them, with the name that iptables-save prints behind `--reject-with`, and the family and
+    /// code of the ICMP message (linux/icmp.h, linux/icmpv6.h).
+    const TABLE: [Rejection; 14] = [
+        (
+            Self::IcmpNetUnreachable,
+            "icmp-net-unreachable",
+            Some((Family::V4, 0)),
+        ),
+        (
+            Self::IcmpHostUnreachable,
+            "icmp-host-unreachable",
+            Some((Family::V4, 1)),
+        ),
+        (
+            Self::IcmpProtoUnreachable,
+            "icmp-proto-unreachable",
+            Some((Family::V4, 2)),
+        ),
+        (
+            Self::IcmpPortUnreachable,
+            "icmp-port-unreachable",
+            Some((Family::V4, 3)),
+        ),
+        (
+            Self::IcmpNetProhibited,
+            "icmp-net-prohibited",
+            Some((Family::V4, 9)),
+        ),
+        (
+            Self::IcmpHostProhibited,
+            "icmp-host-prohibited",
+            Some((Family::V4, 10)),
+        ),
+        (
+            Self::IcmpAdminProhibited,
+            "icmp-admin-prohibited",
+            Some((Family::V4, 13)),
+        ),
+        (Self::Icmp6NoRoute, "icmp6-no-route", Some((Family::V6, 0))),
+        (
+            Self::Icmp6AdmProhibited,
+            "icmp6-adm-prohibited",
+            Some((Family::V6, 1)),
+        ),
+        (
+            Self::Icmp6AddrUnreachable,
+            "icmp6-addr-unreachable",
+            Some((Family::V6, 3)),
+        ),
+        (
+            Self::Icmp6PortUnreachable,
+            "icmp6-port-unreachable",
+            Some((Family::V6, 4)),
+        ),
+        (
+            Self::Icmp6PolicyFail,
+            "icmp6-policy-fail",
+            Some((Family::V6, 5)),
+        ),
+        (
+            Self::Icmp6RejectRoute,
+            "icmp6-reject-route",
+            Some((Family::V6, 6)),
+        ),
+        (Self::TcpReset, "tcp-reset", None),
+    ];
+
+    fn row(self) -> &'static (RejectWith, &'static str, Option<(Family, u8)>) {
+        // In the order of the variants.
+        &Self::TABLE[self as usize]
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = RejectWith> {
+        Self::TABLE.iter().map(|(with, ..)| *with)
+    }
+
+    /// The name that iptables-save prints behind `--reject-with`.
+    pub fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The ICMP code, if this is a message of that family.
+    pub fn icmp_code(self, family: Family) -> Option<u8> {
+        self.row()
+            .2
+            .filter(|(of, _)| *of == family)
+            .map(|(_, code)| code)
+    }
+
+    /// The refusal with this ICMP code.
+    pub fn of_icmp(family: Family, code: u8) -> Option<Self> {
+        Self::all().find(|with| with.icmp_code(family) == Some(code))
+    }
+}
+
+impl Serialize for RejectWith {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
 impl Target {
+    /// Targets of iptables after which a packet goes on as it was, as far as rules ask about it.
+    pub const IDLE: [&str; 20] = [
+        "AUDIT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CONNSECMARK",
+        "DSCP",
+        "ECN",
+        "HL",
+        "IDLETIMER",
+        "LED",
+        "LOG",
+        "NFLOG",
+        "RATEEST",
+        "SECMARK",
+        "SET",
+        "TCPMSS",
+        "TCPOPTSTRIP",
+        "TEE",
+        "TOS",
+        "TRACE",
+        "TTL",
+    ];
+
     /// `MARK --set-mark VALUE`: all bits are set to `value`.
     pub fn mark(value: u32) -> Self {
         Target::Mark {
@@ -116,9 +319,13 @@ impl Target {
             (Target::RestoreMark { nfmask, ctmask }, Tracking::Known(connection)) => {
                 packet.mark = mixed(packet.mark, *nfmask, connection.mark & ctmask);
             }
+            (Target::SetConnmark { value, mask }, Tracking::Known(connection)) => {
+                connection.mark = mixed(connection.mark, *mask, *value);
+            }
             // The first one counts: behind it the packet has a template (`xt_ct_target`,
             // `nft_ct_set_zone_eval`).
             (Target::CtZone(zone), Tracking::NotYet) if packet.zone == 0 => packet.zone = *zone,
+            (Target::NoTrack, tracking @ Tracking::NotYet) => *tracking = Tracking::Untracked,
             _ => {}
         }
     }
@@ -164,6 +371,25 @@ impl fmt::Display for Target {
                 "TPROXY --on-port {on_port} --on-ip {on_ip} --tproxy-mark {value:#x}/{mask:#x}"
             ),
             Target::CtZone(zone) => write!(f, "CT --zone {zone}"),
+            Target::Goto(chain) => write!(f, "{chain}"),
+            Target::Dnat(to) => write!(f, "DNAT --to-destination {to}"),
+            Target::Snat(to) => write!(f, "SNAT --to-source {to}"),
+            Target::Masquerade => f.write_str("MASQUERADE"),
+            Target::RedirectAmong(None) => f.write_str("REDIRECT"),
+            Target::RedirectAmong(Some(ports)) => {
+                write!(f, "REDIRECT --to-ports {}", Dashed(*ports))
+            }
+            Target::Netmap(net) => write!(f, "NETMAP --to {net}"),
+            Target::NoTrack => f.write_str("CT --notrack"),
+            Target::SetConnmark { value, mask } => {
+                write!(f, "CONNMARK --set-xmark {value:#x}/{mask:#x}")
+            }
+            Target::Several(targets) => {
+                for (i, target) in targets.iter().enumerate() {
+                    write!(f, "{}{target}", if i == 0 { "" } else { " -j " })?;
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -5,11 +5,18 @@ use super::socket::Transport;
 use super::wire::{Malformed, Message, Messages, Writer};
 use super::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE};
 use nix::errno::Errno;
+use std::cell::RefCell;
 use std::io;
 
 /// The longest datagram that is received, in bytes: the kernel fills those of a dump up to 32 KiB
 /// where it is offered as much (net/netlink/af_netlink.c).
 const DATAGRAM: usize = 32 * 1024;
+
+thread_local! {
+    /// What is received goes through one buffer, whatever the socket: to make it costs as much as a
+    /// small commit.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; DATAGRAM].into());
+}
 
 /// Whether more answers are awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +30,6 @@ enum Flow {
 pub struct Connection<T> {
     transport: T,
     sequence: u32,
-    buffer: Box<[u8]>,
 }
 
 impl<T: Transport> Connection<T> {
@@ -32,7 +38,6 @@ impl<T: Transport> Connection<T> {
         Connection {
             transport,
             sequence: 0,
-            buffer: vec![0; DATAGRAM].into(),
         }
     }
 
@@ -118,9 +123,14 @@ impl<T: Transport> Connection<T> {
     /// [`Error::Io`] if nothing was sent, [`Error::Unanswered`] if no answer came.
     pub fn transact(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
         self.transport.send(parts)?;
+        BUFFER.with_borrow_mut(|buffer| self.outcome(buffer))
+    }
+
+    /// What became of a transaction.
+    fn outcome(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let (mut acknowledged, mut lost, mut refused) = (false, None, None);
         loop {
-            let length = match self.transport.receive(&mut self.buffer) {
+            let length = match self.transport.receive(buffer) {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if overrun(&e) => {
@@ -132,7 +142,7 @@ impl<T: Transport> Connection<T> {
                     break;
                 }
             };
-            for message in Messages::new(&self.buffer[..length]) {
+            for message in Messages::new(&buffer[..length]) {
                 match message.map(Nack::of) {
                     Ok(Some(Ok(None))) => acknowledged = true,
                     Ok(Some(Ok(Some(nack)))) => refused = refused.or(Some(nack)),
@@ -163,16 +173,25 @@ impl<T: Transport> Connection<T> {
     fn answers(
         &mut self,
         sequence: u32,
+        each: impl FnMut(Message) -> Result<Flow, Error>,
+    ) -> Result<(), Error> {
+        BUFFER.with_borrow_mut(|buffer| self.received(buffer, sequence, each))
+    }
+
+    fn received(
+        &mut self,
+        buffer: &mut [u8],
+        sequence: u32,
         mut each: impl FnMut(Message) -> Result<Flow, Error>,
     ) -> Result<(), Error> {
         loop {
-            let length = match self.transport.receive(&mut self.buffer) {
+            let length = match self.transport.receive(buffer) {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(silence().into()),
                 Err(e) if overrun(&e) => return Err(Error::Interrupted),
                 Err(e) => return Err(e.into()),
             };
-            for message in Messages::new(&self.buffer[..length]) {
+            for message in Messages::new(&buffer[..length]) {
                 let message = message?;
                 if message.sequence != sequence {
                     continue;

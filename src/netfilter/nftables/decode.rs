@@ -2,113 +2,78 @@
 //! handles of the kernel's rules that they are.
 
 use super::dump::{self, Chain, Dump, Table};
-use super::expr::{Expr, Verdict};
+use super::expr::Expr;
 use super::hooks;
-use super::native::{self, Line};
+use super::native;
 use super::verdict;
 use super::xt::{self, Understood};
 use crate::netfilter::backend::Store;
-use crate::netfilter::model::{
-    ChainName, Counters, Family, Live, LiveChain, LiveRule, LiveTable, Rule, Target,
-};
+use crate::netfilter::model::{ChainName, Family, Live, LiveChain, LiveRule, LiveTable, Rule};
 
-/// What was dumped, in the model. A chain whose name iptables would not take is foreign, and nothing
-/// there concerns us.
+/// What was dumped, in the model.
 pub(super) fn live(dump: &Dump, store: Store) -> Live {
-    let tables = dump.tables.iter().map(|table| LiveTable {
-        family: table.family,
-        name: table.name,
-        chains: match store {
-            Store::Native => chains(table, store, table.without_parts(), native_rules),
-            _ => chains(table, store, table.chains.iter(), xt_rules),
-        },
-    });
+    let tables = dump.tables.iter().filter_map(|t| live_table(t, store));
     Live {
         tables: tables.collect(),
     }
 }
 
-fn chains<'d>(
-    table: &Table,
-    store: Store,
-    found: impl Iterator<Item = &'d Chain>,
-    rules: fn(&Table, &Chain) -> Vec<LiveRule>,
-) -> Vec<LiveChain> {
-    let live = found.filter_map(|chain| {
-        let name = ChainName::new(&chain.name).ok()?;
-        let mut rules = rules(table, chain);
-        if !hooks::is_hooked_as_named(store, table.name, &name, chain.base.as_ref()) {
+/// A table in the model, if it is one of this store. A chain whose name iptables would not take is
+/// foreign, and nothing there concerns us; nor does one that was not read.
+pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
+    let (family, name) = table.head.place(store)?;
+    let chains = table.chains.iter().filter(|c| c.was_read);
+    let chains = chains.filter_map(|chain| {
+        let chain_name = ChainName::new(&chain.name).ok()?;
+        let mut rules = match store {
+            Store::Native => native_rules(table, chain, family),
+            _ => chain.rules.iter().map(|r| xt_rule(r, family)).collect(),
+        };
+        if !hooks::is_hooked_as_named(store, name, &chain_name, chain.base.as_ref()) {
             // They do something else than they say.
             rules.iter_mut().for_each(LiveRule::forget);
         }
-        rules.extend((chain.hidden > 0).then(|| {
-            unseen(format!(
-                "[{} rules that the kernel does not show]",
-                chain.hidden
-            ))
-        }));
-        let drops = chain.base.as_ref().is_some_and(|base| !base.accepts);
-        Some(LiveChain { name, drops, rules })
+        rules.extend((chain.hidden > 0).then(|| unseen(chain.hidden)));
+        Some(LiveChain {
+            name: chain_name,
+            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
+            rules,
+        })
     });
-    live.collect()
+    Some(LiveTable {
+        family,
+        name,
+        dormant: table.head.is_dormant(),
+        chains: chains.collect(),
+    })
 }
 
-/// The rules of a chain as iptables-nft keeps them.
-fn xt_rules(table: &Table, chain: &Chain) -> Vec<LiveRule> {
-    let rules = chain.rules.iter().map(|r| xt_rule(r, table.family));
-    rules.collect()
-}
-
-/// The rules of a chain, from all its parts.
-fn native_rules(table: &Table, chain: &Chain) -> Vec<LiveRule> {
-    let parts = [&[chain], table.parts(&chain.name).as_slice()].concat();
-    let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
-    let lines: Vec<Vec<Option<Line>>> = parts
-        .iter()
-        .map(|part| part.rules.iter().map(|r| line(r, table)).collect())
-        .collect();
-    let rules = native::raise(&names, &lines).into_iter().map(|raised| {
-        let found = raised
-            .lines
-            .iter()
-            .map(|(part, at)| &parts[*part].rules[*at]);
-        let found: Vec<&dump::Rule> = found.collect();
-        match (raised.rule, found.as_slice()) {
-            (Some(rule), found) => native_rule(rule, found),
-            (None, [found, ..]) => opaque(found, None),
-            (None, []) => unseen("[other rules for packets without a socket]".to_owned()),
+/// The rules of a chain in nf_tables' own expressions, each with its [`native::companion`].
+fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<LiveRule> {
+    let read = |r: &dump::Rule| native::read(&r.exprs, r.comment.as_deref(), family, &table.sets);
+    let mut live = Vec::new();
+    let mut found = chain.rules.iter().peekable();
+    while let Some(first) = found.next() {
+        let Some(rule) = read(first) else {
+            live.push(opaque(first, None));
+            continue;
+        };
+        let mut handles = vec![first.handle];
+        if let Some(companion) = native::companion(&rule) {
+            let second = found.next_if(|next| read(next) == Some(companion));
+            let Some(second) = second else {
+                live.push(opaque(first, None));
+                continue;
+            };
+            handles.push(second.handle);
         }
-    });
-    rules.collect()
-}
-
-fn line(rule: &dump::Rule, table: &Table) -> Option<Line> {
-    native::read(
-        &rule.exprs,
-        rule.comment.as_deref(),
-        table.family,
-        &table.sets,
-    )
-}
-
-/// A rule of the model that is some of the kernel's.
-fn native_rule(rule: Rule, found: &[&dump::Rule]) -> LiveRule {
-    let comment = rule.why.as_ref().map(ToString::to_string);
-    let handles = found.iter().map(|r| r.handle).collect();
-    // What leads to another part is counted there.
-    let leads = |r: &dump::Rule| matches!(r.exprs.last(), Some(Expr::Verdict(Verdict::Goto(_))));
-    // TPROXY's packets come to a second line only if there is nobody for them.
-    let twice = matches!(rule.target, Target::Tproxy { .. });
-    let counted = found.iter().filter(|r| !leads(r));
-    let counted = counted.step_by(if twice { 2 } else { 1 });
-    let counters = counted.filter_map(|r| r.counters);
-    LiveRule {
-        counters: counters.reduce(|a, b| Counters {
-            packets: a.packets + b.packets,
-            bytes: a.bytes + b.bytes,
-        }),
-        ..LiveRule::known(rule, comment, handles)
+        let comment = rule.id.as_ref().map(ToString::to_string);
+        live.push(LiveRule {
+            counters: first.counters,
+            ..LiveRule::known(rule, comment, handles)
+        });
     }
+    live
 }
 
 fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
@@ -117,7 +82,7 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
             rule: known,
             comment,
         }) => {
-            let text = match (&known.why, &comment) {
+            let text = match (&known.id, &comment) {
                 (None, Some(comment)) => commented(&known, comment),
                 _ => known.to_string(),
             };
@@ -153,17 +118,23 @@ fn commented(rule: &Rule, comment: &str) -> String {
     text + &format!("-m comment --comment {comment} {target}")
 }
 
-/// Something that stands in a chain and is no rule that could be named.
-fn unseen(text: String) -> LiveRule {
+/// Rules that the kernel does not show.
+fn unseen(count: u32) -> LiveRule {
     LiveRule {
         rule: None,
         matches: Vec::new(),
+        target: None,
         comment: None,
         jump: None,
         counters: None,
-        text,
+        text: hidden_rules(count),
         handles: Vec::new(),
     }
+}
+
+/// What stands for rules that the kernel does not show.
+pub(super) fn hidden_rules(count: u32) -> String {
+    format!("[{count} rules that the kernel does not show]")
 }
 
 /// A rule that is not understood, with what can be told of it.
@@ -172,6 +143,7 @@ pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
     LiveRule {
         rule: None,
         matches: Vec::new(),
+        target: None,
         comment: comment.or_else(|| rule.comment.clone()),
         jump: verdict::jump(&rule.exprs),
         text: format!("[{}]", steps.join(", ")),

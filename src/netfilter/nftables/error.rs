@@ -1,6 +1,6 @@
 //! From the kernel's errors to ours: which rule, which extension, which feature.
 
-use super::batch::{Batch, TooLarge};
+use super::batch::Batch;
 use super::dump;
 use super::encode::{Origin, Unsupported, What};
 use super::expr::Expr;
@@ -41,10 +41,7 @@ pub(super) fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendE
 /// Rules of ours may stand where the kernel does not show everything.
 pub(super) fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
     BackendError::Refused {
-        doing: format!(
-            "reading chain {} of {} table {}",
-            chain.name, table.family, table.name
-        ),
+        doing: format!("reading chain {} of table {}", chain.name, table.head.name),
         reason: format!(
             "the kernel shows {} of its {} rules: one of the others is too large for it to be shown (more than 32 KiB), \
              and whether rules of ours stand there cannot be told. Split that rule, or move it to a chain of its own",
@@ -64,15 +61,12 @@ pub(super) fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
     }
 }
 
-/// What packets meet cannot be changed in one transaction, not even by a detour.
-pub(super) fn of_size(TooLarge { needed, room }: TooLarge) -> BackendError {
-    BackendError::Refused {
+/// A change that takes `needed` bytes does not fit into the `room` of one transaction.
+pub(super) fn of_size(needed: usize, room: usize) -> BackendError {
+    BackendError::TooLarge {
         doing: "committing to nf_tables".to_owned(),
-        reason: format!(
-            "{needed} bytes must be one transaction, and a socket of this user namespace takes no more than {room}: \
-             raise the host's net.core.wmem_max to {}",
-            needed.div_ceil(2)
-        ),
+        needed,
+        room,
     }
 }
 
@@ -87,6 +81,12 @@ pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
     let doing = origin.to_string();
     match missing(nack, origin, message) {
         Some(feature) => BackendError::Missing { doing, feature },
+        None if nack.errno == Errno::EINVAL && origin.what.has_owner() => {
+            BackendError::OwnerRefused {
+                doing,
+                reason: nack.reason(),
+            }
+        }
         None => BackendError::Refused {
             doing,
             reason: nack.reason(),

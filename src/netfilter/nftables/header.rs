@@ -195,10 +195,10 @@ fn read_meta(key: u32, value: &[u8]) -> Option<Test> {
     match key {
         meta::NFT_META_IIFNAME => read_interface(value).map(Test::InInterface),
         meta::NFT_META_OIFNAME => read_interface(value).map(Test::OutInterface),
-        meta::NFT_META_L4PROTO => {
-            let known = Protocol::ALL.into_iter().find(|p| [p.number()] == value);
-            known.map(Test::Protocol)
-        }
+        meta::NFT_META_L4PROTO => match value {
+            [number] => Some(Test::Protocol(Protocol::of(*number))),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -7,7 +7,6 @@ use crate::netfilter::netlink::{
 };
 use nix::errno::Errno;
 use std::io;
-use std::ops::Range;
 
 /// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
@@ -59,37 +58,23 @@ impl<T: Transport> Kernel<T> {
         Ok(self.0.capacity(wanted + EDGES)?.saturating_sub(EDGES))
     }
 
-    /// Commits a batch made from what was read at `generation`, as these transactions.
+    /// Commits a batch made from what was read at `generation`.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when somebody else committed since, or the answer was lost and some commit
     /// was made. A refusal has the sequence number of the message in the batch, or 0.
-    pub(super) fn commit<O>(
-        &mut self,
-        batch: &mut Batch<O>,
-        transactions: Vec<Range<usize>>,
-        generation: u32,
-    ) -> Result<(), Error> {
+    pub(super) fn commit<O>(&mut self, batch: &mut Batch<O>, generation: u32) -> Result<(), Error> {
         if batch.overflowed() {
             let error = "a rule is too long for a netlink message";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error).into());
         }
-        let mut generation = generation;
-        for messages in transactions {
-            let (begin, end) = (batch::begin(generation), batch::end());
-            let messages = batch.acknowledged(messages);
-            let parts = [begin.as_slice(), messages, end.as_slice()];
-            match self.0.transact(&parts) {
-                Err(Error::Refused(r)) if r.errno == Errno::ERESTART => {
-                    return Err(Error::Interrupted);
-                }
-                Err(Error::Unanswered(lost)) => return Err(self.look_again(generation, lost)),
-                result => result?,
-            }
-            // The kernel counts every commit, and leaves out 0.
-            generation = generation.checked_add(1).unwrap_or(1);
+        let (begin, end) = (batch::begin(generation), batch::end());
+        let parts = [begin.as_slice(), batch.acknowledged(), end.as_slice()];
+        match self.0.transact(&parts) {
+            Err(Error::Refused(r)) if r.errno == Errno::ERESTART => Err(Error::Interrupted),
+            Err(Error::Unanswered(lost)) => Err(self.look_again(generation, lost)),
+            result => result,
         }
-        Ok(())
     }
 
     /// What to say of a transaction whose answer was lost: it was not made if nobody has committed
@@ -101,6 +86,11 @@ impl<T: Transport> Kernel<T> {
             Err(_) => Error::Unanswered(lost),
         }
     }
+}
+
+/// The number of the commit behind this one: the kernel leaves out 0.
+pub(super) fn next_generation(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
 }
 
 /// The family and the attributes of an nf_tables message.

@@ -12,11 +12,11 @@
 
 mod batch;
 mod decode;
-mod detour;
 mod dump;
 mod encode;
 mod error;
 mod expr;
+mod foreign;
 mod header;
 mod hooked;
 mod hooks;
@@ -24,22 +24,22 @@ mod kernel;
 mod monitor;
 mod native;
 mod nf_tables;
+mod session;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod xt;
 
-use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
-use crate::netfilter::model::{Change, HookedTable, Live, Ruleset};
+use crate::netfilter::backend::{Backend, BackendError, Store};
+use crate::netfilter::model::{Change, Live, Ruleset};
 use crate::netfilter::netlink::{Error, Socket, Transport};
-use batch::TooLarge;
-use detour::Detour;
+use batch::Batch;
 use dump::Dump;
-use kernel::Kernel;
+use encode::Origin;
 pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
 pub use native::{Unprintable, render};
 use nix::errno::Errno;
-use nix::sys::socket::SockProtocol;
+pub use session::NfTables;
 use std::borrow::Cow;
 use std::io;
 
@@ -50,37 +50,10 @@ pub struct NoForm;
 /// A backend that speaks to nf_tables through a netlink socket.
 #[derive(Debug)]
 pub struct Netlink<T = Socket> {
-    kernel: Kernel<T>,
+    nf_tables: NfTables<T>,
     store: Store,
     /// What the next change is made from.
     dump: Option<Dump>,
-}
-
-/// Opens a socket in the network namespace of this thread, for the tables that iptables-nft keeps
-/// too. Nothing is asked of the kernel yet.
-///
-/// # Errors
-/// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
-pub fn open_xt() -> Result<Netlink, BackendError> {
-    open(Store::Xt)
-}
-
-/// Opens a socket in the network namespace of this thread, for tables of our own with native
-/// expressions. Fails as [`open_xt`] does.
-pub fn open_native() -> Result<Netlink, BackendError> {
-    open(Store::Native)
-}
-
-fn open(store: Store) -> Result<Netlink, BackendError> {
-    let doing = "opening a netfilter netlink socket".to_owned();
-    match Socket::open(SockProtocol::NetlinkNetFilter) {
-        Ok(socket) => Ok(Netlink::new(socket, store)),
-        Err(e) if unsupported(&e) => Err(BackendError::Missing {
-            doing,
-            feature: Feature::NfTables,
-        }),
-        Err(source) => Err(BackendError::Io { doing, source }),
-    }
 }
 
 fn unsupported(error: &io::Error) -> bool {
@@ -89,13 +62,9 @@ fn unsupported(error: &io::Error) -> bool {
 }
 
 impl<T: Transport> Netlink<T> {
-    /// A backend for one of nf_tables' stores, over any transport.
+    /// A backend for one of nf_tables' stores, over any transport, that reads every chain.
     pub fn new(transport: T, store: Store) -> Self {
-        Netlink {
-            kernel: Kernel::new(transport),
-            store,
-            dump: None,
-        }
+        NfTables::new(transport, |_| true).backend(store)
     }
 }
 
@@ -123,8 +92,9 @@ impl<T: Transport> Backend for Netlink<T> {
     }
 
     fn read(&mut self) -> Result<Live, BackendError> {
-        let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
-        if let Some((table, chain)) = dump.unknown() {
+        let dump = self.nf_tables.read(self.store).map_err(error::of_read)?;
+        // Managed rules may be there.
+        if let Some((table, chain)) = dump.hidden().find(|(_, c)| c.base.is_some()) {
             return Err(error::of_hidden(table, chain));
         }
         let live = decode::live(&dump, self.store);
@@ -136,30 +106,24 @@ impl<T: Transport> Backend for Netlink<T> {
         let Some(dump) = self.dump.take() else {
             return Err(error::of_read(Error::Interrupted));
         };
-        match self.put(change, &dump) {
-            Err(Failure::TooLarge(_)) => self.put_by_detour(change, &dump),
-            result => result.map_err(|f| f.or(error::of_size)),
+        match self.attempt(change, &dump, true) {
+            Err(Failure::Busy(error)) => {
+                log::debug!("what is left empty stays: {error}");
+                self.attempt(change, &dump, false)
+            }
+            result => result,
         }
+        .map_err(|failure| match failure {
+            Failure::Busy(error) | Failure::Of(error) => error,
+        })
     }
 }
 
 /// Why a change could not be committed.
 enum Failure {
-    /// What packets meet cannot be changed in one transaction.
-    TooLarge(TooLarge),
     /// What is left empty cannot be removed, see [`encode::encode`].
     Busy(BackendError),
     Of(BackendError),
-}
-
-impl Failure {
-    /// The error, where being too large is `too_large`.
-    fn or(self, too_large: impl FnOnce(TooLarge) -> BackendError) -> BackendError {
-        match self {
-            Failure::TooLarge(by) => too_large(by),
-            Failure::Busy(error) | Failure::Of(error) => error,
-        }
-    }
 }
 
 impl From<BackendError> for Failure {
@@ -169,35 +133,28 @@ impl From<BackendError> for Failure {
 }
 
 impl<T: Transport> Netlink<T> {
-    /// Reads every table of nf_tables that an IP packet meets, whoever wrote it, with where its
-    /// chains are hooked in.
-    pub fn read_hooked(&mut self) -> Result<Vec<HookedTable>, BackendError> {
-        hooked::read(&mut self.kernel).map_err(error::of_read)
-    }
-
-    /// Commits a change that was made from this dump, with one switch.
-    fn put(&mut self, change: &Change, dump: &Dump) -> Result<(), Failure> {
-        match self.attempt(change, dump, true) {
-            Err(Failure::Busy(error)) => {
-                log::debug!("what is left empty stays: {error}");
-                self.attempt(change, dump, false)
-            }
-            result => result,
-        }
-    }
-
-    fn attempt(&mut self, change: &Change, dump: &Dump, tidy: bool) -> Result<(), Failure> {
+    /// Commits a change that was made from this dump. With `tidy`, what is left empty goes.
+    fn attempt(&self, change: &Change, dump: &Dump, tidy: bool) -> Result<(), Failure> {
         let encoded = encode::encode(change, dump, self.store, tidy);
-        let mut batch = encoded.map_err(error::of_encode)?;
+        let (now, then) = encoded.map_err(error::of_encode)?;
+        let next = match now.is_empty() {
+            true => dump.generation,
+            false => kernel::next_generation(dump.generation),
+        };
+        self.send(now, dump.generation)?;
+        self.send(then, next)
+    }
+
+    fn send(&self, mut batch: Batch<Origin>, generation: u32) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
-        let room = self.kernel.room(batch.len());
+        let room = self.nf_tables.room(batch.len());
         let room = room.map_err(|e| error::of_commit(e.into(), &batch))?;
-        let transactions = batch.transactions(room).map_err(Failure::TooLarge)?;
-        let committed = self
-            .kernel
-            .commit(&mut batch, transactions, dump.generation);
+        if batch.len() > room {
+            return Err(error::of_size(batch.len(), room).into());
+        }
+        let committed = self.nf_tables.commit(&mut batch, self.store, generation);
         committed.map_err(|error| {
             let tidying = error::is_tidying(&error, &batch);
             let error = error::of_commit(error, &batch);
@@ -206,16 +163,5 @@ impl<T: Transport> Netlink<T> {
                 false => Failure::Of(error),
             }
         })
-    }
-
-    /// Commits a change that is too large for one switch.
-    fn put_by_detour(&mut self, change: &Change, dump: &Dump) -> Result<(), BackendError> {
-        let detour = Detour::around(change, dump);
-        self.put(&detour.there, dump)
-            .map_err(|f| f.or(error::of_size))?;
-        let dump = Dump::read(&mut self.kernel, self.store).map_err(error::of_read)?;
-        // If somebody else was there meanwhile, the chains are not as they were left.
-        let changed = |_| error::of_read(Error::Interrupted);
-        self.put(&detour.back, &dump).map_err(|f| f.or(changed))
     }
 }

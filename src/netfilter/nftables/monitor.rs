@@ -43,12 +43,14 @@ pub struct Touched<'a> {
     pub object: Object<'a>,
 }
 
-/// A table, a chain or something else in a table.
+/// A table, a chain, a rule or something else in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object<'a> {
     Table,
-    /// The chain called so, or a rule in it.
+    /// A chain; of a renamed one only the new name is reported.
     Chain(&'a str),
+    /// A rule in the chain called so.
+    Rule(&'a str),
     /// A set, an element, a counter…
     Other,
 }
@@ -167,8 +169,8 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     };
     let object = match kind {
         k if TABLE.contains(&k) => Object::Table,
-        k if CHAIN.contains(&k) => chain(&a, NFTA_CHAIN_NAME)?,
-        k if RULE.contains(&k) => chain(&a, NFTA_RULE_CHAIN)?,
+        k if CHAIN.contains(&k) => named(&a, NFTA_CHAIN_NAME, Object::Chain)?,
+        k if RULE.contains(&k) => named(&a, NFTA_RULE_CHAIN, Object::Rule)?,
         _ => Object::Other,
     };
     Ok(Some(Notification::Touched(Touched {
@@ -180,13 +182,14 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
 }
 
 /// A chain by its name; none of ours has one that is not UTF-8.
-fn chain<'a, const N: usize>(
+fn named<'a, const N: usize>(
     a: &AttributeTable<'a, N>,
     kind: u16,
+    object: fn(&'a str) -> Object<'a>,
 ) -> Result<Object<'a>, Malformed> {
     let name = a.bytes(kind)?;
     let name = name.strip_suffix(&[0]).unwrap_or(name);
-    Ok(std::str::from_utf8(name).map_or(Object::Other, Object::Chain))
+    Ok(std::str::from_utf8(name).map_or(Object::Other, object))
 }
 
 fn read_commit<const N: usize>(a: &AttributeTable<'_, N>) -> Result<Commit, Malformed> {
@@ -244,31 +247,43 @@ mod tests {
                 name: "firewalld".to_owned(),
             }),
         };
-        let read = read(message(15, &payload)).unwrap();
+        let read = read(message(NFT_MSG_NEWGEN, &payload)).unwrap();
         assert_eq!(read, Some(Notification::Committed(commit)));
     }
 
     #[test]
     fn only_tables_that_rules_of_ours_can_be_in_are_told() {
         for (number, family, table, chain, object) in [
-            (0, 2, "nat", None, Some(Object::Table)),
+            (NFT_MSG_NEWTABLE, 2, "nat", None, Some(Object::Table)),
             (
-                5,
+                NFT_MSG_DELCHAIN,
                 10,
                 "mangle",
-                Some((3, "ISTIO_OUTPUT")),
+                Some((NFTA_CHAIN_NAME, "ISTIO_OUTPUT")),
                 Some(Object::Chain("ISTIO_OUTPUT")),
             ),
             (
-                8,
+                NFT_MSG_DELRULE,
                 2,
                 "prepare-proxy-nat",
-                Some((2, "OUTPUT")),
-                Some(Object::Chain("OUTPUT")),
+                Some((NFTA_RULE_CHAIN, "OUTPUT")),
+                Some(Object::Rule("OUTPUT")),
             ),
-            (12, 2, "nat", None, Some(Object::Other)),
-            (8, 1, "nat", Some((2, "OUTPUT")), None),
-            (8, 2, "firewalld", Some((2, "filter_INPUT")), None),
+            (NFT_MSG_NEWSETELEM, 2, "nat", None, Some(Object::Other)),
+            (
+                NFT_MSG_DELRULE,
+                1,
+                "nat",
+                Some((NFTA_RULE_CHAIN, "OUTPUT")),
+                None,
+            ),
+            (
+                NFT_MSG_DELRULE,
+                2,
+                "firewalld",
+                Some((NFTA_RULE_CHAIN, "filter_INPUT")),
+                None,
+            ),
         ] {
             let payload = told(family, |w| {
                 w.string(NFTA_TABLE_NAME, table);

@@ -1,7 +1,7 @@
 //! Interfaces with their addresses, and the way to an address. Needs no privilege.
 
 use super::message::{self, Hop, Route};
-use super::{Router, RoutingError, error, none_without_family};
+use super::{Router, RoutingError, error, none_without_family, refused};
 use crate::netfilter::model::{Family, Interface};
 use crate::netfilter::netlink::{Error, Socket, Transport, Writer};
 use ipnet::IpNet;
@@ -29,7 +29,36 @@ pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)
 }
 
+/// Brings lo up if it is down, as it is in a new network namespace: what TPROXY marks is routed
+/// there, and connections of a pod to itself take it. Returns whether it was down.
+///
+/// # Errors
+/// When the kernel says no.
+pub fn bring_loopback_up() -> Result<bool, RoutingError> {
+    Router::<Socket>::open()?.bring_loopback_up()
+}
+
 impl<T: Transport> Router<T> {
+    fn bring_loopback_up(&mut self) -> Result<bool, RoutingError> {
+        let mut is_up = false;
+        let name = |w: &mut Writer| message::write_loopback(w, false);
+        let asked = self.0.get(message::GET_LINK, name, |answer| {
+            is_up = message::read_is_up(answer.payload)?;
+            Ok(())
+        });
+        asked.map_err(|e| error("asking for lo".to_owned(), Family::V4, e))?;
+        if is_up {
+            return Ok(false);
+        }
+        let doing = || "bringing lo up".to_owned();
+        let write = |(): &(), w: &mut Writer, sequence| message::write_loopback_up(w, sequence);
+        let results = self.0.tell(&[()], write);
+        match results.map_err(|e| error(doing(), Family::V4, e))?.pop() {
+            Some(Err(nack)) => Err(refused(doing(), Family::V4, nack)),
+            _ => Ok(true),
+        }
+    }
+
     fn links(&mut self) -> Result<Vec<Link>, RoutingError> {
         let read = |payload: &[u8]| message::read_link(payload).map(Some);
         let named = self.dump(Family::V4, "interfaces", message::GET_LINK, read)?;

@@ -306,6 +306,30 @@ pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     Ok((index, a.string(NAME)?.to_owned()))
 }
 
+/// `IFF_UP`.
+const UP: u32 = 1;
+
+/// Names lo, to ask for it or to bring it up.
+pub(super) fn write_loopback(w: &mut Writer, up: bool) {
+    let flags = if up { UP } else { 0 };
+    w.raw(&[0; 4]);
+    w.raw(&LOOPBACK.to_ne_bytes());
+    // The flags, and those among them that are to change.
+    w.raw(&flags.to_ne_bytes());
+    w.raw(&flags.to_ne_bytes());
+}
+
+/// The message that brings lo up.
+pub(super) fn write_loopback_up(w: &mut Writer, sequence: u32) {
+    let flags = NLM_F_REQUEST | NLM_F_ACK;
+    w.message(GET_LINK - 2, flags, sequence, |w| write_loopback(w, true));
+}
+
+/// Reads whether an interface is up.
+pub(super) fn read_is_up(payload: &[u8]) -> Result<bool, Malformed> {
+    Ok(u32_ne(payload, 8).ok_or(Malformed)? & UP != 0)
+}
+
 /// Whether IPv6 is switched on at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ipv6Switch {

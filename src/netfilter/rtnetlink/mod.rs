@@ -13,7 +13,7 @@ mod state;
 
 pub use error::RoutingError;
 pub use ipv6::{Ipv6, ipv6};
-pub use links::{Link, hop, links};
+pub use links::{Link, bring_loopback_up, hop, links};
 pub use message::Hop;
 pub use monitor::{Event, Monitor};
 pub use state::State;
@@ -29,31 +29,6 @@ use nix::sys::socket::SockProtocol;
 /// Reads what there is, as far as it has to do with `wanted` or may be ours.
 pub fn look(wanted: &Routing) -> Result<State, RoutingError> {
     Router::open()?.look(wanted)
-}
-
-/// Makes what of `wanted` is not there yet, each once: all of it or nothing.
-///
-/// A table whose policy rule stands there several times (older tools add one at each run) keeps one
-/// of them.
-///
-/// # Errors
-/// [`RoutingError::Occupied`] when a table holds routes of others, [`RoutingError::NoFamily`] when
-/// IPv6 is wanted and not there. What was made before the error is taken back;
-/// [`RoutingError::Left`] where that fails too.
-pub fn make(wanted: &Routing) -> Result<Made, RoutingError> {
-    Router::open()?.make(wanted)
-}
-
-/// Takes back what was made, but for what is needed after all.
-pub fn undo(mut made: Made, needed: &Routing) -> Result<(), RoutingError> {
-    made.items.retain(|item| !item.is_of(needed));
-    Router::open()?.undo(&made.items)
-}
-
-/// Removes what of `unwanted` is there, also where it is there several times. The route of a table
-/// stays where `wanted` needs it too. Returns whether there was anything.
-pub fn remove(unwanted: &Routing, wanted: &Routing) -> Result<bool, RoutingError> {
-    Router::open()?.remove(unwanted, wanted)
 }
 
 /// What was made, to be taken back if nothing comes to need it.
@@ -80,7 +55,8 @@ const TRIES: u32 = 100;
 pub struct Router<T>(Connection<T>);
 
 impl Router<Socket> {
-    fn open() -> Result<Self, RoutingError> {
+    /// Opens a socket in the network namespace of this thread.
+    pub fn open() -> Result<Self, RoutingError> {
         match Socket::open(SockProtocol::NetlinkRoute) {
             Ok(socket) => Ok(Router::new(socket)),
             Err(source) => Err(RoutingError::Io {
@@ -97,15 +73,24 @@ impl<T: Transport> Router<T> {
         Router(Connection::new(transport))
     }
 
-    /// See [`make`].
-    pub fn make(&mut self, wanted: &Routing) -> Result<Made, RoutingError> {
+    /// Makes what of `wanted` is not there yet, each once: all of it or nothing. `state` is what
+    /// [`Router::look`] has found for it.
+    ///
+    /// A table whose policy rule stands there several times (older tools add one at each run) keeps one
+    /// of them.
+    ///
+    /// # Errors
+    /// [`RoutingError::Occupied`] when a table holds routes of others, [`RoutingError::NoFamily`] when
+    /// IPv6 is wanted and not there. What was made before the error is taken back;
+    /// [`RoutingError::Left`] where that fails too.
+    pub fn make(&mut self, wanted: &Routing, state: State) -> Result<Made, RoutingError> {
         let mut made = Made::default();
-        match self.make_all(wanted, &mut made.items) {
+        match self.make_all(wanted, state, &mut made.items) {
             Ok(state) => {
                 made.tidied = self.tidy(&state.surplus(wanted));
                 Ok(made)
             }
-            Err(error) => Err(match self.undo(&made.items) {
+            Err(error) => Err(match self.take_back(&made.items) {
                 Ok(()) => error,
                 Err(left) => RoutingError::Left {
                     source: Box::new(error),
@@ -117,10 +102,16 @@ impl<T: Transport> Router<T> {
 
     /// Makes what is missing, and looks again until nothing is: answers can be lost, and others be at
     /// work. Whatever was made, or may have been, is added to `made`.
-    fn make_all(&mut self, wanted: &Routing, made: &mut Vec<Item>) -> Result<State, RoutingError> {
+    fn make_all(
+        &mut self,
+        wanted: &Routing,
+        state: State,
+        made: &mut Vec<Item>,
+    ) -> Result<State, RoutingError> {
         let mut in_the_way = None;
+        let mut known = Some(state);
         for _ in 0..TRIES {
-            let state = self.look(wanted)?;
+            let state = known.take().map_or_else(|| self.look(wanted), Ok)?;
             let missing = state.missing(wanted)?;
             if missing.is_empty() {
                 return Ok(state);
@@ -149,8 +140,14 @@ impl<T: Transport> Router<T> {
         Err(answers_lost("making policy routes"))
     }
 
+    /// Takes back what was made, but for what is needed after all.
+    pub fn undo(&mut self, mut made: Made, needed: &Routing) -> Result<(), RoutingError> {
+        made.items.retain(|item| !item.is_of(needed));
+        self.take_back(&made.items)
+    }
+
     /// Takes back what was made, the last first.
-    fn undo(&mut self, made: &[Item]) -> Result<(), RoutingError> {
+    fn take_back(&mut self, made: &[Item]) -> Result<(), RoutingError> {
         let items: Vec<Item> = made.iter().rev().copied().collect();
         for _ in 0..TRIES {
             if self.unmake(&items)?.is_some() {
@@ -171,9 +168,13 @@ impl<T: Transport> Router<T> {
         }
     }
 
-    /// See [`remove`].
+    /// Removes what of `unwanted` is there, also where it is there several times. The route of a table
+    /// stays where `wanted` needs it too. Returns whether there was anything.
     pub fn remove(&mut self, unwanted: &Routing, wanted: &Routing) -> Result<bool, RoutingError> {
         let mut anything = false;
+        if unwanted.is_empty() {
+            return Ok(false);
+        }
         for _ in 0..TRIES {
             let state = self.look(unwanted)?;
             let present = state.removable(unwanted, wanted);

@@ -44,6 +44,20 @@ impl State {
         found
     }
 
+    /// The priorities of a family's policy rules but for the kernel's own and those of
+    /// [`State::in_effect`].
+    pub fn other_rules(&self, family: Family) -> Vec<u32> {
+        const KERNEL: [(u32, Option<u32>); 3] =
+            [(0, Some(255)), (32766, Some(254)), (32767, Some(253))];
+        let known = self.in_effect().policy_routes;
+        let rules = self.rules.iter().filter(|r| r.family == family);
+        let others = rules.filter(|r| match r.marked {
+            Some(policy) => !known.contains(&policy),
+            None => !KERNEL.contains(&(r.priority, r.table)),
+        });
+        others.map(|r| r.priority).collect()
+    }
+
     /// What of `wanted` is not there yet; routes before the rules that lead to them.
     ///
     /// # Errors
@@ -220,6 +234,20 @@ mod tests {
         assert_eq!(two, [rule(far), rule(old), route(far)]);
         let both = going(&[old, new], &[far]);
         assert_eq!(both, [rule(old), rule(new), route(old)], "once");
+    }
+
+    #[test]
+    fn rules_of_others_are_told_from_the_kernels_own() {
+        let mut state = state(&[policy(1337, 133)], &[254]);
+        assert!(state.other_rules(FAMILY).is_empty());
+        state.rules.push(Rule {
+            family: FAMILY,
+            priority: 100,
+            table: Some(700),
+            marked: None,
+        });
+        assert_eq!(state.other_rules(FAMILY), [100]);
+        assert!(state.other_rules(Family::V6).is_empty());
     }
 
     #[test]

@@ -6,17 +6,21 @@
 
 mod chain;
 mod network;
+mod passage;
 #[cfg(test)]
 mod properties;
+mod state;
 #[cfg(test)]
 mod tests;
-mod trace;
 mod walk;
 mod walker;
 
 pub use network::{Link, Network, Way};
-pub use trace::{Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Unread};
-pub use walk::{Start, Walk, every_way, follow};
+pub use passage::{
+    Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded,
+};
+pub use walk::{every_way, follow};
+pub use walker::{Start, Walk};
 
 use crate::netfilter::model::ChainName;
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! Addresses and routes of a network namespace, as far as they decide which hooks a packet passes.
 
-use crate::netfilter::model::{Family, Interface, PolicyRoute};
+use crate::netfilter::model::{AddressType, Family, Interface, PolicyRoute};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -86,6 +86,7 @@ impl Network {
         match way {
             Way::Here => Some(match to {
                 IpAddr::V4(a) if a.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V4(_) => self.primary(to),
                 IpAddr::V6(_) if !self.is_own(to) => self.global_on_lo()?,
                 to => to,
             }),
@@ -107,6 +108,17 @@ impl Network {
         }
     }
 
+    /// What a packet to an IPv4 address of this namespace is sent from: the first address of that
+    /// network on its interface (`fib_add_ifaddr`).
+    fn primary(&self, to: IpAddr) -> IpAddr {
+        let of_link = |link: &Link| {
+            let own = link.addresses.iter().find(|net| net.addr() == to)?;
+            let first = link.addresses.iter().find(|net| net.trunc() == own.trunc());
+            first.map(IpNet::addr)
+        };
+        self.links.iter().find_map(of_link).unwrap_or(to)
+    }
+
     /// What a packet over lo to an IPv6 address of elsewhere is sent from: an address of lo that is
     /// not of this machine alone, or else of another interface (`ipv6_dev_get_saddr`).
     fn global_on_lo(&self) -> Option<IpAddr> {
@@ -117,6 +129,44 @@ impl Network {
         let links = lo.into_iter().chain(others);
         let mut addresses = links.flat_map(|link| &link.addresses).map(IpNet::addr);
         addresses.find(|a| a.is_ipv6() && !a.is_loopback() && !is_link_local(*a))
+    }
+
+    /// What an address is to this namespace (`inet_dev_addr_type`).
+    pub fn address_type(&self, address: IpAddr) -> AddressType {
+        let is_last = |net: &IpNet| net.prefix_len() < 31 && net.broadcast() == address;
+        let mut nets = self.links.iter().flat_map(|link| &link.addresses);
+        match address {
+            address if self.is_own(address) => AddressType::Local,
+            address if address.is_multicast() => AddressType::Multicast,
+            IpAddr::V4(a) if a.is_broadcast() || nets.any(is_last) => AddressType::Broadcast,
+            _ => AddressType::Unicast,
+        }
+    }
+
+    /// What MASQUERADE sends from: an address of the interface, or else of another one, that is not
+    /// for this machine or this link alone (`inet_select_addr`); and whether it may be another one,
+    /// as nothing shows in which order the kernel keeps its interfaces.
+    pub fn masquerade_address(&self, through: &Interface, to: IpAddr) -> Option<(IpAddr, bool)> {
+        let family = Family::of(to);
+        let usable = |link: &Link| -> Vec<IpNet> {
+            let far = |net: &&IpNet| {
+                let address = net.addr();
+                Family::of(address) == family && !address.is_loopback() && !is_link_local(address)
+            };
+            link.addresses.iter().filter(far).copied().collect()
+        };
+        let own = self.links.iter().filter(|link| link.name == *through);
+        let own: Vec<IpNet> = own.flat_map(usable).collect();
+        let near = own.iter().find(|net| net.contains(&to));
+        if let Some(net) = near.or(own.first()) {
+            return Some((net.addr(), false));
+        }
+        let firsts = self
+            .links
+            .iter()
+            .filter_map(|link| usable(link).first().copied());
+        let firsts: Vec<IpNet> = firsts.collect();
+        firsts.first().map(|net| (net.addr(), firsts.len() > 1))
     }
 
     /// The interface that has the address.

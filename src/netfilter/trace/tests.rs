@@ -1,7 +1,7 @@
 use super::*;
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
-    PolicyRoute, Protocol, RejectWith, Rule, Ruleset, Table, TableName, Target, Tracking,
+    ConnState, Connection, Credentials, Facts, Family, FoundSocket, Hook, Interface, Match, Owner,
+    Packet, PolicyRoute, Protocol, RejectWith, Rule, Ruleset, Table, TableName, Target, Tracking,
 };
 use crate::netfilter::model::{Entry, Rules};
 use ipnet::IpNet;
@@ -56,6 +56,7 @@ pub(super) fn packet(source: &str, destination: &str) -> Packet {
         zone: 0,
         tracking: Tracking::NotYet,
         socket: FoundSocket::None,
+        facts: Facts::default(),
     }
 }
 
@@ -302,12 +303,11 @@ fn a_goto_comes_back_to_where_its_chain_would() {
             (b.clone(), &[], Target::Return),
         ],
     )]);
-    let goto = Entry::Goto {
-        text: "goto B".to_owned(),
-        matches: Vec::new(),
-        chain: b,
-    };
-    there.tables[0].chains[1].rules.insert(0, goto);
+    let none: [Match; 0] = [];
+    let goto = Rule::without_comment(none, Target::Goto(b));
+    there.tables[0].chains[1]
+        .rules
+        .insert(0, Entry::Known(goto));
     let walk = outgoing("203.0.113.9:80");
     assert_eq!(end(&walk, &there), redirected("127.0.0.1:15001"));
 }
@@ -315,8 +315,9 @@ fn a_goto_comes_back_to_where_its_chain_would() {
 #[test]
 fn a_rule_that_cannot_be_read_leaves_both_cases_open() {
     let mut open = rules([table(TableName::Nat, &[(ChainName::OUTPUT, &[], REDIRECT)])]);
-    let rule = |target: Option<Target>| Entry::Unread {
+    let rule = |target: Option<Target>| Entry::Undecoded {
         text: "-m something".to_owned(),
+        handle: None,
         matches: vec![Match::protocol(Protocol::Tcp)],
         target,
     };
@@ -347,14 +348,15 @@ fn a_rule_that_cannot_be_read_leaves_both_cases_open() {
 }
 
 #[test]
-fn many_unread_rules_are_no_reason_to_go_on_for_ever() {
+fn many_undecoded_rules_are_no_reason_to_go_on_for_ever() {
     let mut open = rules([table(TableName::Nat, &[(ChainName::OUTPUT, &[], REDIRECT)])]);
-    let unread = Entry::Unread {
+    let undecoded = Entry::Undecoded {
         text: String::new(),
+        handle: None,
         matches: Vec::new(),
         target: Some(Target::mark(1)),
     };
-    open.tables[0].chains[0].rules = vec![unread; 1000];
+    open.tables[0].chains[0].rules = vec![undecoded; 1000];
     assert!(
         every_way(&outgoing("203.0.113.9:80"), &open, &network())
             .unwrap()

@@ -1,41 +1,71 @@
-//! The way of one packet, from its start to its end.
+//! Every way that a packet may take, and which rule decided on it.
 
 use super::JumpLoop;
 use super::network::Network;
-use super::trace::{Capture, Effect, End, Step, Trace};
-use super::walker::{CONNTRACK, Walker};
-use crate::netfilter::model::{Base, Hook, Packet, Rules, Tracking};
+use super::passage::{Capture, Effect, End, Step, StepOutcome, Trace};
+use super::walker::{CONNTRACK, Start, Walk, Walker};
+use crate::netfilter::model::{Base, Hook, Rules, Side, Tie};
 use std::collections::VecDeque;
 
-/// Where a packet begins, in this namespace or outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// A process here sends it.
-    Here,
-    /// It comes in.
-    Outside,
-}
-
-/// A packet and the state that its connection is in; what conntrack makes of it comes on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
-    pub start: Start,
-    pub packet: Packet,
-    pub tracking: Tracking,
-}
-
-/// How many cases are followed where rules cannot be read; the others stay untold.
+/// How many cases are followed where rules could not be decoded; the others are not.
 const CASES: usize = 32;
 
-/// Follows a packet in every case that unread rules leave open: first as if none of them applied.
+/// Follows a packet in every case that is left open: by rules that could not be decoded, first as if none of
+/// them applied, and by chains of which nothing shows which is evaluated first.
 pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
+    let mut traces = every_case(walk, rules, network)?;
+    let mut ties = rules.ties(walk.packet.family());
+    if ties.is_empty() {
+        return Ok(traces);
+    }
+    let mut others = every_case(walk, &rules.in_the_other_order(), network)?;
+    others.retain(|other| traces.iter().all(|trace| trace.end != other.end));
+    if others.is_empty() {
+        return Ok(traces);
+    }
+    ties.retain(|tie| {
+        traces
+            .iter()
+            .chain(&others)
+            .any(|trace| applies(tie, trace))
+    });
+    traces
+        .iter_mut()
+        .for_each(|trace| trace.order.clone_from(&ties));
+    let other_order = |tie: &Tie| Tie {
+        chains: tie.chains.iter().rev().cloned().collect(),
+        ..tie.clone()
+    };
+    for trace in &mut others {
+        trace.order = ties.iter().map(other_order).collect();
+    }
+    traces.extend(others);
+    Ok(traces)
+}
+
+/// Whether some rule of these chains applies to the packet.
+fn applies(tie: &Tie, trace: &Trace) -> bool {
+    let here = trace
+        .passages
+        .iter()
+        .filter(|passage| passage.hook == tie.hook);
+    let tables = here.flat_map(|passage| &passage.tables);
+    let mut tied = tables.filter(|t| tie.chains.contains(&(t.table.clone(), t.chain.clone())));
+    tied.any(|t| {
+        t.steps
+            .iter()
+            .any(|s| !matches!(s.outcome, StepOutcome::PassedOver(_)))
+    })
+}
+
+fn every_case(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
     let mut traces = Vec::new();
     let mut open = VecDeque::from([Vec::new()]);
     while let Some(assumed) = open.pop_front().filter(|_| traces.len() < CASES) {
         let trace = follow(walk, rules, network, &assumed)?;
         // One more case for each rule that nothing was assumed of: that it applies after all.
-        for at in assumed.len()..trace.unread.len() {
-            let before = trace.unread[..at].iter().map(|u| u.applies);
+        for at in assumed.len()..trace.undecoded.len() {
+            let before = trace.undecoded[..at].iter().map(|u| u.applies);
             open.push_back(before.chain([true]).collect());
         }
         traces.push(trace);
@@ -43,7 +73,7 @@ pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Tr
     Ok(traces)
 }
 
-/// Follows a packet. Of the rules that cannot be read, the first ones apply as `assumed` says, the
+/// Follows a packet. Of the rules that could not be decoded, the first ones apply as `assumed` says, the
 /// others do not.
 pub fn follow(
     walk: &Walk,
@@ -65,11 +95,13 @@ pub fn follow(
 /// might have captured it but sent it back out of a chain or accepted it.
 fn mark_deciding_rule(trace: &mut Trace) {
     let end = trace.end.clone();
+    let translated = trace.packet.is_translated(Side::Destination);
     let settles = |effect: &Effect| match &end {
         End::Delivered {
             by: Some(Capture::Redirect(_)),
             ..
-        } => matches!(effect, Effect::Redirected(_)),
+        } => matches!(effect, Effect::Redirected(_) | Effect::Translated { .. }),
+        End::Sent { .. } if translated => matches!(effect, Effect::Translated { .. }),
         End::Delivered {
             by: Some(Capture::Tproxy),
             ..

@@ -3,28 +3,45 @@
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
 use super::network::{Network, Way};
-use super::trace::{Capture, End, Passage, TablePassage, Trace, Unread};
-use super::walk::Walk;
+use super::passage::{Capture, End, Passage, TablePassage, Trace};
+use super::state::State;
 use crate::netfilter::model::{
-    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Rules, Tracking,
+    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
+    Rules, Tracking,
 };
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
 pub(super) const CONNTRACK: i32 = -200;
 
+/// Where a packet begins, in this namespace or outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A process here sends it.
+    Here,
+    /// It comes in.
+    Outside,
+}
+
+/// A packet and the state that its connection is in; what conntrack makes of it comes on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    pub start: Start,
+    pub packet: Packet,
+    pub tracking: Tracking,
+}
+
 /// A packet on its way.
 pub(super) struct Walker<'a> {
     rules: &'a Rules,
-    pub network: &'a Network,
-    pub packet: Packet,
+    state: State<'a>,
     tracking: Tracking,
-    assumed: &'a [bool],
     /// Where nat decided on the connection's destination, and on its source.
     destination_decided: Option<Hook>,
     source_decided: Option<Hook>,
     capture: Option<(Capture, u16)>,
+    /// The route of what is sent from here, as it is known now.
+    way: Option<Way>,
     passages: Vec<Passage>,
-    unread: Vec<Unread>,
 }
 
 impl<'a> Walker<'a> {
@@ -36,15 +53,13 @@ impl<'a> Walker<'a> {
     ) -> Self {
         Walker {
             rules,
-            network,
-            packet: walk.packet.clone(),
+            state: State::new(walk.packet.clone(), network, assumed),
             tracking: walk.tracking,
-            assumed,
             destination_decided: None,
             source_decided: None,
             capture: None,
+            way: None,
             passages: Vec::new(),
-            unread: Vec::new(),
         }
     }
 
@@ -53,33 +68,26 @@ impl<'a> Walker<'a> {
         Trace {
             passages: self.passages,
             end,
-            packet: self.packet,
-            unread: self.unread,
+            packet: self.state.packet,
+            undecoded: self.state.undecoded,
+            order: Vec::new(),
         }
-    }
-
-    /// Whether an unread rule is taken to apply.
-    pub(super) fn assume(&mut self, rule: Unread) -> bool {
-        let applies = self.assumed.get(self.unread.len()) == Some(&true);
-        self.unread.push(Unread { applies, ..rule });
-        applies
     }
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
     pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
-        let Some(way) = self.route() else {
+        let Some(way) = self.route().filter(|_| !self.cannot_be_bound()) else {
             return Ok(End::NoRoute);
         };
-        self.packet.out_interface = Some(interface_to(&way));
+        self.state.packet.out_interface = Some(interface_to(&way));
+        self.way = Some(way);
         if let Some(end) = self.hook(Hook::Output)? {
             return Ok(end);
         }
-        // Rules at OUTPUT go on seeing the first route; it is looked up again behind them
-        // (`ip_route_me_harder`).
-        let Some(way) = self.route() else {
+        let Some(way) = self.way.take() else {
             return Ok(End::NoRoute);
         };
-        self.packet.out_interface = Some(interface_to(&way));
+        self.state.packet.out_interface = Some(interface_to(&way));
         if let Some(end) = self.hook(Hook::Postrouting)? {
             return Ok(end);
         }
@@ -88,9 +96,9 @@ impl<'a> Walker<'a> {
             Way::Here => {
                 // lo gives the packet back with its mark, its connection and its route, but without
                 // its socket (`loopback_xmit`).
-                self.packet.owner = None;
-                self.packet.out_interface = None;
-                self.packet.in_interface = Some(Interface::LOOPBACK);
+                self.state.packet.owner = None;
+                self.state.packet.out_interface = None;
+                self.state.packet.in_interface = Some(Interface::LOOPBACK);
                 match self.hook(Hook::Prerouting)? {
                     Some(end) => Ok(end),
                     None => self.deliver(),
@@ -109,7 +117,7 @@ impl<'a> Walker<'a> {
             Some(Way::Out { through, .. }) => through,
             None => return Ok(End::NoRoute),
         };
-        self.packet.out_interface = Some(through.clone());
+        self.state.packet.out_interface = Some(through.clone());
         for hook in [Hook::Forward, Hook::Postrouting] {
             if let Some(end) = self.hook(hook)? {
                 return Ok(end);
@@ -119,8 +127,27 @@ impl<'a> Walker<'a> {
     }
 
     fn route(&self) -> Option<Way> {
-        let to = self.packet.destination.ip();
-        self.network.route(to, self.packet.mark)
+        let to = self.state.packet.destination.ip();
+        self.state.network.route(to, self.state.packet.mark)
+    }
+
+    /// Whether the kernel finds no source for it: a mark leads to this namespace what is for elsewhere,
+    /// and connect(2) over IPv4 takes the destination itself, which is nobody's address here
+    /// (`ip_route_connect`).
+    fn cannot_be_bound(&self) -> bool {
+        let (from, to) = (
+            self.state.packet.source.ip(),
+            self.state.packet.destination.ip(),
+        );
+        let is_tcp = self.state.packet.protocol == Protocol::Tcp && to.is_ipv4();
+        from.is_unspecified() || is_tcp && from == to && !self.state.network.is_own(to)
+    }
+
+    /// What the addresses are to this namespace, as far as rules ask.
+    fn look_up_addresses(&mut self) {
+        let packet = &mut self.state.packet;
+        packet.facts.source_type = self.state.network.address_type(packet.source.ip());
+        packet.facts.destination_type = self.state.network.address_type(packet.destination.ip());
     }
 
     fn sent(&self, through: Interface, forwarded: bool) -> End {
@@ -137,7 +164,7 @@ impl<'a> Walker<'a> {
                 by: Some(capture),
             },
             None => End::Delivered {
-                port: self.packet.destination.port(),
+                port: self.state.packet.destination.port(),
                 by: None,
             },
         })
@@ -147,17 +174,26 @@ impl<'a> Walker<'a> {
     fn hook(&mut self, hook: Hook) -> Result<Option<End>, JumpLoop> {
         self.passages.push(Passage {
             hook,
-            packet: self.packet.clone(),
+            packet: self.state.packet.clone(),
             tables: Vec::new(),
         });
-        for (table, chain, base) in chains_at(self.rules, &self.packet, hook) {
+        for (table, chain, base) in chains_at(self.rules, &self.state.packet, hook) {
+            self.look_up_addresses();
             if base.priority > CONNTRACK {
                 self.track();
             }
+            let (mark, to) = (self.state.packet.mark, self.state.packet.destination.ip());
             let end = match base.is_nat {
                 true => self.nat(table, chain, base)?,
                 false => self.table(table, chain, base)?,
             };
+            // Rules at OUTPUT go on seeing the first route, whatever comes of this one
+            // (`ip_route_me_harder`).
+            let is_rerouted = base.is_nat && self.state.packet.destination.ip() != to
+                || base.reroutes && self.state.packet.mark != mark;
+            if hook == Hook::Output && is_rerouted {
+                self.way = self.route();
+            }
             if end.is_some() {
                 return Ok(end);
             }
@@ -172,8 +208,8 @@ impl<'a> Walker<'a> {
 
     /// Conntrack's own look, once: what comes back from lo is known.
     fn track(&mut self) {
-        if self.packet.tracking == Tracking::NotYet {
-            self.packet.tracking = self.tracking;
+        if self.state.packet.tracking == Tracking::NotYet {
+            self.state.packet.tracking = self.tracking;
         }
     }
 
@@ -185,7 +221,7 @@ impl<'a> Walker<'a> {
         base: Base,
     ) -> Result<Option<End>, JumpLoop> {
         let decided = *self.decided_mut(base.hook);
-        let skipped = match (self.packet.connection(), decided) {
+        let skipped = match (self.state.packet.connection(), decided) {
             (None, _) => Some("nat leaves alone what conntrack does not know"),
             (Some(c), _) if !is_first(c) => {
                 Some("nat is asked about the first packet of a connection only")
@@ -215,7 +251,7 @@ impl<'a> Walker<'a> {
     }
 
     fn may_be_translated(&self) -> bool {
-        self.packet.connection().is_some_and(is_first)
+        self.state.packet.connection().is_some_and(is_first)
     }
 
     fn decided_mut(&mut self, hook: Hook) -> &mut Option<Hook> {
@@ -237,7 +273,7 @@ impl<'a> Walker<'a> {
         chain: &'a HookedChain,
         base: Base,
     ) -> Result<Option<End>, JumpLoop> {
-        let mut inside = InTable::new(self, table, base.hook);
+        let mut inside = InTable::new(&mut self.state, table, base.hook);
         let verdict = inside.base(chain)?;
         let steps = inside.steps;
         let policy = verdict.is_none().then_some(base.accepts);
@@ -253,6 +289,10 @@ impl<'a> Walker<'a> {
             None if base.accepts => None,
             None | Some(Verdict::Drop) => Some(End::Dropped),
             Some(Verdict::Accept) => None,
+            Some(Verdict::SourceTranslated) => {
+                *self.decided_mut(base.hook) = Some(base.hook);
+                None
+            }
             Some(Verdict::Reject(with)) => Some(End::Rejected(with)),
             Some(Verdict::Unknown) => Some(End::Unknown),
             Some(Verdict::Captured(capture, port)) => {
@@ -297,6 +337,6 @@ fn chains_at<'a>(
     let chains = chains.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
     let at_hook = chains.filter_map(|(table, chain)| Some((table, chain, chain.base?)));
     let mut found: Vec<_> = at_hook.filter(|(_, _, base)| base.hook == hook).collect();
-    found.sort_by_key(|(_, _, base)| base.priority);
+    found.sort_by_key(|(_, _, base)| base.moment());
     found
 }

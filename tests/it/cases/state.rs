@@ -1,10 +1,12 @@
 //! What a network namespace holds, in a form in which a recording and a kernel can be compared.
 
 use super::recording::strings;
-use crate::lab::{SavedChain, without_comments};
+use crate::lab::{Namespace, SavedChain, Variant, without_comments};
+use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::process::Command;
 
 /// The chains of one family, by table and name, each with its rules in order.
 pub type Chains = BTreeMap<(String, String), Vec<String>>;
@@ -51,6 +53,34 @@ impl State {
         }
     }
 
+    /// What a network namespace holds, as the tools that see the rules of a backend list it.
+    pub fn of(namespace: &Namespace, backend: &str) -> Self {
+        let ip = |args: &str| namespace.run(Command::new("ip").args(args.split(' '))).out;
+        let first = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+        let save = |family| saved(&namespace.iptables_save(family, Variant::of(backend)));
+        State {
+            v4: save(Family::V4),
+            v6: Some(save(Family::V6)),
+            rules: [fwmarks(&ip("rule show")), fwmarks(&ip("-6 rule show"))],
+            routes: [
+                first(ip("route show table 133")),
+                first(ip("-6 route show table 133")),
+            ],
+            lo6: ip("-6 addr show dev lo").contains("::6/128"),
+            native: match backend {
+                "nftables" => namespace.sh("nft --stateless list ruleset"),
+                _ => String::new(),
+            },
+            comments: true,
+        }
+    }
+
+    /// Whether there is any rule.
+    pub fn is_empty(&self) -> bool {
+        let v6 = self.v6.as_ref().is_none_or(Chains::is_empty);
+        self.v4.is_empty() && v6 && self.native.is_empty()
+    }
+
     /// The same parts of another state, in the form in which this one can be compared with it.
     pub fn like(&self, other: State) -> State {
         let strip = |chains: &Chains| match self.comments {
@@ -70,7 +100,7 @@ impl State {
 }
 
 /// The chains in the output of iptables-save: ours and every other one that holds a rule.
-pub fn saved(text: &str) -> Chains {
+fn saved(text: &str) -> Chains {
     let told = SavedChain::all(text).into_iter();
     let told = told.filter(|c| {
         c.name.starts_with("ISTIO") || c.name.starts_with("PROXY_INIT") || !c.rules.is_empty()
@@ -80,7 +110,7 @@ pub fn saved(text: &str) -> Chains {
 }
 
 /// The `fwmark` lines of `ip rule`, without their priorities.
-pub fn fwmarks(text: &str) -> Vec<String> {
+fn fwmarks(text: &str) -> Vec<String> {
     let line = |l: &str| {
         l.split_once(':')
             .map_or(l, |(_, rest)| rest)

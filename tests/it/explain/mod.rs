@@ -1,6 +1,7 @@
 //! `explain` against the kernel: random options of every mesh, random connections, really made on
 //! every backend. Where each one ended is what was said of it.
 
+mod beside;
 mod connection;
 mod live;
 mod options;
@@ -114,13 +115,19 @@ fn connections_go_where_explain_says() {
     agree(1, 2000);
 }
 
+/// The seed and the number of connections that scripts/bench asks for.
+fn wanted() -> (u64, usize) {
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let seed = number("EXPLAIN_SEED").expect("EXPLAIN_SEED is a number");
+    let count = number("EXPLAIN_CONNECTIONS").expect("EXPLAIN_CONNECTIONS is a number");
+    (seed, count as usize)
+}
+
 /// As many as wanted: `scripts/bench explain SEED N`.
 #[test]
 #[ignore = "for scripts/bench, which says how many"]
 fn as_many_connections_as_wanted_go_where_explain_says() {
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
-    let seed = number("EXPLAIN_SEED").expect("EXPLAIN_SEED is a number");
-    let count = number("EXPLAIN_CONNECTIONS").expect("EXPLAIN_CONNECTIONS is a number");
-    agree(seed, count as usize);
+    let (seed, count) = wanted();
+    agree(seed, count);
     println!("{count} connections from seed {seed}, on each backend: all as explained");
 }

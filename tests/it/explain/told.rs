@@ -21,7 +21,10 @@ fn nowhere() -> Facts {
         "/var/lib/istio/envoy/cluster.env",
         "/var/lib/istio/envoy/sidecar.env",
     ] {
-        facts.learn(path.into(), Err(io::ErrorKind::NotFound.into()));
+        facts.learn(
+            path.into(),
+            Err::<String, _>(io::ErrorKind::NotFound.into()),
+        );
     }
     facts.ipv6 = Some(Ipv6::default());
     facts
@@ -41,7 +44,8 @@ pub fn run(line: &[OsString]) -> String {
 /// Where a connection ends, as it was told.
 pub struct Told {
     answer: String,
-    end: Value,
+    /// Several where chance decides.
+    ends: Vec<Value>,
     /// Where it was sent.
     asked: SocketAddr,
     udp: bool,
@@ -62,44 +66,72 @@ impl Told {
         let told = explain(&args);
         Told {
             answer: told["answer"].as_str().expect("a sentence").to_owned(),
-            end: told["cases"][0]["end"].clone(),
+            ends: vec![told["cases"][0]["end"].clone()],
             asked: connection.to,
             udp: connection.udp,
             place: connection.place,
         }
     }
 
+    /// What `explain --live` said, unless it could not be determined.
+    pub fn live(text: &str, connection: &Connection) -> Option<Self> {
+        let told: Value = serde_json::from_str(text).expect("an explanation is JSON");
+        let cases = told["cases"].as_array().expect("cases");
+        (told["determined"] == true).then(|| Told {
+            answer: told["answer"].as_str().expect("a sentence").to_owned(),
+            ends: cases.iter().map(|case| case["end"].clone()).collect(),
+            asked: connection.to,
+            udp: connection.udp,
+            place: connection.place,
+        })
+    }
+
     /// Whether the same end is told of the rules in the kernel, whatever wrote them.
     pub fn is_live(&self, live: &str) -> bool {
         let live: Value = serde_json::from_str(live).expect("an explanation is JSON");
-        live["told"] == true && live["cases"][0]["end"] == self.end
+        live["determined"] == true && live["cases"][0]["end"] == self.ends[0]
     }
 
     /// Whether somebody gets it.
     pub fn arrives(&self) -> bool {
-        let kind = self.end["kind"].as_str().unwrap_or_default();
-        ["delivered", "sent", "forwarded"].contains(&kind)
+        let arrives = |end: &Value| {
+            let kind = end["kind"].as_str().unwrap_or_default();
+            ["delivered", "sent", "forwarded"].contains(&kind)
+        };
+        self.ends.iter().all(arrives)
     }
 
     /// Whether that is what happened.
     pub fn is(&self, seen: &Seen) -> bool {
-        let end = |key: &str| self.end[key].as_str().unwrap_or_default();
+        self.ends.iter().any(|end| self.ends_so(end, seen))
+    }
+
+    fn ends_so(&self, told: &Value, seen: &Seen) -> bool {
+        let end = |key: &str| told[key].as_str().unwrap_or_default();
         let there = |name: &str, port: u16| {
-            let from = without_port(&seen.peer) == without_port(end("from"));
+            let from = without_port(&seen.peer) == without_port(end("from"))
+                || told["one-of-several"] == true;
             // Whom a datagram was sent to is not told to who gets it.
-            let to = self.udp || (seen.local == end("to") && self.original(seen));
+            let to = self.udp || (seen.local == end("to") && self.original(told, seen));
             seen.by == format!("{name}:{port}") && from && to
         };
         match end("kind") {
             "delivered" => {
-                let port = self.end["port"]
-                    .as_u64()
-                    .and_then(|port| port.try_into().ok());
+                let port = told["port"].as_u64().and_then(|port| port.try_into().ok());
                 there("pod", port.expect("a port"))
             }
-            "sent" | "forwarded" => there("peer", self.asked.port()),
+            "sent" | "forwarded" => {
+                let to: SocketAddr = end("to").parse().expect("where it was sent");
+                there("peer", to.port()) || there("guest", to.port())
+            }
             "rejected" if self.udp => seen.by.is_empty(),
-            "rejected" => seen.error == "refused",
+            "rejected" => {
+                let error = match end("with") {
+                    with if with.contains("port-unreachable") || with == "tcp-reset" => "refused",
+                    _ => "unreachable",
+                };
+                seen.error == error
+            }
             "dropped" if self.udp => seen.by.is_empty(),
             "dropped" => seen.error == "timeout",
             "no-route" => seen.error == "unreachable",
@@ -109,15 +141,14 @@ impl Told {
 
     /// Whether SO_ORIGINAL_DST told where it was sent. Outside, and where nothing asked conntrack,
     /// it has nothing to tell.
-    fn original(&self, seen: &Seen) -> bool {
-        let told = seen.original == self.asked.to_string();
-        told || self.end["by"] != "redirect"
+    fn original(&self, end: &Value, seen: &Seen) -> bool {
+        seen.original == self.asked.to_string() || end["by"] != "redirect"
     }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {} {}", self.place, self.answer, self.end)
+        write!(f, "{:?}: {} {}", self.place, self.answer, self.ends[0])
     }
 }
 

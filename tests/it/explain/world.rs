@@ -17,7 +17,7 @@ pub struct World {
     lab: Lab,
     guest: Namespace,
     /// Those who write down what datagrams they got: in the pod, and outside.
-    hearers: [Server; 2],
+    hearers: [Server; 3],
     _proxy: Server,
     /// The port that the next connection comes from.
     port: AtomicU16,
@@ -36,14 +36,14 @@ pub struct Seen {
 
 impl World {
     pub fn on_every_backend() -> Vec<World> {
-        let backends = ["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+        let backends = ["netlink", "nftables", "iptables-legacy"];
         std::thread::scope(|scope| {
             let worlds = backends.map(|backend| scope.spawn(move || World::new(backend)));
             worlds.map(|w| w.join().expect("a world is made")).into()
         })
     }
 
-    fn new(backend: &'static str) -> World {
+    pub fn new(backend: &'static str) -> World {
         let lab = Lab::around(Namespace::with_resolv_conf(RESOLV_CONF));
         let guest = lab.guest_behind("br0");
         lab.pod.join("net1", &lab.peer, "net1", 68);
@@ -85,6 +85,7 @@ impl World {
             hearers: [
                 serve(&lab.pod, "serve --name=pod", &udp),
                 serve(&lab.peer, "serve --name=peer", &both),
+                serve(&guest, "serve --name=guest", &both),
             ],
             lab,
             guest,
@@ -92,17 +93,45 @@ impl World {
         }
     }
 
-    /// Applies the options and makes the connections. Datagrams that are told to arrive are waited
-    /// for.
+    /// Applies the options and makes the connections.
     pub fn try_all(
         &self,
         options: &Options,
         connections: &[Connection],
         told: &[Told],
     ) -> Vec<Seen> {
+        self.apply(options);
+        let seen = self.make(connections, told);
+        self.ask(connections, told);
+        seen
+    }
+
+    pub fn apply(&self, options: &Options) {
         let mut apply = product();
         apply.args(["--backend", self.backend]).args(options.args());
         self.lab.pod.output(&mut apply);
+    }
+
+    /// Loads somebody else's rules.
+    pub fn load(&self, script: &str) {
+        self.lab.pod.sh(script);
+    }
+
+    /// What is said of a connection among all rules that are in the kernel.
+    pub fn explain_live(&self, connection: &Connection) -> String {
+        let mut explain = product();
+        explain.args(["explain", "--live", "--format=json"]);
+        let done = self.lab.pod.run(explain.args(connection.question()));
+        assert!(
+            matches!(done.code, Some(0 | 2)),
+            "{connection}: {}",
+            done.err
+        );
+        done.out
+    }
+
+    /// Makes the connections. Datagrams that are told to arrive are waited for.
+    pub fn make(&self, connections: &[Connection], told: &[Told]) -> Vec<Seen> {
         let heard = self.hearers.each_ref().map(|h| h.log().len());
         let mut seen = vec![Seen::default(); connections.len()];
         for place in Place::ALL {
@@ -121,16 +150,13 @@ impl World {
         let sent = |i: &usize| connections[*i].udp && seen[*i].error.is_empty();
         let datagrams: Vec<usize> = (0..seen.len()).filter(sent).collect();
         self.hear(&heard, &mut seen, told, datagrams);
-        self.ask(connections, told);
         seen
     }
 
     /// Asks of some what the rules in the kernel do.
     fn ask(&self, connections: &[Connection], told: &[Told]) {
         for (connection, told) in connections.iter().zip(told).take(3) {
-            let mut explain = product();
-            explain.args(["explain", "--live", "--format=json"]);
-            let live = self.lab.pod.output(explain.args(connection.question()));
+            let live = self.explain_live(connection);
             assert!(
                 told.is_live(&live),
                 "{connection}\ntold {told}\nlive {live}"
@@ -160,7 +186,7 @@ impl World {
     }
 
     /// Looks who heard these datagrams, until all were heard that are told to be.
-    fn hear(&self, before: &[usize; 2], seen: &mut [Seen], told: &[Told], sent: Vec<usize>) {
+    fn hear(&self, before: &[usize; 3], seen: &mut [Seen], told: &[Told], sent: Vec<usize>) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut silent = sent;
         while !silent.is_empty() {

@@ -5,7 +5,7 @@ use super::{dry_run, json, wanted};
 use crate::every_match;
 use crate::{cases, lab::Done};
 use prepare_proxy::frontend::output::{Format, render};
-use prepare_proxy::netfilter::model::{Ruleset, Why};
+use prepare_proxy::netfilter::model::{RuleId, Ruleset};
 use std::process::Command;
 
 /// Checks one property of every case that writes, and of the ruleset with every match and target.
@@ -44,10 +44,10 @@ fn without_labels(wanted: &Ruleset) -> Ruleset {
     let mut plain = wanted.clone();
     let chains = plain.tables.iter_mut().flat_map(|t| &mut t.chains);
     for rule in chains.flat_map(|c| &mut c.rules) {
-        rule.why = rule
-            .why
+        rule.id = rule
+            .id
             .take()
-            .map(|why| Why::from(why.as_str().to_owned()));
+            .map(|id| RuleId::from(id.as_str().to_owned()));
     }
     plain
 }

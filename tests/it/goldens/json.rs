@@ -2,8 +2,8 @@
 
 use prepare_proxy::netfilter::model::{
     Chain, ChainName, ConnState, Family, LoopbackAddress, Match, Owner, PolicyRoute, PortRange,
-    PortSet, Protocol, RejectWith, Routing, Rule, Ruleset, Side, Table, TableName, Target, Test,
-    Why,
+    PortSet, Protocol, RejectWith, Routing, Rule, RuleId, Ruleset, Side, Table, TableName, Target,
+    Test,
 };
 use serde_json::Value;
 use std::str::FromStr;
@@ -38,8 +38,8 @@ fn table(value: &Value) -> Table {
 
 fn rule(value: &Value) -> Rule {
     let matches = list(&value["matches"], one_match);
-    let why = Why::from(text(&value["why"]).to_owned());
-    let rule = Rule::new(why, matches.clone(), target(&value["target"]));
+    let id = RuleId::from(text(&value["id"]).to_owned());
+    let rule = Rule::new(id, matches.clone(), target(&value["target"]));
     assert_eq!(rule.matches, matches, "in their order");
     match value.get("place").map(text) {
         None => rule,
@@ -124,7 +124,7 @@ fn target(value: &Value) -> Target {
         },
         "reject" => {
             let named = |with: &RejectWith| with.as_str() == text(value);
-            Target::Reject(RejectWith::ALL.into_iter().find(named).expect("an answer"))
+            Target::Reject(RejectWith::all().find(named).expect("an answer"))
         }
         "mark" => {
             let (value, mask) = marked();

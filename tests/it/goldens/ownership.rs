@@ -16,10 +16,11 @@ fn foreign() -> Rule {
 /// What a kernel holds after the rules were written: in base chains behind a rule of somebody else.
 fn live(ruleset: &Ruleset) -> Live {
     let known = |rule: &Rule| {
-        let comment = rule.why.as_ref().map(ToString::to_string);
+        let comment = rule.id.as_ref().map(ToString::to_string);
         LiveRule::known(rule.clone(), comment, Vec::new())
     };
     let table = |table: &Table| LiveTable {
+        dormant: false,
         family: table.family,
         name: table.name,
         chains: table

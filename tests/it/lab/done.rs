@@ -68,6 +68,12 @@ impl Done {
         self.expect(0, what).unwrap_or_else(|e| panic!("{e}")).out
     }
 
+    /// The same, if the exit status is `code`; a panic otherwise.
+    #[track_caller]
+    pub fn must_exit(self, code: i32, what: &str) -> Self {
+        self.expect(code, what).unwrap_or_else(|e| panic!("{e}"))
+    }
+
     fn told(&self, what: &str) -> String {
         format!("{what}\n{}{}", self.out, self.err)
     }

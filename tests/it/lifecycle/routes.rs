@@ -139,6 +139,41 @@ fn a_move_to_another_store_that_is_killed_is_repaired_by_the_next_run() {
     assert!(both > 0, "no kill came between the two stores");
 }
 
+/// Somebody else's route for the mark that TPROXY has too.
+#[test]
+fn a_second_apply_leaves_a_foreign_route_for_the_same_mark() {
+    on_every_backend(|backend| {
+        let namespace = namespace();
+        namespace
+            .sh("ip rule add fwmark 1337 lookup 700; ip route add local default dev lo table 700");
+        let options = format!("{TPROXY} -r 4000000000");
+        apply(&namespace, backend, &options)?;
+        let first = namespace.routing();
+        if !first.contains("lookup 700") {
+            return Err(first);
+        }
+        run(&namespace, &format!("diff {options}")).expect(0, "diff")?;
+        apply(&namespace, backend, &options)?;
+        same(&first, &namespace.routing(), "the second apply")?;
+        apply(&namespace, backend, &format!("{options} -d 22"))?;
+        same(&first, &namespace.routing(), "other options")
+    });
+}
+
+/// Rules that are there rely on the route that they came with, not on one that was made in vain.
+#[test]
+fn a_refused_apply_takes_its_route_back_though_rules_use_the_mark() {
+    let namespace = namespace();
+    apply(&namespace, "nftables", &format!("{TPROXY} -r 100")).unwrap();
+    let chain = "{ type nat hook output priority 0; }";
+    namespace.sh(&format!(
+        "nft 'add table ip nat; add chain ip nat OUTPUT {chain}'"
+    ));
+    let before = everything(&namespace);
+    run(&namespace, &format!("--backend netlink {TPROXY}")).must_exit(1, "a foreign chain");
+    same(&*before, &*everything(&namespace), "after the refusal").unwrap();
+}
+
 #[test]
 fn what_stands_is_said_when_a_later_step_fails() {
     let namespace = namespace();

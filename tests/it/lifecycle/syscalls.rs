@@ -34,7 +34,7 @@ fn traced(namespace: &Namespace, line: &str) -> Vec<String> {
         "-e",
         "signal=none",
         "-e",
-        "trace=%file,%process,%creds,socket,bind,connect",
+        "trace=%file,%process,%creds,socket,bind,connect,sendmsg",
         "-o",
     ]);
     command
@@ -69,7 +69,7 @@ fn complaint(call: &str) -> Option<&'static str> {
         "bind" => {
             arguments.contains("AF_NETLINK") || arguments.contains("sun_path=@\"prepare-proxy\"")
         }
-        "capget" | "getuid" | "geteuid" | "getgid" | "getegid" | "exit_group" => true,
+        "sendmsg" | "capget" | "getuid" | "geteuid" | "getgid" | "getegid" | "exit_group" => true,
         _ => false,
     };
     (!allowed).then_some("does more than it should")
@@ -102,18 +102,31 @@ fn over_netlink_no_file_is_written_and_no_program_started() {
 
 #[test]
 fn only_the_iptables_tools_are_ever_started() {
-    for backend in ["iptables-nft", "iptables-legacy"] {
-        let namespace = Namespace::new();
-        let calls = traced(&namespace, &format!("--backend {backend} {ISTIO}"));
-        let started = calls.iter().skip(1).filter(|c| c.starts_with("execve("));
-        let paths: Vec<&str> = started.filter_map(|c| c.split('"').nth(1)).collect();
-        assert!(!paths.is_empty());
-        for path in paths {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            assert!(
-                name.starts_with("iptables") || name.starts_with("ip6tables"),
-                "{path}"
-            );
-        }
+    let namespace = Namespace::new();
+    let calls = traced(&namespace, &format!("--backend iptables-legacy {ISTIO}"));
+    let started = calls.iter().skip(1).filter(|c| c.starts_with("execve("));
+    let paths: Vec<&str> = started.filter_map(|c| c.split('"').nth(1)).collect();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        assert!(
+            name.starts_with("iptables") || name.starts_with("ip6tables"),
+            "{path}"
+        );
     }
+}
+
+/// Nothing is asked twice: the tables of all stores are one look, and so are routes.
+#[test]
+fn an_apply_is_one_look_and_one_commit() {
+    let namespace = Namespace::new();
+    let calls = traced(&namespace, "-p 15001 -u 1337");
+    let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();
+    assert_eq!(count("NETLINK_NETFILTER) ="), 1);
+    assert_eq!(count("\"/proc/self/net/ip_tables_names\""), 1);
+    assert_eq!(count("\"/proc/self/net/ip6_tables_names\""), 1);
+    // The first socket of rtnetlink is that of the facts: addresses and links of IPv6.
+    assert!(count("NETLINK_ROUTE) =") <= 2);
+    // Rules and addresses of two families; generation, tables, generation, the commit, generation.
+    assert!(count("sendmsg(") <= 2 + 4 + 5, "{calls:?}");
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The backends that start programs.
-const TOOLS: &[&str] = &["iptables-nft", "iptables-legacy"];
+/// The backend that starts programs.
+const TOOLS: &[&str] = &["iptables-legacy"];
 
 /// A directory for $PATH with one program in it.
 fn directory_with(program: &str, script: &str) -> TempDir {

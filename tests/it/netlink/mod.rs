@@ -4,23 +4,45 @@ mod limits;
 mod native;
 mod obstacles;
 mod others;
-mod small_sockets;
+mod reading;
 mod xt;
 
 use crate::lab::Namespace;
 use prepare_proxy::engine::reconcile::plan::plan;
-use prepare_proxy::netfilter::backend::{Backend, BackendError};
-use prepare_proxy::netfilter::model::{Change, Ruleset};
-use prepare_proxy::netfilter::nftables::Netlink;
+use prepare_proxy::mesh::is_our_chain;
+use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
+use prepare_proxy::netfilter::model::{Change, Live, Ruleset};
+use prepare_proxy::netfilter::nftables::{Netlink, NfTables};
 
 /// Opens one of the two backends.
 type Open = fn() -> Result<Netlink, BackendError>;
+
+fn open_xt() -> Result<Netlink, BackendError> {
+    Ok(NfTables::open(is_our_chain)?.backend(Store::Xt))
+}
+
+fn open_native() -> Result<Netlink, BackendError> {
+    Ok(NfTables::open(is_our_chain)?.backend(Store::Native))
+}
+
+/// Reads until nobody is at work any more.
+fn read(backend: &mut Netlink) -> Result<Live, BackendError> {
+    loop {
+        match backend.read() {
+            Err(BackendError::Interrupted { .. }) => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            read => return read,
+        }
+    }
+}
 
 /// What an apply would do.
 fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
     namespace.enter(|| {
         let mut backend = open().unwrap();
-        plan(&backend.read().unwrap(), &backend.canonical(wanted))
+        let live = read(&mut backend).unwrap();
+        plan(&live, &backend.canonical(wanted))
     })
 }
 
@@ -28,7 +50,8 @@ fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
 fn apply(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Result<(), BackendError> {
     namespace.enter(|| {
         let mut backend = open()?;
-        let change = plan(&backend.read()?, &backend.canonical(wanted));
+        let live = read(&mut backend)?;
+        let change = plan(&live, &backend.canonical(wanted));
         backend.commit(&change)
     })
 }

@@ -1,12 +1,13 @@
 //! What stands in the way of our rules: rules that the kernel does not show, chains that are hooked in
 //! elsewhere, tables that another program has to itself, what iptables-nft leaves empty.
 
-use super::{apply, difference};
+use super::limits::list;
+use super::xt::by_iptables;
+use super::{apply, difference, open_native, open_xt};
 use crate::every_match;
 use crate::lab::{Namespace, product};
 use prepare_proxy::netfilter::backend::{Backend, BackendError};
 use prepare_proxy::netfilter::model::{Change, Ruleset};
-use prepare_proxy::netfilter::nftables::{open_native, open_xt};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -34,7 +35,7 @@ fn where_rules_of_ours_may_be_hidden_nothing_is_changed() {
         let error = apply(&namespace, open_xt, wanted).unwrap_err().to_string();
         assert!(
             error.starts_with(
-                "reading chain OUTPUT of IPv4 table nat: the kernel shows 0 of its 4 rules"
+                "reading chain OUTPUT of table nat: the kernel shows 0 of its 4 rules"
             ),
             "{error}"
         );
@@ -172,22 +173,9 @@ fn a_table_that_another_program_has_to_itself_is_told() {
 /// iptables-nft makes all base chains of a table it comes to.
 #[test]
 fn base_chains_that_iptables_made_go_with_the_last_rule_of_ours() {
-    let namespace = Namespace::new();
-    for backend in ["iptables-nft", "netlink"] {
-        let mut apply = product();
-        apply.args([
-            "--mesh",
-            "istio",
-            "-u",
-            "1337",
-            "-i",
-            "*",
-            "-b",
-            "*",
-            "--dual-stack",
-        ]);
-        namespace.output(apply.args(["--backend", backend]));
-    }
+    let wanted = every_match::everything();
+    let namespace = by_iptables(&wanted);
+    apply(&namespace, open_xt, &list(3)).unwrap();
     namespace.output(product().arg("clean"));
     assert_eq!(namespace.sh("nft list ruleset"), "");
 }

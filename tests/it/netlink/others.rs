@@ -1,11 +1,10 @@
 //! What is not ours stays byte for byte as it was, also what iptables cannot say.
 
-use super::{apply, difference};
+use super::{apply, difference, open_native, open_xt};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::netfilter::backend::Backend;
 use prepare_proxy::netfilter::model::{ChainName, Change, Family, LiveRule, Ruleset, TableName};
-use prepare_proxy::netfilter::nftables::{open_native, open_xt};
 
 /// Rules of every foreign kind, in chains that ours come to as well.
 const FOREIGN: &str = r#"

@@ -1,16 +1,15 @@
 //! `netlink` writes what iptables-nft writes, reads what iptables-nft wrote, and iptables-nft can
 //! tell no difference.
 
-use super::{apply, difference};
+use super::{apply, difference, open_xt};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::iptables::restore;
 use prepare_proxy::netfilter::model::{Change, Family, Live, Ruleset};
-use prepare_proxy::netfilter::nftables::open_xt;
 
 /// What iptables-nft itself leaves of a ruleset.
-fn by_iptables(wanted: &Ruleset) -> Namespace {
+pub fn by_iptables(wanted: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
     let change = plan(&Live::default(), wanted);
     for family in Family::ALL {

@@ -70,6 +70,5 @@ traffic! {
     netlink: "netlink", ADMIN, own users: false;
     netlink_own_users: "netlink", ADMIN, own users: true;
     nftables: "nftables", ADMIN, own users: false;
-    iptables_nft: "iptables-nft", ADMIN, own users: false;
     iptables_legacy: "iptables-legacy", ADMIN_AND_RAW, own users: false;
 }

@@ -1,6 +1,6 @@
 //! Two watches, runs by hand beside one, and the namespace that it is in.
 
-use super::watcher::{Watcher, generation};
+use super::watcher::{Watcher, generation, kind};
 use crate::lab::{Namespace, product};
 use crate::lifecycle::{apply, rules, run};
 use nix::sys::signal::Signal;
@@ -26,7 +26,7 @@ fn a_second_watch_says_who_is_first_or_waits() {
         .run(&mut another())
         .expect(1, "a second watch")
         .unwrap();
-    let who = format!("a watch (process {}) is at work", first.pid());
+    let who = format!("process {}", first.pid());
     assert!(refused.err.contains(&who), "{}", refused.err);
     // In another network namespace it is not in the way.
     Watcher::start(&Namespace::new(), LINE).stop();
@@ -34,21 +34,20 @@ fn a_second_watch_says_who_is_first_or_waits() {
     let mut waiting = another();
     waiting.arg("--wait");
     let second = Watcher::begin(&namespace, waiting);
-    let line = second.wait_for("waiting for a watch", 1);
+    let line = second.wait_for(&kind("waiting"), 1);
     assert!(line.contains(&first.pid().to_string()), "{line}");
     let mut waiting = another();
     waiting.arg("--wait");
     let third = Watcher::begin(&namespace, waiting);
-    third.wait_for("waiting for a watch", 1);
-    let said = third.stop();
-    assert!(
-        said[0].contains("waiting for a watch") && said.len() == 1,
-        "{said:?}"
-    );
+    third.wait_for(&kind("waiting"), 1);
+    // While it waits, a signal ends it as any other process.
+    third.signal(Signal::SIGTERM);
+    let (code, said) = third.end();
+    assert_eq!((code, said.len()), (None, 1), "{said:?}");
     first.signal(Signal::SIGKILL);
-    second.wait_for("; watching", 1);
+    second.wait_for(&kind("installed"), 1);
     namespace.sh("nft flush ruleset");
-    second.wait_for("; back after", 1);
+    second.wait_for(&kind("repaired"), 1);
     second.stop();
 }
 
@@ -60,11 +59,9 @@ fn nobody_can_hold_it_up() {
         let name = SocketAddr::from_abstract_name("prepare-proxy")?;
         UnixDatagram::bind_addr(&name)
     });
-    let watcher = Watcher::start(&namespace, &format!("-v {LINE}"));
+    let watcher = Watcher::start(&namespace, LINE);
     namespace.sh("nft flush ruleset");
-    watcher.wait_for("; back after", 1);
-    assert_eq!(watcher.count("another run has been at work"), 0);
-    assert_ne!(watcher.count("going on beside them"), 0);
+    watcher.wait_for(&kind("repaired"), 1);
     watcher.stop();
 }
 
@@ -89,9 +86,9 @@ fn the_name_alone_is_no_watch() {
     let stdout = squatter.stdout.as_mut().unwrap();
     stdout.read_exact(&mut [0; 6]).expect("it holds the name");
     let watcher = Watcher::start(&namespace, LINE);
-    watcher.wait_for("held by somebody who is no watch", 1);
+    watcher.wait_for(&kind("name-taken"), 1);
     namespace.sh("nft flush ruleset");
-    watcher.wait_for("; back after", 1);
+    watcher.wait_for(&kind("repaired"), 1);
     watcher.stop();
     drop(squatter.stdin.take());
     squatter.wait().unwrap();
@@ -109,14 +106,10 @@ fn runs_by_hand_are_announced_and_do_not_last() {
     assert_eq!(generation(&namespace), before);
 
     for (n, line) in ["clean", "-p 15999 -u 2000"].into_iter().enumerate() {
-        let done = run(&namespace, line).expect(0, line).unwrap();
-        assert!(
-            done.err.contains("puts back what its own options ask for"),
-            "{}",
-            done.err
-        );
-        let said = watcher.wait_for("; back after", n + 1);
-        assert!(said.contains("prepare-proxy ("), "{said}");
+        let done = run(&namespace, &format!("{line} --log-format json"));
+        done.expect(0, line).unwrap().says("watch-at-work").unwrap();
+        let said = watcher.wait_for(&kind("repaired"), n + 1);
+        assert!(said.contains("prepare-proxy (pid "), "{said}");
         assert!(said.contains("systemctl stop prepare-proxy"), "{said}");
         watcher.settle();
         assert_eq!(rules(&namespace), wanted);
@@ -146,16 +139,13 @@ fn the_namespace_may_be_another_one_until_it_is_gone() {
     );
     assert!(rules(&namespace).contains("ISTIO_"));
     namespace.sh("nft flush ruleset");
-    watcher.wait_for("; back after", 1);
+    watcher.wait_for(&kind("repaired"), 1);
     // As ip netns delete does it.
     sh(format!("umount --lazy {at}; rm {at}"));
     let (code, log) = watcher.end();
     assert_eq!(code, Some(1));
     let last = log.last().unwrap();
-    assert!(
-        last.contains("is gone: there is nothing left to watch"),
-        "{last}"
-    );
+    assert!(last.contains(&kind("namespace-gone")), "{last}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What follows changes of the host and of the configuration.
 
-use super::watcher::{Watcher, generation};
+use super::watcher::{Watcher, generation, kind};
 use crate::lab::{Namespace, product};
 use crate::lifecycle::rules;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 #[test]
@@ -27,10 +28,9 @@ fn ipv6_is_covered_while_there_is_any() {
         watcher.settle();
         assert_eq!(generation(&namespace), before, "one is left");
         // As a router does it all the time.
-        let asked = watcher.count("Now(Ask)");
         namespace.ip(&["addr change 2001:db8::2/64 dev eth0 valid_lft 2000 preferred_lft 1000"]);
         watcher.settle();
-        assert_eq!(watcher.count("Now(Ask)"), asked);
+        assert_eq!(generation(&namespace), before, "nothing is written");
         namespace.ip(&["addr del 2001:db8::2/64 dev eth0"]);
         watcher.wait_for("(IPv4)", n + 1);
         watcher.settle();
@@ -83,8 +83,10 @@ fn dns_rules_follow_the_nameservers() {
     let watcher = etc.watch(&namespace, "--mesh istio -i * --redirect-dns");
     for n in (2..40).step_by(2) {
         etc.write("resolv.conf", &format!("nameserver 192.0.2.{n}\n"));
+        watcher.signal(Signal::SIGHUP);
         watcher.wait_for(&format!("DNS to nameserver 192.0.2.{n}"), 1);
         etc.replace("resolv.conf", &format!("nameserver 192.0.2.{}\n", n + 1));
+        watcher.signal(Signal::SIGHUP);
         watcher.wait_for(&format!("DNS to nameserver 192.0.2.{}", n + 1), 1);
     }
     assert!(rules(&namespace).contains("-d 192.0.2.39/32"));
@@ -93,46 +95,51 @@ fn dns_rules_follow_the_nameservers() {
     std::os::unix::fs::symlink("resolve/stub", etc.0.path().join("resolv.conf")).expect("a link");
     fs::create_dir(etc.0.path().join("resolve")).expect("a directory");
     etc.write("resolve/stub", "nameserver 127.0.0.53\n");
+    watcher.signal(Signal::SIGHUP);
     watcher.wait_for("DNS to nameserver 127.0.0.53", 1);
     watcher.stop();
 }
 
 #[test]
-fn a_changed_env_file_is_taken_up_if_it_is_good() {
+fn a_changed_env_file_is_applied_if_it_is_good() {
     let etc = Etc::new("");
     let namespace = Namespace::new();
-    let line = "--mesh istio --env-file -/etc/a/b/proxy.env --reload-on-change";
+    let line = "--mesh istio --env-file -/etc/a/b/proxy.env";
     let watcher = etc.watch(&namespace, line);
     assert!(!rules(&namespace).contains("8080"));
     fs::create_dir_all(etc.0.path().join("a/b")).expect("directories");
     etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=8080\n");
+    watcher.signal(Signal::SIGHUP);
     watcher.wait_for("TCP port 8080", 1);
     etc.replace("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9090\n");
+    watcher.signal(Signal::SIGHUP);
     watcher.wait_for("TCP port 9090", 1);
     watcher.settle();
     let good = rules(&namespace);
     let before = generation(&namespace);
 
     etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=70000\n");
-    let line = watcher.wait_for("is refused, and the one before stays", 1);
-    assert!(line.contains("\"70000\" is not a port"), "{line}");
+    watcher.signal(Signal::SIGHUP);
+    watcher.wait_for(&kind("bad-value"), 1);
     watcher.settle();
     assert_eq!(generation(&namespace), before);
-    // What was good is still what is put back.
+    // The configuration before is still what is restored.
     namespace.sh("nft delete table ip nat");
-    watcher.wait_for("; back after", 1);
+    watcher.wait_for(&kind("repaired"), 1);
     watcher.settle();
     assert_eq!(rules(&namespace), good);
 
     etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9091\n");
+    watcher.signal(Signal::SIGHUP);
     watcher.wait_for("TCP port 9091", 1);
     fs::remove_dir_all(etc.0.path().join("a")).expect("directories");
+    watcher.signal(Signal::SIGHUP);
     watcher.wait_for("inbound nothing", 2);
     watcher.stop();
 }
 
 #[test]
-fn a_signal_reloads_and_only_a_signal_does_unless_told() {
+fn only_a_signal_reloads() {
     let etc = Etc::new("");
     let namespace = Namespace::new();
     etc.write("proxy.env", "ISTIO_INBOUND_PORTS=8080\n");
@@ -155,6 +162,48 @@ fn a_signal_reloads_and_only_a_signal_does_unless_told() {
     watcher.signal(Signal::SIGHUP);
     watcher.wait_for("TCP port 9090", 1);
     watcher.signal(Signal::SIGHUP);
-    watcher.wait_for("asks for what it did before", 1);
+    watcher.wait_for(&kind("unchanged"), 1);
+    watcher.stop();
+}
+
+/// A file may change between the read that a signal has caused and the moment from which systemd
+/// notices changes again: the configuration is read once more, until it stays the same.
+#[test]
+fn a_change_just_after_a_reload_is_not_lost() {
+    let etc = Etc::new("");
+    let namespace = Namespace::new();
+    etc.write("proxy.env", "");
+    let watcher = etc.watch(&namespace, "--mesh istio --env-file /etc/proxy.env");
+    // A test that is held up for longer than that tries again.
+    let seen = (1000..2000).any(|port| {
+        etc.write("proxy.env", &format!("ISTIO_INBOUND_PORTS={port}\n"));
+        watcher.signal(Signal::SIGHUP);
+        watcher.wait_for(&format!("TCP port {port} "), 1);
+        etc.write(
+            "proxy.env",
+            &format!("ISTIO_INBOUND_PORTS={}\n", port + 1000),
+        );
+        watcher.logs_within(
+            &format!("TCP port {} ", port + 1000),
+            Duration::from_secs(10),
+        )
+    });
+    assert!(seen);
+    watcher.stop();
+}
+
+/// Only while they are in use, and where that can be determined.
+#[test]
+fn tables_of_iptables_legacy_are_not_said_to_be_in_use_where_proc_is_hidden() {
+    let namespace = Namespace::new();
+    let product = product();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec"]);
+    command.arg("mount -t tmpfs none /proc; exec \"$0\" watch -p 15001 -u 1337 \"$@\"");
+    command.arg(product.get_program());
+    let watcher = Watcher::spawn(&namespace, command);
+    namespace.sh("nft flush ruleset");
+    watcher.wait_for(&kind("repaired"), 1);
+    assert_eq!(watcher.count(&kind("polling")), 0);
     watcher.stop();
 }

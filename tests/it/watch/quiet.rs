@@ -1,6 +1,6 @@
 //! What is none of our business causes nothing, and where nothing happens nothing is done.
 
-use super::watcher::{Watcher, generation};
+use super::watcher::{Watcher, generation, kind};
 use crate::lab::{Namespace, product};
 use crate::lifecycle::{everything, rules, run};
 use nix::sys::signal::Signal;
@@ -19,7 +19,7 @@ fn nobody_wakes_it_where_nothing_happens() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(
         &namespace,
-        "--mesh istio -m TPROXY -i * -b * --redirect-dns --reload-on-change",
+        "--mesh istio -m TPROXY -i * -b * --redirect-dns",
     );
     watcher.settle();
     let before = watcher.switches();
@@ -48,7 +48,7 @@ fn commits_of_others_are_left_alone_and_cost_nothing_that_lasts() {
     commit(&namespace, "add chain ip nat POSTROUTING\n");
     commit(&namespace, &round.repeat(10));
     watcher.settle();
-    assert_eq!(watcher.count("; back after"), 0);
+    assert_eq!(watcher.count(&kind("repaired")), 0);
     let state = everything(&namespace);
     let measure = || {
         (
@@ -82,8 +82,8 @@ fn foreign_rules_beside_ours_stay() {
     watcher.settle();
     let before = generation(&namespace);
     namespace.sh("iptables-nft -t nat -I OUTPUT -p tcp --dport 9999 -j REDIRECT --to-ports 9");
-    let line = watcher.wait_for("stands before ours", 1);
-    assert!(line.contains("since iptables"), "{line}");
+    let line = watcher.wait_for(&kind("rule-ahead"), 1);
+    assert!(line.contains("iptables"), "{line}");
     assert!(
         line.contains("IPv4 nat OUTPUT: ") && line.contains("--to-ports 9"),
         "{line}"
@@ -92,13 +92,13 @@ fn foreign_rules_beside_ours_stay() {
     assert_eq!(generation(&namespace), before + 1);
     let state = everything(&namespace);
     namespace.sh("iptables-nft -t nat -F ISTIO_OUTPUT");
-    watcher.wait_for("; back after", 1);
+    watcher.wait_for(&kind("repaired"), 1);
     watcher.settle();
     assert!(rules(&namespace).contains("--to-ports 9\n"), "{state}");
-    assert_eq!(watcher.count("stands before ours"), 1, "said once");
+    assert_eq!(watcher.count(&kind("rule-ahead")), 1, "said once");
     // One that goes and comes again is said again.
     namespace.sh("iptables-nft -t nat -D OUTPUT 1; iptables-nft -t nat -I OUTPUT -d 192.0.2.1 -p tcp -j DNAT --to 192.0.2.2");
-    let line = watcher.wait_for("stands before ours", 2);
+    let line = watcher.wait_for(&kind("rule-ahead"), 2);
     assert!(line.contains("DNAT"), "{line}");
     watcher.stop();
 }
@@ -111,15 +111,16 @@ fn a_storm_is_answered_once() {
     let wanted = rules(&namespace);
     let before = generation(&namespace);
     namespace.sh("nft flush ruleset");
-    watcher.wait_for("; back after", 1);
+    watcher.wait_for(&kind("repaired"), 1);
     watcher.settle();
     assert_eq!(generation(&namespace), before + 2);
     assert_eq!(rules(&namespace), wanted);
     watcher.stop();
 }
 
-/// Somebody who takes the rules away as soon as they are back: ever slower, said once, and in the end
-/// they stand.
+/// Another program that removes the rules as soon as they are back is answered ever slower, which is
+/// said once, and in the end they are in place. A machine on which fewer than a hundred repairs fit
+/// into two seconds needs no limit.
 #[test]
 fn who_never_stops_is_not_fought_at_full_speed() {
     let namespace = Namespace::new();
@@ -127,31 +128,39 @@ fn who_never_stops_is_not_fought_at_full_speed() {
     let wanted = rules(&namespace);
     let mut nft = namespace.spawn(Command::new("nft").arg("-i").stdin(Stdio::piped()));
     let mut input = nft.stdin.take().expect("stdin is a pipe");
-    let mut monitor = namespace.enter(Monitor::open).expect("nf_tables tells");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    writeln!(input, "flush ruleset").expect("nft reads");
-    while watcher.count("keeps taking rules of ours away") == 0 {
-        assert!(Instant::now() < deadline, "{}", watcher.log().join("\n"));
-        let mut back = false;
-        let told = monitor.drain(|told| {
-            let Notification::Committed(commit) = told else {
-                return;
-            };
-            back |= commit.process.is_some_and(|p| p.name == "prepare-proxy");
-        });
-        told.expect("nf_tables tells");
-        if back {
-            writeln!(input, "flush ruleset").expect("nft reads");
-        }
+    let mut monitor = namespace.enter(Monitor::open).expect("nf_tables notifies");
+    let mut repairs = Vec::new();
+    while watcher.count(&kind("contest-begins")) == 0 && repairs.len() < 600 {
+        writeln!(input, "flush ruleset").expect("nft reads");
+        wait_for_commit_of_product(&mut monitor);
+        repairs.push(Instant::now());
     }
     drop(input);
     nft.wait().expect("a child can be waited for");
-    watcher.wait_for("nobody has taken rules of ours away", 1);
+    // Two hundred in a row have a hundred in one window of the limit.
+    let fastest = repairs.windows(201).map(|w| w[200] - w[0]).min();
+    let begun = watcher.count(&kind("contest-begins"));
+    assert!(begun == 1 || fastest > Some(Duration::from_secs(2)));
+    if begun == 1 {
+        watcher.wait_for(&kind("contest-ends"), 1);
+    }
+    watcher.settle();
     assert_eq!(rules(&namespace), wanted);
-    let said = watcher.log();
-    let said: Vec<_> = said.iter().filter(|l| l.contains("keeps taking")).collect();
-    assert!(said.len() == 1 && said[0].contains("error: "), "{said:?}");
+    assert_eq!(watcher.count(&kind("contest-begins")), begun);
     watcher.stop();
+}
+
+fn wait_for_commit_of_product(monitor: &mut Monitor) {
+    let mut committed = false;
+    while !committed {
+        let drained = monitor.drain(|notification| {
+            if let Notification::Committed(commit) = notification {
+                committed |= commit.process.is_some_and(|p| p.name == "prepare-proxy");
+            }
+        });
+        drained.expect("nf_tables notifies");
+        sleep(Duration::from_micros(200));
+    }
 }
 
 /// Killed at any instant it leaves the rules, and the next one writes nothing where they are whole.

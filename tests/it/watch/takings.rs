@@ -1,6 +1,6 @@
 //! Whatever is taken away comes back, and no connection passes the proxy by afterwards.
 
-use super::watcher::{Watcher, generation};
+use super::watcher::{Watcher, generation, kind};
 use crate::lab::{APP, Lab, Namespace, ROOT, Server, User};
 use crate::lifecycle::{apply, rules};
 use std::io::Read;
@@ -11,7 +11,7 @@ use std::time::Duration;
 type Taking = &'static str;
 
 /// What is logged when something was put back.
-const REPAIR: &str = "; back after";
+const REPAIR: &str = "\"kind\":\"repaired\"";
 
 /// How often something is taken away under load.
 const TIMES: usize = 300;
@@ -39,6 +39,11 @@ const TAKINGS: &[Taking] = &[
     "printf '*nat\\n:PREROUTING ACCEPT\\n:OUTPUT ACCEPT\\n-A OUTPUT -d 192.0.2.1 -j ACCEPT\\nCOMMIT\\n' | $T-restore",
     // What /etc/nftables.conf begins with, and a ruleset of its own behind it, in one commit.
     "printf 'flush ruleset\\ntable inet filter { chain input { type filter hook input priority 0; }; }\\n' | nft -f -",
+    // What stands, and is not in force.
+    "nft 'add table ip nat { flags dormant; }'",
+    "nft 'chain ip nat OUTPUT { policy drop; }'",
+    "nft 'flush chain ip nat OUTPUT; delete chain ip nat OUTPUT; add chain ip nat OUTPUT;
+          add rule ip nat OUTPUT counter jump ISTIO_OUTPUT'",
     "ip rule del fwmark 1337",
     "ip -6 rule del fwmark 1337",
     "ip route del local default table 133",
@@ -53,6 +58,8 @@ const NATIVE_TAKINGS: &[Taking] = &[
     "nft flush chain ip6 prepare-proxy-nat ISTIO_OUTPUT",
     "nft flush table ip prepare-proxy-mangle",
     "nft insert rule ip prepare-proxy-nat ISTIO_OUTPUT tcp dport 80 return",
+    "nft 'add table ip prepare-proxy-nat { flags dormant; }'",
+    "nft 'chain ip prepare-proxy-mangle PREROUTING { policy drop; }'",
     "ip rule del fwmark 1337",
 ];
 
@@ -162,12 +169,9 @@ fn always_back(backend: &str, takings: &[Taking], times: usize) {
     world.nobody_escapes("the end of the watch");
 }
 
-/// Without the one rule that somebody else has made, without what nft counts, and without the numbers
-/// in the names of a chain's later parts, which are such as are free.
+/// Without the one rule that somebody else has made, and without what nft counts.
 fn foreignless(rules: &str) -> String {
     let lines = rules.lines().filter(|line| !line.contains("192.0.2.1"));
-    let lines: Vec<String> = lines.map(without_part_numbers).collect();
-    let lines = lines.iter().map(String::as_str);
     let uncounted = |line: &str| match line.split_once("counter packets ") {
         None => format!("{line}\n"),
         Some((before, after)) => {
@@ -178,16 +182,6 @@ fn foreignless(rules: &str) -> String {
     lines.map(uncounted).collect()
 }
 
-fn without_part_numbers(line: &str) -> String {
-    let plain = |word: &str| match word.rsplit_once('-') {
-        Some((chain, number)) if chain.starts_with("ISTIO_") && number.parse::<u32>().is_ok() => {
-            format!("{chain}-N")
-        }
-        _ => word.to_owned(),
-    };
-    line.split(' ').map(plain).collect::<Vec<_>>().join(" ")
-}
-
 #[test]
 fn whatever_is_taken_away_under_load_comes_back() {
     always_back("netlink", TAKINGS, TIMES);
@@ -195,7 +189,6 @@ fn whatever_is_taken_away_under_load_comes_back() {
 
 #[test]
 fn so_it_does_where_others_write_too() {
-    always_back("iptables-nft", TAKINGS, TAKINGS.len());
     always_back("nftables", NATIVE_TAKINGS, 5 * NATIVE_TAKINGS.len());
 }
 
@@ -203,17 +196,16 @@ fn so_it_does_where_others_write_too() {
 #[test]
 fn legacy_tables_are_looked_at_every_so_often() {
     let namespace = Namespace::new();
-    let line = "--backend iptables-legacy --interval 1 -p 15001 -u 1337";
+    let line = "--backend iptables-legacy --interval 1s -p 15001 -u 1337";
     let watcher = Watcher::start(&namespace, line);
-    watcher.wait_for("looked at every 1 s", 1);
+    watcher.wait_for(&kind("polling"), 1);
     let wanted = rules(&namespace);
     for (n, taking) in ["-F", "-D ISTIO_OUTPUT 2", "-I ISTIO_OUTPUT -j RETURN"]
         .iter()
         .enumerate()
     {
         namespace.sh(&format!("iptables-legacy -t nat {taking}"));
-        let line = watcher.wait_for(REPAIR, n + 1);
-        assert!(line.contains("somebody"), "{line}");
+        watcher.wait_for(REPAIR, n + 1);
         assert_eq!(rules(&namespace), wanted, "{taking}");
     }
     watcher.stop();

@@ -12,8 +12,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// After so long something is not going to happen any more.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Against hangs alone: a machine can have ten times too much to do.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// A message of this kind.
+pub fn kind(name: &str) -> String {
+    format!("\"kind\":\"{name}\"")
+}
 
 /// What it has logged, and whether that is all.
 type Log = Arc<(Mutex<(Vec<String>, bool)>, Condvar)>;
@@ -35,12 +40,13 @@ impl Watcher {
     /// The same, with a command of one's own.
     pub fn spawn(namespace: &Namespace, command: Command) -> Self {
         let watcher = Self::begin(namespace, command);
-        watcher.wait_for("; watching", 1);
+        watcher.wait_for(&kind("installed"), 1);
         watcher
     }
 
     /// Starts it and waits for nothing.
     pub fn begin(namespace: &Namespace, mut command: Command) -> Self {
+        command.args(["--log-format", "json"]);
         let mut child = namespace.spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
         let lines = BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines();
         let log = Log::default();
@@ -78,6 +84,21 @@ impl Watcher {
     /// Waits until so many lines hold this text, and returns the last of them.
     #[track_caller]
     pub fn wait_for(&self, text: &str, count: usize) -> String {
+        match self.line_within(text, count, LONGEST_WAIT) {
+            Some(line) => line,
+            None => panic!(
+                "no {count} lines with \"{text}\" in\n{}",
+                self.log().join("\n")
+            ),
+        }
+    }
+
+    /// Whether a line holds this text, now or before so long.
+    pub fn logs_within(&self, text: &str, limit: Duration) -> bool {
+        self.line_within(text, 1, limit).is_some()
+    }
+
+    fn line_within(&self, text: &str, count: usize, limit: Duration) -> Option<String> {
         let found = |log: &Vec<String>| {
             let mut lines = log.iter().filter(|l| l.contains(text));
             lines.nth(count - 1).cloned()
@@ -85,13 +106,8 @@ impl Watcher {
         let (lock, changed) = &*self.log;
         let guard = lock.lock().unwrap();
         let waiting = |log: &mut (Vec<String>, bool)| found(&log.0).is_none() && !log.1;
-        let (log, _) = changed
-            .wait_timeout_while(guard, LONGEST_WAIT, waiting)
-            .unwrap();
-        match found(&log.0) {
-            Some(line) => line,
-            None => panic!("no {count} lines with \"{text}\" in\n{}", log.0.join("\n")),
-        }
+        let (log, _) = changed.wait_timeout_while(guard, limit, waiting).unwrap();
+        found(&log.0)
     }
 
     /// Waits until it ends; its exit status and all that it logged.

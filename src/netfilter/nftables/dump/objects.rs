@@ -18,6 +18,8 @@ impl Chain {
                 None => None,
             },
             rules: Vec::new(),
+            matters: false,
+            was_read: false,
             hidden: 0,
             uses: match a.get(NFTA_CHAIN_USE) {
                 Some(_) => Some(a.u32(NFTA_CHAIN_USE)?),

@@ -7,23 +7,23 @@ use crate::netfilter::model::{BaseChange, ChainName, Rule};
 use crate::netfilter::netlink::{NLM_F_APPEND, Writer};
 use crate::netfilter::nftables::dump;
 use crate::netfilter::nftables::hooks::{self, Base};
-use crate::netfilter::nftables::native::{self, Line, Lists, Part};
+use crate::netfilter::nftables::native::Lists;
 use crate::netfilter::nftables::nf_tables::*;
 
 impl<'a> TableEncoder<'_, 'a> {
     /// The rules of ours in a chain that is not ours.
     pub(super) fn change_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
-        let chain = self.chain_found(&change.chain);
-        if chain.is_none() {
+        if self.is_to_be_made(change) {
+            if self.chain_found(&change.chain).is_some() {
+                self.empty(&change.chain);
+                self.remove_chain(&change.chain);
+            }
             self.make_base_chain(&change.chain);
+            let rules: Vec<&Rule> = change.head.iter().chain(&change.tail).collect();
+            return self.fill(&change.chain, &rules);
         }
-        let adds = !change.head.is_empty() || !change.tail.is_empty();
-        let adds = adds.then_some(What::BaseChain(&change.chain));
-        if let Some(what) = adds.filter(|_| self.found.is_some_and(|t| t.dormant)) {
-            return Err(self.unsupported(what, Reason::Dormant));
-        }
-        if let (Some(what), Some(found)) = (adds, chain) {
-            self.expect_hooked(what, &change.chain, found)?;
+        if let Some(found) = self.chain_found(&change.chain).filter(|_| adds(change)) {
+            self.expect_hooked(What::BaseChain(&change.chain), &change.chain, found)?;
         }
         match self.store {
             Store::Native if self.is_all_ours(change) => self.rewrite_base(change),
@@ -52,11 +52,23 @@ impl<'a> TableEncoder<'_, 'a> {
         }
     }
 
+    /// Whether the chain is not there, or is hooked in elsewhere with nothing but rules of ours in it.
+    pub(super) fn is_to_be_made(&self, change: &BaseChange) -> bool {
+        let Some(found) = self.chain_found(&change.chain) else {
+            return true;
+        };
+        let (name, base) = (&change.chain, found.base.as_ref());
+        let elsewhere = !hooks::is_hooked_as_named(self.store, self.table, name, base);
+        let of_ours = !found.rules.is_empty() && self.is_all_ours(change);
+        // Who jumps to it could not be asked to let go of it.
+        let alone = found.uses == Some(found.rules.len() as u32);
+        elsewhere && of_ours && alone && adds(change)
+    }
+
     /// Whether no rules stand in the chain but those of ours that go.
     pub(super) fn is_all_ours(&self, change: &BaseChange) -> bool {
-        let parts = self.parts_found(change.chain.as_str());
-        let chains = self.chain_found(&change.chain).into_iter().chain(parts);
-        let found: usize = chains.map(|c| c.rules.len() + c.hidden as usize).sum();
+        let found = self.chain_found(&change.chain);
+        let found = found.map_or(0, |c| c.rules.len() + c.hidden as usize);
         let ours: usize = change.delete.iter().map(|r| r.handles.len()).sum();
         found == ours
     }
@@ -64,19 +76,13 @@ impl<'a> TableEncoder<'_, 'a> {
     /// Only rules of ours stand there: the chain is written like one of our own.
     fn rewrite_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let rules: Vec<&Rule> = change.head.iter().chain(&change.tail).collect();
-        if self.chain_found(&change.chain).is_some() {
-            self.empty(&change.chain);
-        }
-        self.make_parts(&change.chain, &rules);
-        self.refill(&change.chain, &rules)
+        self.empty(&change.chain);
+        self.fill(&change.chain, &rules)
     }
 
     /// Other rules keep their places.
     fn change_base_among_others(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let BaseChange { chain, .. } = change;
-        if !self.parts_found(chain.as_str()).is_empty() {
-            return Err(self.unsupported(What::Flush(chain), Reason::NotAlone));
-        }
         for rule in &change.delete {
             let what = What::RemoveRule(chain, rule);
             for handle in &rule.handles {
@@ -100,21 +106,10 @@ impl<'a> TableEncoder<'_, 'a> {
         rule: &'a Rule,
         flags: u16,
     ) -> Result<(), Unsupported<'a>> {
-        if self.store != Store::Native {
-            return self.rule(chain, rule, flags);
-        }
         let lists = Lists::of(chain.as_str(), &[rule]);
-        match native::lower(&[rule], &self.part_names(chain)).as_slice() {
-            [Part { lines, .. }] if lists.all().next().is_none() => {
-                let mut lines: Vec<&Line> = lines.iter().map(|(_, line)| line).collect();
-                if flags & NLM_F_APPEND == 0 {
-                    lines.reverse();
-                }
-                let part = chain.as_str();
-                let mut lines = lines.into_iter();
-                lines.try_for_each(|line| self.line(chain, rule, line, part, &lists, flags))
-            }
-            _ => Err(self.unsupported(What::Rule(chain, rule), Reason::NotAlone)),
+        match lists.all().next() {
+            None => self.rule(chain, rule, &lists, flags),
+            Some(_) => Err(self.unsupported(What::Rule(chain, rule), Reason::NotAlone)),
         }
     }
 
@@ -132,6 +127,10 @@ impl<'a> TableEncoder<'_, 'a> {
             },
         );
     }
+}
+
+fn adds(change: &BaseChange) -> bool {
+    !change.head.is_empty() || !change.tail.is_empty()
 }
 
 fn write_base(base: &Base, w: &mut Writer) {

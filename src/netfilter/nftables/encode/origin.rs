@@ -1,6 +1,6 @@
 //! What a message is about, for errors.
 
-use crate::netfilter::model::{ChainName, Family, LiveRule, Rule, TableName};
+use crate::netfilter::model::{ChainName, Family, LiveRule, Match, Rule, TableName, Test};
 use crate::netfilter::nftables::hooks::Base;
 use std::fmt;
 use thiserror::Error;
@@ -17,6 +17,8 @@ pub(crate) struct Origin<'a> {
 pub(crate) enum What<'a> {
     Table,
     RemoveTable,
+    WakeTable,
+    Policy(&'a ChainName),
     Chain(&'a ChainName),
     BaseChain(&'a ChainName),
     Flush(&'a ChainName),
@@ -42,8 +44,6 @@ pub(crate) enum Reason {
     NoForm,
     #[error("somebody else's rules stand in a table that should be ours alone")]
     NotAlone,
-    #[error("the table is dormant, no rule in it takes effect: wake it up first")]
-    Dormant,
     #[error(
         "another program has the table to itself (NFT_TABLE_F_OWNER): only that program can change it"
     )]
@@ -56,6 +56,12 @@ pub(crate) enum Reason {
 }
 
 impl What<'_> {
+    /// Whether it writes a rule about the owner of a socket.
+    pub(crate) fn has_owner(&self) -> bool {
+        let is_owner = |m: &Match| matches!(m.test, Test::Owner(_));
+        matches!(self, What::Rule(_, rule) if rule.matches.iter().any(is_owner))
+    }
+
     /// Nothing is wrong if it stays.
     pub(crate) fn is_tidying(&self) -> bool {
         matches!(self, What::RemoveTable | What::RemoveBaseChain(_))
@@ -65,10 +71,7 @@ impl What<'_> {
 impl Reason {
     /// Somebody else has the place in which the rules should stand.
     pub(crate) fn is_taken(&self) -> bool {
-        matches!(
-            self,
-            Reason::Dormant | Reason::Owned | Reason::HookedElsewhere { .. }
-        )
+        matches!(self, Reason::Owned | Reason::HookedElsewhere { .. })
     }
 }
 
@@ -79,6 +82,8 @@ impl fmt::Display for Origin<'_> {
         match self.what {
             What::Table => write!(f, "making {place}"),
             What::RemoveTable => write!(f, "removing {place}"),
+            What::WakeTable => write!(f, "clearing the flag dormant of {place}"),
+            What::Policy(c) => write!(f, "setting the policy of chain {c} in {place}"),
             What::Chain(c) | What::BaseChain(c) => write!(f, "making chain {c} in {place}"),
             What::Flush(c) => write!(f, "emptying chain {c} in {place}"),
             What::RemoveChain(c) => write!(f, "removing chain {c} from {place}"),

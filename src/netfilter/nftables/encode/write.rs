@@ -5,11 +5,10 @@ use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
 use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::netfilter::nftables::batch::Batch;
-use crate::netfilter::nftables::detour::Bypass;
 use crate::netfilter::nftables::dump;
 use crate::netfilter::nftables::expr::Expr;
 use crate::netfilter::nftables::hooks;
-use crate::netfilter::nftables::native::{self, Line, Lists, Set};
+use crate::netfilter::nftables::native::{self, Lists, Set};
 use crate::netfilter::nftables::nf_tables::*;
 use crate::netfilter::nftables::xt;
 
@@ -47,6 +46,24 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, What::Table, |_| {});
     }
 
+    /// Lets packets come to the chains of a dormant table.
+    pub(super) fn wake(&mut self, flags: u32) {
+        self.message(NFT_MSG_NEWTABLE, 0, What::WakeTable, |w| {
+            w.u32(NFTA_TABLE_FLAGS, flags & !NFT_TABLE_F_DORMANT);
+        });
+    }
+
+    /// Sets the policy of a base chain.
+    pub(super) fn accept(&mut self, chain: &'a ChainName) {
+        let accept = |w: &mut Writer| w.u32(NFTA_CHAIN_POLICY, hooks::NF_ACCEPT);
+        self.chain(
+            NFT_MSG_NEWCHAIN,
+            What::Policy(chain),
+            chain.as_str(),
+            accept,
+        );
+    }
+
     /// Nothing may be left in it.
     pub(super) fn remove_table(&mut self) {
         self.message(NFT_MSG_DELTABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
@@ -61,26 +78,16 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         self.found.and_then(|t| t.chain(chain.as_str()))
     }
 
-    /// Takes all rules out of a chain and its parts, and its address lists away.
+    /// Takes all rules out of a chain, and its address lists away.
     pub(super) fn empty(&mut self, chain: &'a ChainName) {
-        self.flush(chain, chain.as_str());
-        self.empty_parts(chain);
-    }
-
-    /// Takes all rules out of a chain but for those that no packet comes past, and its address lists
-    /// away.
-    pub(super) fn empty_behind(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
-        let rules = self.chain_found(chain).into_iter().flat_map(|c| &c.rules);
-        for rule in rules.filter(|r| !handles.contains(&r.handle)) {
-            self.remove_rule(What::Flush(chain), chain, rule.handle);
-        }
-        self.empty_parts(chain);
-    }
-
-    /// Lets packets come to the rules behind.
-    pub(super) fn end_bypass(&mut self, chain: &'a ChainName, Bypass(handles): Bypass) {
-        for handle in handles {
-            self.remove_rule(What::Flush(chain), chain, handle);
+        self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
+            w.string(NFTA_RULE_CHAIN, chain.as_str())
+        });
+        let sets = self.found.into_iter().flat_map(|t| t.sets.names());
+        for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
+            self.message(NFT_MSG_DELSET, 0, What::Lists(chain), |w| {
+                w.string(NFTA_SET_NAME, list)
+            });
         }
     }
 
@@ -91,29 +98,10 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         });
     }
 
-    fn flush(&mut self, chain: &'a ChainName, part: &str) {
-        self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
-            w.string(NFTA_RULE_CHAIN, part)
-        });
-    }
-
-    fn empty_parts(&mut self, chain: &'a ChainName) {
-        for part in self.parts_found(chain.as_str()) {
-            self.flush(chain, &part.name);
-        }
-        let sets = self.found.into_iter().flat_map(|t| t.sets.names());
-        for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
-            self.message(NFT_MSG_DELSET, 0, What::Lists(chain), |w| {
-                w.string(NFTA_SET_NAME, list)
-            });
-        }
-    }
-
-    /// Removes an empty chain with its parts.
+    /// Removes an empty chain.
     pub(super) fn remove_chain(&mut self, chain: &'a ChainName) {
         let what = What::RemoveChain(chain);
         self.chain(NFT_MSG_DELCHAIN, what, chain.as_str(), |_| {});
-        self.remove_parts(chain, &[]);
     }
 
     /// Removes a base chain in which nothing is left.
@@ -122,44 +110,49 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         self.chain(NFT_MSG_DELCHAIN, what, chain, |_| {});
     }
 
-    /// Writes rules to a chain that was emptied, and removes the parts that it does not need.
-    pub(super) fn refill(
+    /// Writes rules behind those of a chain.
+    pub(super) fn fill(
         &mut self,
         chain: &'a ChainName,
         rules: &[&'a Rule],
     ) -> Result<(), Unsupported<'a>> {
-        self.fill(chain, rules)?;
-        self.remove_parts(chain, rules);
-        Ok(())
+        let lists = match self.store {
+            Store::Native => Lists::of(chain.as_str(), rules),
+            _ => Lists::none(chain.as_str()),
+        };
+        for (name, addresses) in lists.all() {
+            *self.last_set += 1;
+            let set = Set::of_addresses(name, *self.last_set, addresses);
+            self.set(What::Lists(chain), &set);
+        }
+        let mut rules = rules.iter();
+        rules.try_for_each(|rule| self.rule(chain, rule, &lists, NLM_F_APPEND))
     }
 
-    /// Writes rules behind those of a chain.
-    fn fill(&mut self, chain: &'a ChainName, rules: &[&'a Rule]) -> Result<(), Unsupported<'a>> {
-        match self.store {
-            Store::Native => {
-                let lists = Lists::of(chain.as_str(), rules);
-                for (name, addresses) in lists.all() {
-                    *self.last_set += 1;
-                    let set = Set::of_addresses(name, *self.last_set, addresses);
-                    self.set(What::Lists(chain), &set);
-                }
-                let parts = native::lower(rules, &self.part_names(chain));
-                parts.iter().try_for_each(|part| {
-                    let mut lines = part.lines.iter();
-                    lines.try_for_each(|(number, line)| {
-                        let rule = rules[*number];
-                        self.line(chain, rule, line, &part.name, &lists, NLM_F_APPEND)
-                    })
-                })
-            }
-            _ => rules
-                .iter()
-                .try_for_each(|rule| self.rule(chain, rule, NLM_F_APPEND)),
+    /// A rule in the form that the store's rules have.
+    pub(super) fn rule(
+        &mut self,
+        chain: &'a ChainName,
+        rule: &'a Rule,
+        lists: &Lists,
+        flags: u16,
+    ) -> Result<(), Unsupported<'a>> {
+        if self.store != Store::Native {
+            return self.xt_rule(chain, rule, flags);
         }
+        let companion = native::companion(rule);
+        let mut both = [Some(rule), companion.as_ref()];
+        if flags & NLM_F_APPEND == 0 {
+            both.reverse();
+        }
+        let mut both = both.into_iter().flatten();
+        both.try_for_each(|form| {
+            self.native_rule(What::Rule(chain, rule), form, chain, lists, flags)
+        })
     }
 
     /// A rule as iptables-nft writes it.
-    pub(super) fn rule(
+    fn xt_rule(
         &mut self,
         chain: &'a ChainName,
         rule: &'a Rule,
@@ -183,42 +176,34 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     /// A rule in nf_tables' own expressions, and before it the sets that are its own.
-    pub(super) fn line(
+    fn native_rule(
         &mut self,
-        chain: &'a ChainName,
-        rule: &'a Rule,
-        line: &Line,
-        part: &str,
+        what: What<'a>,
+        rule: &Rule,
+        chain: &ChainName,
         lists: &Lists,
         flags: u16,
     ) -> Result<(), Unsupported<'a>> {
-        let what = What::Rule(chain, rule);
-        let written = native::write(line, self.family, lists, self.last_set);
+        let written = native::write(rule, self.family, lists, self.last_set);
         let encoded = written.map_err(|_| self.unsupported(what, Reason::NoForm))?;
         for set in &encoded.sets {
             self.set(what, set);
         }
         self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
-            write_rule(w, part, &encoded.exprs);
-            if let Some(why) = &line.why {
-                native::write_comment(w, &why.to_string());
+            write_rule(w, chain.as_str(), &encoded.exprs);
+            if let Some(id) = &rule.id {
+                native::write_comment(w, &id.to_string());
             }
         });
-        if !encoded.sets.is_empty() {
-            self.batch.join();
-        }
         Ok(())
     }
 
-    /// A set and what is in it; if it has no name, in one piece.
+    /// A set and what is in it.
     fn set(&mut self, what: What<'a>, set: &Set) {
         self.message(NFT_MSG_NEWSET, NLM_F_CREATE, what, |w| set.write(w));
         for chunk in set.chunks() {
             let fill = |w: &mut Writer| set.write_elements(chunk, w);
             self.message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, what, fill);
-            if set.is_nameless() {
-                self.batch.join();
-            }
         }
     }
 

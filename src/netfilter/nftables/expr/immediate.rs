@@ -78,7 +78,7 @@ impl Verdict {
         }
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let a = AttributeTable::<3>::exact(bytes)?;
         let chain = || a.string(NFTA_VERDICT_CHAIN).map(str::to_owned);
         match a.u32(NFTA_VERDICT_CODE)? {

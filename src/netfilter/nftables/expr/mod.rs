@@ -92,8 +92,8 @@ pub(super) enum Expr {
     Reject { kind: u32, code: u8 },
     /// Loads what is known of the packet's socket (`NFT_SOCKET_*`).
     Socket(u32),
-    /// Not understood; its name.
-    Other(String),
+    /// Not understood: its name, and the attributes of it.
+    Other { name: String, data: Vec<u8> },
 }
 
 impl Expr {
@@ -115,7 +115,7 @@ impl Expr {
             Expr::Tproxy { .. } => tproxy::NAME,
             Expr::Reject { .. } => reject::NAME,
             Expr::Socket(_) => socket::NAME,
-            Expr::Other(name) => name,
+            Expr::Other { name, .. } => name,
         }
     }
 
@@ -151,7 +151,7 @@ impl Expr {
             Expr::Tproxy { family, address } => tproxy::write(*family, *address, w),
             Expr::Reject { kind, code } => reject::write(*kind, *code, w),
             Expr::Socket(key) => socket::write(*key, w),
-            Expr::Other(_) => {}
+            Expr::Other { .. } => {}
         }
     }
 
@@ -167,7 +167,10 @@ impl Expr {
         let element = AttributeTable::<3>::parse(bytes)?;
         let name = element.string(NFTA_EXPR_NAME)?;
         let data = element.get(NFTA_EXPR_DATA).unwrap_or_default();
-        Ok(Expr::read_data(name, data).unwrap_or_else(|_| Expr::Other(name.to_owned())))
+        Ok(Expr::read_data(name, data).unwrap_or_else(|_| Expr::Other {
+            name: name.to_owned(),
+            data: data.to_vec(),
+        }))
     }
 
     fn read_data(name: &str, data: &[u8]) -> Result<Expr, Malformed> {
@@ -254,7 +257,10 @@ pub(crate) mod tests {
             });
         });
         let read = Expr::read_list(w.as_slice()).unwrap();
-        assert_eq!(read, [Expr::Other("meta".to_owned())]);
+        assert!(
+            matches!(&read[..], [Expr::Other { name, .. }] if name == "meta"),
+            "{read:?}"
+        );
     }
 
     proptest! {

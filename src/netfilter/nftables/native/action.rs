@@ -76,7 +76,7 @@ pub(crate) fn read(exprs: &[Expr], family: Family) -> Option<Target> {
             to_port: u16::from_be_bytes(value_of(port)?),
         },
         [reject @ Expr::Reject { .. }] => {
-            let mut all = RejectWith::ALL.into_iter();
+            let mut all = RejectWith::all();
             Target::Reject(all.find(|w| self::reject(*w, family).as_ref() == Some(reject))?)
         }
         [
@@ -199,21 +199,11 @@ fn value_of<const N: usize>(expr: &Expr) -> Option<[u8; N]> {
     }
 }
 
-/// linux/icmp.h and linux/icmpv6.h.
-const ICMP_PORT_UNREACH: u8 = 3;
-const ICMPV6_PORT_UNREACH: u8 = 4;
-
 /// `None` if this family has no such refusal.
 fn reject(with: RejectWith, family: Family) -> Option<Expr> {
-    let (kind, code) = match (with, family) {
-        (RejectWith::IcmpPortUnreachable, Family::V4) => {
-            (NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACH)
-        }
-        (RejectWith::Icmp6PortUnreachable, Family::V6) => {
-            (NFT_REJECT_ICMP_UNREACH, ICMPV6_PORT_UNREACH)
-        }
-        (RejectWith::TcpReset, _) => (NFT_REJECT_TCP_RST, 0),
-        _ => return None,
+    let (kind, code) = match with {
+        RejectWith::TcpReset => (NFT_REJECT_TCP_RST, 0),
+        with => (NFT_REJECT_ICMP_UNREACH, with.icmp_code(family)?),
     };
     Some(Expr::Reject { kind, code })
 }

@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
         };
         let mut rule = self.rules[0].clone();
         let stem = stem(&rule, self.at).map(str::to_owned);
-        rule.why = rule.why.zip(stem).map(|(why, stem)| why.with_id(stem));
+        rule.id = rule.id.zip(stem).map(|(id, stem)| id.with_id(stem));
         rule.matches[self.at].test = test;
         Some(rule)
     }
@@ -177,16 +177,16 @@ fn is_final(target: &Target) -> bool {
     )
 }
 
-/// The rule's `why` without the value of the match at its end.
+/// The rule id without the value of the match at its end.
 fn stem(rule: &Rule, at: usize) -> Option<&str> {
-    let why = rule.why.as_ref()?.as_str();
+    let id = rule.id.as_ref()?.as_str();
     let value = match &rule.matches[at].test {
         Test::Destination(net) => net.to_string(),
         Test::Port { ports, .. } => ports.to_string(),
-        _ => return Some(why),
+        _ => return Some(id),
     };
-    let shorter = why.strip_suffix(&value).and_then(|w| w.strip_suffix('-'));
-    Some(shorter.unwrap_or(why))
+    let shorter = id.strip_suffix(&value).and_then(|w| w.strip_suffix('-'));
+    Some(shorter.unwrap_or(id))
 }
 
 fn normal(mut rule: Rule) -> Rule {
@@ -214,7 +214,7 @@ fn port_test(side: Side, ports: &PortSet) -> Test {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::model::{ChainName, Family, Protocol, TableName, Why};
+    use crate::netfilter::model::{ChainName, Family, Protocol, RuleId, TableName};
 
     const CHAIN: ChainName = ChainName::fixed("ISTIO_OUTPUT");
     const CALLED: ChainName = ChainName::fixed("ISTIO_REDIRECT");
@@ -235,8 +235,8 @@ mod tests {
 
     fn to(net: &str, target: Target) -> Rule {
         let net: IpNet = net.parse().unwrap();
-        let why = Why::from(format!("bypass-{net}")).labelled("istio");
-        Rule::new(why, [Match::destination(net)], target)
+        let id = RuleId::from(format!("bypass-{net}")).labelled("istio");
+        Rule::new(id, [Match::destination(net)], target)
     }
 
     #[test]
@@ -261,8 +261,8 @@ mod tests {
     fn a_run_of_ports_is_a_set() {
         let rule = |port: u16| {
             let matches = [Match::protocol(Protocol::Tcp), Match::dport(port)];
-            let why = Why::from(format!("bypass-port-{port}")).labelled("istio");
-            Rule::new(why, matches, Target::Return)
+            let id = RuleId::from(format!("bypass-port-{port}")).labelled("istio");
+            Rule::new(id, matches, Target::Return)
         };
         let rules = [81, 22, 80, 443, 22].map(rule);
         let wanted = ["-p tcp -m multiport --dports 22,80:81,443 \
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn rules_for_different_reasons_stay_apart() {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"];
-        let rules = nets.map(|n| to(n, Target::Return).commented(Why::from(format!("{n}-x"))));
+        let rules = nets.map(|n| to(n, Target::Return).commented(RuleId::from(format!("{n}-x"))));
         assert_eq!(merged(rules.to_vec()).len(), 4);
     }
 

@@ -1,64 +1,57 @@
 //! Rules in nf_tables' own expressions, with lists in sets.
 
 pub(super) mod action;
-mod line;
 mod merge;
-mod raise;
 mod render;
 mod sets;
 
 use super::NoForm;
 use super::expr::socket::{NFT_SOCKET_TRANSPARENT, NFT_SOCKET_WILDCARD};
-use super::expr::{Expr, Verdict, ct, meta, payload};
+use super::expr::{Expr, ct, meta, payload};
 use super::header::{self, Style};
 use super::nf_tables::NFTA_RULE_USERDATA;
-use crate::netfilter::model::{ConnState, Family, Match, Owner, Side, Test, Why};
+use crate::netfilter::model::{ConnState, Family, Match, Owner, Rule, RuleId, Side, Target, Test};
 use crate::netfilter::netlink::Writer;
-pub(crate) use line::Line;
-use line::{Action, Condition};
-pub(crate) use line::{Part, PartNames, chain_of_part, is_part_name, lower};
 pub(crate) use merge::merged_into_sets;
-pub(crate) use raise::raise;
 pub use render::{Unprintable, render};
 pub(crate) use sets::{Lists, Set, Sets, is_list};
 
-/// The expressions of a line, and the sets without a name that must be there before it.
+/// What else nf_tables needs for a rule: TPROXY drops a packet for which there is no socket, while
+/// `tproxy` lets it go on, so that a second rule drops what begins a connection. (A packet of a
+/// connection that is there may be for a socket in TIME_WAIT, which `socket` does not see.)
+pub(super) fn companion(rule: &Rule) -> Option<Rule> {
+    let Target::Tproxy { .. } = rule.target else {
+        return None;
+    };
+    let open = !Match::state([ConnState::Related, ConnState::Established]);
+    let matches = rule.matches.iter().cloned().chain([open]);
+    Some(Rule {
+        id: rule.id.clone(),
+        ..Rule::without_comment(matches, Target::Drop)
+    })
+}
+
+/// The expressions of a rule, and the sets without a name that must be there before it.
 #[derive(Default)]
 pub(super) struct Encoded {
     pub exprs: Vec<Expr>,
     pub sets: Vec<Set>,
 }
 
-/// The expressions of a line. `lists` names the chain's address lists, `id` is the last number that a
+/// The expressions of a rule. `lists` names the chain's address lists, `id` is the last number that a
 /// set of this batch was given.
 pub(super) fn write(
-    line: &Line,
+    rule: &Rule,
     family: Family,
     lists: &Lists,
     id: &mut u32,
 ) -> Result<Encoded, NoForm> {
     let mut encoded = Encoded::default();
-    for condition in &line.conditions {
-        match condition {
-            Condition::Match(m) => write_match(m, family, lists, id, &mut encoded)?,
-            Condition::Socket { transparent } => encoded.exprs.extend(any_socket(*transparent)),
-            Condition::BoundSocket { transparent } => {
-                encoded
-                    .exprs
-                    .extend([Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])]);
-                let transparent = transparent.then(|| any_socket(true));
-                encoded.exprs.extend(transparent.into_iter().flatten());
-            }
-            Condition::WholeSocket => encoded.exprs.extend(whole_socket()),
-        }
+    for m in &rule.matches {
+        write_match(m, family, lists, id, &mut encoded)?;
     }
     encoded.exprs.push(Expr::Counter);
-    match &line.action {
-        Action::Take(target) => action::write(target, family, &mut encoded.exprs)?,
-        Action::Goto(part) => encoded
-            .exprs
-            .push(Expr::Verdict(Verdict::Goto(part.clone()))),
-    }
+    action::write(&rule.target, family, &mut encoded.exprs)?;
     Ok(encoded)
 }
 
@@ -116,6 +109,7 @@ fn write_match(
             exprs.push(Expr::Ct(ct::NFT_CT_MARK));
             header::compare_mark(*value, *mask, m.not, exprs);
         }
+        Test::Socket { transparent } if !m.not => exprs.extend(bound_socket(*transparent)),
         _ => return Err(NoForm),
     }
     Ok(())
@@ -138,87 +132,42 @@ pub(super) fn write_comment(w: &mut Writer, comment: &str) {
     w.bytes(NFTA_RULE_USERDATA, &data);
 }
 
-/// Reads a line; `None` if it is none that [`write`] writes.
+/// Reads a rule; `None` if it is none that [`write`] writes.
 pub(super) fn read(
     exprs: &[Expr],
     comment: Option<&str>,
     family: Family,
     found: &Sets,
-) -> Option<Line> {
+) -> Option<Rule> {
     let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
     let (mut tests, action) = (&exprs[..counter], &exprs[counter + 1..]);
-    let mut conditions = Vec::new();
+    let mut matches = Vec::new();
     while !tests.is_empty() {
-        let (condition, used) = read_condition(tests, family, found)?;
-        conditions.push(condition);
+        let (m, used) = read_any_match(tests, family, found)?;
+        matches.push(m);
         tests = tests.get(used..)?;
     }
-    let action = match action {
-        [Expr::Verdict(Verdict::Goto(part))] => Action::Goto(part.clone()),
-        exprs => Action::Take(action::read(exprs, family)?),
-    };
-    let why = match comment {
-        Some(comment) => Some(Why::from_comment(comment)?),
+    let id = match comment {
+        Some(comment) => Some(RuleId::from_comment(comment)?),
         None => None,
     };
-    Some(Line {
-        conditions,
-        action,
-        why,
-    })
+    let rule = Rule::without_comment(matches, action::read(action, family)?);
+    Some(Rule { id, ..rule })
 }
 
-/// Reads one condition off the front, and says how many expressions it took.
-fn read_condition(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Condition, usize)> {
-    if let [Expr::Socket(_), ..] = exprs {
-        return read_socket(exprs);
+/// Reads one match off the front, and says how many expressions it took.
+fn read_any_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
+    read_extension(exprs, family, found).or_else(|| header::read(exprs, family))
+}
+
+/// The packet has a socket that is not bound to any address, and transparent if that is asked for, as
+/// iptables-translate writes it.
+fn bound_socket(transparent: bool) -> Vec<Expr> {
+    let mut exprs = vec![Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])];
+    if transparent {
+        exprs.extend([Expr::Socket(NFT_SOCKET_TRANSPARENT), equal(&[1])]);
     }
-    let (m, used) = match read_extension(exprs, family, found) {
-        None => header::read(exprs, family)?,
-        Some(read) => read,
-    };
-    Some((Condition::Match(m), used))
-}
-
-/// Reads one match off the front, whoever wrote it; a socket is none, nor is what only holds for
-/// packets that have an owner.
-pub(super) fn read_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
-    match read_condition(exprs, family, found)? {
-        (Condition::Match(m), _) if m.not && matches!(m.test, Test::Owner(_)) => None,
-        (Condition::Match(m), used) => Some((m, used)),
-        _ => None,
-    }
-}
-
-/// The packet has a socket, which is transparent if that is asked for: the key says yes or no where
-/// there is a socket, and nothing where there is none.
-fn any_socket(transparent: bool) -> [Expr; 2] {
-    let answer = match transparent {
-        true => equal(&[1]),
-        false => Expr::AtMost(vec![1]),
-    };
-    [Expr::Socket(NFT_SOCKET_TRANSPARENT), answer]
-}
-
-/// The packet has a socket that is more than remembered: only of such the key says anything.
-fn whole_socket() -> [Expr; 2] {
-    [Expr::Socket(NFT_SOCKET_WILDCARD), Expr::AtMost(vec![1])]
-}
-
-fn read_socket(exprs: &[Expr]) -> Option<(Condition, usize)> {
-    let (first, rest) = exprs.split_first_chunk::<2>()?;
-    let bound = [Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])];
-    if *first == bound {
-        let transparent = rest.starts_with(&any_socket(true));
-        let used = if transparent { 4 } else { 2 };
-        return Some((Condition::BoundSocket { transparent }, used));
-    }
-    let others = [true, false].map(|t| (any_socket(t), Condition::Socket { transparent: t }));
-    let other = others.iter().find(|(exprs, _)| exprs == first);
-    match other {
-        Some((_, condition)) => Some((condition.clone(), 2)),
-        None => (*first == whole_socket()).then_some((Condition::WholeSocket, 2)),
-    }
+    exprs
 }
 
 /// A match on more than what the packet itself says, or with a set.
@@ -227,6 +176,12 @@ fn read_extension(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match
         [load, Expr::Lookup { set, not, .. }, ..] => {
             let test = read_lookup(load, set, family, found)?;
             Some((Match { not: *not, test }, 2))
+        }
+        [Expr::Socket(_), ..] => {
+            let mut forms = [true, false].into_iter();
+            let transparent = forms.find(|t| exprs.starts_with(&bound_socket(*t)))?;
+            let used = bound_socket(transparent).len();
+            Some((Match::new(Test::Socket { transparent }), used))
         }
         [
             Expr::Meta(key @ (meta::NFT_META_SKUID | meta::NFT_META_SKGID)),
@@ -305,6 +260,8 @@ fn state_bit(state: ConnState) -> u32 {
         ConnState::Related => 1 << 2,
         ConnState::New => 1 << 3,
         ConnState::Untracked => 1 << 6,
+        // These are no states to nf_tables.
+        ConnState::Snat | ConnState::Dnat => 0,
     }
 }
 

@@ -1,6 +1,6 @@
-//! The same lines as nft(8) reads and prints them.
+//! The same rules as nft(8) reads and prints them.
 
-use super::line::{Action, Condition, Line, Part, PartNames, lower};
+use super::companion;
 use super::merge::merged_into_sets;
 use super::sets::Lists;
 use crate::netfilter::backend::Store;
@@ -96,16 +96,20 @@ fn write_chain(text: &mut String, table: &Table, chain: &Chain) -> fmt::Result {
     let hook = chain.name.hook();
     let rules = in_place(chain);
     let lists = Lists::of(chain.name.as_str(), &rules);
-    let names = PartNames::of(chain.name.as_str(), |_| false);
-    for part in lower(&rules, &names) {
-        writeln!(text, "\tchain {} {{", part.name)?;
-        if let Some(hook) = hook.filter(|_| part.name == chain.name.as_str()) {
-            write_hook(text, table.name, hook)?;
-        }
-        write_lines(text, table.family, &lists, &rules, &part)?;
-        writeln!(text, "\t}}\n")?;
+    writeln!(text, "\tchain {} {{", chain.name)?;
+    if let Some(hook) = hook {
+        write_hook(text, table.name, hook)?;
     }
-    Ok(())
+    for rule in rules {
+        let printer = Printer {
+            family: table.family,
+            protocol: rule.protocol(),
+            lists: &lists,
+        };
+        printer.rule(text, rule)?;
+        companion(rule).map_or(Ok(()), |second| printer.rule(text, &second))?;
+    }
+    writeln!(text, "\t}}\n")
 }
 
 fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
@@ -117,26 +121,7 @@ fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
     )
 }
 
-fn write_lines(
-    text: &mut String,
-    family: Family,
-    lists: &Lists,
-    rules: &[&Rule],
-    part: &Part,
-) -> fmt::Result {
-    for (number, line) in &part.lines {
-        let printer = Printer {
-            family,
-            protocol: rules[*number].protocol(),
-            lists,
-        };
-        text.write_str("\t\t")?;
-        printer.line(text, line)?;
-    }
-    Ok(())
-}
-
-/// Prints the lines of one rule.
+/// Prints the rules of one chain.
 struct Printer<'a> {
     family: Family,
     protocol: Option<Protocol>,
@@ -144,32 +129,15 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn line(&self, text: &mut String, line: &Line) -> fmt::Result {
-        for condition in &line.conditions {
-            match condition {
-                Condition::Match(m) => self.test(text, m)?,
-                Condition::Socket { transparent: true } => {
-                    text.write_str("socket transparent 1 ")?
-                }
-                Condition::Socket { transparent: false } => {
-                    text.write_str("socket transparent <= 1 ")?;
-                }
-                Condition::BoundSocket { transparent } => {
-                    text.write_str("socket wildcard 0 ")?;
-                    if *transparent {
-                        text.write_str("socket transparent 1 ")?;
-                    }
-                }
-                Condition::WholeSocket => text.write_str("socket wildcard <= 1 ")?,
-            }
+    fn rule(&self, text: &mut String, rule: &Rule) -> fmt::Result {
+        text.write_str("\t\t")?;
+        for m in &rule.matches {
+            self.test(text, m)?;
         }
         text.write_str("counter ")?;
-        match &line.action {
-            Action::Take(target) => self.target(text, target)?,
-            Action::Goto(part) => write!(text, "goto {part}")?,
-        }
-        match &line.why {
-            Some(why) => writeln!(text, " comment \"{why}\""),
+        self.target(text, &rule.target)?;
+        match &rule.id {
+            Some(id) => writeln!(text, " comment \"{id}\""),
             None => writeln!(text),
         }
     }
@@ -210,12 +178,17 @@ impl Printer<'_> {
             }
             Test::Mark { value, mask } => mark(text, "meta mark", *value, *mask, m.not),
             Test::Connmark { value, mask } => mark(text, "ct mark", *value, *mask, m.not),
-            Test::Socket { .. } => Ok(()),
+            Test::Socket { transparent } => text.write_str(match transparent {
+                true => "socket wildcard 0 socket transparent 1 ",
+                false => "socket wildcard 0 ",
+            }),
+            // No mesh has such a test.
+            Test::Fields(_) | Test::Undecoded(_) => Err(fmt::Error),
         }
     }
 
     fn port(&self, side: Side) -> String {
-        let protocol = self.protocol.map_or("th", Protocol::as_str);
+        let protocol = self.protocol.map_or("th".into(), Protocol::as_str);
         match side {
             Side::Source => format!("{protocol} sport"),
             Side::Destination => format!("{protocol} dport"),
@@ -230,11 +203,11 @@ impl Printer<'_> {
             Target::Jump(chain) => write!(text, "jump {chain}"),
             Target::Redirect { to_port } => write!(text, "redirect to :{to_port}"),
             Target::Reject(RejectWith::TcpReset) => text.write_str("reject with tcp reset"),
-            Target::Reject(RejectWith::IcmpPortUnreachable) => {
-                text.write_str("reject with icmp port-unreachable")
-            }
-            Target::Reject(RejectWith::Icmp6PortUnreachable) => {
-                text.write_str("reject with icmpv6 port-unreachable")
+            Target::Reject(with) => {
+                let (icmp, name) = with.as_str().split_once('-').ok_or(fmt::Error)?;
+                let icmp = icmp.replace("icmp6", "icmpv6");
+                let name = name.replace("proto-", "prot-").replace("adm-", "admin-");
+                write!(text, "reject with {icmp} {name}")
             }
             Target::Mark { value, mask } => set_mark(text, *value, *mask),
             Target::SaveMark { nfmask, .. } => {
@@ -260,6 +233,8 @@ impl Printer<'_> {
                 text.write_str(" accept")
             }
             Target::CtZone(zone) => write!(text, "ct zone set {zone}"),
+            // No mesh has another one.
+            _ => Err(fmt::Error),
         }
     }
 }

@@ -38,6 +38,14 @@ impl<'a> Lists<'a> {
         Lists { chain, sets }
     }
 
+    /// No lists: the rules have none.
+    pub(crate) fn none(chain: &'a str) -> Self {
+        Lists {
+            chain,
+            sets: Vec::new(),
+        }
+    }
+
     /// The name of a list; lists of the same addresses share one.
     pub(crate) fn name(&self, set: &AddressSet) -> Option<String> {
         let index = self.sets.iter().position(|s| *s == set)?;
@@ -118,11 +126,6 @@ impl Set {
         w.u32(NFTA_SET_ID, self.id);
     }
 
-    /// It belongs to one rule.
-    pub(crate) fn is_nameless(&self) -> bool {
-        self.flags & NFT_SET_ANONYMOUS != 0
-    }
-
     /// The ranges, as many as fit into a message.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
         self.ranges.chunks(CHUNK)
@@ -170,6 +173,8 @@ pub(crate) struct Sets(BTreeMap<String, LiveSet>);
 struct LiveSet {
     nameless: bool,
     interval: bool,
+    /// It is a map of which the values are verdicts.
+    verdicts: bool,
     length: usize,
     /// Keys, and whether they are the end of a range instead of its beginning.
     elements: Vec<(u128, bool)>,
@@ -180,12 +185,13 @@ struct LiveSet {
 impl Sets {
     /// Reads a set's own attributes.
     pub(crate) fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
-        let a = AttributeTable::<6>::parse(attributes)?;
+        let a = AttributeTable::<7>::parse(attributes)?;
         let flags = a.get(NFTA_SET_FLAGS);
         let flags = flags.map_or(Ok(0), |_| a.u32(NFTA_SET_FLAGS))?;
         let set = LiveSet {
             nameless: flags & NFT_SET_ANONYMOUS != 0,
             interval: flags & NFT_SET_INTERVAL != 0,
+            verdicts: a.u32(NFTA_SET_DATA_TYPE) == Ok(NFT_DATA_VERDICT),
             length: a.u32(NFTA_SET_KEY_LEN)? as usize,
             elements: Vec::new(),
             foreign: false,
@@ -195,6 +201,11 @@ impl Sets {
             self.0.insert(name.to_owned(), set);
         }
         Ok(())
+    }
+
+    /// Whether some are maps by which packets come to chains.
+    pub(crate) fn lead_to_chains(&self) -> bool {
+        self.0.values().any(|set| set.verdicts)
     }
 
     /// The names of all sets, also those that the kernel made up.

@@ -64,34 +64,20 @@ fn through_bytes(family: Family, rules: &[Rule]) -> Option<Vec<Rule>> {
             &name,
         );
     }
-    let (mut names, mut parts) = (Vec::new(), Vec::new());
-    for part in lower(&rules, &PartNames::of(CHAIN, |_| false)) {
-        let mut lines = Vec::new();
-        for (_, line) in &part.lines {
-            let encoded = write(line, family, &lists, &mut id).ok()?;
-            let mut exprs = encoded.exprs;
-            let first = id as usize + 1 - encoded.sets.len();
-            for (i, set) in encoded.sets.iter().enumerate() {
-                keep(set, &mut found, &format!("__set{}", first + i));
-            }
-            name_sets(&mut exprs);
-            let exprs = expr::tests::through_bytes(&exprs);
-            let why = line.why.as_ref().map(Why::to_string);
-            lines.push(read(&exprs, why.as_deref(), family, &found));
+    let mut read_back = Vec::new();
+    for rule in rules {
+        let encoded = write(rule, family, &lists, &mut id).ok()?;
+        let mut exprs = encoded.exprs;
+        let first = id as usize + 1 - encoded.sets.len();
+        for (i, set) in encoded.sets.iter().enumerate() {
+            keep(set, &mut found, &format!("__set{}", first + i));
         }
-        names.push(part.name);
-        parts.push(lines);
+        name_sets(&mut exprs);
+        let exprs = expr::tests::through_bytes(&exprs);
+        let id = rule.id.as_ref().map(RuleId::to_string);
+        read_back.push(read(&exprs, id.as_deref(), family, &found).expect("understood"));
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let written: usize = parts.iter().map(Vec::len).sum();
-    let raised = raise(&names, &parts);
-    assert_eq!(raised.iter().map(|r| r.lines.len()).sum::<usize>(), written);
-    Some(
-        raised
-            .into_iter()
-            .map(|r| r.rule.expect("understood"))
-            .collect(),
-    )
+    Some(read_back)
 }
 
 /// The kernel makes up names for sets that have none.
@@ -160,91 +146,4 @@ fn a_masked_mark_is_refused_where_it_cannot_be_mixed() {
     };
     let rule = Rule::without_comment([], target);
     assert_eq!(through_bytes(Family::V4, &[rule]), None);
-}
-
-fn not_owned(uid: u32, target: Target) -> Rule {
-    Rule::without_comment([!Match::owner(Owner::Uid(uid))], target)
-}
-
-fn for_socket() -> Rule {
-    Rule::without_comment([Match::socket()], Target::Accept)
-}
-
-#[test]
-fn however_many_rules_ask_for_owners_and_sockets_there_are_four_parts() {
-    let mut rules: Vec<Rule> = (0..40).map(|uid| not_owned(uid, Target::Return)).collect();
-    let names = PartNames::of("ISTIO_OUTPUT", |_| false);
-    let lowered = |rules: &[Rule]| lower(&rules.iter().collect::<Vec<_>>(), &names);
-    assert_eq!(lowered(&rules).len(), 2);
-    rules.extend((0..40).map(|_| for_socket()));
-    let parts = lowered(&rules);
-    let gotos = |part: &Part| {
-        let lines = part.lines.iter().map(|(_, line)| &line.action);
-        let to = lines.filter_map(|a| match a {
-            Action::Goto(to) => Some(to.clone()),
-            Action::Take(_) => None,
-        });
-        to.collect::<Vec<_>>()
-    };
-    let ways: Vec<(&str, Vec<String>)> =
-        parts.iter().map(|p| (p.name.as_str(), gotos(p))).collect();
-    let to = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-    assert_eq!(
-        ways,
-        [
-            ("ISTIO_OUTPUT", to(&["ISTIO_OUTPUT-1", "ISTIO_OUTPUT-3"])),
-            ("ISTIO_OUTPUT-1", to(&["ISTIO_OUTPUT-2"])),
-            ("ISTIO_OUTPUT-2", vec![]),
-            ("ISTIO_OUTPUT-3", vec![]),
-        ]
-    );
-}
-
-#[test]
-fn parts_that_do_not_say_the_same_are_noticed() {
-    let rules = [not_owned(7, Target::Return), not_owned(8, Target::Drop)];
-    let names = PartNames::of(CHAIN, |_| false);
-    let parts = lower(&rules.iter().collect::<Vec<_>>(), &names);
-    let lines = |part: &Part| part.lines.iter().map(|(_, l)| Some(l.clone())).collect();
-    let parts: Vec<Vec<Option<Line>>> = parts.iter().map(lines).collect();
-    let names = ["ISTIO_OUTPUT", "ISTIO_OUTPUT-1"];
-    assert!(raise(&names, &parts).iter().all(|r| r.rule.is_some()));
-    for part in 0..parts.len() {
-        for line in 0..parts[part].len() {
-            let mut fewer = parts.clone();
-            fewer[part].remove(line);
-            let raised: Vec<Option<Rule>> =
-                raise(&names, &fewer).into_iter().map(|r| r.rule).collect();
-            assert_ne!(raised, rules.clone().map(Some), "part {part}, line {line}");
-        }
-    }
-}
-
-#[test]
-fn names_of_parts_are_nobody_elses() {
-    let taken = ["ISTIO_OUTPUT-1", "ISTIO_OUTPUT-3"];
-    let names = PartNames::of("ISTIO_OUTPUT", |name| taken.contains(&name));
-    let rules = [not_owned(7, Target::Return), for_socket()];
-    let parts = lower(&rules.iter().collect::<Vec<_>>(), &names);
-    let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
-    let wanted = [
-        "ISTIO_OUTPUT",
-        "ISTIO_OUTPUT-2",
-        "ISTIO_OUTPUT-4",
-        "ISTIO_OUTPUT-5",
-    ];
-    assert_eq!(names, wanted);
-}
-
-#[test]
-fn names_of_parts_are_told_from_others() {
-    assert!(is_part_name("ISTIO_OUTPUT-12", "ISTIO_OUTPUT"));
-    for other in [
-        "ISTIO_OUTPUT",
-        "ISTIO_OUTPUT-",
-        "ISTIO_OUTPUT-x",
-        "ISTIO_OUTPUT_DNS-1",
-    ] {
-        assert!(!is_part_name(other, "ISTIO_OUTPUT"), "{other}");
-    }
 }

@@ -40,11 +40,7 @@ pub(crate) fn read(extension: &Extension) -> Option<Match> {
             let (value, mask) = (info.u32(0)?, info.u32(4)?);
             (info.u8(8)? != 0, Test::Connmark { value, mask })
         }
-        "conntrack" => {
-            let bits = info.u16(STATES)?;
-            let states = ConnState::ALL.into_iter().filter(|s| bits & bit(*s) != 0);
-            (info.u16(INVERTED)? != 0, Match::state(states).test)
-        }
+        "conntrack" => (info.u16(INVERTED)? != 0, states(info.u16(STATES)?).test),
         "multiport" => read_multiport(info)?,
         "socket" => {
             let transparent = info.u8(0)? != 0;
@@ -54,6 +50,12 @@ pub(crate) fn read(extension: &Extension) -> Option<Match> {
     };
     let m = Match { not, test };
     (write(&m)? == under_its_new_name(extension)).then_some(m)
+}
+
+/// The match on the states that these bits stand for.
+pub(super) fn states(bits: u16) -> Match {
+    let all = ConnState::ALL.into_iter().chain(ConnState::TRANSLATED);
+    Match::state(all.filter(|s| bits & bit(*s) != 0))
 }
 
 /// `-m state` is the match `conntrack` with a flag that only its printing minds.
@@ -132,6 +134,8 @@ fn bit(state: ConnState) -> u16 {
         ConnState::Established => 1 << 1,
         ConnState::Related => 1 << 2,
         ConnState::New => 1 << 3,
+        ConnState::Snat => 1 << 6,
+        ConnState::Dnat => 1 << 7,
         ConnState::Untracked => 1 << 8,
     }
 }

@@ -1,6 +1,7 @@
 //! Rules as iptables-nft writes them: what the packet itself says as native expressions, the rest
 //! as x_tables' matches and targets, then a counter, then the verdict or the target.
 
+pub(super) mod foreign;
 mod info;
 pub(super) mod matches;
 pub(super) mod target;
@@ -9,7 +10,7 @@ use super::NoForm;
 use super::expr::Expr;
 use super::header::{self, Style};
 use super::verdict;
-use crate::netfilter::model::{Family, Match, Rule, Test, Why};
+use crate::netfilter::model::{Family, Match, Rule, RuleId, Test};
 
 /// The expressions of a rule, in iptables-nft's order.
 pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
@@ -21,8 +22,8 @@ pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
             exprs.push(Expr::Match(matches::write(m).ok_or(NoForm)?));
         }
     }
-    if let Some(why) = &rule.why {
-        let comment = matches::write_comment(&why.to_string()).ok_or(NoForm)?;
+    if let Some(id) = &rule.id {
+        let comment = matches::write_comment(&id.to_string()).ok_or(NoForm)?;
         exprs.push(Expr::Match(comment));
     }
     exprs.push(Expr::Counter);
@@ -72,7 +73,7 @@ pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     if !rule.has_protocol_of_ports() {
         return None;
     }
-    rule.why = comment.as_deref().and_then(Why::from_comment);
+    rule.id = comment.as_deref().and_then(RuleId::from_comment);
     Some(Understood { rule, comment })
 }
 
@@ -121,7 +122,7 @@ mod tests {
                 .prop_flat_map(|f| (Just(f), strategy::rule(f)))
         ) {
             let back = through_bytes(&rule, family).expect("our own rule is understood");
-            prop_assert_eq!(back.comment, rule.why.as_ref().map(Why::to_string));
+            prop_assert_eq!(back.comment, rule.id.as_ref().map(RuleId::to_string));
             prop_assert_eq!(back.rule, rule);
         }
 
@@ -143,8 +144,8 @@ mod tests {
             prop_assume!(info[byte] != to);
             info[byte] = to;
             if let Some(Understood { rule: read, comment }) = read(&exprs, Family::V4) {
-                let known = Why::from_comment(comment.as_deref().unwrap_or_default());
-                prop_assert_eq!(&read.why, &known);
+                let known = RuleId::from_comment(comment.as_deref().unwrap_or_default());
+                prop_assert_eq!(&read.id, &known);
                 if known.is_some() || comment.is_none() {
                     prop_assert_eq!(write(&read, Family::V4).unwrap(), exprs);
                 }

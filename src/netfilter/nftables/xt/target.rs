@@ -50,11 +50,7 @@ pub(crate) fn read(extension: &Extension, family: Family) -> Option<Target> {
         },
         "REJECT" => {
             let code = info.u32(0)?;
-            let with = RejectWith::ALL.into_iter();
-            Target::Reject(
-                with.into_iter()
-                    .find(|w| reject_code(*w, family) == Some(code))?,
-            )
+            Target::Reject(RejectWith::all().find(|w| reject_code(*w, family) == Some(code))?)
         }
         "MARK" => Target::Mark {
             value: info.u32(0)?,
@@ -105,17 +101,33 @@ fn connmark_info(nfmask: u32, ctmask: u32, mode: u8) -> Info {
 }
 
 /// `enum ipt_reject_with` (ipt_REJECT.h) and `enum ip6t_reject_with` (ip6t_REJECT.h).
-const IPT_ICMP_PORT_UNREACHABLE: u32 = 3;
-const IPT_TCP_RESET: u32 = 7;
-const IP6T_ICMP6_PORT_UNREACH: u32 = 4;
-const IP6T_TCP_RESET: u32 = 6;
-
 fn reject_code(with: RejectWith, family: Family) -> Option<u32> {
-    match (with, family) {
-        (RejectWith::IcmpPortUnreachable, Family::V4) => Some(IPT_ICMP_PORT_UNREACHABLE),
-        (RejectWith::TcpReset, Family::V4) => Some(IPT_TCP_RESET),
-        (RejectWith::Icmp6PortUnreachable, Family::V6) => Some(IP6T_ICMP6_PORT_UNREACH),
-        (RejectWith::TcpReset, Family::V6) => Some(IP6T_TCP_RESET),
-        _ => None,
-    }
+    use RejectWith::*;
+    const V4: [(RejectWith, u32); 8] = [
+        (IcmpNetUnreachable, 0),
+        (IcmpHostUnreachable, 1),
+        (IcmpProtoUnreachable, 2),
+        (IcmpPortUnreachable, 3),
+        (IcmpNetProhibited, 5),
+        (IcmpHostProhibited, 6),
+        (TcpReset, 7),
+        (IcmpAdminProhibited, 8),
+    ];
+    const V6: [(RejectWith, u32); 7] = [
+        (Icmp6NoRoute, 0),
+        (Icmp6AdmProhibited, 1),
+        (Icmp6AddrUnreachable, 3),
+        (Icmp6PortUnreachable, 4),
+        (TcpReset, 6),
+        (Icmp6PolicyFail, 7),
+        (Icmp6RejectRoute, 8),
+    ];
+    let codes = match family {
+        Family::V4 => V4.as_slice(),
+        Family::V6 => V6.as_slice(),
+    };
+    codes
+        .iter()
+        .find(|(known, _)| *known == with)
+        .map(|(_, code)| *code)
 }

@@ -99,6 +99,7 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "fcntl" => &["EMFILE", "ENOMEM"],
         "socket" => &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EACCES", "EPERM"],
         "bind" => &["EADDRINUSE", "EACCES", "ENOMEM"],
+        "listen" => &["EADDRINUSE"],
         "connect" => &["EACCES", "EAGAIN", "ECONNREFUSED", "EINTR"],
         "setsockopt" | "getsockopt" => &["EPERM", "ENOPROTOOPT", "ENOMEM", "ENOBUFS"],
         "getsockname" => &["ENOBUFS"],
@@ -121,6 +122,11 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "getrandom" => &["ENOSYS", "EINTR"],
         "prctl" | "capget" => &["EPERM", "EINVAL"],
         "setns" => &["EPERM", "ENOMEM"],
+        "flock" => &["EINTR", "ENOLCK"],
+        "rename" | "unlink" | "mkdir" => &["EACCES", "EROFS", "ENOSPC", "EIO", "EBUSY"],
+        "fsync" => &["EIO", "ENOSPC"],
+        "fchmod" | "fchown" => &["EPERM", "EROFS", "EIO"],
+        "getdents64" => &["EIO", "ENOMEM"],
         "brk" | "mmap" | "mprotect" | "mremap" => &["ENOMEM"],
         // These cannot fail as they are called, or by a fault of the C library's alone. Whatever
         // close says, the kernel has closed: strace, which leaves the call out, could not show that.

@@ -4,7 +4,7 @@
 //!
 //! `cargo test` tries a sample, the same each time; `scripts/faults` all of them (FAULTS=all).
 
-mod calls;
+pub mod calls;
 mod states;
 
 use super::world::{run, the_product};
@@ -142,7 +142,7 @@ impl Way {
 }
 
 /// Keeps some, the same each time as long as the program makes the same calls.
-fn sample(faults: &mut Vec<Fault>) {
+pub fn sample(faults: &mut Vec<Fault>) {
     // Knuth's linear congruential generator, from a fixed seed.
     let mut random = 2026_u64;
     while faults.len() > SAMPLE {
@@ -216,10 +216,6 @@ ways! {
         => "--backend nftables --mesh istio -m TPROXY -b * -i *";
     nftables_clean: ["--backend nftables --mesh istio -m TPROXY -b * -i *"]
         => "clean";
-    iptables_nft_to_other_options: ["--backend iptables-nft -p 15001 -u 1337 --dual-stack"]
-        => "--backend iptables-nft -p 15999 -u 2000,3000 -i 10.0.0.0/8";
-    iptables_nft_killed: ["--backend iptables-nft -p 15001 -u 1337 --dual-stack"]
-        => "--backend iptables-nft -p 15999 -u 2000,3000 -i 10.0.0.0/8", in "iptables-nft-restore";
     iptables_legacy_to_other_options: ["--backend iptables-legacy -p 15001 -u 1337 --dual-stack"]
         => "--backend iptables-legacy -p 15999 -u 2000,3000 -i 10.0.0.0/8";
     iptables_legacy_killed: ["--backend iptables-legacy -p 15001 -u 1337 --dual-stack"]

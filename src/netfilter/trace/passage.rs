@@ -1,6 +1,6 @@
 //! What happened on the way, as data.
 
-use crate::netfilter::model::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith};
+use crate::netfilter::model::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith, Tie};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -12,16 +12,45 @@ pub struct Trace {
     pub end: End,
     /// The packet as it arrived.
     pub packet: Packet,
-    /// The rules that could not be read but may apply, with what was assumed of each.
-    pub unread: Vec<Unread>,
+    /// The rules that could not be decoded but may apply, with what was assumed of each.
+    pub undecoded: Vec<Undecoded>,
+    /// The base chains of which nothing shows which is evaluated first, in the order that was assumed;
+    /// none where the end is the same in both orders.
+    pub order: Vec<Tie>,
 }
 
-/// A rule that could not be read.
+impl Trace {
+    /// Nat took one of several addresses or ports.
+    pub fn has_choice(&self) -> bool {
+        let tables = self.passages.iter().flat_map(|p| &p.tables);
+        let mut effects = tables
+            .flat_map(|t| &t.steps)
+            .filter_map(|s| s.outcome.effect());
+        effects.any(|effect| {
+            matches!(
+                effect,
+                Effect::Translated {
+                    is_choice: true,
+                    ..
+                } | Effect::SourceTranslated {
+                    is_choice: true,
+                    ..
+                }
+            )
+        })
+    }
+}
+
+/// A rule that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub struct Undecoded {
     pub table: String,
     pub chain: ChainName,
+    /// nf_tables' handle of the rule.
+    pub handle: Option<u64>,
     pub rule: String,
+    /// Nothing is missing of it: it applies by chance.
+    pub by_chance: bool,
     /// Whether this trace is of the case that it applies.
     pub applies: bool,
 }
@@ -93,6 +122,19 @@ pub enum Effect {
     Returned(Option<ChainName>),
     Jumped(ChainName),
     Redirected(SocketAddr),
+    /// The destination is now this, or another one of several.
+    Translated {
+        to: SocketAddr,
+        is_choice: bool,
+    },
+    /// The source is now this, or another one of several.
+    SourceTranslated {
+        from: SocketAddr,
+        is_choice: bool,
+    },
+    /// Conntrack will not look at it.
+    Untracked,
+    Nothing,
     /// REDIRECT where the interface that the packet came in through has no address: dropped.
     NoAddress,
     /// To the transparent socket on this port.
@@ -118,6 +160,14 @@ impl fmt::Display for Effect {
             Effect::Returned(None) => f.write_str("no further: the chain's policy decides"),
             Effect::Jumped(chain) => write!(f, "on to {chain}"),
             Effect::Redirected(to) => write!(f, "redirected to {to}"),
+            Effect::Translated { to, is_choice } => {
+                write!(f, "its destination is now {to}{}", choice(*is_choice))
+            }
+            Effect::SourceTranslated { from, is_choice } => {
+                write!(f, "its source is now {from}{}", choice(*is_choice))
+            }
+            Effect::Untracked => f.write_str("conntrack leaves it alone"),
+            Effect::Nothing => f.write_str("nothing"),
             Effect::NoAddress => f.write_str(
                 "dropped: the interface it came in through has no address to redirect it to",
             ),
@@ -131,6 +181,14 @@ impl fmt::Display for Effect {
             Effect::ConnectionMarked(mark) => write!(f, "the connection's mark is now {mark:#x}"),
             Effect::Zone(zone) => write!(f, "its conntrack zone is {zone}"),
         }
+    }
+}
+
+fn choice(is_choice: bool) -> &'static str {
+    if is_choice {
+        ", or another one of several"
+    } else {
+        ""
     }
 }
 
@@ -153,7 +211,7 @@ pub enum End {
     Rejected(RejectWith),
     /// There is no route to its destination.
     NoRoute,
-    /// A rule that could not be read decides.
+    /// A rule that could not be decoded decides.
     Unknown,
 }
 

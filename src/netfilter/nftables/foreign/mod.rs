@@ -1,0 +1,215 @@
+//! Rules of nf_tables, whoever wrote them, as far as it is certain what they do to an IP packet.
+//!
+//! A rule is evaluated with its registers as values: what a comparison looks at is known when it comes.
+
+mod attributes;
+mod compare;
+mod registers;
+mod sets;
+mod statements;
+
+use super::dump;
+use super::expr::{Expr, Verdict};
+use super::xt;
+use crate::netfilter::model::{
+    ChainName, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
+};
+use registers::{Load, Loaded};
+use sets::Data;
+pub(super) use sets::Sets;
+use std::collections::BTreeMap;
+
+/// What is around a rule.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub family: Family,
+    pub sets: &'a Sets,
+    /// The names of interfaces by their numbers.
+    pub interfaces: &'a BTreeMap<u32, String>,
+}
+
+/// A rule as packets of a family meet it; nothing if it is for the other family alone.
+pub(super) fn entry(rule: &dump::Rule, context: Context) -> Option<Entry> {
+    let mut reading = Reading::new(context);
+    for expr in &rule.exprs {
+        reading.step(expr)?;
+    }
+    let comment = xt::comment(&rule.exprs).or_else(|| rule.comment.clone());
+    Some(reading.finish(
+        rule.handle,
+        comment.as_deref().and_then(RuleId::from_comment),
+    ))
+}
+
+/// What a register holds.
+#[derive(Clone)]
+enum Held {
+    Fields(Loaded),
+    Constant(Vec<u8>),
+    /// What a map has for these keys.
+    Mapped(FieldTest, Vec<Vec<u8>>),
+}
+
+/// A rule, as far as it was read.
+struct Reading<'a> {
+    context: Context<'a>,
+    /// By the place of their first byte.
+    registers: BTreeMap<u32, Held>,
+    matches: Vec<Match>,
+    /// What it does, in its order.
+    targets: Vec<Target>,
+    map: Option<TargetMap>,
+    /// A statement was not understood: how nft calls it.
+    unknown: Option<String>,
+}
+
+/// A comparison that never holds for this family.
+struct Never;
+
+impl<'a> Reading<'a> {
+    fn new(context: Context<'a>) -> Self {
+        Reading {
+            context,
+            registers: BTreeMap::new(),
+            matches: Vec::new(),
+            targets: Vec::new(),
+            map: None,
+            unknown: None,
+        }
+    }
+
+    /// One expression; nothing if the rule is not for packets of this family.
+    fn step(&mut self, expr: &Expr) -> Option<()> {
+        if let Some((register, load)) = registers::load(expr, self.context.family) {
+            let held = match load {
+                Load::Fields(fields) => Held::Fields(fields),
+                Load::Constant(bytes) => Held::Constant(bytes),
+            };
+            self.registers.insert(place(register), held);
+            return Some(());
+        }
+        match self.compare(expr) {
+            Some(Ok(())) => return Some(()),
+            Some(Err(Never)) => return None,
+            None => {}
+        }
+        match expr {
+            Expr::Match(extension) if extension.name == "comment" => {}
+            Expr::Match(extension) => {
+                let read = xt::foreign::read_match(extension, self.context.family);
+                read.into_iter().for_each(|m| self.condition(m));
+            }
+            expr => self.statement(expr),
+        }
+        Some(())
+    }
+
+    /// The rule goes on only if this holds.
+    fn condition(&mut self, m: Match) {
+        // What a rule does before is done whether or not the rest holds.
+        if !self.targets.is_empty() || self.map.is_some() {
+            self.unknown.get_or_insert_with(|| "…".to_owned());
+        }
+        self.matches.push(m);
+    }
+
+    fn held(&self, register: u32) -> Option<&Held> {
+        self.registers.get(&place(register))
+    }
+
+    /// The bytes of a constant, or of a map's values, with what the map asks.
+    fn value(&self, register: u32) -> Option<(Option<&FieldTest>, Vec<&[u8]>)> {
+        let place = place(register);
+        let (start, held) = self.registers.range(..=place).next_back()?;
+        let behind = (place - start) as usize;
+        match held {
+            Held::Constant(bytes) => Some((None, vec![bytes.get(behind..)?])),
+            Held::Mapped(keys, values) => {
+                let values: Option<Vec<&[u8]>> = values.iter().map(|v| v.get(behind..)).collect();
+                Some((Some(keys), values?))
+            }
+            Held::Fields(_) => None,
+        }
+    }
+
+    fn finish(self, handle: u64, id: Option<RuleId>) -> Entry {
+        let Reading {
+            matches,
+            mut targets,
+            map,
+            unknown,
+            ..
+        } = self;
+        let matches: Vec<Match> = matches.into_iter().map(compare::simplified).collect();
+        statements::merge_tproxy(&mut targets);
+        let text = |rest: &str| {
+            let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
+            format!("{}{rest}", rule.trim_end_matches("-j ACCEPT"))
+                .trim()
+                .to_owned()
+        };
+        if let Some(name) = unknown {
+            let shown = targets.iter().map(ToString::to_string).chain([name]);
+            return Entry::Undecoded {
+                text: text(&shown.collect::<Vec<_>>().join(" ")),
+                handle: Some(handle),
+                target: None,
+                matches,
+            };
+        }
+        let rule = |target: Target| match matches.iter().all(Match::is_decoded) {
+            true => Entry::Known(Rule {
+                id: id.clone(),
+                ..Rule::without_comment(matches.iter().cloned(), target)
+            }),
+            false => Entry::Undecoded {
+                text: Rule::without_comment(matches.iter().cloned(), target.clone()).to_string(),
+                handle: Some(handle),
+                matches: matches.clone(),
+                target: Some(target),
+            },
+        };
+        match (map, targets.len()) {
+            (Some(map), 0) => Entry::Map { matches, map },
+            (Some(mut map), _) => {
+                // What comes before the map is done whatever the map says.
+                let before = targets;
+                let with = |target: &Target| match target {
+                    Target::Several(then) => [before.as_slice(), then].concat(),
+                    target => [before.as_slice(), std::slice::from_ref(target)].concat(),
+                };
+                map.targets
+                    .iter_mut()
+                    .for_each(|t| *t = Target::Several(with(t)));
+                let default = map.default.take().unwrap_or(Target::Several(Vec::new()));
+                map.default = Some(Target::Several(with(&default)));
+                Entry::Map { matches, map }
+            }
+            (None, 0) => Entry::Idle { text: text("") },
+            (None, 1) => rule(targets.remove(0)),
+            (None, _) => rule(Target::Several(targets)),
+        }
+    }
+}
+
+/// The place of a register's first byte: four have 16 bytes, and each has four of 4 bytes in it
+/// (`nft_parse_register`).
+fn place(register: u32) -> u32 {
+    const NFT_REG32_00: u32 = 8;
+    match register.checked_sub(NFT_REG32_00) {
+        Some(number) => 4 * number,
+        None => 16 * register.saturating_sub(1),
+    }
+}
+
+/// A verdict as a target; going on is doing nothing.
+fn target_of(verdict: &Verdict) -> Target {
+    let chain = |name: &str| ChainName::of_nf_tables(name);
+    match verdict {
+        Verdict::Accept => Target::Accept,
+        Verdict::Drop => Target::Drop,
+        Verdict::Return => Target::Return,
+        Verdict::Jump(name) => Target::Jump(chain(name)),
+        Verdict::Goto(name) => Target::Goto(chain(name)),
+    }
+}
