@@ -22,9 +22,6 @@ export CONTAINERS_STORAGE_CONF=$work/storage.conf
 export CONTAINERS_CONF=$work/containers.conf
 export CONTAINERS_REGISTRIES_CONF=$work/registries.conf
 
-# Whom this machine trusts.
-authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
-
 # One line about what was proved.
 proved() { printf 'ok    %s\n' "$*"; }
 # want TEXT PATTERN WHAT: the text holds a line that matches the extended regular expression.
