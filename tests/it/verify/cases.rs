@@ -177,10 +177,11 @@ const UNFELT: &[&str] = &[];
 #[test]
 fn each_rule_that_is_deleted_is_noticed() {
     let mut unfelt = Vec::new();
-    for (mesh, proxy) in [
-        (MESHES[2], None),
+    for (mesh, tables, proxy) in [
+        (MESHES[2], &["raw", "nat"][..], None),
         (
             TPROXY,
+            &["mangle"],
             Some((
                 ROOT_PROXY,
                 ["proxy", "15001", "15006,transparent,from=peer,mark=1337"],
@@ -188,6 +189,7 @@ fn each_rule_that_is_deleted_is_noticed() {
         ),
         (
             MESHES[4],
+            &["nat"],
             Some((User(2102, 2102), ["proxy", "4140", "4143"])),
         ),
     ] {
@@ -196,7 +198,7 @@ fn each_rule_that_is_deleted_is_noticed() {
         apply(&lab, "netlink", mesh);
         let _proxy = proxy.map(|(user, ports)| Server::start(&lab.pod, user, &ports));
         verify(&lab, "", mesh).ends(0, mesh);
-        for table in ["raw", "mangle", "nat"] {
+        for table in tables {
             let rules = lab.pod.sh(&format!("iptables-nft -t {table} -S"));
             let mut chain = ("", 0);
             for rule in rules.lines().filter(|l| l.starts_with("-A ")) {
