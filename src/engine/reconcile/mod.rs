@@ -13,7 +13,7 @@ use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Routing, Ruleset};
 use crate::netfilter::netlink::Socket;
-use crate::netfilter::rtnetlink::{self, Made, Router};
+use crate::netfilter::rtnetlink::{Made, Router};
 use rules::Reconciliation;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -82,8 +82,8 @@ fn reconcile(
     choice: BackendChoice,
     patience: Patience,
 ) -> Result<Reconciled, Error> {
-    let raised = rtnetlink::bring_loopback_up()?;
     let mut router = Router::open()?;
+    let raised = router.bring_loopback_up()?;
     let state = router.look(&desired.routing)?;
     let found = state.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
