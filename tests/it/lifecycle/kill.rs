@@ -145,13 +145,13 @@ fn a_kill_never_leaves_tproxy_without_its_route() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         let lines = [ISTIO, SOME].map(|options| format!("--backend {backend} {options}"));
+        let start = Instant::now();
+        apply(&namespace, backend, ISTIO)?;
+        let takes = start.elapsed();
         let mut seen = 0;
         for i in 0..kills(backend) / 3 {
-            let delay = part_of(Duration::from_millis(if is_whole(backend) {
-                10
-            } else {
-                200
-            }));
+            // Half of them are killed, the others come to their end.
+            let delay = part_of(2 * takes);
             apply_and_kill(&namespace, &lines[i as usize % 2], delay, i % 3 == 0);
             let found = rules(&namespace);
             let marks = found.contains("--on-port") || found.contains("tproxy to");
