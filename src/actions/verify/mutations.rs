@@ -15,10 +15,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-const LINES: [&str; 3] = [
+const LINES: [&str; 12] = [
     "--mesh nginmesh -p 15001 -u 1337",
+    "--mesh nginmesh -p 15001 -u 1337 -i 10.0.0.0/8",
+    "--mesh istio-1.0 -u 1337 -i * -b * -x 198.51.100.0/24",
     "--mesh istio-1.0 -u 1337 -i 10.96.0.0/16 -b 80,9080 -m TPROXY",
+    "--mesh istio -u 1337 -i * -b * -d 15090,15021",
+    "--mesh istio -u 1337 -i * -b * -o 9000 -x 198.51.100.0/24 --redirect-dns --capture-all-dns",
+    "--mesh istio -u 1337 -i * -b * --redirect-dns",
     "--mesh istio -u 1337 -i 203.0.113.0/24 -b 8080 -q 9000 --drop-invalid",
+    "--mesh istio -u 1337 -i * -b * -m TPROXY -d 15090",
+    "--mesh istio -u 1337 -i * -b * --owner-groups 2000,2001 -k tap0 -c eth1",
+    "--mesh istio -u 1337 -i 127.0.0.0/8,10.0.0.0/8 -b * --owner-groups-exclude 2000",
+    "--mesh linkerd -o 9000,9100-9102 -x 198.51.100.0/24 -d 4190-4191",
 ];
 
 /// The port of a foreign rule, which no option names.

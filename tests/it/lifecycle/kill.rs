@@ -2,7 +2,7 @@
 
 use super::on_every_backend;
 use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
-use crate::lab::{Namespace, product, same};
+use crate::lab::{Namespace, is_thorough, product, same};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How many times an apply is killed: tools that are started make it slower.
 fn kills(backend: &str) -> u32 {
-    match is_whole(backend) {
-        true => 300,
-        false => 100,
-    }
+    let sample = if is_whole(backend) { 60 } else { 24 };
+    if is_thorough() { 10 * sample } else { sample }
 }
 
 /// Netlink changes everything at once, the iptables tools one table after the other.
