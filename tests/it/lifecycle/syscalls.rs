@@ -8,8 +8,6 @@ use std::process::Command;
 const READ: &[&str] = &[
     "/etc/passwd",
     "/etc/resolv.conf",
-    "/proc/net/tcp",
-    "/proc/net/tcp6",
     "/proc/self/net/ip6_tables_names",
     "/proc/self/net/ip_tables_names",
     "/proc/self/gid_map",
