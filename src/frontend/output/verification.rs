@@ -93,14 +93,16 @@ fn connection(c: &Connection) -> String {
         Some(port) => SocketAddr::new(c.from, port).to_string(),
         None => c.from.to_string(),
     };
-    match &c.sender {
-        Sender::User { uid, gid } => {
-            format!("{protocol}{state} from uid {uid}, gid {gid} at {from} to {to}")
-        }
-        Sender::Interface(name) => {
-            format!("{protocol}{state} from {from} through {name} to {to}")
-        }
-    }
+    let sender = match &c.sender {
+        Sender::User { uid, gid } => format!("uid {uid}, gid {gid} at {from}"),
+        Sender::Interface(name) => format!("{from} through {name}"),
+    };
+    let mark = |name, mark| match mark {
+        0 => String::new(),
+        mark => format!(", {name} {mark:#x}"),
+    };
+    let marks = mark("mark", c.mark) + &mark("connection mark", c.connection_mark);
+    format!("{protocol}{state} from {sender}{marks} to {to}")
 }
 
 fn end(expected: Expected) -> String {
