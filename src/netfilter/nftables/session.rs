@@ -1,4 +1,4 @@
-//! nf_tables in one network namespace, through one socket: what its backends have in common.
+//! The socket that the nf_tables backends share.
 
 use super::batch::Batch;
 use super::dump::{self, Dump, Scope, TableHead};
@@ -18,23 +18,23 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct NfTables<T = Socket>(Rc<RefCell<Session<T>>>);
 
-/// One socket, and what was learned through it.
+/// One socket, and what was read over it.
 #[derive(Debug)]
 struct Session<T> {
     kernel: Kernel<T>,
-    /// In which chains, beside base chains, managed rules may stand.
+    /// Which chains, beside base chains, may hold managed rules.
     is_managed: fn(&ChainName) -> bool,
     heads: Option<Heads>,
-    /// What chains hid when they were last read, and since when they do.
+    /// Hidden rules of the last read, and since when they are hidden.
     hidden: Option<(Vec<(String, u32)>, Instant)>,
 }
 
-/// Which tables there were.
+/// The tables of the last read.
 #[derive(Debug)]
 struct Heads {
     generation: u32,
     all: Vec<TableHead>,
-    /// The store that a commit of this session has changed since.
+    /// The tables changed since by a commit of this session.
     outdated: Option<Store>,
 }
 
@@ -45,11 +45,11 @@ impl<T> Clone for NfTables<T> {
 }
 
 impl NfTables {
-    /// Opens a socket in the network namespace of this thread. Nothing is asked of the kernel yet.
-    /// `is_managed` tells in which chains, beside base chains, managed rules may stand.
+    /// Opens a socket in the network namespace of this thread, without any request. `is_managed`
+    /// says which chains, beside base chains, may hold managed rules.
     ///
     /// # Errors
-    /// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
+    /// [`BackendError::Missing`] if the kernel has no nfnetlink.
     pub fn open(is_managed: fn(&ChainName) -> bool) -> Result<Self, BackendError> {
         let doing = "opening a netfilter netlink socket".to_owned();
         match Socket::open(SockProtocol::NetlinkNetFilter) {
@@ -64,7 +64,6 @@ impl NfTables {
 }
 
 impl<T: Transport> NfTables<T> {
-    /// nf_tables over any transport.
     pub fn new(transport: T, is_managed: fn(&ChainName) -> bool) -> Self {
         NfTables(Rc::new(RefCell::new(Session {
             kernel: Kernel::new(transport),
@@ -74,7 +73,7 @@ impl<T: Transport> NfTables<T> {
         })))
     }
 
-    /// The backend for one of nf_tables' stores.
+    /// The backend for these tables.
     pub fn backend(&self, store: Store) -> Netlink<T> {
         Netlink {
             nf_tables: self.clone(),
@@ -83,8 +82,7 @@ impl<T: Transport> NfTables<T> {
         }
     }
 
-    /// Reads every table that an IP packet meets, whoever wrote it, with where its chains are hooked
-    /// in, and the rules that packets can come to.
+    /// Reads all tables that IP packets traverse, with hooks and reachable rules.
     pub fn read_hooked(&self) -> Result<Vec<HookedTable>, BackendError> {
         let dump = self.0.borrow_mut().read_hooked();
         Ok(hooked::tables(&dump.map_err(error::of_read)?))
@@ -94,12 +92,12 @@ impl<T: Transport> NfTables<T> {
         self.0.borrow_mut().read_store(store)
     }
 
-    /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
+    /// The maximum size of the messages of a transaction, after trying to raise it to `wanted`.
     pub(super) fn room(&self, wanted: usize) -> io::Result<usize> {
         self.0.borrow_mut().kernel.room(wanted)
     }
 
-    /// Commits a batch about a store that was made from what was read at `generation`.
+    /// Commits a batch based on `generation`.
     pub(super) fn commit(
         &self,
         batch: &mut Batch<Origin>,
@@ -143,7 +141,7 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Which tables there are at this generation; all, or at least those of a store.
+    /// The tables at this generation; all, or at least those of one backend.
     fn heads(&mut self, generation: u32, of: Option<Store>) -> Result<&[TableHead], Error> {
         let is_known = |h: &Heads| {
             let outdated = h.outdated.is_some_and(|o| of.is_none_or(|of| of == o));
@@ -160,8 +158,8 @@ impl<T: Transport> Session<T> {
         Ok(&self.heads.insert(heads).all)
     }
 
-    /// Whether nothing is hidden, or the same for so long that it is not what somebody else is about
-    /// to commit, which the kernel counts already.
+    /// Whether nothing is hidden, or the same rules for so long that they are not an uncommitted
+    /// change of another program, which the kernel counts already.
     fn is_settled(&mut self, dump: &Dump) -> bool {
         const LONG: Duration = Duration::from_secs(2);
         let hidden: Vec<(String, u32)> = dump
@@ -182,8 +180,8 @@ impl<T: Transport> Session<T> {
         settled
     }
 
-    /// A commit is the next generation, if nobody else has committed since: other stores are as they
-    /// were.
+    /// Records an own commit: unless another program committed, the generation advanced by one and
+    /// other tables are unchanged.
     fn has_committed(&mut self, store: Store, generation: u32) {
         let others_are_known = |h: &Heads| {
             h.generation == generation && h.outdated.is_none_or(|outdated| outdated == store)
