@@ -29,6 +29,8 @@ pub struct Reconciled {
     pub missing: usize,
     /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
+    /// Whether there are rules of others.
+    pub beside_others: bool,
 }
 
 impl Reconciled {
@@ -110,6 +112,7 @@ fn reconcile(
         });
     Ok(Reconciled {
         backend,
+        beside_others: rules.are_beside_others(),
         changes: rules.record.changes,
         missing: rules.record.missing,
         rerouted: raised || routed || unrouted,

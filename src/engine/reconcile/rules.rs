@@ -72,6 +72,11 @@ impl<'w> Reconciliation<'w> {
         self.goal.as_ref()?.backend.as_deref()
     }
 
+    /// Whether other programs have rules here, as far as a look into the tables has shown.
+    pub(crate) fn are_beside_others(&mut self) -> bool {
+        self.record.beside_others || self.backends.has_foreign_tables()
+    }
+
     /// Goes round until nothing changes any more.
     ///
     /// Whoever writes looks again: not every backend notices that somebody else was at work between

@@ -53,6 +53,17 @@ impl Ours {
     }
 }
 
+/// Whether base chains hold rules that are not managed.
+pub(crate) fn holds_foreign_rules(live: &Live) -> bool {
+    let ours = Ours::among(live);
+    let chains = live
+        .tables
+        .iter()
+        .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
+    let mut foreign = chains.filter(|(_, chain)| !is_our_chain(&chain.name));
+    foreign.any(|(t, chain)| ours.rules(t.family, t.name, chain).len() < chain.rules.len())
+}
+
 /// Whether a chain of ours in this family holds a rule without one of our comments.
 fn was_written_by_others(live: &Live, family: Family) -> bool {
     let tables = live.tables.iter().filter(|t| t.family == family);
