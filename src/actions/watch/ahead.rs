@@ -32,16 +32,20 @@ fn same(rule: &LiveRule, other: Option<&LiveRule>) -> bool {
 /// Whether a packet that meets the rule comes to no other behind it. What is in a foreign chain is not
 /// looked at, nor what only counts, marks or logs.
 fn decides(live: &LiveRule) -> bool {
-    match live.rule.as_ref().map(|rule| &rule.target) {
-        Some(
+    let rule = live.rule.as_ref();
+    let target = rule.map(|rule| &rule.target).or(live.target.as_ref());
+    match target {
+        Some(target) => matches!(
+            target,
             Target::Accept
-            | Target::Drop
-            | Target::Return
-            | Target::Reject(_)
-            | Target::Redirect { .. }
-            | Target::Tproxy { .. },
-        ) => true,
-        Some(_) => false,
+                | Target::Drop
+                | Target::Return
+                | Target::Reject(_)
+                | Target::Redirect { .. }
+                | Target::RedirectAmong(_)
+                | Target::Dnat(_)
+                | Target::Tproxy { .. }
+        ),
         None => live.text.contains("DNAT"),
     }
 }
@@ -59,6 +63,7 @@ mod tests {
             drops: false,
         }];
         Live {
+            inet_tables: Vec::new(),
             tables: vec![LiveTable {
                 family: Family::V4,
                 name: TableName::Nat,
