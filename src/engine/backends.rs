@@ -2,10 +2,10 @@
 
 use crate::engine::reconcile::plan::plan;
 use crate::engine::retry::Attempts;
-use crate::mesh::managed::is_our_chain;
+use crate::mesh::managed::{is_our_chain, is_our_inet_table};
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset, TableName};
-use crate::netfilter::nftables::NfTables;
+use crate::netfilter::nftables::{Managed, NfTables};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ use crate::netfilter::iptables::{Iptables, legacy_tables_in_use};
 use crate::netfilter::model::Family;
 #[cfg(feature = "iptables")]
 use caps::{CapSet, Capability};
+
+/// What is managed in nf_tables.
+pub const MANAGED: Managed = Managed {
+    chain: is_our_chain,
+    inet_table: is_our_inet_table,
+};
 
 /// What `--backend` can say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,11 +107,12 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
     Ok(settled.into_iter().chain(others).collect())
 }
 
-/// Whether rules of ours are in a store: there they stay, as a diff says.
+/// Whether rules of ours are in a store: there they stay, as a diff says. Tables of other tools do not
+/// hold them there.
 fn is_home(store: Store, backends: &mut Backends) -> bool {
     let backend = backends.open(store);
     let live = backend.and_then(|mut backend| read_unchanging(&mut *backend));
-    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
+    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).tables.is_empty())
 }
 
 /// What the backends of one run share: they are opened when they are needed, and what was found out
@@ -123,7 +130,7 @@ impl Backends {
     pub(crate) fn nf_tables(&mut self) -> Result<&NfTables, BackendError> {
         match self.nf_tables.take() {
             Some(open) => Ok(self.nf_tables.insert(open)),
-            None => Ok(self.nf_tables.insert(NfTables::open(is_our_chain)?)),
+            None => Ok(self.nf_tables.insert(NfTables::open(MANAGED)?)),
         }
     }
 

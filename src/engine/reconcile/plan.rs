@@ -10,7 +10,10 @@ use std::collections::HashMap;
 /// The change that turns all that is ours in `live` into `wanted`, and leaves the rest alone. Empty
 /// when they agree; comments are not compared. With an empty ruleset it removes all that is ours.
 pub fn plan(live: &Live, wanted: &Ruleset) -> Change {
-    let mut change = Change::default();
+    let mut change = Change {
+        remove: live.inet_tables.clone(),
+        ..Change::default()
+    };
     let ours = Ours::among(live);
     for family in Family::ALL {
         for name in TableName::ALL {

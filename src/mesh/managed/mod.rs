@@ -33,6 +33,11 @@ pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
+/// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.
+pub(crate) fn is_our_inet_table(name: &str) -> bool {
+    SIGNATURES.iter().any(|s| s.inet_tables.contains(&name))
+}
+
 /// Whether a rule with this comment is managed: `istio/bypass-envoy`.
 fn is_our_comment(comment: &str) -> bool {
     RuleId::from_comment(comment).is_some_and(|id| is_managed_id(&id))

@@ -6,7 +6,7 @@ use super::encode::Origin;
 use super::kernel::{Kernel, next_generation};
 use super::{Netlink, error, hooked, unsupported};
 use crate::netfilter::backend::{BackendError, Feature, Store};
-use crate::netfilter::model::{ChainName, HookedTable};
+use crate::netfilter::model::{ChainName, HookedTable, InetTable};
 use crate::netfilter::netlink::{Error, Socket, Transport};
 use nix::sys::socket::SockProtocol;
 use std::cell::RefCell;
@@ -18,12 +18,20 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct NfTables<T = Socket>(Rc<RefCell<Session<T>>>);
 
+/// What is managed, by its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Managed {
+    /// In which chains, beside base chains, managed rules may stand.
+    pub chain: fn(&ChainName) -> bool,
+    /// Which tables of the family `inet` are managed as a whole.
+    pub inet_table: fn(&str) -> bool,
+}
+
 /// One socket, and what was learned through it.
 #[derive(Debug)]
 struct Session<T> {
     kernel: Kernel<T>,
-    /// In which chains, beside base chains, managed rules may stand.
-    is_managed: fn(&ChainName) -> bool,
+    managed: Managed,
     heads: Option<Heads>,
     /// What chains hid when they were last read, and since when they do.
     hidden: Option<(Vec<(String, u32)>, Instant)>,
@@ -46,14 +54,13 @@ impl<T> Clone for NfTables<T> {
 
 impl NfTables {
     /// Opens a socket in the network namespace of this thread. Nothing is asked of the kernel yet.
-    /// `is_managed` tells in which chains, beside base chains, managed rules may stand.
     ///
     /// # Errors
     /// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
-    pub fn open(is_managed: fn(&ChainName) -> bool) -> Result<Self, BackendError> {
+    pub fn open(managed: Managed) -> Result<Self, BackendError> {
         let doing = "opening a netfilter netlink socket".to_owned();
         match Socket::open(SockProtocol::NetlinkNetFilter) {
-            Ok(socket) => Ok(NfTables::new(socket, is_managed)),
+            Ok(socket) => Ok(NfTables::new(socket, managed)),
             Err(e) if unsupported(&e) => Err(BackendError::Missing {
                 doing,
                 feature: Feature::NfTables,
@@ -65,10 +72,10 @@ impl NfTables {
 
 impl<T: Transport> NfTables<T> {
     /// nf_tables over any transport.
-    pub fn new(transport: T, is_managed: fn(&ChainName) -> bool) -> Self {
+    pub fn new(transport: T, managed: Managed) -> Self {
         NfTables(Rc::new(RefCell::new(Session {
             kernel: Kernel::new(transport),
-            is_managed,
+            managed,
             heads: None,
             hidden: None,
         })))
@@ -130,10 +137,18 @@ impl<T: Transport> NfTables<T> {
 impl<T: Transport> Session<T> {
     fn read_store(&mut self, store: Store) -> Result<Dump, Error> {
         let generation = self.kernel.generation()?;
+        let managed = self.managed;
         let heads = self.heads(generation, Some(store))?;
         let chosen = heads.iter().filter(|h| h.place(store).is_some());
-        let (chosen, scope) = (chosen.cloned().collect(), Scope::Managed(self.is_managed));
-        self.dump(generation, chosen, scope)
+        let chosen = chosen.cloned().collect();
+        let inet = heads.iter().filter_map(TableHead::inet_name);
+        let inet = inet.filter(|name| store == Store::Native && (managed.inet_table)(name));
+        let inet_tables = inet.map(|name| InetTable(name.to_owned())).collect();
+        let dump = self.dump(generation, chosen, Scope::Managed(managed.chain))?;
+        Ok(Dump {
+            inet_tables,
+            ..dump
+        })
     }
 
     fn read_hooked(&mut self) -> Result<Dump, Error> {

@@ -1,11 +1,11 @@
-//! What the tools replaced left behind, command line by command line, put back into a namespace.
+//! What the tools replaced left behind, put back into a namespace.
 
 use crate::cases::recording::{self, strings};
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 
-/// A state that one of the tools replaced was recorded to leave.
+/// A state that one of the tools replaced leaves.
 pub struct Recorded {
     pub name: String,
     expect: Value,
@@ -13,7 +13,7 @@ pub struct Recorded {
 
 /// Every recording that holds anything.
 pub fn all() -> Vec<Recorded> {
-    let tools = ["nginmesh", "istio-1.0", "istio"];
+    let tools = ["nginmesh", "istio-1.0", "istio", "istio-leftovers"];
     let mut all: Vec<Recorded> = tools.into_iter().flat_map(of_tool).collect();
     all.retain(|r| Family::ALL.iter().any(|f| !r.restore_text(*f).is_empty()));
     all

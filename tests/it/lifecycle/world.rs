@@ -68,11 +68,10 @@ pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
     (chains, wanted_routing(namespace))
 }
 
-/// What is in the tables that only the product makes, chain by chain and set by set.
+/// What is in the tables that only the product makes, or Istio, chain by chain and set by set.
 fn native(ruleset: &str) -> Vec<(String, String)> {
-    let tables = ruleset
-        .split("\n}\n")
-        .filter(|t| t.contains(" prepare-proxy-"));
+    let of_mesh = |t: &&str| t.contains(" prepare-proxy-") || t.contains(" istio-proxy-");
+    let tables = ruleset.split("\n}\n").filter(of_mesh);
     let parts = tables.flat_map(|table| {
         let (name, body) = table.split_once(" {\n").unwrap_or((table, ""));
         body.split("\n\n")

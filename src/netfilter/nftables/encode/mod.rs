@@ -8,9 +8,10 @@ mod write;
 use super::batch::Batch;
 use super::dump::{self, Dump};
 use super::hooks;
+use super::nf_tables::{NFT_MSG_DELTABLE, NFTA_TABLE_NAME};
 use crate::netfilter::backend::Store;
-use crate::netfilter::model::{BaseChange, Change, Hook, Rule, TableChange};
-pub(super) use origin::{Origin, Reason, Unsupported, What};
+use crate::netfilter::model::{BaseChange, Change, Hook, InetTable, Rule, TableChange};
+pub(super) use origin::{Origin, Place, Reason, Unsupported, What};
 use write::TableEncoder;
 
 /// All messages of a change that was made from this dump. With `tidy`, base chains and tables go in
@@ -52,7 +53,22 @@ pub(super) fn encode<'a>(
             at.wake(found.head.flags);
         }
     }
+    change
+        .remove
+        .iter()
+        .for_each(|t| remove_inet(&mut batch, t));
     Ok((batch, later))
+}
+
+/// Takes away a table with all that is in it.
+fn remove_inet<'a>(batch: &mut Batch<Origin<'a>>, table: &'a InetTable) {
+    let origin = Origin {
+        place: Place::Inet(table),
+        what: What::RemoveTable,
+    };
+    batch.message(NFT_MSG_DELTABLE, 0, hooks::INET, origin, |w| {
+        w.string(NFTA_TABLE_NAME, &table.0);
+    });
 }
 
 /// Makes the table and our chains, as far as they are not there.

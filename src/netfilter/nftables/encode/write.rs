@@ -1,6 +1,6 @@
 //! The messages of one table.
 
-use super::origin::{Origin, Reason, Unsupported, What};
+use super::origin::{Origin, Place, Reason, Unsupported, What};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
 use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
@@ -248,8 +248,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
 
     fn origin(&self, what: What<'a>) -> Origin<'a> {
         Origin {
-            family: self.family,
-            table: self.table,
+            place: Place::Of(self.family, self.table),
             what,
         }
     }
