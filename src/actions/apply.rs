@@ -2,12 +2,14 @@
 
 use super::close_wait::CloseWait;
 use super::event::{Event, resolve};
+use super::verify;
 use crate::engine::error::Error;
 use crate::engine::lock::LockName;
 use crate::engine::reconcile::{self, Reconciled, TimeLimits};
 use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege, user_namespace};
 use crate::mesh::Resolved;
+use crate::netfilter::model::Ruleset;
 use std::time::{Duration, Instant};
 
 /// Options of an apply.
@@ -47,6 +49,9 @@ pub(super) fn apply(
             report(Event::Unmapped(owners));
         }
     }
+    if done.beside_others {
+        ahead(&resolved.desired, report);
+    }
     if done.changed()
         && let Some(watch) = LockName::Watch.holder()
     {
@@ -58,4 +63,12 @@ pub(super) fn apply(
         done,
         took: start.elapsed(),
     })
+}
+
+/// Warns of foreign rules that take precedence. That they cannot be read is no reason to fail.
+fn ahead(desired: &Ruleset, report: &mut dyn FnMut(Event)) {
+    match verify::rules_ahead(desired) {
+        Ok(rules) => rules.into_iter().map(Event::Ahead).for_each(report),
+        Err(e) => log::debug!("cannot look for foreign rules that take precedence: {e}"),
+    }
 }

@@ -8,7 +8,8 @@ use crate::engine::request::Request;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{
-    ChainName, Family, Live, LiveRule, RoutingPart, Rule, Ruleset, TableChange, TableName,
+    ChainName, Family, InetTable, Live, LiveRule, RoutingPart, Rule, Ruleset, TableChange,
+    TableName,
 };
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
@@ -23,6 +24,9 @@ pub struct Diff {
     /// Tables in which nothing is in force, though it stands there.
     pub dormant: Vec<DormantTable>,
     pub chains: Vec<ChainDiff>,
+    /// Tables of another tool that go as a whole (`inet istio-proxy-nat`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inet_tables: Vec<InetTable>,
     /// Policy routes and addresses that come or go, as ip(8) commands that make them.
     pub routing: Vec<Line>,
 }
@@ -109,8 +113,8 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
     let going = routing.removable(&unneeded, &wanted.routing);
     diff.add_routing(going, LineAction::Remove);
     diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
-    let in_place = diff.dormant.is_empty() && diff.chains.is_empty() && diff.routing.is_empty();
-    diff.differs = !in_place;
+    let rules = diff.dormant.is_empty() && diff.chains.is_empty() && diff.inet_tables.is_empty();
+    diff.differs = !rules || !diff.routing.is_empty();
     Ok(diff)
 }
 
@@ -142,6 +146,7 @@ impl Diff {
     /// Adds the difference between one store and what is wanted in it.
     fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
         let change = plan(live, wanted);
+        self.inet_tables.extend(change.remove);
         for table in &change.tables {
             self.dormant.extend(table.wake.then_some(DormantTable {
                 backend,

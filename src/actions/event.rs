@@ -1,5 +1,6 @@
 //! Events that an action reports while it runs.
 
+use super::verify::ahead::Ahead;
 use super::verify::report::Check;
 use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
@@ -15,6 +16,8 @@ pub enum Event {
     Unmapped(Vec<Owner>),
     /// New SSH connections will be redirected.
     SshCaptured,
+    /// A foreign rule precedes managed ones and decides on connections that are to be captured.
+    Ahead(Ahead),
     /// A watch is running in this network namespace and restores its own desired state.
     WatchRunning(i32),
     Watch(WatchEvent),

@@ -8,8 +8,8 @@ use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::{
-    ChainName, Counters, Family, Live, LiveChain, LiveRule, Routing, Rule, Ruleset, TableChange,
-    TableName,
+    ChainName, Counters, Family, InetTable, Live, LiveChain, LiveRule, Routing, Rule, Ruleset,
+    TableChange, TableName,
 };
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
@@ -29,6 +29,9 @@ pub struct ShownStore {
     /// The backend that looked.
     pub backend: &'static str,
     pub chains: Vec<ShownChain>,
+    /// Tables of another tool, managed as a whole (`inet istio-proxy-nat`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inet_tables: Vec<InetTable>,
 }
 
 /// A chain of ours, or one that holds rules of ours: those alone.
@@ -77,10 +80,11 @@ pub(super) fn status() -> Result<Status, Error> {
         let live = read_until_unchanged(|| backend.read_counted())?;
         marks.extend(tproxy_marks(&live));
         let chains = ours(&live);
-        if !chains.is_empty() {
+        if !chains.is_empty() || !live.inet_tables.is_empty() {
             shown.stores.push(ShownStore {
                 backend: backend.name(),
                 chains,
+                inet_tables: live.inet_tables,
             });
         }
     }

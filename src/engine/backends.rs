@@ -2,10 +2,10 @@
 
 use crate::engine::reconcile::plan::plan;
 use crate::engine::retry::Attempts;
-use crate::mesh::managed::is_our_chain;
+use crate::mesh::managed::{is_our_chain, is_our_inet_table};
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset, TableName};
-use crate::netfilter::nftables::NfTables;
+use crate::netfilter::nftables::{Managed, NfTables};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ use crate::netfilter::iptables::{Iptables, legacy_tables_in_use};
 use crate::netfilter::model::Family;
 #[cfg(feature = "iptables")]
 use caps::{CapSet, Capability};
+
+/// What is managed in nf_tables.
+pub const MANAGED: Managed = Managed {
+    chain: is_our_chain,
+    inet_table: is_our_inet_table,
+};
 
 /// The values of `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,11 +108,12 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
     Ok(current.into_iter().chain(others).collect())
 }
 
-/// Whether a backend has managed rules: then it stays in use, so that diff and apply agree.
+/// Whether a backend has managed rules: then it stays in use, so that diff and apply agree. Tables
+/// of the tools replaced do not count.
 fn has_managed_rules(store: Store, backends: &mut Backends) -> bool {
     let backend = backends.open(store);
     let live = backend.and_then(|mut backend| read_tables(&mut *backend));
-    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).is_empty())
+    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).tables.is_empty())
 }
 
 /// State shared by the backends of one run: each is opened on first use, and facts are read once.
@@ -123,7 +130,7 @@ impl Backends {
     pub(crate) fn nf_tables(&mut self) -> Result<&NfTables, BackendError> {
         match self.nf_tables.take() {
             Some(open) => Ok(self.nf_tables.insert(open)),
-            None => Ok(self.nf_tables.insert(NfTables::open(is_our_chain)?)),
+            None => Ok(self.nf_tables.insert(NfTables::open(MANAGED)?)),
         }
     }
 
@@ -141,6 +148,12 @@ impl Backends {
             return Err(no_legacy_tables());
         }
         self.open(store)
+    }
+
+    /// Whether there are tables that no backend writes to, or legacy ones.
+    pub(crate) fn has_foreign_tables(&mut self) -> bool {
+        let nf_tables = self.nf_tables.as_ref();
+        nf_tables.is_some_and(NfTables::has_foreign_tables) || self.legacy_in_use().unwrap_or(true)
     }
 
     #[cfg(feature = "iptables")]

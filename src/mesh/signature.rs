@@ -7,6 +7,8 @@ use crate::netfilter::model::ChainName;
 pub struct Signature {
     /// The prefix of the names of their chains.
     pub chains: &'static str,
+    /// Tables of nf_tables' family `inet` that are theirs as a whole.
+    pub inet_tables: &'static [&'static str],
     /// What stands before the slash in the comments of their rules.
     pub comments: &'static str,
     /// What their rule ids stand for.

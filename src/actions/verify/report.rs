@@ -99,7 +99,7 @@ pub enum Unread {
 }
 
 /// A rule, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Rule {
     pub table: String,
     pub chain: String,

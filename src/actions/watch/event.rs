@@ -1,5 +1,6 @@
 //! Events of a watch.
 
+use crate::actions::verify::ahead::Ahead;
 use crate::engine::error::Error;
 use crate::engine::reconcile::Reconciled;
 use crate::mesh::Resolved;
@@ -43,7 +44,7 @@ pub enum WatchEvent {
     RateLimitEnds,
     /// A foreign rule precedes managed ones and takes precedence.
     Ahead {
-        rule: String,
+        rule: Ahead,
         by: Vec<Process>,
     },
     /// Tables without events are polled.

@@ -7,7 +7,6 @@
 //! reported once.
 
 mod agenda;
-mod ahead;
 mod desired_state;
 pub(crate) mod event;
 mod last_good;
@@ -18,6 +17,7 @@ mod sources;
 mod work;
 
 use super::event::Event;
+use super::verify::Ahead;
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::Error;
 use crate::engine::lock::{Holder, Lock, LockName, LockResult};
@@ -67,11 +67,11 @@ struct Watch<'a> {
     /// Whether the rules were in place once.
     installed: bool,
     /// Reported foreign rules that precede managed ones.
-    ahead: BTreeSet<String>,
+    ahead: BTreeSet<Ahead>,
     namespace: Option<NamedNamespace>,
     /// The last commit after which the rules were in place.
     known: Option<u32>,
-    /// The processes whose commits have concerns_rules the rules since.
+    /// The processes whose commits have concerned the rules since.
     committers: Vec<Process>,
     /// Reported failures.
     failures: BTreeMap<Part, String>,

@@ -1,11 +1,11 @@
 //! The main loop of a watch.
 
 use super::agenda::{Outcome, Task};
-use super::ahead::rules_ahead;
 use super::event::WatchEvent;
 use super::sources::{Events, Sources};
 use super::{DesiredState, Event, Part, Watch};
-use crate::engine::backends::{BackendChoice, Backends, has_tables_without_events};
+use crate::actions::verify::{Ahead, rules_ahead};
+use crate::engine::backends::{BackendChoice, has_tables_without_events};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Reconciled, TimeLimits};
@@ -285,20 +285,14 @@ impl Watch<'_> {
         Ok(done)
     }
 
-    /// Reports foreign rules that newly precede managed ones.
+    /// Reports foreign rules that newly precede managed ones. A concurrent commit raises another
+    /// event.
     fn report_rules_ahead(&mut self) {
-        let mut backends = Backends::default();
-        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
-        // A concurrent commit raises another event.
-        let live = candidates
-            .first()
-            .map(|candidate| backends.open(candidate.store)?.read());
-        let ahead = match live {
-            Some(Ok(live)) => rules_ahead(&live),
-            Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),
-            None => return,
+        let ahead = match rules_ahead(self.state.desired()) {
+            Ok(ahead) => ahead,
+            Err(e) => return log::debug!("cannot list preceding rules: {e}"),
         };
-        let new: Vec<String> = ahead.difference(&self.ahead).cloned().collect();
+        let new: Vec<Ahead> = ahead.difference(&self.ahead).cloned().collect();
         for rule in new {
             self.report(WatchEvent::Ahead {
                 rule,

@@ -29,6 +29,8 @@ pub struct Reconciled {
     pub missing: usize,
     /// Whether a policy route or address was added or removed, or lo brought up.
     pub rerouted: bool,
+    /// Whether there are foreign rules.
+    pub beside_others: bool,
 }
 
 impl Reconciled {
@@ -110,6 +112,7 @@ fn reconcile(
         });
     Ok(Reconciled {
         backend,
+        beside_others: rules.are_beside_others(),
         changes: rules.record.changes,
         missing: rules.record.missing,
         rerouted: brought_up || added || removed,

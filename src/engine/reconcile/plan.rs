@@ -10,7 +10,10 @@ use std::collections::HashMap;
 /// The change that brings everything managed in `live` to `desired`. Foreign rules and comments are
 /// not compared. An empty ruleset removes everything managed.
 pub fn plan(live: &Live, desired: &Ruleset) -> Change {
-    let mut change = Change::default();
+    let mut change = Change {
+        remove: live.inet_tables.clone(),
+        ..Change::default()
+    };
     let managed = Ours::among(live);
     for family in Family::ALL {
         for name in TableName::ALL {

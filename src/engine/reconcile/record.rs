@@ -3,7 +3,7 @@
 use super::plan::{missing, plan};
 use crate::engine::backends::is_absence;
 use crate::engine::error::Left;
-use crate::mesh::managed::tproxy_marks;
+use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Live, Ruleset};
 use std::collections::BTreeSet;
@@ -17,6 +17,8 @@ pub(crate) struct Record {
     pub missing: usize,
     /// TPROXY marks of the rules found, except of those that could not be changed.
     pub marks: BTreeSet<u32>,
+    /// Whether chains that hold managed rules hold foreign ones too.
+    pub beside_others: bool,
     /// The state left by a failed commit.
     left: Option<Left>,
 }
@@ -49,6 +51,7 @@ impl Record {
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&observed));
+        self.beside_others |= managed::holds_foreign_rules(&observed);
         Ok(differs)
     }
 

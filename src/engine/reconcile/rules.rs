@@ -72,6 +72,11 @@ impl<'a> Reconciliation<'a> {
         self.desired.as_ref()?.backend.as_deref()
     }
 
+    /// Whether foreign rules were found.
+    pub(crate) fn are_beside_others(&mut self) -> bool {
+        self.record.beside_others || self.backends.has_foreign_tables()
+    }
+
     /// Repeats passes until one changes nothing.
     ///
     /// Tables are read again after each write: not every backend detects a commit between its read

@@ -26,6 +26,9 @@ pub(super) fn text(diff: &Diff) -> String {
         );
         lines(&mut text, &chain.rules);
     }
+    for table in &diff.inet_tables {
+        let _ = writeln!(text, "table {table} (nftables, removed)");
+    }
     if !diff.routing.is_empty() {
         text.push_str("routing\n");
     }

@@ -16,6 +16,9 @@ pub(super) fn text(status: &Status) -> String {
         for shown in &store.chains {
             chain(&mut text, shown);
         }
+        for table in &store.inet_tables {
+            let _ = writeln!(text, "\ntable {table}");
+        }
         text.push('\n');
     }
     for command in &status.routing {

@@ -3,8 +3,8 @@
 
 use super::escape::Foreign;
 use crate::actions::verify::{
-    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
-    Verdict,
+    Ahead, Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender,
+    Unread, Verdict,
 };
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -161,6 +161,18 @@ fn came(found: Found) -> String {
         Found::Dropped => "it was dropped".to_owned(),
         Found::OtherMark => "it got another mark or conntrack zone".to_owned(),
     }
+}
+
+/// The sentence about a foreign rule that takes precedence, and who may have written it.
+pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
+    let keeps = match ahead.decoded {
+        true => "keeps connections from the proxy",
+        false => "may keep connections from the proxy (it cannot be decoded)",
+    };
+    format!(
+        "a foreign rule takes precedence and {keeps}{by}: {}",
+        rule(&ahead.rule)
+    )
 }
 
 fn rule(rule: &Rule) -> String {

@@ -23,6 +23,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
         },
         Event::Unmapped(_) => "unmapped-owner",
         Event::SshCaptured => "ssh-captured",
+        Event::Ahead(_) => "rule-ahead",
         Event::WatchRunning(_) => "watch-at-work",
         Event::Watch(_) => "watch",
         Event::Checked(_) => "checked",
@@ -39,6 +40,7 @@ pub(super) fn words(event: &Event) -> String {
                                connections fail"
                 .to_owned()
         }
+        Event::Ahead(rule) => super::verification::ahead(rule, ""),
         Event::Watch(_) => String::new(),
         Event::WatchRunning(watch) => format!(
             "a watch (pid {watch}) is running in this network namespace and restores the rules of its own options: change those \

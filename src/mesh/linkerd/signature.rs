@@ -6,6 +6,7 @@ use crate::mesh::signature::{Purpose, Purposes, Signature};
 /// (`proxy-init/output/1600000000`).
 pub(in crate::mesh) static SIGNATURE: Signature = Signature {
     chains: "PROXY_INIT_",
+    inet_tables: &[],
     comments: "proxy-init",
     purposes: PURPOSES,
 };

@@ -1,23 +1,33 @@
 //! What tools that we replace leave in a base chain that they have flushed first.
 
 use crate::netfilter::model::{
-    ChainName, ConnState, Family, Match, RejectWith, Rule, TableName, Target,
+    ChainName, ConnState, Family, Interface, Match, RejectWith, Rule, TableName, Target,
 };
+use ipnet::Ipv6Net;
+use std::net::Ipv6Addr;
 
-/// The rules at the start of such a chain; none where no tool flushes it.
+/// The rules at the start of such a chain, as each of the tools leaves them; none where no tool flushes it.
 ///
-/// Istio 1.0's istio-iptables.sh flushes ip6tables' INPUT, and refuses all IPv6 that is not an answer.
+/// istio-iptables.sh flushes ip6tables' INPUT, and refuses all IPv6 that is not an answer; since Istio 1.1
+/// it lets loopback pass.
 pub(super) fn flushed_chain_rules(
     family: Family,
     table: TableName,
     chain: &ChainName,
-) -> Vec<Rule> {
+) -> Vec<Vec<Rule>> {
     if (family, table) != (Family::V6, TableName::Filter) || *chain != ChainName::INPUT {
         return Vec::new();
     }
+    let answers = Rule::without_comment([Match::state([ConnState::Established])], Target::Accept);
+    let loopback = [
+        Match::in_interface(Interface::LOOPBACK),
+        Match::destination(Ipv6Net::from(Ipv6Addr::LOCALHOST)),
+    ];
+    let loopback = Rule::without_comment(loopback, Target::Accept);
     let reject = Target::Reject(RejectWith::Icmp6PortUnreachable);
+    let others = Rule::without_comment([], reject);
     vec![
-        Rule::without_comment([Match::state([ConnState::Established])], Target::Accept),
-        Rule::without_comment([], reject),
+        vec![answers.clone(), others.clone()],
+        vec![answers, loopback, others],
     ]
 }

@@ -1,112 +1,70 @@
-//! What istio-iptables writes into base chains besides jumps to its own chains: in TPROXY mode and
-//! for interfaces today, and for DNS in Istio 1.8–1.17.
+//! What the versions of istio-iptables wrote into base chains without a comment, besides jumps to chains
+//! of their own.
 
-use crate::netfilter::model::{
-    ChainName, Hook, Match, Protocol, Rule, Side, TableName, Target, Test,
-};
+use crate::netfilter::model::{ChainName, Rule, TableName};
 
-const ALL_BITS: u32 = u32::MAX;
+/// Each kind of rule as iptables-save prints it, by table, and by the versions of Istio that wrote it.
+/// `{}` stands for what was chosen.
+#[rustfmt::skip]
+const WRITTEN: &[(TableName, &str)] = &[
+    // Interfaces of virtual machines, since 1.0, and those exempt, since 1.12.
+    (TableName::Nat, "-A PREROUTING -i {} -j RETURN"),
+    (TableName::Nat, "-A OUTPUT -o {} -j RETURN"),
+    (TableName::Mangle, "-A PREROUTING -i {} -j RETURN"),
+    (TableName::Mangle, "-A OUTPUT -o {} -j RETURN"),
+    // TPROXY, 1.6 to 1.8.
+    (TableName::Mangle, "-A OUTPUT -s 127.0.0.1/32 ! -d 127.0.0.1/32 -p tcp -j MARK --set-xmark {}/0xffffffff"),
+    // TPROXY, since 1.9.
+    (TableName::Mangle, "-A PREROUTING -p tcp -m mark --mark {} -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT -p tcp -m connmark --mark {} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT -o lo -p tcp -m mark --mark {} -j RETURN"),
+    (TableName::Mangle, "-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --gid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT ! -d ::1/128 -o lo -p tcp -m owner --uid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT ! -d ::1/128 -o lo -p tcp -m owner --gid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    // DNS, 1.6 to 1.17: what the agent and Envoy ask for themselves.
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner {} -j RETURN"),
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -m owner --gid-owner {} -j RETURN"),
+    // DNS, 1.6: to Envoy.
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15013"),
+    // DNS, 1.7: to Envoy or the agent; 1.8: to the agent.
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.1:15013"),
+    (TableName::Nat, "-A POSTROUTING -p udp -m udp --dport 15013 -j SNAT --to-source 127.0.0.1"),
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.1:15053"),
+    (TableName::Nat, "-A OUTPUT -d {}/{} -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.1:15053"),
+    (TableName::Nat, "-A POSTROUTING -p udp -m udp --dport 15053 -j SNAT --to-source 127.0.0.1"),
+    // DNS, 1.8 to 1.17: to the agent, of all nameservers or those of resolv.conf, in zones of their own.
+    (TableName::Nat, "-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053"),
+    (TableName::Nat, "-A OUTPUT -d {}/{} -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053"),
+    (TableName::Raw, "-A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner {} -j CT --zone 1"),
+    (TableName::Raw, "-A OUTPUT -p udp -m udp --dport 53 -m owner --gid-owner {} -j CT --zone 1"),
+    (TableName::Raw, "-A OUTPUT -p udp -m udp --sport 15053 -m owner --uid-owner {} -j CT --zone 2"),
+    (TableName::Raw, "-A OUTPUT -p udp -m udp --sport 15053 -m owner --gid-owner {} -j CT --zone 2"),
+    (TableName::Raw, "-A OUTPUT -p udp -m udp --dport 53 -j CT --zone 2"),
+    (TableName::Raw, "-A OUTPUT -d {}/{} -p udp -m udp --dport 53 -j CT --zone 2"),
+    (TableName::Raw, "-A PREROUTING -p udp -m udp --sport 53 -j CT --zone 1"),
+    (TableName::Raw, "-A PREROUTING -s {}/{} -p udp -m udp --sport 53 -j CT --zone 1"),
+    (TableName::Raw, "-A PREROUTING -d {}/{} -p udp -m udp --sport 53 -j CT --zone 1"),
+];
 
-/// On what the proxy sends to the pod's own address.
-const OUTBOUND_MARK: u32 = 1338;
-
-const DNS: u16 = 53;
-/// Where the proxy's agent answers DNS.
-const DNS_AGENT: u16 = 15053;
-
-/// Whether istio-iptables writes such a rule into a base chain, with some options or other.
+/// Whether a version of istio-iptables writes such a rule into a base chain, with some options or other.
 pub(super) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
-    let Some(hook) = chain.hook() else {
-        return false;
-    };
-    match table {
-        TableName::Nat => interface(hook, rule) || old_dns_redirect(hook, rule),
-        TableName::Mangle => interface(hook, rule) || tproxy(hook, rule),
-        TableName::Raw => old_dns_zone(hook, rule),
-        TableName::Filter => false,
+    let printed = format!("-A {chain} {rule}");
+    let mut kinds = WRITTEN.iter().filter(|(of, _)| *of == table);
+    kinds.any(|(_, kind)| fits(kind, &printed))
+}
+
+/// Whether a rule is of a kind: word by word, and a prefix in both its parts.
+fn fits(kind: &str, printed: &str) -> bool {
+    let words = |text| str::split(text, [' ', '/']);
+    let (mut kind, mut printed) = (words(kind), words(printed));
+    loop {
+        match (kind.next(), printed.next()) {
+            (None, None) => return true,
+            (Some(k), Some(p)) if k == "{}" || k == p => {}
+            _ => return false,
+        }
     }
-}
-
-/// An excluded interface, or one of a virtual machine.
-fn interface(hook: Hook, rule: &Rule) -> bool {
-    let [Match { not: false, test }] = rule.matches.as_slice() else {
-        return false;
-    };
-    let interface = matches!(
-        (hook, test),
-        (Hook::Prerouting, Test::InInterface(_)) | (Hook::Output, Test::OutInterface(_))
-    );
-    interface && rule.target == Target::Return
-}
-
-/// The rules about marks, whatever mark was chosen.
-fn tproxy(hook: Hook, rule: &Rule) -> bool {
-    let all_bits = |test: &Test| match test {
-        Test::Mark { mask, .. } | Test::Connmark { mask, .. } => *mask == ALL_BITS,
-        _ => true,
-    };
-    let tests: Vec<(bool, &Test)> = rule.matches.iter().map(|m| (m.not, &m.test)).collect();
-    let shape = match (hook, tests.as_slice()) {
-        (Hook::Prerouting, [TCP, (false, Test::Mark { .. })]) => rule.target == Target::save_mark(),
-        (
-            Hook::Output,
-            [
-                (false, Test::OutInterface(lo)),
-                TCP,
-                (false, Test::Mark { .. }),
-            ],
-        ) => lo.as_str() == "lo" && rule.target == Target::Return,
-        (
-            Hook::Output,
-            [
-                (true, Test::Destination(net)),
-                (false, Test::OutInterface(lo)),
-                TCP,
-                (false, Test::Owner(_)),
-            ],
-        ) => {
-            let to_itself = net.addr().is_loopback() && lo.as_str() == "lo";
-            to_itself && rule.target == Target::mark(OUTBOUND_MARK)
-        }
-        (Hook::Output, [TCP, (false, Test::Connmark { .. })]) => {
-            rule.target == Target::restore_mark()
-        }
-        _ => false,
-    };
-    shape && rule.matches.iter().all(|m| all_bits(&m.test))
-}
-
-const TCP: (bool, &Test) = (false, &Test::Protocol(Protocol::Tcp));
-
-/// UDP from or to this port.
-fn udp(rule: &Rule, side: Side, port: u16) -> bool {
-    let test = Test::Port {
-        side,
-        ports: port.into(),
-    };
-    rule.protocol() == Some(Protocol::Udp) && rule.matches.contains(&Match::new(test))
-}
-
-fn old_dns_redirect(hook: Hook, rule: &Rule) -> bool {
-    let by_owner = rule
-        .matches
-        .iter()
-        .any(|m| matches!(m.test, Test::Owner(_)));
-    let target = match rule.target {
-        Target::Redirect { to_port } => to_port == DNS_AGENT,
-        Target::Return => by_owner,
-        _ => false,
-    };
-    hook == Hook::Output && target && udp(rule, Side::Destination, DNS)
-}
-
-fn old_dns_zone(hook: Hook, rule: &Rule) -> bool {
-    let ports = match hook {
-        Hook::Prerouting => udp(rule, Side::Source, DNS),
-        Hook::Output => udp(rule, Side::Destination, DNS) || udp(rule, Side::Source, DNS_AGENT),
-        _ => false,
-    };
-    ports && matches!(rule.target, Target::CtZone(1 | 2))
 }
 
 #[cfg(feature = "iptables")]
@@ -116,53 +74,37 @@ mod tests {
     use crate::netfilter::iptables::parse_save;
     use crate::netfilter::model::Family;
 
-    /// Whether the only rule of a table, as iptables-save prints it, is known.
-    fn is_known(table: &str, rule: &str) -> bool {
-        let text = format!("*{table}\n{rule}\nCOMMIT\n");
+    /// The only rule of a table, as iptables-save prints it.
+    fn read(table: &str, rule: &str) -> (TableName, ChainName, Rule) {
         let chain = rule.split(' ').nth(1).expect("-A CHAIN");
-        let text = text.replacen('\n', &format!("\n:{chain} - [0:0]\n"), 1);
+        let text = format!("*{table}\n:{chain} - [0:0]\n{rule}\nCOMMIT\n");
         let family = match text.contains("::") {
             true => Family::V6,
             false => Family::V4,
         };
-        let tables = parse_save(family, &text).expect("a table");
-        let chain = &tables[0].chains[0];
+        let mut tables = parse_save(family, &text).expect("a table");
+        let table = tables.remove(0);
+        let chain = &table.chains[0];
         let rule = chain.rules[0].rule.as_ref().expect("the model has it");
-        writes(tables[0].name, &chain.name, rule)
+        (table.name, chain.name.clone(), rule.clone())
     }
 
+    /// Whether the only rule of a table is known.
+    fn is_known(table: &str, rule: &str) -> bool {
+        let (table, chain, rule) = read(table, rule);
+        writes(table, &chain, &rule)
+    }
+
+    /// A row that the model prints in another way would never be found.
     #[test]
-    fn what_istio_iptables_writes_is_known() {
-        for (table, rule) in [
-            ("nat", "-A PREROUTING -i eth1 -j RETURN"),
-            ("mangle", "-A OUTPUT -o eth1 -j RETURN"),
-            (
-                "mangle",
-                "-A PREROUTING -p tcp -m mark --mark 0x7 -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff",
-            ),
-            (
-                "mangle",
-                "-A OUTPUT -o lo -p tcp -m mark --mark 0x7 -j RETURN",
-            ),
-            (
-                "mangle",
-                "-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --gid-owner 5 -j MARK --set-xmark 0x53a/0xffffffff",
-            ),
-            (
-                "mangle",
-                "-A OUTPUT -p tcp -m connmark --mark 0x7 -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
-            ),
-            (
-                "nat",
-                "-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053",
-            ),
-            (
-                "nat",
-                "-A OUTPUT -p udp -m udp --dport 53 -m owner --gid-owner 5 -j RETURN",
-            ),
-            ("raw", "-A OUTPUT -p udp -m udp --dport 53 -j CT --zone 2"),
-        ] {
-            assert!(is_known(table, rule), "{rule}");
+    fn each_kind_is_what_iptables_save_prints() {
+        for (table, kind) in WRITTEN {
+            let numbers = kind.replace("{}/{}", "10.0.0.10/32");
+            let rule = numbers
+                .replace("{}/0x", "0x7/0x")
+                .replace("mark {}", "mark 0x7");
+            let rule = rule.replace("owner {}", "owner 5").replace("{}", "eth1");
+            assert!(is_known(table.as_str(), &rule), "{rule}");
         }
     }
 
@@ -191,6 +133,18 @@ mod tests {
                 "-A OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353",
             ),
             ("nat", "-A OUTPUT -p udp -m udp --dport 53 -j RETURN"),
+            (
+                "nat",
+                "-A OUTPUT -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.53:15053",
+            ),
+            (
+                "nat",
+                "-A POSTROUTING -p tcp -m tcp --dport 15053 -j SNAT --to-source 127.0.0.1",
+            ),
+            (
+                "mangle",
+                "-A OUTPUT -s 127.0.0.1/32 -p tcp -j MARK --set-xmark 0x539/0xffffffff",
+            ),
             ("raw", "-A OUTPUT -p udp -m udp --dport 53 -j CT --zone 7"),
         ] {
             assert!(!is_known(table, rule), "{rule}");

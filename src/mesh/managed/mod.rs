@@ -11,7 +11,7 @@ mod routing;
 mod rules;
 
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
-pub(crate) use rules::Ours;
+pub(crate) use rules::{Ours, holds_foreign_rules};
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;
@@ -31,6 +31,11 @@ pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
 /// Whether a chain belongs to us, by its name.
 pub fn is_our_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
+}
+
+/// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.
+pub(crate) fn is_our_inet_table(name: &str) -> bool {
+    SIGNATURES.iter().any(|s| s.inet_tables.contains(&name))
 }
 
 /// Whether a rule with this comment is managed: `istio/bypass-envoy`.

@@ -43,14 +43,25 @@ impl Ours {
     /// How many rules at the start of a chain a tool has left there after it flushed the chain. One
     /// that flushes IPv6 may have its own chains in IPv4 only.
     fn after_flush(&self, family: Family, table: TableName, chain: &LiveChain) -> usize {
-        let left = flushed_chain_rules(family, table, &chain.name);
-        let stands = chain.rules.len() >= left.len()
-            && same_effects(chain.rules.iter().take(left.len()), left.iter());
-        match !self.by_looks.is_empty() && stands {
-            true => left.len(),
-            false => 0,
+        if self.by_looks.is_empty() {
+            return 0;
         }
+        let mut left = flushed_chain_rules(family, table, &chain.name).into_iter();
+        let stands =
+            |left: &Vec<Rule>| same_effects(chain.rules.iter().take(left.len()), left.iter());
+        left.find(stands).map_or(0, |left| left.len())
     }
+}
+
+/// Whether base chains hold rules that are not managed.
+pub(crate) fn holds_foreign_rules(live: &Live) -> bool {
+    let ours = Ours::among(live);
+    let chains = live
+        .tables
+        .iter()
+        .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
+    let mut foreign = chains.filter(|(_, chain)| !is_our_chain(&chain.name));
+    foreign.any(|(t, chain)| ours.rules(t.family, t.name, chain).len() < chain.rules.len())
 }
 
 /// Whether a chain of ours in this family holds a rule without one of our comments.
@@ -72,8 +83,8 @@ fn has_our_comment(live: &LiveRule) -> bool {
     live.comment.as_deref().is_some_and(is_our_comment)
 }
 
-/// Whether a tool that we replace writes such a rule.
+/// Whether a tool that we replace writes such a rule, and without a comment as that does.
 fn is_leftover(table: TableName, chain: &ChainName, live: &LiveRule) -> bool {
     let looks = |rule: &Rule| leftovers::writes(table, chain, rule);
-    live.rule.as_ref().is_some_and(looks)
+    live.comment.is_none() && live.rule.as_ref().is_some_and(looks)
 }

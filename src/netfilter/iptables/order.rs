@@ -167,6 +167,7 @@ mod tests {
         steps(
             &Change {
                 tables: tables.into(),
+                remove: Vec::new(),
             },
             Family::V4,
         )
@@ -187,6 +188,7 @@ mod tests {
     fn a_table_alone_changes_at_once() {
         let change = Change {
             tables: vec![table(TableName::Nat, "ab", "c", "a")],
+            remove: Vec::new(),
         };
         assert_eq!(steps(&change, Family::V4), change.tables);
         assert_eq!(steps(&change, Family::V6), []);

@@ -1,18 +1,20 @@
 //! The difference between observed and desired state, ready for a backend to commit.
 
 use super::names::{ChainName, Family, TableName};
-use super::{LiveRule, Rule};
+use super::{InetTable, LiveRule, Rule};
 
 /// One commit. It never concerns foreign rules or chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     pub tables: Vec<TableChange>,
+    /// Tables that go with all that is in them.
+    pub remove: Vec<InetTable>,
 }
 
 impl Change {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.tables.is_empty() && self.remove.is_empty()
     }
 }
 

@@ -2,12 +2,32 @@
 
 use super::names::{ChainName, Family, TableName};
 use super::{Match, Rule, Target};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::fmt;
 
 /// All tables of one backend in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     pub tables: Vec<LiveTable>,
+    /// Managed as a whole, whatever is in them.
+    pub inet_tables: Vec<InetTable>,
+}
+
+/// A table of nf_tables' family `inet`, by its name. Only other tools have such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InetTable(pub String);
+
+/// As nft(8) names it.
+impl fmt::Display for InetTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "inet {}", self.0)
+    }
+}
+
+impl Serialize for InetTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Live {

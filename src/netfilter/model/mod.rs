@@ -26,7 +26,7 @@ pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use field::{Field, Value, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
-pub use live::{Counters, Live, LiveChain, LiveRule, LiveTable, same_effects};
+pub use live::{Counters, InetTable, Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{Match, Owner, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, RuleId, TableName};
 pub use packet::{

@@ -13,6 +13,7 @@ pub(super) fn live(dump: &Dump, store: Store) -> Live {
     let tables = dump.tables.iter().filter_map(|t| live_table(t, store));
     Live {
         tables: tables.collect(),
+        inet_tables: dump.inet_tables.clone(),
     }
 }
 

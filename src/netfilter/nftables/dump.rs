@@ -16,7 +16,7 @@ use super::native::{self, Sets};
 use super::nf_tables::*;
 pub(super) use super::rule::{Rule, text};
 use crate::netfilter::backend::Store;
-use crate::netfilter::model::{ChainName, Family, Hook, TableName};
+use crate::netfilter::model::{ChainName, Family, Hook, InetTable, TableName};
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use std::collections::HashMap;
 
@@ -25,6 +25,8 @@ pub(super) struct Dump {
     /// The generation id.
     pub generation: u32,
     pub tables: Vec<Table>,
+    /// Tables that are managed as a whole, whose content is not read.
+    pub inet_tables: Vec<InetTable>,
 }
 
 #[derive(Debug)]
@@ -90,9 +92,14 @@ impl Dump {
         scope: Scope,
     ) -> Result<Self, Error> {
         // Only the dump of the heads is consistent in itself.
+        let inet_tables = Vec::new();
         if heads.is_empty() {
             let tables = Vec::new();
-            return Ok(Dump { generation, tables });
+            return Ok(Dump {
+                generation,
+                tables,
+                inet_tables,
+            });
         }
         // Check the generation before reporting an error: objects may have been deleted meanwhile.
         let tables = read_tables(kernel, heads, scope);
@@ -100,6 +107,7 @@ impl Dump {
             true => Ok(Dump {
                 generation,
                 tables: tables?,
+                inet_tables,
             }),
             false => Err(Error::Interrupted),
         }

@@ -134,7 +134,7 @@ fn missing(nack: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
             Expr::Verdict(_) | Expr::Lookup { .. } => None,
             other => Some(Feature::Nft(other.name().to_owned())),
         },
-        Operation::BaseChain(_) => Some(Feature::Nft(format!("chain of table {}", origin.table))),
+        Operation::BaseChain(_) => Some(Feature::Nft(format!("chain of {}", origin.place))),
         _ => None,
     }
 }

@@ -96,6 +96,9 @@ pub(super) fn is_hooked_as_named(
     found.is_some_and(|f| f.is_hooked_like(&base(store, table, hook)))
 }
 
+/// The number of nf_tables' family `inet`: IPv4 and IPv6 (linux/netfilter.h).
+pub(super) const INET: u8 = libc::NFPROTO_INET as u8;
+
 pub(super) fn nfproto(family: Family) -> u8 {
     match family {
         Family::V4 => libc::NFPROTO_IPV4 as u8,

@@ -40,7 +40,7 @@ use encode::Origin;
 pub use monitor::{ChangedObject, Commit, Monitor, Notification, Object, Process};
 pub use native::render;
 use nix::errno::Errno;
-pub use session::NfTables;
+pub use session::{Managed, NfTables};
 use std::borrow::Cow;
 use std::io;
 
@@ -65,7 +65,11 @@ fn unsupported(error: &io::Error) -> bool {
 impl<T: Transport> Netlink<T> {
     /// A backend over any transport that reads every chain.
     pub fn new(transport: T, store: Store) -> Self {
-        NfTables::new(transport, |_| true).backend(store)
+        let managed = Managed {
+            chain: |_| true,
+            inet_table: |_| false,
+        };
+        NfTables::new(transport, managed).backend(store)
     }
 }
 

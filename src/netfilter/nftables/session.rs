@@ -6,7 +6,7 @@ use super::encode::Origin;
 use super::kernel::{Kernel, next_generation};
 use super::{Netlink, error, hooked, unsupported};
 use crate::netfilter::backend::{BackendError, Feature, Store};
-use crate::netfilter::model::{ChainName, HookedTable};
+use crate::netfilter::model::{ChainName, HookedTable, InetTable};
 use crate::netfilter::netlink::{Error, Socket, Transport};
 use nix::sys::socket::SockProtocol;
 use std::cell::RefCell;
@@ -18,12 +18,20 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct NfTables<T = Socket>(Rc<RefCell<Session<T>>>);
 
+/// The names of managed chains and tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Managed {
+    /// Which chains, beside base chains, may hold managed rules.
+    pub chain: fn(&ChainName) -> bool,
+    /// Which tables of the family `inet` are managed as a whole.
+    pub inet_table: fn(&str) -> bool,
+}
+
 /// One socket, and what was read over it.
 #[derive(Debug)]
 struct Session<T> {
     kernel: Kernel<T>,
-    /// Which chains, beside base chains, may hold managed rules.
-    is_managed: fn(&ChainName) -> bool,
+    managed: Managed,
     heads: Option<Heads>,
     /// Hidden rules of the last read, and since when they are hidden.
     hidden: Option<(Vec<(String, u32)>, Instant)>,
@@ -45,15 +53,14 @@ impl<T> Clone for NfTables<T> {
 }
 
 impl NfTables {
-    /// Opens a socket in the network namespace of this thread, without any request. `is_managed`
-    /// says which chains, beside base chains, may hold managed rules.
+    /// Opens a socket in the network namespace of this thread, without any request.
     ///
     /// # Errors
     /// [`BackendError::Missing`] if the kernel has no nfnetlink.
-    pub fn open(is_managed: fn(&ChainName) -> bool) -> Result<Self, BackendError> {
+    pub fn open(managed: Managed) -> Result<Self, BackendError> {
         let doing = "opening a netfilter netlink socket".to_owned();
         match Socket::open(SockProtocol::NetlinkNetFilter) {
-            Ok(socket) => Ok(NfTables::new(socket, is_managed)),
+            Ok(socket) => Ok(NfTables::new(socket, managed)),
             Err(e) if unsupported(&e) => Err(BackendError::Missing {
                 doing,
                 feature: Feature::NfTables,
@@ -64,10 +71,10 @@ impl NfTables {
 }
 
 impl<T: Transport> NfTables<T> {
-    pub fn new(transport: T, is_managed: fn(&ChainName) -> bool) -> Self {
+    pub fn new(transport: T, managed: Managed) -> Self {
         NfTables(Rc::new(RefCell::new(Session {
             kernel: Kernel::new(transport),
-            is_managed,
+            managed,
             heads: None,
             hidden: None,
         })))
@@ -86,6 +93,20 @@ impl<T: Transport> NfTables<T> {
     pub fn read_hooked(&self) -> Result<Vec<HookedTable>, BackendError> {
         let dump = self.0.borrow_mut().read_hooked();
         Ok(hooked::tables(&dump.map_err(error::of_read)?))
+    }
+
+    /// Whether there are tables of IP packets that belong to no backend, among those listed so far.
+    pub fn has_foreign_tables(&self) -> bool {
+        let session = self.0.borrow();
+        let heads = session.heads.iter().flat_map(|h| &h.all);
+        let is_foreign = |h: &TableHead| {
+            [Store::Xt, Store::Native]
+                .iter()
+                .all(|s| h.place(*s).is_none())
+        };
+        heads
+            .into_iter()
+            .any(|h| hooked::is_met(h) && is_foreign(h))
     }
 
     pub(super) fn read(&self, store: Store) -> Result<Dump, Error> {
@@ -114,10 +135,18 @@ impl<T: Transport> NfTables<T> {
 impl<T: Transport> Session<T> {
     fn read_store(&mut self, store: Store) -> Result<Dump, Error> {
         let generation = self.kernel.generation()?;
+        let managed = self.managed;
         let heads = self.heads(generation, Some(store))?;
         let chosen = heads.iter().filter(|h| h.place(store).is_some());
-        let (chosen, scope) = (chosen.cloned().collect(), Scope::Managed(self.is_managed));
-        self.dump(generation, chosen, scope)
+        let chosen = chosen.cloned().collect();
+        let inet = heads.iter().filter_map(TableHead::inet_name);
+        let inet = inet.filter(|name| store == Store::Native && (managed.inet_table)(name));
+        let inet_tables = inet.map(|name| InetTable(name.to_owned())).collect();
+        let dump = self.dump(generation, chosen, Scope::Managed(managed.chain))?;
+        Ok(Dump {
+            inet_tables,
+            ..dump
+        })
     }
 
     fn read_hooked(&mut self) -> Result<Dump, Error> {

@@ -160,6 +160,7 @@ fn change(rules: usize) -> Change {
     let rule = Rule::new(id, [owner], Target::Return);
     let jump = Rule::new("install", [], Target::Jump(ours.clone()));
     Change {
+        remove: Vec::new(),
         tables: vec![TableChange {
             family: Family::V4,
             name: TableName::Nat,

@@ -41,6 +41,7 @@ fn live(ruleset: &Ruleset) -> Live {
     };
     Live {
         tables: ruleset.tables.iter().map(table).collect(),
+        inet_tables: Vec::new(),
     }
 }
 

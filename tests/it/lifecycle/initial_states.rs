@@ -65,6 +65,9 @@ pub const STARTS: &[Start] = &[
         must(apply(ns, backend, SOME));
         ns.nft_load(NATIVE_MESS);
     }),
+    differs("Istio's own tables of nftables", |ns, _| {
+        ns.nft_load(NATIVE_ISTIO)
+    }),
     differs("empty chains of ours everywhere", empty_chains),
     differs("chains of ours that hang together", entangled),
 ];
@@ -184,6 +187,46 @@ table ip prepare-proxy-nat {
 }
 table ip6 prepare-proxy-mangle {
     chain ISTIO_X { }
+}
+";
+
+/// What istio-iptables writes with --native-nftables: tables that are its own, of both families.
+const NATIVE_ISTIO: &str = "
+table inet istio-proxy-nat {
+    chain istio-redirect { meta l4proto tcp counter redirect to :15001; }
+    chain istio-in-redirect { meta l4proto tcp counter redirect to :15006; }
+    chain istio-inbound {
+        tcp dport 15008 counter return
+        meta l4proto tcp counter jump istio-in-redirect
+    }
+    chain istio-output {
+        meta skuid 1337 counter return
+        ip daddr 127.0.0.1 counter return
+        counter jump istio-redirect
+    }
+    chain istio-output-dns { udp dport 53 counter redirect to :15053; }
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        meta l4proto tcp counter jump istio-inbound
+    }
+    chain output {
+        type nat hook output priority -100; policy accept;
+        counter jump istio-output
+        udp dport 53 counter jump istio-output-dns
+    }
+}
+table inet istio-proxy-mangle {
+    chain istio-drop { meta l4proto tcp ct state invalid counter drop; }
+    chain prerouting {
+        type filter hook prerouting priority mangle; policy accept;
+        meta l4proto tcp counter jump istio-drop
+    }
+}
+table inet istio-proxy-raw {
+    chain output {
+        type filter hook output priority raw; policy accept;
+        udp dport 53 meta skuid 1337 counter ct zone set 1
+    }
 }
 ";
 

@@ -1,6 +1,7 @@
 //! Lifecycle: rules of every origin converge, foreign rules stay, and after any interruption the
 //! kernel has the old or the new state.
 
+mod ahead;
 mod auto;
 mod capabilities;
 mod clean;

@@ -1,4 +1,4 @@
-//! Recorded states of the tools replaced, for each command line.
+//! Recorded states of the tools replaced.
 
 use crate::cases::recording::{self, strings};
 use crate::lab::{Namespace, Variant};
@@ -13,7 +13,7 @@ pub struct Recorded {
 
 /// All recordings that are not empty.
 pub fn all() -> Vec<Recorded> {
-    let tools = ["nginmesh", "istio-1.0", "istio"];
+    let tools = ["nginmesh", "istio-1.0", "istio", "istio-leftovers"];
     let mut all: Vec<Recorded> = tools.into_iter().flat_map(of_tool).collect();
     all.retain(|r| Family::ALL.iter().any(|f| !r.restore_text(*f).is_empty()));
     all

@@ -67,11 +67,10 @@ pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
     (chains, desired_routing(namespace))
 }
 
-/// Chains and sets of own tables.
+/// Chains and sets of own tables, and of those of Istio.
 fn native(ruleset: &str) -> Vec<(String, String)> {
-    let tables = ruleset
-        .split("\n}\n")
-        .filter(|t| t.contains(" prepare-proxy-"));
+    let of_mesh = |t: &&str| t.contains(" prepare-proxy-") || t.contains(" istio-proxy-");
+    let tables = ruleset.split("\n}\n").filter(of_mesh);
     let parts = tables.flat_map(|table| {
         let (name, body) = table.split_once(" {\n").unwrap_or((table, ""));
         body.split("\n\n")

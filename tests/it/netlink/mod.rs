@@ -8,8 +8,8 @@ mod reading;
 mod xt;
 
 use crate::lab::Namespace;
+use prepare_proxy::engine::backends::MANAGED;
 use prepare_proxy::engine::reconcile::plan::plan;
-use prepare_proxy::mesh::is_our_chain;
 use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
 use prepare_proxy::netfilter::model::{Change, Live, Ruleset};
 use prepare_proxy::netfilter::nftables::{Netlink, NfTables};
@@ -18,11 +18,11 @@ use prepare_proxy::netfilter::nftables::{Netlink, NfTables};
 type Open = fn() -> Result<Netlink, BackendError>;
 
 fn open_xt() -> Result<Netlink, BackendError> {
-    Ok(NfTables::open(is_our_chain)?.backend(Store::Xt))
+    Ok(NfTables::open(MANAGED)?.backend(Store::Xt))
 }
 
 fn open_native() -> Result<Netlink, BackendError> {
-    Ok(NfTables::open(is_our_chain)?.backend(Store::Native))
+    Ok(NfTables::open(MANAGED)?.backend(Store::Native))
 }
 
 /// Reads until no other program commits.

@@ -2,11 +2,11 @@
 
 use crate::lab::Namespace;
 use nix::sys::socket::SockProtocol;
-use prepare_proxy::mesh::is_our_chain;
+use prepare_proxy::engine::backends::MANAGED;
 use prepare_proxy::netfilter::backend::{Backend, Store};
 use prepare_proxy::netfilter::model::{ChainName, TableName};
 use prepare_proxy::netfilter::netlink::{Socket, Transport};
-use prepare_proxy::netfilter::nftables::NfTables;
+use prepare_proxy::netfilter::nftables::{Managed, NfTables};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -34,7 +34,7 @@ impl Transport for Counting {
 }
 
 /// The bytes and chains of a read.
-fn read(is_managed: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
+fn read(chain: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
     let bytes = Rc::new(Cell::new(0));
     let socket = Socket::open(SockProtocol::NetlinkNetFilter).unwrap();
     let bytes_of_socket = Rc::clone(&bytes);
@@ -42,7 +42,7 @@ fn read(is_managed: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
         socket,
         bytes: bytes_of_socket,
     };
-    let mut backend = NfTables::new(transport, is_managed).backend(Store::Xt);
+    let mut backend = NfTables::new(transport, Managed { chain, ..MANAGED }).backend(Store::Xt);
     let live = backend.read().unwrap();
     let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
     let chains = nat.flat_map(|t| &t.chains).map(|c| c.name.to_string());
@@ -70,7 +70,7 @@ fn foreign_chains_are_not_read() {
     super::apply(&namespace, super::open_xt, &super::limits::list(3)).unwrap();
     foreign(&namespace, "BEHIND-");
     let (all, _) = namespace.enter(|| read(|_| true));
-    let (ours, chains) = namespace.enter(|| read(is_our_chain));
+    let (ours, chains) = namespace.enter(|| read(MANAGED.chain));
     assert_eq!(chains, ["ISTIO_OUTPUT", "OUTPUT"]);
     assert!(ours * 20 < all, "{ours} of {all} bytes");
 }
@@ -83,7 +83,7 @@ fn foreign_chains_are_read_if_they_may_jump_to_managed_ones() {
     namespace.nft_load(
         "add chain ip nat DOCKER; add rule ip nat DOCKER counter jump ISTIO_OUTPUT; add rule ip nat DOCKER counter",
     );
-    let (_, chains) = namespace.enter(|| read(is_our_chain));
+    let (_, chains) = namespace.enter(|| read(MANAGED.chain));
     assert!(chains.contains(&"DOCKER".to_owned()), "{chains:?}");
     let nothing = prepare_proxy::netfilter::model::Ruleset::default();
     super::apply(&namespace, super::open_xt, &nothing).unwrap();

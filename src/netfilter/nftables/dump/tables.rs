@@ -31,6 +31,11 @@ impl TableHead {
         self.flags & NFT_TABLE_F_OWNER != 0
     }
 
+    /// The name of a table of the family `inet`.
+    pub(crate) fn inet_name(&self) -> Option<&str> {
+        (self.family == hooks::INET).then_some(&*self.name)
+    }
+
     /// Which table of a backend it is.
     pub(crate) fn place(&self, store: Store) -> Option<(Family, TableName)> {
         let family = hooks::family(self.family)?;

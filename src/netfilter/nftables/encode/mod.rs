@@ -7,9 +7,10 @@ mod write;
 use super::batch::Batch;
 use super::dump::{self, Dump};
 use super::hooks;
+use super::nf_tables::{NFT_MSG_DELTABLE, NFTA_TABLE_NAME};
 use crate::netfilter::backend::Store;
-use crate::netfilter::model::{BaseChange, Change, Hook, Rule, TableChange};
-pub(super) use origin::{Operation, Origin, Reason, Unsupported};
+use crate::netfilter::model::{BaseChange, Change, Hook, InetTable, Rule, TableChange};
+pub(super) use origin::{Operation, Origin, Place, Reason, Unsupported};
 use write::TableEncoder;
 
 /// All messages of a change made from this dump. With `tidy`, base chains and tables left empty are
@@ -51,7 +52,22 @@ pub(super) fn encode<'a>(
             at.wake(found.head.flags);
         }
     }
+    change
+        .remove
+        .iter()
+        .for_each(|t| remove_inet(&mut batch, t));
     Ok((batch, later))
+}
+
+/// Removes a table with its content.
+fn remove_inet<'a>(batch: &mut Batch<Origin<'a>>, table: &'a InetTable) {
+    let origin = Origin {
+        place: Place::Inet(table),
+        what: Operation::RemoveTable,
+    };
+    batch.message(NFT_MSG_DELTABLE, 0, hooks::INET, origin, |w| {
+        w.string(NFTA_TABLE_NAME, &table.0);
+    });
 }
 
 /// Creates the table and managed chains, if missing.

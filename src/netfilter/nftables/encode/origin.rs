@@ -1,6 +1,8 @@
 //! The origin of a message, for errors.
 
-use crate::netfilter::model::{ChainName, Family, LiveRule, Match, Rule, TableName, Test};
+use crate::netfilter::model::{
+    ChainName, Family, InetTable, LiveRule, Match, Rule, TableName, Test,
+};
 use crate::netfilter::nftables::hooks::Base;
 use std::fmt;
 use thiserror::Error;
@@ -8,9 +10,24 @@ use thiserror::Error;
 /// The table and operation of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
-    pub family: Family,
-    pub table: TableName,
+    pub place: Place<'a>,
     pub what: Operation<'a>,
+}
+
+/// A table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    Of(Family, TableName),
+    Inet(&'a InetTable),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Of(family, table) => write!(f, "{family} table {table}"),
+            Place::Inet(table) => write!(f, "table {table}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +93,7 @@ impl Reason {
 /// Describes the operation.
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = format!("{} table {}", self.family, self.table);
+        let place = self.place;
         match self.what {
             Operation::Table => write!(f, "making {place}"),
             Operation::RemoveTable => write!(f, "removing {place}"),

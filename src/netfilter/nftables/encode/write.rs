@@ -1,6 +1,6 @@
 //! The messages of one table.
 
-use super::origin::{Operation, Origin, Reason, Unsupported};
+use super::origin::{Operation, Origin, Place, Reason, Unsupported};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
 use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
@@ -258,8 +258,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
 
     fn origin(&self, what: Operation<'a>) -> Origin<'a> {
         Origin {
-            family: self.family,
-            table: self.table,
+            place: Place::Of(self.family, self.table),
             what,
         }
     }

@@ -18,6 +18,13 @@ pub(in crate::netfilter::nftables) fn read_match(e: &Extension, family: Family) 
         .unwrap_or_else(|| vec![Match::new(Test::Undecoded(text(&e.name, Fields(&e.info))))])
 }
 
+/// Whether it is a match on ports or flags without a condition, as `-m tcp` alone.
+pub(super) fn asks_nothing(e: &Extension) -> bool {
+    let of_protocol = ["tcp", "udp"].contains(&&*e.name);
+    let read = || by_name(&e.name, e.revision, Fields(&e.info), Family::V4);
+    of_protocol && read().is_some_and(|matches| matches.is_empty())
+}
+
 fn fields(test: FieldTest, not: bool) -> Match {
     Match {
         not,
@@ -265,6 +272,14 @@ pub(in crate::netfilter::nftables) fn read_target(
     known.or_else(read).ok_or_else(|| format!("{} …", e.name))
 }
 
+/// DNAT or SNAT, if it has no further options.
+pub(super) fn read_translation(e: &Extension, family: Family) -> Option<Target> {
+    let info = Fields(&e.info);
+    let is_plain = info.u32(flags_at(family, e.revision == 0))? & !(MAP_IPS | PROTO_SPECIFIED) == 0;
+    let is_it = is_plain && ["DNAT", "SNAT"].contains(&&*e.name);
+    is_it.then(|| target_by_name(&e.name, e.revision, info, family))??
+}
+
 fn target_by_name(
     name: &str,
     revision: u32,
@@ -302,15 +317,25 @@ fn target_by_name(
     }))
 }
 
+/// `NF_NAT_RANGE_*` (linux/netfilter/nf_nat.h).
+const MAP_IPS: u32 = 1;
+const PROTO_SPECIFIED: u32 = 2;
+
+/// The offset of the flags of a range.
+fn flags_at(family: Family, is_old: bool) -> usize {
+    match (family, is_old) {
+        (Family::V4, true) => 4,
+        _ => 0,
+    }
+}
+
 /// `struct nf_nat_ipv4_multi_range_compat`, in older revisions for IPv4, or `struct nf_nat_range`.
 fn range(info: Fields, family: Family, is_old: bool) -> Option<NatTo> {
-    const MAP_IPS: u32 = 1;
-    const PROTO_SPECIFIED: u32 = 2;
-    let (flags, first, last, port) = match (family, is_old) {
-        (Family::V4, true) => (4, 8, 12, 16),
-        _ => (0, 4, 20, 36),
+    let (first, last, port) = match (family, is_old) {
+        (Family::V4, true) => (8, 12, 16),
+        _ => (4, 20, 36),
     };
-    let flags = info.u32(flags)?;
+    let flags = info.u32(flags_at(family, is_old))?;
     let addresses = (info.address(first, family)?, info.address(last, family)?);
     let ports = PortRange::new(info.port(port)?, info.port(port + 2)?)?;
     Some(NatTo {

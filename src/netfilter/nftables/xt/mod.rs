@@ -52,6 +52,7 @@ pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
                 comment = Some(matches::read_comment(extension)?);
                 1
             }
+            Expr::Match(extension) if foreign::asks_nothing(extension) => 1,
             Expr::Match(extension) => {
                 matches.push(matches::read(extension)?);
                 1
@@ -66,7 +67,8 @@ pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     }
     let target = match target {
         [Expr::Verdict(verdict)] => verdict::read(verdict)?,
-        [Expr::Target(extension)] => target::read(extension, family)?,
+        [Expr::Target(extension)] => target::read(extension, family)
+            .or_else(|| foreign::read_translation(extension, family))?,
         _ => return None,
     };
     let mut rule = Rule::without_comment(matches, target);
