@@ -102,7 +102,7 @@ fn a_base_chain_hooked_elsewhere_is_not_changed() {
         let error = apply(&namespace, open_xt, &desired).unwrap_err();
         assert!(matches!(error, BackendError::Taken { .. }), "{error}");
         assert!(
-            error.to_string().contains("iptables' is of type"),
+            error.to_string().contains("that of iptables is of type"),
             "{error}"
         );
         assert_eq!(listed(&namespace), before);
