@@ -12,6 +12,8 @@ use crate::engine::retry::Attempts;
 use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
+use log::Level;
+use nix::unistd::geteuid;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -169,7 +171,12 @@ impl Others {
                 Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
                 // Enough for an apply, but not to say that everything is clean.
                 Err(e) if keep.is_some() && is_out_of_reach(&e) => {
-                    log::warn!("rules there may be left: {e}");
+                    // Users other than root may never look, so it says nothing about this machine.
+                    let level = match geteuid().is_root() {
+                        true => Level::Warn,
+                        false => Level::Debug,
+                    };
+                    log::log!(level, "rules there may be left: {e}");
                 }
                 Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
                 Err(e) => shut = Some(e),
