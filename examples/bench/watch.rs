@@ -340,7 +340,7 @@ fn answer_of(mut monitor: Monitor) -> io::Result<Duration> {
     let (mut theirs, mut ours) = (None, None);
     while ours.is_none() {
         let told = monitor.drain(|notification| {
-            if let Notification::Committed(commit) = notification {
+            if let Notification::Commit(commit) = notification {
                 match commit.process.is_some_and(|p| p.name == "prepare-proxy") {
                     true => ours = Some(Instant::now()),
                     false => theirs = Some(Instant::now()),

@@ -1,8 +1,6 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
-use crate::engine::backends::{
-    BackendChoice, Backends, is_absence, read_unchanging, stores_besides,
-};
+use crate::engine::backends::{BackendChoice, Backends, is_absence, read_tables, stores_besides};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -96,7 +94,7 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
         backend: backend.name(),
         ..Diff::default()
     };
-    diff.add(backend.name(), &live, &backend.canonical(wanted));
+    diff.add(backend.name(), &live, &backend.normalised(wanted));
     let mut marks = managed::tproxy_marks(&live);
     for store in stores_besides(Some(backend.store())) {
         match read(backends.open_used(store)) {
@@ -125,7 +123,7 @@ type Opened = (Box<dyn Backend>, Live);
 /// Reads what was opened, or `None` where this machine cannot have it.
 fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {
     let opened = backend.and_then(|mut backend| {
-        let live = read_unchanging(&mut *backend)?;
+        let live = read_tables(&mut *backend)?;
         Ok((backend, live))
     });
     match opened {

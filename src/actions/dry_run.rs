@@ -8,7 +8,7 @@ use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::Ruleset;
 
-/// What an apply would do.
+/// The report of a dry run.
 #[derive(Debug)]
 pub struct DryRun {
     pub desired: Ruleset,
@@ -19,10 +19,10 @@ pub struct DryRun {
 pub(super) fn dry_run(
     request: &Request,
     options: &Options,
-    tell: &mut dyn FnMut(Event),
+    report: &mut dyn FnMut(Event),
 ) -> Result<DryRun, Error> {
     Ok(DryRun {
-        desired: resolve(request, tell)?.desired,
+        desired: resolve(request, report)?.desired,
         close_wait: options.close_wait,
     })
 }

@@ -1,4 +1,4 @@
-//! What an action has to say before it has ended.
+//! Events that an action reports while it runs.
 
 use super::verify::ahead::Ahead;
 use super::verify::report::Check;
@@ -8,7 +8,7 @@ use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
 use crate::netfilter::model::Owner;
 
-/// What is worth saying before an action has ended.
+/// An event of an action.
 #[derive(Debug)]
 pub enum Event {
     Warning(Warning),
@@ -16,20 +16,19 @@ pub enum Event {
     Unmapped(Vec<Owner>),
     /// New SSH connections will be redirected.
     SshCaptured,
-    /// A foreign rule decides on connections that are to be captured.
+    /// A foreign rule precedes managed ones and decides on connections that are to be captured.
     Ahead(Ahead),
-    /// A watch is at work in this network namespace, and restores what its own options ask for.
-    WatchAtWork(i32),
-    /// Of a watch.
+    /// A watch is running in this network namespace and restores its own desired state.
+    WatchRunning(i32),
     Watch(WatchEvent),
-    /// One connection that `verify` has settled.
+    /// A connection checked by `verify`.
     Checked(Check),
 }
 
-/// Resolves the request, and tells its warnings.
-pub(super) fn resolve(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<Resolved, Error> {
+/// Resolves the request and reports its warnings.
+pub(super) fn resolve(request: &Request, report: &mut dyn FnMut(Event)) -> Result<Resolved, Error> {
     let (mut resolved, _) = request.resolve()?;
     let warnings = std::mem::take(&mut resolved.warnings);
-    warnings.into_iter().map(Event::Warning).for_each(tell);
+    warnings.into_iter().map(Event::Warning).for_each(report);
     Ok(resolved)
 }

@@ -24,7 +24,6 @@ use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::request::Request;
 
-/// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Install the rules.
@@ -49,7 +48,7 @@ pub enum Action {
     Watch(watch::Options),
 }
 
-/// What an action found or did.
+/// The report of an action.
 #[derive(Debug)]
 pub enum Report {
     Applied(Box<Applied>),
@@ -61,39 +60,41 @@ pub enum Report {
     Explanation(Box<explain::view::Explanation>),
     Status(Status),
     Verified(verify::Report),
-    /// A watch has ended as it was asked to.
+    /// A watch has ended on a signal.
     Watched,
 }
 
-/// Does it. `tell` gets what is worth saying meanwhile.
+/// Runs an action. `report` receives events while it runs.
 ///
 /// # Errors
 /// Every kind of [`Error`]; what an action has changed by then is part of it.
 pub fn run(
     action: &Action,
     request: &Request,
-    tell: &mut dyn FnMut(Event),
+    report: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     if let Some(path) = &request.network_namespace {
         network_namespace::enter(path)?;
     }
     Ok(match action {
-        Action::Apply(options) => Report::Applied(Box::new(apply::apply(request, options, tell)?)),
-        Action::DryRun(options) => Report::DryRun(dry_run::dry_run(request, options, tell)?),
+        Action::Apply(options) => {
+            Report::Applied(Box::new(apply::apply(request, options, report)?))
+        }
+        Action::DryRun(options) => Report::DryRun(dry_run::dry_run(request, options, report)?),
         Action::Check => {
-            event::resolve(request, tell)?;
+            event::resolve(request, report)?;
             Report::Checked
         }
-        Action::Clean => Report::Cleaned(clean::clean(request, tell)?),
+        Action::Clean => Report::Cleaned(clean::clean(request, report)?),
         Action::Diff => Report::Diff(diff::diff(request)?),
         Action::CleanDryRun => Report::CleanDryRun(diff::of_clean(request)?),
         Action::Explain(question) => {
             Report::Explanation(Box::new(explain::explain(question, request)?))
         }
         Action::Status => Report::Status(status::status()?),
-        Action::Verify(options) => Report::Verified(verify::verify(request, options, tell)?),
+        Action::Verify(options) => Report::Verified(verify::verify(request, options, report)?),
         Action::Watch(options) => {
-            watch::watch(request, options, tell)?;
+            watch::watch(request, options, report)?;
             Report::Watched
         }
     })

@@ -1,7 +1,7 @@
 //! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
 
 use crate::engine::backends::{
-    Backends, is_absence, is_out_of_reach, read_until_unchanged, stores_besides,
+    Backends, is_absence, is_uninspectable, read_until_unchanged, stores_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::privilege;
@@ -71,7 +71,7 @@ pub(super) fn status() -> Result<Status, Error> {
                 log::debug!("not looked into: {e}");
                 continue;
             }
-            Err(e) if is_out_of_reach(&e) => {
+            Err(e) if is_uninspectable(&e) => {
                 log::warn!("rules there are not shown: {e}");
                 continue;
             }

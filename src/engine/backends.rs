@@ -1,4 +1,4 @@
-//! Which backend writes.
+//! Selection of the backend, and what the backends of one run share.
 
 use crate::engine::reconcile::plan::plan;
 use crate::engine::retry::Attempts;
@@ -22,7 +22,7 @@ pub const MANAGED: Managed = Managed {
     inet_table: is_our_inet_table,
 };
 
-/// What `--backend` can say.
+/// The values of `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
     #[default]
@@ -33,7 +33,7 @@ pub enum BackendChoice {
     IptablesLegacy,
 }
 
-/// A backend that may be tried, and why.
+/// A backend to try, and why.
 pub struct Candidate {
     pub reason: &'static str,
     pub store: Store,
@@ -51,14 +51,14 @@ impl BackendChoice {
         ("iptables-legacy", BackendChoice::IptablesLegacy),
     ];
 
-    /// The choice of this name.
     pub fn named(name: &str) -> Option<Self> {
         let mut names = Self::NAMES.iter();
         names.find(|(n, _)| *n == name).map(|(_, choice)| *choice)
     }
 
-    /// The backends to try, the best first; the next one only counts if the kernel or the machine
-    /// lacks what the one before it needs. An error when it cannot be told where rules are.
+    /// The backends to try, in order of preference. The next one is tried only if the kernel or the
+    /// machine lacks what the previous one needs. Fails if it cannot be determined where managed
+    /// rules are.
     pub(crate) fn candidates(
         self,
         backends: &mut Backends,
@@ -84,9 +84,10 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
             store: Store::Legacy,
         }]);
     }
-    let stays = is_home(Store::Native, backends) && !is_home(Store::Xt, backends);
-    let settled = stays.then_some(Candidate {
-        reason: "rules of ours are there already",
+    let stays =
+        has_managed_rules(Store::Native, backends) && !has_managed_rules(Store::Xt, backends);
+    let current = stays.then_some(Candidate {
+        reason: "managed rules are there already",
         store: Store::Native,
     });
     let others = [
@@ -95,7 +96,7 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
             store: Store::Xt,
         },
         Candidate {
-            reason: "netlink's rules cannot be had, or are too many for one transaction",
+            reason: "the kernel lacks an xt extension, or the rules exceed one transaction",
             store: Store::Native,
         },
         #[cfg(feature = "iptables")]
@@ -104,19 +105,18 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
             store: Store::Legacy,
         },
     ];
-    Ok(settled.into_iter().chain(others).collect())
+    Ok(current.into_iter().chain(others).collect())
 }
 
-/// Whether rules of ours are in a store: there they stay, as a diff says. Tables of other tools do not
-/// hold them there.
-fn is_home(store: Store, backends: &mut Backends) -> bool {
+/// Whether a backend has managed rules: then it stays in use, so that diff and apply agree. Tables
+/// of the tools replaced do not count.
+fn has_managed_rules(store: Store, backends: &mut Backends) -> bool {
     let backend = backends.open(store);
-    let live = backend.and_then(|mut backend| read_unchanging(&mut *backend));
+    let live = backend.and_then(|mut backend| read_tables(&mut *backend));
     live.is_ok_and(|live| !plan(&live, &Ruleset::default()).tables.is_empty())
 }
 
-/// What the backends of one run share: they are opened when they are needed, and what was found out
-/// is not asked twice.
+/// State shared by the backends of one run: each is opened on first use, and facts are read once.
 #[derive(Default)]
 pub(crate) struct Backends {
     nf_tables: Option<NfTables>,
@@ -134,7 +134,7 @@ impl Backends {
         }
     }
 
-    /// The backend that writes to a store; what it needs may be absent.
+    /// Opens the backend of these tables.
     pub(crate) fn open(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
         match store {
             Store::Xt | Store::Native => Ok(Box::new(self.nf_tables()?.backend(store))),
@@ -142,7 +142,7 @@ impl Backends {
         }
     }
 
-    /// The same, but iptables-legacy only if this namespace has such tables.
+    /// Like [`Backends::open`], but opens iptables-legacy only if this namespace uses its tables.
     pub(crate) fn open_used(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
         if store == Store::Legacy && !self.legacy_in_use()? {
             return Err(no_legacy_tables());
@@ -173,12 +173,12 @@ impl Backends {
     }
 }
 
-/// Reads what a backend sees, see [`read_until_unchanged`].
-pub(crate) fn read_unchanging(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+/// Reads the tables of a backend, see [`read_until_unchanged`].
+pub(crate) fn read_tables(backend: &mut dyn Backend) -> Result<Live, BackendError> {
     read_until_unchanged(|| backend.read())
 }
 
-/// Reads, for at most ten seconds again where somebody else committed meanwhile; then
+/// Retries a read for up to ten seconds while other programs commit; then fails with
 /// [`BackendError::Interrupted`].
 pub(crate) fn read_until_unchanged<R>(
     mut read: impl FnMut() -> Result<R, BackendError>,
@@ -192,14 +192,14 @@ pub(crate) fn read_until_unchanged<R>(
     }
 }
 
-/// Every store but `keep` in which rules of ours can be, however they came there.
+/// All tables except `keep` that may hold managed rules.
 pub(crate) fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Store> {
     let all = [Store::Xt, Store::Native, Store::Legacy];
     all.into_iter().filter(move |store| Some(*store) != keep)
 }
 
-/// Whether an error means that the next candidate may do better: something is absent, or somebody
-/// else's, as opposed to not permitted or refused.
+/// Whether the next candidate may succeed: something is absent or in use by another program, as
+/// opposed to not permitted or refused.
 pub(crate) fn is_absence(error: &BackendError) -> bool {
     matches!(
         error,
@@ -207,16 +207,15 @@ pub(crate) fn is_absence(error: &BackendError) -> bool {
     )
 }
 
-/// Whether the next candidate may do better than the one for this store: as [`is_absence`], or because
-/// sets take less room than rules.
-pub(crate) fn is_reason_to_go_on(error: &BackendError, store: Store) -> bool {
+/// Like [`is_absence`], or the rules exceed one transaction and sets would take less room.
+pub(crate) fn allows_next_candidate(error: &BackendError, store: Store) -> bool {
     let too_large = matches!(error, BackendError::TooLarge { .. });
     is_absence(error) || (too_large && store == Store::Xt)
 }
 
-/// Whether an error means that we may not look into legacy tables, or that there is no /proc to look
-/// into: not reason enough to leave others alone. A look that failed may succeed the next time.
-pub(crate) fn is_out_of_reach(error: &BackendError) -> bool {
+/// Whether the legacy tables cannot be inspected for lack of a capability or of /proc. Another
+/// attempt may succeed.
+pub(crate) fn is_uninspectable(error: &BackendError) -> bool {
     match error {
         BackendError::NoRawSocket => true,
         BackendError::LegacyUnknown { source, .. } => matches!(
@@ -229,7 +228,7 @@ pub(crate) fn is_out_of_reach(error: &BackendError) -> bool {
 
 #[cfg(feature = "iptables")]
 fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
-    // Asked before the tool is, which would not say what it lacks.
+    // Checked here because the tool does not name the missing capability.
     let raw = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW);
     if matches!(raw, Ok(false)) {
         return Err(BackendError::NoRawSocket);
@@ -249,25 +248,25 @@ fn no_legacy_tables() -> BackendError {
     }
 }
 
-/// Whether tables of iptables-legacy are in use, which raise no events; none are where nothing can look
-/// into them.
-pub(crate) fn has_silent_tables() -> Result<bool, BackendError> {
+/// Whether tables of iptables-legacy, which raise no events, are in use. False where they cannot be
+/// inspected.
+pub(crate) fn has_tables_without_events() -> Result<bool, BackendError> {
     #[cfg(feature = "iptables")]
     for family in Family::ALL {
         match legacy_tables_in_use(family) {
             Ok(false) => {}
-            Err(e) if is_out_of_reach(&e) => {}
+            Err(e) if is_uninspectable(&e) => {}
             in_use => return in_use,
         }
     }
     Ok(false)
 }
 
-/// Rules in two NAT implementations at once would be asked one after the other. Where legacy ones
-/// are, ours go beside them, if they can be looked at: if not, whoever looks for leftovers says so.
+/// Rules in two NAT implementations would both be evaluated, so new rules go where legacy NAT rules
+/// are. If those cannot be read, the search for leftovers reports it.
 fn legacy_nat_has_rules(backends: &mut Backends) -> Result<bool, BackendError> {
     let live = match backends.open_used(Store::Legacy) {
-        Err(e) if is_absence(&e) || is_out_of_reach(&e) => return Ok(false),
+        Err(e) if is_absence(&e) || is_uninspectable(&e) => return Ok(false),
         legacy => legacy?.read()?,
     };
     let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);

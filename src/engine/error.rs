@@ -1,5 +1,4 @@
-//! What can end a run early: kinds with data. What failed, on what, and in whose words is here; the
-//! front end adds option names and remedies.
+//! Errors of a run: kinds with data. The front end adds option names and remedies.
 
 use crate::mesh::config::ConfigError;
 use crate::netfilter::backend::BackendError;
@@ -11,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Everything that a run can fail with.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(transparent)]
@@ -26,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     JumpLoop(#[from] JumpLoop),
 
-    /// Without it rules can be neither read nor changed.
+    /// Reading and changing rules requires it.
     #[error("CAP_NET_ADMIN is missing")]
     NoNetAdmin(Grant),
 
@@ -89,16 +87,15 @@ pub enum Error {
 /// What would grant a missing capability, where this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The capability is in the bounding set, so that a program run as root would have it.
+    /// The capability is in the bounding set, so that root would have it.
     pub bounded: bool,
-    /// CAP_SYS_MODULE is not in the bounding set: no container runtime grants it, and a machine's own
-    /// shell could have it.
+    /// CAP_SYS_MODULE is not in the bounding set, as in containers.
     pub in_container: bool,
     /// The effective user.
     pub uid: u32,
 }
 
-/// What a failed run has left behind.
+/// The state that a failed run leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     SomeTablesChanged,
@@ -108,7 +105,7 @@ pub enum Left {
 }
 
 impl Error {
-    /// The same error, with what was changed before it, if anything was.
+    /// Adds the state left by the run, if anything was changed.
     pub(crate) fn after(self, left: Option<Left>) -> Self {
         match left {
             Some(left) => Error::After {
@@ -119,12 +116,12 @@ impl Error {
         }
     }
 
-    /// Whether the configuration is refused, as opposed to not read.
+    /// Whether the configuration is invalid, as opposed to unreadable.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Error::Config(e) if !matches!(e, ConfigError::Fact(_)))
     }
 
-    /// The innermost error: what failed, whatever was done before.
+    /// The innermost error, without the state left by the run.
     pub fn root(&self) -> &Error {
         match self {
             Error::After { source, .. } | Error::Unmapped { source, .. } => source.root(),

@@ -1,4 +1,4 @@
-//! The host that we run on: its environment, its files, and what its kernel says.
+//! The host: environment, files and kernel facts.
 #![expect(
     clippy::disallowed_types,
     reason = "the one place that reads files and the environment"
@@ -20,10 +20,10 @@ use std::path::Path;
 /// The longest file that is read: a list of a hundred thousand users has some 8 MB.
 const LONGEST: u64 = 16 << 20;
 
-/// The longest one of a user who is neither root nor ours, whom it must not help to hold us up.
+/// The longest file of a user other than root and ours, so that such a user cannot delay a run.
 const LONGEST_OF_OTHER_USER: u64 = 64 << 10;
 
-/// The environment, whatever its bytes.
+/// The environment, including values that are not UTF-8.
 pub fn environment() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()
 }
@@ -41,7 +41,7 @@ pub(crate) fn ipv6() -> Result<Ipv6, Error> {
     })
 }
 
-/// Whether there is something at a path; only "not found" means no.
+/// Whether a path exists; only "not found" means no.
 ///
 /// # Errors
 /// When that cannot be determined.
@@ -49,12 +49,11 @@ pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     path.try_exists()
 }
 
-/// A text file, whole; bytes that are not UTF-8 come as U+FFFD.
+/// Reads a text file; bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] for an absent one, [`io::ErrorKind::FileTooLarge`] beyond 16 MiB, or 64
-/// KiB for a file of another user;
-/// what is not a regular file is an error too.
+/// [`io::ErrorKind::NotFound`]; [`io::ErrorKind::FileTooLarge`] beyond 16 MiB, or 64 KiB for a file
+/// of another user; anything that is not a regular file.
 pub fn file(path: &Path) -> io::Result<TextFile> {
     // Opening a FIFO or a device can block, or have an effect.
     regular(&stat(path)?)?;

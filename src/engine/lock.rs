@@ -1,9 +1,10 @@
-//! One run at a time, and one watch, in a network namespace: best effort, by abstract sockets.
+//! Serialises runs, and allows one watch, in a network namespace: best effort, by abstract sockets.
 //!
-//! An abstract socket belongs to the network namespace as the rules do, needs no file, and ends with
-//! its process. Anyone in the namespace can bind such a name, so nothing relies on it: a commit is
-//! guarded by nf_tables' generation id, and who writes reads again. A holder that is neither root nor
-//! our user is ignored, and nothing here waits without a deadline.
+//! An abstract socket belongs to the network namespace as the rules do, needs no file, and is
+//! closed with its process. Any process in the namespace can bind the name, so correctness does not
+//! depend on it: commits are guarded by nf_tables' generation id, and the rules are read again
+//! after each write. A holder that is neither root nor our user is ignored, and nothing here waits
+//! without a deadline.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -19,49 +20,51 @@ use std::time::{Duration, Instant};
 
 /// A name that one process at a time holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum LockName {
     /// Held while rules are changed.
     Run,
     /// Held by a watch.
     Watch,
 }
 
-/// The name, held as long as this lives.
+/// Releases the name when dropped.
 #[derive(Debug)]
-pub(crate) struct Held(Option<OwnedFd>);
+pub(crate) struct Lock(Option<OwnedFd>);
 
-/// Another process that holds a name, root's or our user's; the connection ends when it does.
+/// Another process of root or our user that holds a name; the connection is closed when it ends.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pid: i32,
     connection: OwnedFd,
 }
 
-/// What came of taking a name.
+/// The result of [`LockName::take`].
 #[derive(Debug)]
-pub(crate) enum Taken {
-    Held(Held),
-    By(Holder),
-    /// Another user's process holds it, or one that does not answer: it is ignored.
+pub(crate) enum LockResult {
+    Acquired(Lock),
+    HeldBy(Holder),
+    /// Held by another user's process, or by one that does not answer: ignored.
     Ignored,
 }
 
-impl Name {
+impl LockName {
     fn address(self) -> nix::Result<UnixAddr> {
         UnixAddr::new_abstract(match self {
-            Name::Run => b"prepare-proxy",
-            Name::Watch => b"prepare-proxy-watch",
+            LockName::Run => b"prepare-proxy",
+            LockName::Watch => b"prepare-proxy-watch",
         })
     }
 
-    /// Takes the name, or says who has it. Never waits.
-    pub(crate) fn take(self) -> Taken {
+    /// Takes the name, or returns its holder, without waiting.
+    pub(crate) fn take(self) -> LockResult {
         match self.bind() {
-            Ok(socket) => Taken::Held(Held(Some(socket))),
-            Err(Errno::EADDRINUSE) => self.holder().map_or(Taken::Ignored, Taken::By),
+            Ok(socket) => LockResult::Acquired(Lock(Some(socket))),
+            Err(Errno::EADDRINUSE) => self
+                .holder()
+                .map_or(LockResult::Ignored, LockResult::HeldBy),
             Err(e) => {
                 log::debug!("cannot bind an abstract socket: {e}");
-                Taken::Ignored
+                LockResult::Ignored
             }
         }
     }
@@ -86,20 +89,20 @@ impl Name {
     }
 
     /// Takes the name within `limit`; goes on without it afterwards.
-    pub(crate) fn take_within(self, limit: Duration) -> Held {
+    pub(crate) fn take_within(self, limit: Duration) -> Lock {
         let until = Instant::now() + limit;
         loop {
             match self.take() {
-                Taken::Held(held) => {
-                    held.inherit();
-                    return held;
+                LockResult::Acquired(lock) => {
+                    lock.inherit();
+                    return lock;
                 }
-                Taken::Ignored => return Held::NONE,
-                Taken::By(holder) => {
+                LockResult::Ignored => return Lock::NONE,
+                LockResult::HeldBy(holder) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if !holder.ends_within(left) {
                         log::debug!("{holder} is changing rules too: continuing beside it");
-                        return Held::NONE;
+                        return Lock::NONE;
                     }
                 }
             }
@@ -112,14 +115,14 @@ fn stream() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-impl Held {
-    /// Without the name, where it cannot be had.
-    pub(crate) const NONE: Held = Held(None);
+impl Lock {
+    /// Used where the name cannot be taken.
+    pub(crate) const NONE: Lock = Lock(None);
 
-    /// Drops a few of the connections of those who asked, so that the queue does not fill up.
+    /// Drops some pending connections of other runs, so that the queue does not fill up.
     pub(crate) fn drain(&self) {
         const FEW: usize = 64;
-        if let Held(Some(socket)) = self {
+        if let Lock(Some(socket)) = self {
             for _ in 0..FEW {
                 match accept(socket.as_raw_fd()) {
                     Ok(fd) => drop(nix::unistd::close(fd)),
@@ -129,10 +132,10 @@ impl Held {
         }
     }
 
-    /// Lets tools that are started inherit the socket: if this process is killed, the next run waits
-    /// for them too, as they may still write what was planned from an older state.
+    /// Lets started tools inherit the socket: if this process is killed, the next run also waits
+    /// for them, as they may still write a change planned from an older state.
     fn inherit(&self) {
-        if let Held(Some(socket)) = self
+        if let Lock(Some(socket)) = self
             && let Err(e) = fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))
         {
             log::debug!("tools will not hold the lock: {e}");
@@ -141,7 +144,7 @@ impl Held {
 }
 
 impl Holder {
-    /// Waits until the process has ended, at most for `limit`.
+    /// Waits until the process has ended, at most for `limit`. Returns whether it has.
     fn ends_within(&self, limit: Duration) -> bool {
         let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(self.connection.as_fd(), PollFlags::POLLIN)];

@@ -1,5 +1,5 @@
-//! Brings the observed state of a network namespace to the desired one: which backend, which
-//! namespace, with which privilege, and beside whom.
+//! Reconciles a network namespace with the desired state: facts, choice of backend, privileges,
+//! locking and retries.
 
 pub mod backends;
 pub mod error;

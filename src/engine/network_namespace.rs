@@ -46,7 +46,7 @@ fn not_a_namespace(path: &Path) -> Error {
     }
 }
 
-/// Refuses the network namespace of a Kubernetes node, unless that was allowed.
+/// Refuses the network namespace of a Kubernetes node, unless allowed by option.
 ///
 /// # Errors
 /// [`Error::HostNetwork`]; [`Error::HostNetworkUnknown`] where it cannot be determined.
@@ -65,8 +65,8 @@ pub(crate) fn check_not_a_node(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// Whether people log in here by SSH: on a machine, or where somebody listens on port 22. No socket
-/// table, no warning.
+/// Whether SSH sessions come in here: on a machine, or where a socket listens on port 22. False if
+/// sockets cannot be listed.
 pub(crate) fn has_ssh(request: &Request) -> bool {
     let listens = || {
         let listeners = sock_diag::tcp_listeners().unwrap_or_default();
@@ -76,8 +76,7 @@ pub(crate) fn has_ssh(request: &Request) -> bool {
 }
 
 /// Whether kubelet or a container runtime listens here: the network namespace of a node that is
-/// itself a container (kind, k3d) is not the initial one. A Docker within a pod is no runtime of
-/// Kubernetes.
+/// itself a container (kind, k3d) is not the initial one. Docker inside a pod does not count.
 fn runs_containers(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<bool> {
     const SOCKETS: &str = "/proc/net/unix";
     const NAMES: [&str; 3] = ["kubelet.sock", "containerd.sock", "crio.sock"];

@@ -1,10 +1,10 @@
-//! Whether this process may change rules, and what would let it.
+//! Privileges of this process.
 
 use crate::engine::error::{Error, Grant};
 use caps::{CapSet, Capability};
 use nix::unistd::geteuid;
 
-/// Checks before the kernel does, whose EPERM does not say which capability is missing.
+/// Checks CAP_NET_ADMIN in advance, as the kernel's EPERM does not name the capability.
 ///
 /// # Errors
 /// [`Error::NoNetAdmin`]. Where capabilities cannot be read, the kernel decides.

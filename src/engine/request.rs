@@ -1,4 +1,4 @@
-//! What an action is asked to do, and what that comes to on this host.
+//! The request that an action gets, and its resolution on this host.
 
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::Error;
@@ -8,10 +8,10 @@ use crate::mesh::{self, Mesh, Resolved};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What was asked for, as typed. Every front end makes one.
+/// Options as typed. Every front end makes one.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The mesh, if it was named or the program was called as a tool of one; otherwise variables name
+    /// The mesh, if named by option or by the name of the program; otherwise the environment names
     /// it.
     pub mesh: Option<&'static Mesh>,
     pub options: Options,
@@ -20,13 +20,13 @@ pub struct Request {
     /// The network namespace to enter, a file such as /run/netns/NAME.
     pub network_namespace: Option<PathBuf>,
     pub allow_host_network: bool,
-    /// What is known of the host from the start; [`Request::resolve`] reads the rest. A front end
-    /// that stands for another host, as a CNI plugin for a pod, fills it.
+    /// Facts known in advance; [`Request::resolve`] reads the others. A front end that acts for
+    /// another host, such as a CNI plugin, fills it.
     pub facts: Facts,
 }
 
 impl Request {
-    /// The configuration and the desired ruleset, with the facts that they were made from.
+    /// Returns the configuration, the desired ruleset and the facts that they were made from.
     ///
     /// # Errors
     /// [`Error::Config`] for bad input; [`Error::Routing`] if the kernel does not list addresses.
@@ -39,7 +39,7 @@ impl Request {
         Ok((resolved, facts))
     }
 
-    /// The same from `facts`, to which what is missing is added by `read`.
+    /// Resolves with `facts`, adding missing ones by `read`.
     ///
     /// # Errors
     /// [`ConfigError`] for bad input.
@@ -54,7 +54,7 @@ impl Request {
     }
 }
 
-/// Does `make` until no fact is missing: each file that it asks for is read once.
+/// Calls `make` until no fact is missing; each missing file is read once.
 pub fn gather<T>(
     facts: &mut Facts,
     read: impl Fn(&Path) -> io::Result<TextFile>,

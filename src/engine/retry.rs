@@ -1,4 +1,4 @@
-//! The one retry policy: exponential back-off, a deadline, and a limit for those who never stop.
+//! Retry policy: exponential back-off, deadlines, and a rate limit for repairs.
 
 use std::hash::{BuildHasher, RandomState};
 use std::thread::sleep;
@@ -19,7 +19,6 @@ impl Backoff {
         }
     }
 
-    /// The next pause.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
@@ -27,15 +26,14 @@ impl Backoff {
     }
 }
 
-/// Attempts until a deadline. The first pause is zero, the others are a random part longer than the
-/// back-off says, so that those who collided once do not keep colliding.
+/// Attempts until a deadline. The first pause is zero; later ones add a random part to the
+/// back-off, so that concurrent runs do not stay in step.
 pub(crate) struct Attempts {
     backoff: Option<Backoff>,
     until: Instant,
 }
 
 impl Attempts {
-    /// Attempts that end `limit` after now.
     pub(crate) fn within(limit: Duration) -> Self {
         Attempts {
             backoff: None,
@@ -43,7 +41,7 @@ impl Attempts {
         }
     }
 
-    /// Sleeps, each time longer. Returns whether the deadline is still ahead.
+    /// Sleeps, longer each time. Returns false once the deadline has passed.
     pub(crate) fn wait(&mut self) -> bool {
         let left = self.until.saturating_duration_since(Instant::now());
         match &mut self.backoff {
@@ -65,15 +63,15 @@ fn fraction() -> f64 {
     random as f64 / u64::MAX as f64
 }
 
-/// Repairs are made at once, unless another program never stops: more than [`RateLimit::MOST`] within
-/// [`RateLimit::WINDOW`]. Then each is made after a pause, until there was none for
+/// Repairs are immediate unless there are more than [`RateLimit::MOST`] within
+/// [`RateLimit::WINDOW`]. Then each is preceded by a pause, until none was necessary for
 /// [`RateLimit::CALM`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimit {
     window: Instant,
     repairs: u32,
-    /// The pauses of a contest, and when the next repair may be made.
-    contest: Option<(Backoff, Instant)>,
+    /// While limited: the back-off, and when the next repair may be made.
+    limited: Option<(Backoff, Instant)>,
     last: Instant,
 }
 
@@ -81,7 +79,7 @@ impl RateLimit {
     const WINDOW: Duration = Duration::from_secs(2);
     const MOST: u32 = 100;
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
-    /// The longest pause: for so long connections bypass the proxy, at worst.
+    /// The longest pause, for which connections may bypass the proxy.
     pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     pub(crate) const CALM: Duration = Duration::from_secs(10);
 
@@ -89,35 +87,34 @@ impl RateLimit {
         RateLimit {
             window: now,
             repairs: 0,
-            contest: None,
+            limited: None,
             last: now,
         }
     }
 
-    /// When the next repair may be made, if that is limited.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.contest.map(|(_, at)| at)
+        self.limited.map(|(_, at)| at)
     }
 
-    /// When a contest is over if nothing happens until then.
-    pub(crate) fn calm_at(&self) -> Option<Instant> {
-        self.contest.map(|_| self.last + Self::CALM)
+    /// When the limit ends if no repair is necessary until then.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.limited.map(|_| self.last + Self::CALM)
     }
 
-    /// Ends a contest whose time has come. Returns whether there was one.
-    pub(crate) fn calms(&mut self, now: Instant) -> bool {
-        let calms = self.calm_at().is_some_and(|at| at <= now);
-        if calms {
+    /// Ends the limit if its time has come. Returns whether it did.
+    pub(crate) fn ends(&mut self, now: Instant) -> bool {
+        let ends = self.ends_at().is_some_and(|at| at <= now);
+        if ends {
             *self = RateLimit::new(now);
         }
-        calms
+        ends
     }
 
-    /// Something was repaired. Returns whether a contest begins with it.
+    /// Counts a repair. Returns whether the limit begins with it.
     pub(crate) fn repaired(&mut self, now: Instant) -> bool {
-        self.calms(now);
+        self.ends(now);
         self.last = now;
-        if let Some((backoff, at)) = &mut self.contest {
+        if let Some((backoff, at)) = &mut self.limited {
             *at = now + backoff.pause();
             return false;
         }
@@ -129,7 +126,7 @@ impl RateLimit {
         let begins = self.repairs > Self::MOST;
         if begins {
             let mut backoff = Backoff::new(Self::FIRST_PAUSE, Self::LONGEST_PAUSE);
-            self.contest = Some((backoff, now + backoff.pause()));
+            self.limited = Some((backoff, now + backoff.pause()));
         }
         begins
     }
@@ -155,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_contest_begins_once_is_limited_and_ends_when_calm() {
+    fn the_limit_begins_once_and_ends_when_no_repair_is_necessary() {
         let mut now = Instant::now();
         let mut limit = RateLimit::new(now);
         let begun: Vec<bool> = (0..200).map(|_| limit.repaired(now)).collect();
         assert_eq!(begun.iter().filter(|b| **b).count(), 1);
         assert!(limit.earliest().is_some_and(|at| at > now));
         now += RateLimit::CALM;
-        assert!(limit.calms(now) && !limit.calms(now));
+        assert!(limit.ends(now) && !limit.ends(now));
         assert_eq!(limit.earliest(), None);
     }
 

@@ -1,5 +1,5 @@
-//! Users and groups that a user namespace does not map: the kernel accepts no rule about them, and
-//! only says "Invalid argument".
+//! Users and groups that a user namespace does not map: the kernel refuses rules about them with no
+//! more than "Invalid argument".
 
 use crate::engine::host;
 use crate::netfilter::model::{Owner, Rule, Ruleset, Test};
@@ -32,7 +32,7 @@ fn owners(rule: &Rule) -> impl Iterator<Item = Owner> + '_ {
     })
 }
 
-/// The ids that exist, as user_namespaces(7) describes the file; all of them without such a file.
+/// The mapped ids, as user_namespaces(7) describes the file; all ids if there is no such file.
 struct Map(Option<Vec<(u32, u32)>>);
 
 impl Map {

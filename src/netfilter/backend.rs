@@ -1,7 +1,7 @@
-//! How a ruleset reaches the kernel and is read back.
+//! The interface of backends, which write rules to the kernel and read them back.
 //!
-//! A backend knows tables, chains and rules; it does not know any mesh, nor which rules are ours:
-//! that is settled in the [`Change`] it is handed.
+//! A backend knows tables, chains and rules, but no mesh and not which rules are managed: the
+//! [`Change`] says that.
 
 use crate::netfilter::model::{Change, Live, Ruleset};
 use std::borrow::Cow;
@@ -9,49 +9,49 @@ use std::fmt;
 use std::io;
 use thiserror::Error;
 
-/// Where in the kernel rules can live. Two backends may share a store.
+/// The tables that a backend reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// nf_tables' `ip` and `ip6` tables `nat`, `mangle`, `raw`, `filter`, as iptables-nft keeps them.
     Xt,
-    /// nf_tables' tables that are ours alone (`prepare-proxy-nat`…), with native expressions.
+    /// Own tables (`prepare-proxy-nat`…) with native expressions.
     Native,
     /// The x_tables of iptables-legacy.
     Legacy,
 }
 
-/// The whole effect of a backend: read everything, commit one change.
+/// Reads everything and commits one change.
 pub trait Backend {
     /// The name that `--backend` takes.
     fn name(&self) -> &'static str;
 
-    /// Where its rules live.
+    /// The tables of its rules.
     fn store(&self) -> Store;
 
-    /// Whether a commit is refused ([`BackendError::Interrupted`]) when somebody else has committed
-    /// since the read. Otherwise it pays to look again afterwards.
-    fn notices_others(&self) -> bool;
+    /// Whether a commit is refused ([`BackendError::Interrupted`]) if another program committed
+    /// since the read. Otherwise the rules must be read again.
+    fn detects_concurrent_commits(&self) -> bool;
 
-    /// The ruleset in the form in which this backend keeps it, to be compared with what
-    /// [`Backend::read`] says: the same, or with runs of rules made one with a set.
-    fn canonical<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
-        Cow::Borrowed(wanted)
+    /// Normalises a ruleset to the form that [`Backend::read`] returns: unchanged, or with runs of
+    /// rules merged into sets.
+    fn normalised<'r>(&self, desired: &'r Ruleset) -> Cow<'r, Ruleset> {
+        Cow::Borrowed(desired)
     }
 
-    /// Every table it can see, ours and foreign, in both families. An absent table is no error.
+    /// Reads all tables of both families, managed and foreign. An absent table is not an error.
     fn read(&mut self) -> Result<Live, BackendError>;
 
-    /// The same, with what every rule has counted. Errors as of [`Backend::read`].
+    /// Like [`Backend::read`], with the counters of every rule.
     fn read_counted(&mut self) -> Result<Live, BackendError> {
         self.read()
     }
 
-    /// Commits a change that was made from what [`Backend::read`] last returned, whole or not at
-    /// all. [`BackendError::Interrupted`] means that somebody else committed in between: read again.
+    /// Commits a change made from the last [`Backend::read`], atomically.
+    /// [`BackendError::Interrupted`] means that another program committed since: read again.
     fn commit(&mut self, change: &Change) -> Result<(), BackendError>;
 }
 
-/// Why a backend could not read or commit. Nothing was changed, unless it says so.
+/// Errors of a backend. Nothing was changed, unless the message says so.
 #[derive(Debug, Error)]
 pub enum BackendError {
     /// CAP_NET_ADMIN is missing in the user namespace that owns the network namespace.
@@ -60,39 +60,39 @@ pub enum BackendError {
     )]
     NotPermitted { doing: String },
 
-    /// CAP_NET_RAW is missing, with which iptables-legacy opens its socket.
+    /// CAP_NET_RAW, which iptables-legacy needs for its socket, is missing.
     #[error("iptables-legacy cannot be used: CAP_NET_RAW is missing")]
     NoRawSocket,
 
-    /// Whether there are rules of iptables-legacy, that is.
+    /// It is not known whether iptables-legacy has rules.
     #[error(
-        "whether iptables-legacy has rules here cannot be told: {path} cannot be read: {source} (only root and \
-         CAP_DAC_READ_SEARCH can, and where there is no /proc nobody)"
+        "cannot determine whether iptables-legacy has rules here: cannot read {path}: {source} (needs root or \
+         CAP_DAC_READ_SEARCH, and /proc)"
     )]
     LegacyUnknown {
         path: &'static str,
         source: io::Error,
     },
 
-    /// The kernel has no such thing, as opposed to not permitting it.
+    /// The kernel lacks a feature, as opposed to not permitting it.
     #[error("{doing}: {feature}")]
     Missing { doing: String, feature: Feature },
 
-    /// The kernel or the tool said no, in its own words.
+    /// Refused, with the message of the kernel or tool.
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
-    /// The kernel takes no match on the owner of a socket: the user namespace does not map the owner,
-    /// or is not the one that the network namespace belongs to.
+    /// The kernel refuses a match on a socket owner: the user namespace does not map the owner, or
+    /// does not own the network namespace.
     #[error("{doing}: {reason}")]
     OwnerRefused { doing: String, reason: String },
 
-    /// Somebody else has what the rules need: another backend may have a place of its own.
+    /// Another program uses what the rules need; another backend may work.
     #[error("{doing}: {reason}")]
     Taken { doing: String, reason: String },
 
-    /// The change takes more bytes than one transaction may have: sockets of a user namespace may not be
-    /// made larger than its host's net.core.wmem_max says.
+    /// The change exceeds one transaction: in a user namespace the send buffer is limited by
+    /// net.core.wmem_max of the host.
     #[error(
         "{doing}: the change takes {needed} bytes, and a socket of this user namespace takes no more than {room} in one \
          transaction"
@@ -103,33 +103,33 @@ pub enum BackendError {
         room: usize,
     },
 
-    /// Somebody holds a lock, and was waited for in vain.
+    /// Another process held a lock for too long.
     #[error("{doing}: {reason}")]
     Locked { doing: String, reason: String },
 
-    /// Somebody else committed between read and commit.
-    #[error("{doing}: somebody else changed the rules at the same time")]
+    /// Another program committed between read and commit.
+    #[error("{doing}: another program changed the rules at the same time")]
     Interrupted { doing: String },
 
-    /// A program is neither in $PATH nor in the system's directories.
+    /// Not found in $PATH or the system directories.
     #[error("there is no program {0}")]
     NoProgram(String),
 
-    /// The conversation with the kernel or the program broke down, or never began.
+    /// Communication with the kernel or tool failed.
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
 }
 
-/// A part of the kernel that may be absent.
+/// A kernel feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// nf_tables itself (CONFIG_NF_TABLES).
     NfTables,
-    /// Rules of iptables-legacy: in this network namespace there never were any.
+    /// Tables of iptables-legacy, which this network namespace never had.
     LegacyTables,
-    /// An x_tables match or target, by its name (`owner`, `REDIRECT`…), or nft_compat under it.
+    /// An x_tables match or target, by name, or nft_compat.
     Xt(String),
-    /// A kind of nf_tables expression or chain, by its name.
+    /// An nf_tables expression or chain type, by name.
     Nft(String),
 }
 

@@ -1,6 +1,5 @@
-//! Where the kernel's NAT sent a connection: conntrack's entry of it, over ctnetlink. Needs
-//! CAP_NET_ADMIN, and nobody who answers. Names and numbers are those of
-//! linux/netfilter/nfnetlink_conntrack.h.
+//! Entries of conntrack over ctnetlink, which say where NAT sent a connection. Needs CAP_NET_ADMIN.
+//! Names and numbers are those of linux/netfilter/nfnetlink_conntrack.h.
 
 use crate::netfilter::netlink::{AttributeTable, Connection, Error, Malformed, Socket, Writer};
 use nix::sys::socket::SockProtocol;
@@ -23,20 +22,20 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// `struct nfgenmsg`: family, version, resource id.
 const NFGENMSG: usize = 4;
 
-/// The table of connections, as it can be asked for.
+/// The conntrack table.
 pub(crate) struct Conntrack(Connection<Socket>);
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuple {
-    /// IP's number of it.
+    /// The IP protocol number.
     pub protocol: u8,
     pub from: SocketAddr,
     pub to: SocketAddr,
 }
 
 impl Conntrack {
-    /// Opens the conversation.
+    /// Opens a socket.
     ///
     /// # Errors
     /// What socket(2) says: EPROTONOSUPPORT where the kernel has no nfnetlink.
@@ -45,7 +44,7 @@ impl Conntrack {
         Ok(Conntrack(Connection::new(socket)))
     }
 
-    /// Every connection that it follows.
+    /// Dumps all connections.
     ///
     /// # Errors
     /// The kernel's refusal: EPERM without CAP_NET_ADMIN.
@@ -64,16 +63,16 @@ impl Conntrack {
     }
 }
 
-/// A connection, and where NAT sends it.
+/// A connection before and after NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// As it was sent.
+    /// The original direction.
     pub original: Tuple,
-    /// The end that answers.
+    /// The source of the reply direction.
     pub answers: SocketAddr,
 }
 
-/// `None` where it is of a protocol without ports.
+/// `None` for protocols without ports.
 fn entry(payload: &[u8]) -> Result<Option<Entry>, Malformed> {
     let attributes = payload.get(NFGENMSG..).ok_or(Malformed)?;
     let entry = AttributeTable::<3>::parse(attributes)?;

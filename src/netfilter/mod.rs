@@ -1,5 +1,5 @@
-//! What the kernel has: rules as values, what they do to a packet, and the ways in which they are read
-//! and written. Knows no mesh and no option.
+//! netfilter: the model of rules, packet traces, and the backends that read and write rules. Knows
+//! no mesh and no option.
 
 pub mod backend;
 pub(crate) mod conntrack;

@@ -24,7 +24,7 @@ pub(crate) struct Entry {
     pub protocol: Protocol,
     pub local: SocketAddr,
     pub peer: SocketAddr,
-    /// It takes what anybody sends to its local address.
+    /// It accepts packets from any sender.
     pub listens: bool,
 }
 
@@ -60,7 +60,7 @@ fn dump(protocols: &[Protocol], states: u32) -> io::Result<Vec<Entry>> {
             Ok(())
         });
         match result {
-            // What comes and goes meanwhile is not what is looked for.
+            // Sockets created or closed meanwhile do not matter.
             Ok(()) | Err(Error::Interrupted) => {}
             Err(Error::Refused(nack)) => return Err(nack.errno.into()),
             Err(Error::Io(e) | Error::Unanswered(e)) => return Err(e),

@@ -1,5 +1,4 @@
-//! While the rules are applied again and again, with other options each time,
-//! no connection slips past the proxy, and none fails.
+//! While rules are replaced repeatedly, no connection bypasses the proxy, and none fails.
 
 use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, is_thorough, product};
 use std::collections::BTreeMap;
@@ -7,15 +6,15 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use tempfile::NamedTempFile;
 
-/// Different rules, all of which capture what the storms try.
+/// Different rules that all capture the test connections.
 struct Changes {
     mesh: &'static str,
     options: &'static [&'static str],
     outbound: &'static [&'static str],
     inbound: &'static [&'static str],
-    /// How many connections may meet a change between two of their steps, and find no answer or not
-    /// the proxy: those whose packet has passed mangle, where the old rules left it alone, and comes to
-    /// nat, where the new ones do. See docs/limits.md.
+    /// The number of connections that may fail or bypass the proxy because a change happens between
+    /// two hooks: the packet passed mangle under the old rules and reaches nat under the new ones.
+    /// See docs/limits.md.
     between: u64,
 }
 
@@ -51,7 +50,7 @@ const ISTIO: Changes = Changes {
     between: 0,
 };
 
-/// A second run of proxy-init itself empties its chains first.
+/// proxy-init itself flushes its chains first.
 const LINKERD: Changes = Changes {
     mesh: "linkerd",
     options: &[
@@ -63,8 +62,8 @@ const LINKERD: Changes = Changes {
     ..ISTIO
 };
 
-/// From one table to another and back. A connection whose handshake one of these changes meets half
-/// way may hang, one in ten thousand here; none may slip past.
+/// Capture moves between tables. A connection whose handshake is affected may hang (one in ten
+/// thousand), but none may bypass the proxy.
 const MODES: Changes = Changes {
     options: &[
         "-u 1337 -i * -b *",
@@ -76,8 +75,7 @@ const MODES: Changes = Changes {
     ..ISTIO
 };
 
-/// The same where each table holds rules in both modes, so that none of them only gains or only
-/// loses.
+/// The same with rules of both modes in each table, so that each both gains and loses rules.
 const MIXED: Changes = Changes {
     options: &[
         "-u 1337 -i * -b * --drop-invalid -c net1",
@@ -94,7 +92,7 @@ macro_rules! escape {
             $(
                 #[test]
                 fn $test() {
-                    super::nobody_escapes(&super::$changes, $backend, $applies);
+                    super::all_connections_are_captured(&super::$changes, $backend, $applies);
                 }
             )+
         }
@@ -107,7 +105,7 @@ escape! {
     iptables_legacy: "iptables-legacy", 8 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
 }
 
-fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
+fn all_connections_are_captured(changes: &Changes, backend: &str, applies: usize) {
     let lab = Lab::new();
     let apply = |options: &&str| {
         let mut command = product();
@@ -117,13 +115,14 @@ fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
     let what = format!("{} on {backend}", changes.mesh);
     let applies = if is_thorough() { 5 * applies } else { applies };
     let mut options = changes.options.iter().cycle().take(1 + applies);
-    nobody_escapes_while(&lab, changes, &what, || options.next().map(apply).is_some());
+    all_connections_are_captured_while(&lab, changes, &what, || {
+        options.next().map(apply).is_some()
+    });
 }
 
-/// In a user namespace sockets may not be made larger than the host's limit, and lists longer than
-/// that go to the kernel in several transactions.
+/// In a user namespace the send buffer is limited, so longer lists exceed one transaction.
 #[test]
-fn nobody_escapes_in_a_user_namespace() {
+fn all_connections_are_captured_in_a_user_namespace() {
     for (backend, excludes) in [("netlink", 3_000), ("nftables", 30_000)] {
         let pod = Namespace::with_users_and_resolv_conf("nameserver 203.0.113.53\n");
         let lab = Lab::around(pod);
@@ -143,7 +142,7 @@ fn nobody_escapes_in_a_user_namespace() {
             lab.pod.output(command);
         };
         let mut runs = 0..6;
-        nobody_escapes_while(
+        all_connections_are_captured_while(
             &lab,
             &ISTIO,
             &format!("{excludes} excludes on {backend}"),
@@ -152,7 +151,7 @@ fn nobody_escapes_in_a_user_namespace() {
     }
 }
 
-/// An env file with so many addresses to leave alone, none of which touch.
+/// An env file with this number of disjoint exempt addresses.
 fn excluded(count: u32, net: u8) -> NamedTempFile {
     let first = u32::from_be_bytes([10, net, 0, 0]);
     let cidr = |i: u32| format!("{}/32", Ipv4Addr::from(first + 2 * i));
@@ -163,7 +162,7 @@ fn excluded(count: u32, net: u8) -> NamedTempFile {
 }
 
 /// `change` is called until it says that it has nothing more to do.
-fn nobody_escapes_while(
+fn all_connections_are_captured_while(
     lab: &Lab,
     changes: &Changes,
     what: &str,
@@ -184,7 +183,7 @@ fn nobody_escapes_while(
         let totals = totals(storm);
         println!("{what}: {totals:?}");
         let by_proxy = totals.iter().filter(|(who, _)| who.starts_with("proxy:"));
-        // Two of the proxy's ports answered: the changes took effect on the way.
+        // Two ports of the proxy answered: the changes took effect during the test.
         assert!(by_proxy.clone().count() == 2, "{totals:?}");
         let by_proxy: u64 = by_proxy.map(|(_, n)| n).sum();
         let others = totals["total"] - by_proxy;
@@ -199,7 +198,7 @@ fn storm(namespace: &Namespace, targets: &[&str]) -> Server {
     Server::start(namespace, APP, &[&["storm", "-j1"], targets].concat())
 }
 
-/// How many connections each one answered.
+/// The number of connections that each one answered.
 fn totals(storm: Server) -> BTreeMap<String, u64> {
     let last = storm.finish().pop().expect("a storm ends with its totals");
     let pairs = last.split(' ').filter_map(|pair| pair.split_once('='));

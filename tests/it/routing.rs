@@ -24,22 +24,24 @@ fn find() -> Result<Routing, RoutingError> {
     Ok(rtnetlink::look(&Routing::default())?.candidates())
 }
 
-/// Returns whether there was anything to do.
-fn make(wanted: &Routing) -> Result<bool, RoutingError> {
-    make_with(&mut Router::open()?, wanted).map(|made| made.changed())
+fn make(desired: &Routing) -> Result<bool, RoutingError> {
+    make_with(&mut Router::open()?, desired).map(|made| made.changed())
 }
 
-fn make_with<T: Transport>(router: &mut Router<T>, wanted: &Routing) -> Result<Made, RoutingError> {
-    let state = router.look(wanted)?;
-    router.make(wanted, state)
+fn make_with<T: Transport>(
+    router: &mut Router<T>,
+    desired: &Routing,
+) -> Result<Made, RoutingError> {
+    let state = router.look(desired)?;
+    router.make(desired, state)
 }
 
-fn remove(unwanted: &Routing) -> Result<bool, RoutingError> {
-    Router::open()?.remove(unwanted, &Routing::default())
+fn remove(obsolete: &Routing) -> Result<bool, RoutingError> {
+    Router::open()?.remove(obsolete, &Routing::default())
 }
 
-/// What Istio's TPROXY mode wants in a dual-stack pod.
-fn wanted() -> Routing {
+/// The routing of TPROXY mode of Istio in a dual-stack pod.
+fn desired() -> Routing {
     Routing {
         policy_routes: Family::ALL.map(|f| policy(f, 1337, 133)).to_vec(),
         loopback_addresses: vec![LoopbackAddress("::6/128".parse().unwrap())],
@@ -47,76 +49,76 @@ fn wanted() -> Routing {
 }
 
 #[test]
-fn is_made_once_found_and_removed() {
+fn routing_is_added_once_read_and_removed() {
     let namespace = Namespace::new();
     let before = namespace.routing();
-    assert!(namespace.enter(|| make(&wanted())).unwrap());
+    assert!(namespace.enter(|| make(&desired())).unwrap());
     let made = namespace.routing();
-    assert!(!namespace.enter(|| make(&wanted())).unwrap());
+    assert!(!namespace.enter(|| make(&desired())).unwrap());
     assert_eq!(namespace.routing(), made);
-    assert_eq!(namespace.enter(find).unwrap(), wanted());
+    assert_eq!(namespace.enter(find).unwrap(), desired());
 
-    assert!(namespace.enter(|| remove(&wanted())).unwrap());
-    assert!(!namespace.enter(|| remove(&wanted())).unwrap());
+    assert!(namespace.enter(|| remove(&desired())).unwrap());
+    assert!(!namespace.enter(|| remove(&desired())).unwrap());
     assert_eq!(namespace.routing(), before);
     assert!(namespace.enter(find).unwrap().is_empty());
 }
 
-/// Without `nodad` the kernel is now and then still at its detection when the proxy binds.
+/// Without `nodad` duplicate address detection may still run when the proxy binds.
 #[test]
 fn the_address_can_be_bound_at_once() {
     let namespace = Namespace::new();
-    let wanted = Routing {
+    let desired = Routing {
         policy_routes: Vec::new(),
-        ..wanted()
+        ..desired()
     };
     namespace.enter(|| {
         for _ in 0..300 {
-            make(&wanted).unwrap();
+            make(&desired).unwrap();
             UdpSocket::bind("[::6]:0").expect("::6 is there");
-            remove(&wanted).unwrap();
+            remove(&desired).unwrap();
         }
     });
 }
 
 #[test]
-fn is_what_iproute2_makes() {
+fn routing_equals_that_of_iproute2() {
     let (ours, theirs) = (Namespace::new(), Namespace::new());
-    let wanted = Routing {
+    let desired = Routing {
         policy_routes: Family::ALL.map(|f| policy(f, 0xabcdef, 70_000)).to_vec(),
-        ..wanted()
+        ..desired()
     };
-    ours.enter(|| make(&wanted)).unwrap();
-    theirs.sh(&(wanted.commands().join("\n") + "\n"));
+    ours.enter(|| make(&desired)).unwrap();
+    theirs.sh(&(desired.commands().join("\n") + "\n"));
     assert_eq!(ours.routing(), theirs.routing());
-    assert!(!theirs.enter(|| make(&wanted)).unwrap());
-    assert_eq!(theirs.enter(find).unwrap(), wanted);
+    assert!(!theirs.enter(|| make(&desired)).unwrap());
+    assert_eq!(theirs.enter(find).unwrap(), desired);
 }
 
 #[test]
-fn of_rules_that_older_runs_piled_up_one_stays() {
+fn surplus_rules_of_older_runs_are_removed() {
     let namespace = Namespace::new();
     namespace.sh("ip route add local default dev lo table 133
          for i in 1 2 3; do ip rule add fwmark 1337 lookup 133; done");
-    let wanted = Routing {
+    let desired = Routing {
         policy_routes: vec![policy(Family::V4, 1337, 133)],
         ..Routing::default()
     };
-    assert!(namespace.enter(|| make(&wanted)).unwrap());
+    assert!(namespace.enter(|| make(&desired)).unwrap());
     let rules = namespace.sh("ip rule");
     assert_eq!(rules.matches("fwmark").count(), 1, "{rules}");
 
     namespace.sh("ip rule add fwmark 1337 lookup 133");
-    assert_eq!(namespace.enter(find).unwrap(), wanted);
-    assert!(namespace.enter(|| remove(&wanted)).unwrap());
+    assert_eq!(namespace.enter(find).unwrap(), desired);
+    assert!(namespace.enter(|| remove(&desired)).unwrap());
     assert!(!namespace.sh("ip rule").contains("fwmark"));
 }
 
 #[test]
-fn runs_at_once_make_one() {
+fn concurrent_runs_add_one_rule() {
     let namespace = Namespace::new();
     std::thread::scope(|scope| {
-        let run = || namespace.enter(|| make(&wanted()).map(drop));
+        let run = || namespace.enter(|| make(&desired()).map(drop));
         let runs: Vec<_> = (0..16).map(|_| scope.spawn(run)).collect();
         for run in runs {
             run.join().unwrap().unwrap();
@@ -124,11 +126,11 @@ fn runs_at_once_make_one() {
     });
     assert_eq!(namespace.sh("ip rule").matches("fwmark").count(), 1);
     assert_eq!(namespace.sh("ip -6 rule").matches("fwmark").count(), 1);
-    assert_eq!(namespace.enter(find).unwrap(), wanted());
+    assert_eq!(namespace.enter(find).unwrap(), desired());
 }
 
 #[test]
-fn what_somebody_else_marks_is_not_ours() {
+fn foreign_policy_rules_are_not_managed() {
     let namespace = Namespace::new();
     namespace.sh("ip route add local default dev lo table 2
          ip rule add not fwmark 2 lookup 2
@@ -143,10 +145,9 @@ fn what_somebody_else_marks_is_not_ours() {
     assert_eq!(namespace.enter(find).unwrap(), Routing::default());
 }
 
-/// What others may have in the table: another default, or something that marked packets would take
-/// instead of ours.
+/// A foreign default route, or routes that marked packets would take.
 #[test]
-fn a_table_with_routes_of_others_is_refused_and_nothing_is_made() {
+fn a_table_with_foreign_routes_is_refused_without_a_change() {
     for (family, route) in [
         ("-4", "default dev lo"),
         ("-4", "unreachable default"),
@@ -157,7 +158,10 @@ fn a_table_with_routes_of_others_is_refused_and_nothing_is_made() {
         let namespace = Namespace::new();
         namespace.sh(&format!("ip {family} route add {route} table 133"));
         let before = namespace.routing();
-        let error = namespace.enter(|| make(&wanted())).unwrap_err().to_string();
+        let error = namespace
+            .enter(|| make(&desired()))
+            .unwrap_err()
+            .to_string();
         let name = if family == "-4" { "IPv4" } else { "IPv6" };
         let says = format!("the {name} routing table 133 holds routes of others");
         assert!(error.contains(&says), "{route}: {error}");
@@ -166,21 +170,21 @@ fn a_table_with_routes_of_others_is_refused_and_nothing_is_made() {
 }
 
 #[test]
-fn what_was_made_before_a_refusal_is_taken_back() {
+fn additions_before_an_error_are_removed() {
     let namespace = Namespace::new();
     namespace.sysctl("ipv6/conf/lo/disable_ipv6", "1");
     let before = namespace.routing();
-    namespace.enter(|| make(&wanted())).unwrap_err();
+    namespace.enter(|| make(&desired())).unwrap_err();
     assert_eq!(namespace.routing(), before);
 }
 
 #[test]
-fn undone_is_what_was_made_but_for_what_is_needed() {
+fn undo_keeps_what_is_needed() {
     let namespace = Namespace::new();
     namespace.sh("ip route add local default dev lo table 133");
     let before = namespace.routing();
     let made = namespace
-        .enter(|| make_with(&mut Router::open()?, &wanted()))
+        .enter(|| make_with(&mut Router::open()?, &desired()))
         .unwrap();
     let v6 = Routing {
         policy_routes: vec![policy(Family::V6, 1337, 133)],
@@ -220,10 +224,10 @@ fn a_table_can_be_shared() {
 }
 
 #[test]
-fn ipv6_switched_off_is_told_from_other_failures() {
+fn disabled_ipv6_is_distinguished_from_other_errors() {
     let namespace = Namespace::new();
     namespace.sysctl("ipv6/conf/lo/disable_ipv6", "1");
-    let error = namespace.enter(|| make(&wanted())).unwrap_err();
+    let error = namespace.enter(|| make(&desired())).unwrap_err();
     let absent = matches!(
         error,
         RoutingError::NoFamily {
@@ -239,7 +243,7 @@ fn without_the_capability_it_is_not_permitted() {
     let namespace = Namespace::new();
     let error = namespace.enter(|| {
         caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
-        make(&wanted()).unwrap_err()
+        make(&desired()).unwrap_err()
     });
     assert!(
         matches!(error, RoutingError::NotPermitted { .. }),
@@ -247,10 +251,10 @@ fn without_the_capability_it_is_not_permitted() {
     );
 }
 
-/// A socket at which one datagram does not arrive.
+/// A socket that loses one datagram.
 struct Lossy {
     socket: Socket,
-    /// How many arrive before it.
+    /// The number of datagrams before it.
     before: usize,
     error: Errno,
     is_lost: Rc<Cell<bool>>,
@@ -270,12 +274,12 @@ impl Transport for Lossy {
         Ok(received)
     }
 
-    fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
-        self.socket.capacity(wanted)
+    fn capacity(&mut self, desired: usize) -> io::Result<usize> {
+        self.socket.capacity(desired)
     }
 }
 
-/// Runs with the answer lost that comes after so many. Returns what that gave, if one was lost.
+/// Runs with the reply lost after this number. Returns the result if one was lost.
 fn with_a_loss<R>(
     (before, error): (usize, Errno),
     run: impl FnOnce(&mut Router<Lossy>) -> R,
@@ -292,7 +296,7 @@ fn with_a_loss<R>(
 }
 
 #[test]
-fn whichever_answer_is_lost_all_is_made_or_nothing() {
+fn after_a_lost_reply_all_or_nothing_is_added() {
     for error in [Errno::ENOBUFS, Errno::EIO] {
         let mut outcomes = [0, 0];
         for before in 0.. {
@@ -300,7 +304,7 @@ fn whichever_answer_is_lost_all_is_made_or_nothing() {
             let untouched = namespace.routing();
             let make = || {
                 with_a_loss((before, error), |router| {
-                    make_with(router, &wanted()).is_ok()
+                    make_with(router, &desired()).is_ok()
                 })
             };
             let Some(made) = namespace.enter(make) else {
@@ -308,11 +312,11 @@ fn whichever_answer_is_lost_all_is_made_or_nothing() {
             };
             outcomes[usize::from(made)] += 1;
             match made {
-                true => assert_eq!(namespace.enter(find).unwrap(), wanted()),
+                true => assert_eq!(namespace.enter(find).unwrap(), desired()),
                 false => assert_eq!(namespace.routing(), untouched, "answer {before}"),
             }
         }
-        // What the kernel had no room for is asked again; a broken conversation is an error.
+        // Lost replies are retried; a broken socket is an error.
         let [refused, made] = outcomes.map(|count| count > 0);
         assert_eq!(
             (refused, made),
@@ -322,17 +326,17 @@ fn whichever_answer_is_lost_all_is_made_or_nothing() {
 }
 
 #[test]
-fn a_removal_whose_answer_is_lost_is_looked_at_again() {
+fn a_removal_with_a_lost_reply_is_retried() {
     let mut lost = 0;
     for before in 0.. {
         let namespace = Namespace::new();
         let untouched = namespace.routing();
-        namespace.enter(|| make(&wanted())).unwrap();
+        namespace.enter(|| make(&desired())).unwrap();
         let nothing = Routing::default();
         let remove = || {
             let of_an_answer = (before, Errno::ENOBUFS);
             with_a_loss(of_an_answer, |router| {
-                router.remove(&wanted(), &nothing).is_ok()
+                router.remove(&desired(), &nothing).is_ok()
             })
         };
         let Some(removed) = namespace.enter(remove) else {

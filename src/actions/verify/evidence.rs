@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
     /// A listener of ours got it.
-    pub arrived: Option<Arrived>,
+    pub arrived: Option<Delivery>,
     /// The address at which a socket of this network namespace holds the other end, by the kernel's
     /// table of sockets.
     pub accepted_at: Option<SocketAddr>,
@@ -22,7 +22,7 @@ pub(super) struct Evidence {
 
 /// Which listener of ours got a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrived {
+pub(super) enum Delivery {
     /// One on a port of the proxy. `original` is the original destination that it was given, where
     /// that is not the right one.
     Proxy {
@@ -101,18 +101,18 @@ fn accepted(at: SocketAddr, to: SocketAddr, view: View) -> Result<Found, Reason>
     }
 }
 
-fn of_arrival(arrived: Arrived) -> Found {
+fn of_arrival(arrived: Delivery) -> Found {
     match arrived {
-        Arrived::Proxy {
+        Delivery::Proxy {
             port,
             original: None,
         } => Found::Captured(Some(port)),
-        Arrived::Proxy {
+        Delivery::Proxy {
             port,
             original: Some(original),
         } => Found::WrongOriginal { port, original },
-        Arrived::Destination => Found::Exempt,
-        Arrived::Either => Found::Either,
+        Delivery::Destination => Found::Exempt,
+        Delivery::Either => Found::Either,
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     /// Every combination of what can be seen.
     fn all() -> impl Iterator<Item = Evidence> {
-        let proxy = |original| Arrived::Proxy {
+        let proxy = |original| Delivery::Proxy {
             port: 15001,
             original,
         };
@@ -176,8 +176,8 @@ mod tests {
             None,
             Some(proxy(None)),
             Some(proxy(Some(address("192.0.2.9:80")))),
-            Some(Arrived::Destination),
-            Some(Arrived::Either),
+            Some(Delivery::Destination),
+            Some(Delivery::Either),
         ];
         let accepted = [None, Some(address(TO)), Some(address(PROXY))];
         let nat = [
@@ -229,7 +229,7 @@ mod tests {
     fn both_are_never_proved_but_at_the_proxys_own_port() {
         for e in all() {
             let both = (judged(&e, CAPTURED), judged(&e, Expected::Exempt));
-            let either = e.arrived == Some(Arrived::Either);
+            let either = e.arrived == Some(Delivery::Either);
             assert_eq!(both == (Some(true), Some(true)), either, "{e:?}");
         }
     }
@@ -238,7 +238,7 @@ mod tests {
     fn captured_is_what_was_delivered() {
         for e in all().filter(|e| judged(e, CAPTURED) == Some(true)) {
             let delivered = match (e.arrived, e.accepted_at) {
-                (Some(arrived), _) => arrived != Arrived::Destination,
+                (Some(arrived), _) => arrived != Delivery::Destination,
                 (None, Some(at)) => at != address(TO) || !e.view.occupied,
                 (None, None) => e.answer == Some(Answer::Established),
             };

@@ -3,7 +3,7 @@
 
 use crate::actions::event::{Event, resolve};
 use crate::engine::backends::{
-    Backends, is_absence, is_out_of_reach, read_unchanging, stores_besides,
+    Backends, is_absence, is_uninspectable, read_tables, stores_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::privilege;
@@ -33,10 +33,10 @@ fn installed() -> Result<Ruleset, Error> {
     let mut backends = Backends::default();
     for store in stores_besides(None) {
         let mut backend = match backends.open_used(store) {
-            Err(e) if is_absence(&e) || is_out_of_reach(&e) => continue,
+            Err(e) if is_absence(&e) || is_uninspectable(&e) => continue,
             opened => opened?,
         };
-        let live = read_unchanging(&mut *backend)?;
+        let live = read_tables(&mut *backend)?;
         marks.extend(tproxy_marks(&live));
         for change in &plan(&live, &Ruleset::default()).tables {
             add(&mut ruleset, &live, change);

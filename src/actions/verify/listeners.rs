@@ -1,7 +1,7 @@
 //! Listeners of verify's own: on the proxy's ports, as far as those are free, and at the destinations
 //! of connections.
 
-use super::evidence::Arrived;
+use super::evidence::Delivery;
 use super::socket::{listening, original_destination, receiving};
 use crate::netfilter::model::{Family, Protocol, Ruleset, Target};
 use nix::errno::Errno;
@@ -135,17 +135,17 @@ impl Listener {
     }
 
     /// What an arrival here means for a connection to `to`.
-    pub(super) fn meaning(&self, arrival: Arrival, to: SocketAddr) -> Arrived {
+    pub(super) fn meaning(&self, arrival: Arrival, to: SocketAddr) -> Delivery {
         let Some(proxy) = self.proxy else {
-            return Arrived::Destination;
+            return Delivery::Destination;
         };
         let itself = match proxy.transparent {
             true => to.port() == proxy.port,
             false => arrival.local.unwrap_or(self.address) == to && to == self.address,
         };
         match itself {
-            true => Arrived::Either,
-            false => Arrived::Proxy {
+            true => Delivery::Either,
+            false => Delivery::Proxy {
                 port: proxy.port,
                 original: arrival.original.filter(|original| !same(*original, to)),
             },

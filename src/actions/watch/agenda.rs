@@ -1,50 +1,46 @@
-//! What is to be done, and when: events in, tasks out, nothing else. All that the watch knows of time
-//! is here.
+//! Schedules tasks: events in, tasks out. Everything that the watch knows of time is here.
 
 use crate::engine::retry::{Backoff, RateLimit};
 use std::time::{Duration, Instant};
 
-/// What can be done; each task includes those before it.
+/// Tasks; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
-    /// Compare the kernel with the desired state, and restore what is missing.
-    Look,
-    /// First read again what the host is like: addresses, nameservers.
+    /// Compare the observed state with the desired one, and restore what is missing.
+    Check,
+    /// First read addresses and nameservers again.
     Refresh,
-    /// First read the configuration again, which may have changed while it was read.
+    /// First read the configuration again, in case it changed while it was read.
     Reread,
-    /// The same because somebody has asked for it.
+    /// Like `Reread`, on request (SIGHUP).
     Reload,
 }
 
-/// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing was missing, or the desired state itself has changed.
+    /// Nothing was missing, or the desired state changed.
     Fine,
-    /// Something had been removed.
+    /// Missing rules were restored.
     Repaired,
-    /// It could not be done.
+    /// The task failed and is retried.
     Failed,
 }
 
-/// What is to be done.
 #[derive(Debug)]
 pub(super) struct Agenda {
     pending: Option<Task>,
-    /// When the configuration is read once more.
+    /// When to read the configuration again.
     reread: Option<Instant>,
     limit: RateLimit,
-    /// How often to look at what raises no events, and when next.
+    /// The polling interval, and when it is next due.
     interval: Option<(Duration, Instant)>,
-    /// The last task failed: the pauses of its retries, and when the next one is due.
+    /// After a failure: the back-off, and when to retry.
     retry: Option<(Backoff, Instant)>,
 }
 
 impl Agenda {
     const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-    /// With nothing to do.
     pub(super) fn new(now: Instant) -> Self {
         Agenda {
             pending: None,
@@ -55,8 +51,8 @@ impl Agenda {
         }
     }
 
-    /// Looks every so often from now on, or no more. Returns whether that is new.
-    pub(super) fn look_every(&mut self, interval: Option<Duration>, now: Instant) -> bool {
+    /// Sets the polling interval. Returns whether polling begins.
+    pub(super) fn check_every(&mut self, interval: Option<Duration>, now: Instant) -> bool {
         let before = self.interval.map(|(every, _)| every);
         if interval != before {
             self.interval = interval.map(|every| (every, now + every));
@@ -64,35 +60,33 @@ impl Agenda {
         before.is_none() && interval.is_some()
     }
 
-    /// Adds a task.
     pub(super) fn add(&mut self, task: Task) {
         self.pending = self.pending.max(Some(task));
     }
 
-    /// Reads the configuration once more at that time.
     pub(super) fn reread_at(&mut self, at: Instant) {
         self.reread = Some(at);
     }
 
-    /// The next moment at which something may be due; `None` if there is only to wait for events.
+    /// When a task may be due next; `None` if only events matter.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let task = self.pending.map(|_| now);
         let first = [task, self.reread, self.interval.map(|(_, at)| at)];
         let first = first.into_iter().flatten().min();
         let first = first.map(|at| at.max(self.earliest(now)));
-        [first, self.limit.calm_at()].into_iter().flatten().min()
+        [first, self.limit.ends_at()].into_iter().flatten().min()
     }
 
-    /// The task that is due, if one is.
+    /// The due task, if any.
     pub(super) fn due(&self, now: Instant) -> Option<Task> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let reread = due(self.reread).then_some(Task::Reread);
-        let polled = due(self.interval.map(|(_, at)| at)).then_some(Task::Look);
+        let polled = due(self.interval.map(|(_, at)| at)).then_some(Task::Check);
         let task = self.pending.max(reread).max(polled);
         task.filter(|_| self.earliest(now) <= now)
     }
 
-    /// In a contest, and after a failure, nothing is done before this.
+    /// The earliest time for a task under the rate limit or after a failure.
     fn earliest(&self, now: Instant) -> Instant {
         let retry = self.retry.map(|(_, at)| at);
         [self.limit.earliest(), retry]
@@ -101,14 +95,14 @@ impl Agenda {
             .fold(now, Instant::max)
     }
 
-    /// A task has begun: it includes all that is pending.
+    /// Marks all pending tasks as covered by this one.
     pub(super) fn begin(&mut self, task: Task) {
         self.pending = None;
         self.reread = self.reread.filter(|_| task < Task::Reread);
     }
 
-    /// A task has ended so. A failed one is due again after a pause. Returns whether a contest
-    /// begins.
+    /// Records the outcome; a failed task is due again after a pause. Returns whether the rate
+    /// limit begins.
     pub(super) fn end(&mut self, task: Task, outcome: Outcome, now: Instant) -> bool {
         if let Some((every, at)) = &mut self.interval {
             *at = now + *every;
@@ -124,14 +118,14 @@ impl Agenda {
         outcome == Outcome::Repaired && self.limit.repaired(now)
     }
 
-    /// Whether another program keeps removing what is restored.
-    pub(super) fn is_contest(&self) -> bool {
+    /// Whether repairs are rate limited.
+    pub(super) fn is_limited(&self) -> bool {
         self.limit.earliest().is_some()
     }
 
-    /// Whether a contest has just ended.
-    pub(super) fn calms(&mut self, now: Instant) -> bool {
-        self.limit.calms(now)
+    /// Whether the rate limit has just ended.
+    pub(super) fn limit_ends(&mut self, now: Instant) -> bool {
+        self.limit.ends(now)
     }
 }
 
@@ -158,7 +152,7 @@ mod tests {
     fn many_events_are_one_task_the_greatest() {
         let now = Instant::now();
         let mut agenda = Agenda::new(now);
-        for task in [Task::Look, Task::Reload, Task::Refresh, Task::Look] {
+        for task in [Task::Check, Task::Reload, Task::Refresh, Task::Check] {
             agenda.add(task);
         }
         assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Reload));
@@ -171,28 +165,28 @@ mod tests {
         let mut agenda = Agenda::new(now);
         let later = now + Duration::from_secs(1);
         agenda.reread_at(later);
-        agenda.add(Task::Look);
-        assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Look));
+        agenda.add(Task::Check);
+        assert_eq!(run(&mut agenda, now, Outcome::Fine), Some(Task::Check));
         assert_eq!(agenda.next(now), Some(later));
         assert_eq!(run(&mut agenda, later, Outcome::Fine), Some(Task::Reread));
         assert_eq!(agenda.next(later), None);
     }
 
     #[test]
-    fn what_raises_no_events_is_looked_at_every_interval() {
+    fn tables_without_events_are_checked_every_interval() {
         let now = Instant::now();
         let mut agenda = Agenda::new(now);
         let every = Duration::from_secs(5);
-        assert!(agenda.look_every(Some(every), now));
+        assert!(agenda.check_every(Some(every), now));
         assert_eq!(agenda.next(now), Some(now + every));
-        assert_eq!(agenda.due(now + every), Some(Task::Look));
-        // A look for another reason will do.
+        assert_eq!(agenda.due(now + every), Some(Task::Check));
+        // Any check restarts the interval.
         let later = now + every / 2;
-        agenda.add(Task::Look);
+        agenda.add(Task::Check);
         run(&mut agenda, later, Outcome::Fine);
         assert_eq!(agenda.due(now + every), None);
-        assert_eq!(agenda.due(later + every), Some(Task::Look));
-        agenda.look_every(None, now);
+        assert_eq!(agenda.due(later + every), Some(Task::Check));
+        agenda.check_every(None, now);
         assert_eq!(agenda.next(now), None);
     }
 
@@ -207,7 +201,7 @@ mod tests {
             pauses.push((at - now).as_millis());
             now = at;
             assert_eq!(run(&mut agenda, now, Outcome::Failed), Some(Task::Refresh));
-            agenda.add(Task::Look);
+            agenda.add(Task::Check);
             assert_eq!(agenda.due(now), None);
         }
         assert_eq!(pauses[..4], [0, 100, 200, 400]);
@@ -221,11 +215,11 @@ mod tests {
     fn in_a_contest_a_repair_waits() {
         let now = Instant::now();
         let mut agenda = Agenda::new(now);
-        while !agenda.is_contest() {
-            agenda.add(Task::Look);
-            assert_eq!(run(&mut agenda, now, Outcome::Repaired), Some(Task::Look));
+        while !agenda.is_limited() {
+            agenda.add(Task::Check);
+            assert_eq!(run(&mut agenda, now, Outcome::Repaired), Some(Task::Check));
         }
-        agenda.add(Task::Look);
+        agenda.add(Task::Check);
         assert_eq!(agenda.due(now), None);
         assert!(agenda.next(now).is_some_and(|at| at > now));
     }

@@ -1,4 +1,4 @@
-//! What a watch has to say.
+//! Events of a watch.
 
 use crate::actions::verify::ahead::Ahead;
 use crate::engine::error::Error;
@@ -7,48 +7,47 @@ use crate::mesh::Resolved;
 use crate::netfilter::nftables::Process;
 use std::time::Duration;
 
-/// Something worth saying.
 #[derive(Debug)]
 pub enum WatchEvent {
-    /// Another watch is running (its pid); this one waits for it to end.
+    /// Another watch with this pid is running; this one waits for it to end.
     Waiting(i32),
-    /// The name that watches recognise each other by is held by a process that is not one.
-    NameTaken,
-    /// The desired rules are installed, at the start or since they have changed.
+    /// The lock of watches is held by a process that is not a watch.
+    LockTaken,
+    /// The desired rules are installed, at start or after a change.
     Installed {
         resolved: Box<Resolved>,
         done: Reconciled,
         took: Duration,
     },
-    /// Rules that another program removed or changed are restored.
+    /// Rules that another program removed or changed were restored.
     Repaired {
         by: Vec<Process>,
         /// How many rules were missing.
         missing: usize,
         took: Duration,
-        /// How often that was necessary since the start.
+        /// Repairs since the start.
         count: u64,
-        /// It is one of many: said once already.
-        contest: bool,
+        /// Repairs are rate limited, which was reported already.
+        limited: bool,
     },
-    /// The configuration was read again, and asks for the same.
+    /// The configuration was reloaded without a change.
     Unchanged,
-    /// The configuration was read again and is refused: the one before stays.
+    /// The configuration was reloaded and refused: the previous one stays in force.
     Refused(Error),
-    /// The configuration is refused at the start: the last good one is used.
+    /// The configuration was refused at start: the last good one is used.
     LastGood(Error),
-    /// Something cannot be done; it is retried. Said once.
+    /// A failure that is retried; reported once.
     Failed(Error),
     Recovered,
-    /// Another program keeps removing rules: repairs are limited from now on.
-    ContestBegins,
-    ContestEnds,
-    /// A foreign rule precedes managed ones and decides before them.
+    /// Another program keeps removing rules: repairs are rate limited from now on.
+    RateLimitBegins,
+    RateLimitEnds,
+    /// A foreign rule precedes managed ones and takes precedence.
     Ahead {
         rule: Ahead,
         by: Vec<Process>,
     },
-    /// Tables without events are read every so often.
+    /// Tables without events are polled.
     Polling(Duration),
     Stopping,
 }

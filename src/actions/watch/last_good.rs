@@ -1,5 +1,5 @@
-//! The last good configuration: the env files as they were when their rules were installed. One bad
-//! line in a file that another user may write does not leave a machine without rules at its next boot.
+//! The last good configuration: the env files whose rules were installed last. With it, a bad line
+//! in a file that another user may write does not leave a machine without rules at its next boot.
 
 use crate::mesh::config::{Facts, TextFile};
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 pub(super) struct LastGood(Option<PathBuf>);
 
 impl LastGood {
-    /// In the directory that the service manager has made, if it has.
+    /// In `$STATE_DIRECTORY`, if the service manager set it.
     pub(super) fn of(facts: &Facts) -> Self {
         let directory = facts.variable("STATE_DIRECTORY").map(PathBuf::from);
         LastGood(directory.map(|directory| directory.join("last-good.json")))
     }
 
-    /// Saves the env files among these facts: whole or not at all, by rename(2).
+    /// Saves the env files among these facts, atomically by rename(2).
     pub(super) fn save(&self, facts: &Facts) {
         let Some(path) = &self.0 else {
             return;
@@ -31,7 +31,7 @@ impl LastGood {
         }
     }
 
-    /// Puts the saved env files in the place of those among `facts`. Returns whether there are any.
+    /// Replaces the env files among `facts` by the saved ones. Returns whether there are any.
     pub(super) fn restore(&self, facts: &mut Facts) -> bool {
         let text = self
             .0
@@ -47,7 +47,7 @@ impl LastGood {
     }
 }
 
-/// The one file that a watch writes, in the directory made for it.
+/// The only file that a watch writes.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let new = path.with_extension("new");

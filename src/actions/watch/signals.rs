@@ -1,34 +1,32 @@
-//! Signals as something to wait for among other things (signalfd(2)).
+//! Signals as a file descriptor (signalfd(2)).
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// SIGTERM, SIGINT: to end.
+pub(crate) enum SignalAction {
+    /// SIGTERM or SIGINT.
     Stop,
-    /// SIGHUP: to read the configuration again.
+    /// SIGHUP.
     Reload,
 }
 
-/// SIGTERM, SIGINT and SIGHUP, which have no effect of their own while this exists.
+/// Blocks SIGTERM, SIGINT and SIGHUP and receives them.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    /// Keeps a SIGHUP that comes before the others are waited for: it is for the loop, and does not
-    /// end the process.
+    /// Blocks SIGHUP early, so that it is pending for the main loop and does not end the process.
     pub(crate) fn defer_reload() {
         if let Err(e) = SigSet::from(Signal::SIGHUP).thread_block() {
             log::debug!("cannot block SIGHUP: {e}");
         }
     }
 
-    /// Blocks them in this thread, once there is something that receives them; the process has no
-    /// other thread. The standard library unblocks them in programs that it starts.
+    /// Blocks the signals in this thread, the only one. The standard library unblocks them in child
+    /// processes.
     pub(crate) fn open() -> io::Result<Self> {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
             .into_iter()
@@ -39,20 +37,20 @@ impl Signals {
         Ok(Signals(descriptor))
     }
 
-    /// The next one that has come, if any has.
-    pub(crate) fn next(&self) -> io::Result<Option<Received>> {
+    /// The next pending signal.
+    pub(crate) fn next(&self) -> io::Result<Option<SignalAction>> {
         let info = self.0.read_signal()?;
         Ok(
             info.map(|info| match info.ssi_signo == Signal::SIGHUP as u32 {
-                true => Received::Reload,
-                false => Received::Stop,
+                true => SignalAction::Reload,
+                false => SignalAction::Stop,
             }),
         )
     }
 }
 
 impl AsFd for Signals {
-    /// Readable when one has come.
+    /// Readable when a signal is pending.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

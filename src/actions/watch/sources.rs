@@ -1,12 +1,12 @@
-//! Everything that a watch waits for, and what of it concerns the rules.
+//! Sources of events, and which events concern the rules.
 
-use super::signals::{Received, Signals};
+use super::signals::{SignalAction, Signals};
 use crate::engine::error::Error;
 use crate::mesh::managed::is_our_chain;
 use crate::netfilter::backend::{BackendError, Store};
 use crate::netfilter::model::{ChainName, Hook, Ruleset, Table};
-use crate::netfilter::netlink::Arrived;
-use crate::netfilter::nftables::{Monitor, Notification, Object, Process, Touched};
+use crate::netfilter::netlink::Delivery;
+use crate::netfilter::nftables::{ChangedObject, Monitor, Notification, Object, Process};
 use crate::netfilter::rtnetlink;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,45 +14,45 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// What has happened since the last time.
+/// Events since the last call.
 #[derive(Debug, Default)]
-pub(super) struct Happened {
+pub(super) struct Events {
     pub stop: bool,
     pub reload: bool,
-    /// A commit concerned the rules, or may have.
+    /// A commit may have changed the rules.
     pub rules: bool,
-    /// Whose commits, as far as the kernel says; each once.
+    /// The processes that committed, as far as the kernel reports them.
     pub processes: Vec<Process>,
-    /// A policy rule or a route that concerns ours came or went.
+    /// A relevant policy rule or route was added or removed.
     pub routes: bool,
-    /// IPv6 addresses came or went.
+    /// IPv6 addresses were added or removed.
     pub addresses: bool,
 }
 
-/// All that is waited for. A part that fails is closed, and opened again by the next
-/// [`Sources::open_missing`]; until then the watch polls, and signals have their default effect.
+/// All sources. One that fails is closed, and reopened by the next [`Sources::open_missing`]; until
+/// then the watch polls, and signals have their default effect.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     signals: Option<Signals>,
     rules: Option<Monitor>,
     routes: Option<rtnetlink::Monitor>,
-    /// The kernel has no nf_tables, so that rules raise no events.
+    /// The kernel has no nf_tables, and thus no events for rules.
     no_events: bool,
-    /// What is known of the commit whose end was not reported yet.
-    concerned: bool,
+    /// The commit whose end was not reported yet.
+    concerns_rules: bool,
 }
 
 impl Sources {
-    /// Whether some part is closed.
+    /// Whether a source is closed.
     pub(super) fn is_missing_any(&self) -> bool {
         let rules = self.rules.is_some() || self.no_events;
         self.signals.is_none() || self.routes.is_none() || !rules
     }
 
-    /// Opens what is closed.
+    /// Opens closed sources.
     ///
     /// # Errors
-    /// The first failure; what could be opened before it is open.
+    /// The first failure; sources opened before it stay open.
     pub(super) fn open_missing(&mut self, desired: &Ruleset) -> Result<(), Error> {
         if self.signals.is_none() {
             self.signals = Some(Signals::open().map_err(waiting)?);
@@ -70,12 +70,12 @@ impl Sources {
         Ok(())
     }
 
-    /// Other routes are desired from now on.
+    /// Closes the source of routes after a change of the desired routes.
     pub(super) fn close_routes(&mut self) {
         self.routes = None;
     }
 
-    /// The number of the last commit, where it can be had: it only spares a look.
+    /// The generation id, if it can be read: it only saves a check.
     pub(super) fn generation(&mut self) -> Option<u32> {
         let generation = self.rules.as_mut()?.generation();
         if let Err(e) = &generation {
@@ -85,7 +85,7 @@ impl Sources {
         generation.ok()
     }
 
-    /// Sleeps until something happens, at most until `wake`.
+    /// Waits for an event, at most until `wake`.
     pub(super) fn wait(&self, wake: Option<Instant>) -> Result<(), Error> {
         let signals = self.signals.as_ref().map(AsFd::as_fd);
         let routes = self.routes.as_ref().map(AsFd::as_fd);
@@ -98,96 +98,96 @@ impl Sources {
         }
     }
 
-    /// The signals that have come.
-    pub(super) fn take_in_signals(&self, happened: &mut Happened) -> Result<(), Error> {
+    /// Reads pending signals.
+    pub(super) fn read_signals(&self, events: &mut Events) -> Result<(), Error> {
         let Some(signals) = &self.signals else {
             return Ok(());
         };
         while let Some(signal) = signals.next().map_err(waiting)? {
             match signal {
-                Received::Stop => happened.stop = true,
-                Received::Reload => happened.reload = true,
+                SignalAction::Stop => events.stop = true,
+                SignalAction::Reload => events.reload = true,
             }
         }
         Ok(())
     }
 
-    /// All else that has happened, as far as it concerns `desired` and came after the commit `known`.
+    /// Reads all other events that concern `desired` and came after the commit `known`.
     ///
     /// # Errors
-    /// A part that failed is closed.
-    pub(super) fn take_in(
+    /// A source that failed is closed.
+    pub(super) fn read_events(
         &mut self,
         desired: &Ruleset,
         known: Option<u32>,
-        happened: &mut Happened,
+        events: &mut Events,
     ) -> Result<(), Error> {
-        let routes = self.take_in_routes(desired, happened);
+        let routes = self.read_routes(desired, events);
         if routes.is_err() {
             self.routes = None;
         }
-        let rules = self.take_in_rules(desired, known, happened);
+        let rules = self.read_rules(desired, known, events);
         if rules.is_err() {
             self.rules = None;
         }
         routes.and(rules)
     }
 
-    fn take_in_routes(&mut self, desired: &Ruleset, happened: &mut Happened) -> Result<(), Error> {
+    fn read_routes(&mut self, desired: &Ruleset, events: &mut Events) -> Result<(), Error> {
         let Some(routes) = &mut self.routes else {
             return Ok(());
         };
         let arrived = routes.drain(|event| match event {
-            rtnetlink::Event::Address => happened.addresses = true,
-            rtnetlink::Event::Rule(_) => happened.routes = true,
+            rtnetlink::Event::Address => events.addresses = true,
+            rtnetlink::Event::Rule(_) => events.routes = true,
             rtnetlink::Event::Route(family, table) => {
                 let mut routes = desired.routing.policy_routes.iter();
-                happened.routes |= routes.any(|r| (r.family, r.table) == (family, table));
+                events.routes |= routes.any(|r| (r.family, r.table) == (family, table));
             }
         })?;
-        if arrived == Arrived::WithGaps {
-            happened.addresses = true;
-            happened.routes = true;
+        if arrived == Delivery::WithGaps {
+            events.addresses = true;
+            events.routes = true;
         }
         Ok(())
     }
 
-    fn take_in_rules(
+    fn read_rules(
         &mut self,
         desired: &Ruleset,
         known: Option<u32>,
-        happened: &mut Happened,
+        events: &mut Events,
     ) -> Result<(), Error> {
         let Some(rules) = &mut self.rules else {
             return Ok(());
         };
-        let concerned = &mut self.concerned;
+        let concerns_rules = &mut self.concerns_rules;
         let arrived = rules.drain(|notification| match notification {
-            Notification::Touched(touched) => *concerned |= concerns(desired, &touched),
-            Notification::Committed(commit) => {
+            Notification::ChangedObject(touched) => *concerns_rules |= concerns(desired, &touched),
+            Notification::Commit(commit) => {
                 let news = known.is_none_or(|known| is_later(commit.generation, known));
-                if std::mem::take(concerned) && news {
-                    happened.rules = true;
-                    let new = |p: &Process| !happened.processes.contains(p);
-                    happened.processes.extend(commit.process.filter(new));
+                if std::mem::take(concerns_rules) && news {
+                    events.rules = true;
+                    let new = |p: &Process| !events.processes.contains(p);
+                    events.processes.extend(commit.process.filter(new));
                 }
             }
         })?;
-        if arrived == Arrived::WithGaps {
+        if arrived == Delivery::WithGaps {
             log::debug!("notifications of nf_tables were lost: reading everything");
-            self.concerned = false;
-            happened.rules = true;
+            self.concerns_rules = false;
+            events.rules = true;
         }
         Ok(())
     }
 }
 
-/// Whether rules that are desired, or managed chains, may have been touched. Any chain counts: a
-/// notification of a renamed one has the new name alone.
-fn concerns(desired: &Ruleset, touched: &Touched<'_>) -> bool {
+/// Whether desired rules or managed chains may have changed. Any chain counts, as a rename is
+/// reported with the new name only.
+fn concerns(desired: &Ruleset, touched: &ChangedObject<'_>) -> bool {
     let table = desired.table(touched.family, touched.table);
     match (touched.store, touched.object) {
-        // Only this program writes there.
+        // Tables of this program only.
         (Store::Native, _) => true,
         (_, Object::Table | Object::Chain(_)) => table.is_some(),
         (_, Object::Rule(chain)) => {
@@ -201,12 +201,12 @@ fn concerns(desired: &Ruleset, touched: &Touched<'_>) -> bool {
     }
 }
 
-/// Commits are counted around, without 0.
+/// Generation ids wrap around and skip 0.
 fn is_later(generation: u32, known: u32) -> bool {
     generation.wrapping_sub(known) as i32 > 0
 }
 
-/// For poll(2), which counts whole milliseconds: never too short.
+/// Whole milliseconds, rounded up, for poll(2).
 fn timeout(wake: Option<Instant>) -> PollTimeout {
     let Some(wake) = wake else {
         return PollTimeout::NONE;

@@ -1,34 +1,33 @@
-//! The work of a watch: waiting, and what is done about what has happened.
+//! The main loop of a watch.
 
 use super::agenda::{Outcome, Task};
 use super::event::WatchEvent;
-use super::sources::{Happened, Sources};
-use super::{Event, Goal, Part, Watch};
+use super::sources::{Events, Sources};
+use super::{DesiredState, Event, Part, Watch};
 use crate::actions::verify::{Ahead, rules_ahead};
-use crate::engine::backends::{BackendChoice, has_silent_tables};
+use crate::engine::backends::{BackendChoice, has_tables_without_events};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
-use crate::engine::reconcile::{self, Patience, Reconciled};
+use crate::engine::reconcile::{self, Reconciled, TimeLimits};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::nftables::Process;
 use std::time::{Duration, Instant};
 
-/// How often to look while there are no events.
+/// How often to poll while there are no events.
 const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
-/// A configuration that was read is read again after so long, and after pauses that double up to the
-/// longest while it stays the same: a file may be written in pieces, and change between the read and the
-/// moment from which systemd notices changes again, which is late on a busy machine.
-pub(super) const SETTLES: Duration = Duration::from_secs(1);
-const LONGEST_SETTLING: Duration = Duration::from_secs(64);
+/// After a reload the configuration is read again, with pauses that double up to the longest while
+/// it stays the same: a file may be written in pieces, or change before systemd watches it again.
+pub(super) const FIRST_REREAD_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_REREAD_PAUSE: Duration = Duration::from_secs(64);
 
 impl Watch<'_> {
-    /// Applies first, then listens, and works until it is told to end.
+    /// Applies, then handles events until a signal ends the watch.
     pub(super) fn run(mut self, start: Instant) -> Result<(), Error> {
         self.warn();
-        let first = self.begin()?;
+        let first = self.first_apply()?;
         let mut sources = Sources::default();
-        self.listen(&mut sources);
+        self.open_sources(&mut sources);
         if let Some(done) = first {
             self.installed(done, start);
         }
@@ -36,141 +35,147 @@ impl Watch<'_> {
             let now = Instant::now();
             let wakes = [self.agenda.next(now), self.service.due()];
             match sources.wait(wakes.into_iter().flatten().min()) {
-                Ok(()) => self.works(Part::Waiting),
+                Ok(()) => self.report_recovery(Part::Waiting),
                 Err(e) => {
-                    self.complain(Part::Waiting, e);
+                    self.report_failure(Part::Waiting, e);
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
-            if self.turn(&mut sources)? {
+            if self.handle_events(&mut sources)? {
                 self.service.stopping();
-                self.say(WatchEvent::Stopping);
+                self.report(WatchEvent::Stopping);
                 return Ok(());
             }
-            self.listen(&mut sources);
+            self.open_sources(&mut sources);
         }
     }
 
-    /// Applies for the first time; what may pass is retried.
-    fn begin(&mut self) -> Result<Option<Reconciled>, Error> {
+    /// The first apply; passing failures are retried.
+    fn first_apply(&mut self) -> Result<Option<Reconciled>, Error> {
         match self.reconcile(&mut Sources::default()) {
             Err(e) if is_lasting(&e) => Err(e),
             Err(e) => {
-                self.complain(Part::Rules, e);
-                self.agenda.end(Task::Look, Outcome::Failed, Instant::now());
+                self.report_failure(Part::Rules, e);
+                self.agenda
+                    .end(Task::Check, Outcome::Failed, Instant::now());
                 Ok(None)
             }
             done => done.map(Some),
         }
     }
 
-    /// Opens what is closed of the sources of events. A look finds what was committed before.
-    fn listen(&mut self, sources: &mut Sources) {
+    /// Opens missing sources of events. The check that follows finds earlier commits.
+    fn open_sources(&mut self, sources: &mut Sources) {
         if !sources.is_missing_any() {
             return;
         }
-        match sources.open_missing(self.goal.desired()) {
+        match sources.open_missing(self.state.desired()) {
             Ok(()) => {
-                self.works(Part::Events);
-                self.agenda.add(Task::Look);
+                self.report_recovery(Part::Events);
+                self.agenda.add(Task::Check);
             }
-            Err(e) => self.complain(Part::Events, e),
+            Err(e) => self.report_failure(Part::Events, e),
         }
-        self.poll_what_is_silent(sources);
+        self.set_polling(sources);
     }
 
-    /// Takes in what has happened and does what is due. Returns whether to end.
-    fn turn(&mut self, sources: &mut Sources) -> Result<bool, Error> {
+    /// Handles pending events and the due task. Returns whether to end.
+    fn handle_events(&mut self, sources: &mut Sources) -> Result<bool, Error> {
         let woken = Instant::now();
-        let mut happened = Happened::default();
-        let signals = sources.take_in_signals(&mut happened);
-        if happened.stop {
+        let mut events = Events::default();
+        let signals = sources.read_signals(&mut events);
+        if events.stop {
             return Ok(true);
         }
-        if let Some(place) = self.place.as_ref().filter(|place| !place.is_there()) {
-            let path = place.path.clone();
+        if let Some(namespace) = self
+            .namespace
+            .as_ref()
+            .filter(|namespace| !namespace.exists())
+        {
+            let path = namespace.path.clone();
             return Err(Error::NamespaceGone { path });
         }
-        let taken = sources.take_in(self.goal.desired(), self.known, &mut happened);
+        let taken = sources.read_events(self.state.desired(), self.known, &mut events);
         if let Err(e) = signals.and(taken) {
-            self.complain(Part::Events, e);
+            self.report_failure(Part::Events, e);
         }
-        self.note(happened);
-        if self.agenda.calms(woken) {
-            self.say(WatchEvent::ContestEnds);
+        self.schedule(events);
+        if self.agenda.limit_ends(woken) {
+            self.report(WatchEvent::RateLimitEnds);
         }
         if let Some(task) = self.agenda.due(woken) {
-            self.attend(task, woken, sources);
+            self.run_task(task, woken, sources);
         }
         self.name.drain();
-        self.service.is_alive(woken);
+        self.service.notify_watchdog(woken);
         Ok(false)
     }
 
-    /// Makes tasks of what has happened.
-    fn note(&mut self, happened: Happened) {
-        // The kernel names this process too, for its own commits.
+    /// Schedules tasks for the events.
+    fn schedule(&mut self, events: Events) {
+        // Own commits are reported too.
         let own = std::process::id();
-        let new = |p: &Process| p.id != own && !self.suspects.contains(p);
-        let new: Vec<Process> = happened.processes.into_iter().filter(new).collect();
-        self.suspects.extend(new);
-        if happened.reload {
+        let new = |p: &Process| p.id != own && !self.committers.contains(p);
+        let new: Vec<Process> = events.processes.into_iter().filter(new).collect();
+        self.committers.extend(new);
+        if events.reload {
             self.agenda.add(Task::Reload);
         }
-        if happened.addresses {
+        if events.addresses {
             self.agenda.add(Task::Refresh);
         }
-        if happened.rules || happened.routes {
-            self.agenda.add(Task::Look);
+        if events.rules || events.routes {
+            self.agenda.add(Task::Check);
         }
     }
 
-    /// Does a task, and notes how that went.
-    fn attend(&mut self, task: Task, woken: Instant, sources: &mut Sources) {
+    /// Runs a task and records its outcome.
+    fn run_task(&mut self, task: Task, woken: Instant, sources: &mut Sources) {
         if task == Task::Reload {
             self.service.reloading();
         }
         self.agenda.begin(task);
-        let outcome = match self.perform(task, woken, sources) {
+        let outcome = match self.execute(task, woken, sources) {
             Ok(outcome) => {
-                if !self.suspects.is_empty() {
+                if !self.committers.is_empty() {
                     self.report_rules_ahead();
                 }
-                self.suspects.clear();
-                self.works(Part::Rules);
+                self.committers.clear();
+                self.report_recovery(Part::Rules);
                 outcome
             }
             Err(e) => {
-                self.complain(Part::Rules, e);
+                self.report_failure(Part::Rules, e);
                 Outcome::Failed
             }
         };
         if self.agenda.end(task, outcome, Instant::now()) {
-            self.say(WatchEvent::ContestBegins);
+            self.report(WatchEvent::RateLimitBegins);
         }
         if task == Task::Reload && self.installed {
             self.service.ready();
         }
-        self.poll_what_is_silent(sources);
+        self.set_polling(sources);
     }
 
-    /// The desired state may change first. If it cannot be determined, the one before is restored.
-    fn perform(
+    /// Updates the desired state if the task asks for it; if that fails, the previous one is
+    /// restored.
+    fn execute(
         &mut self,
         task: Task,
         woken: Instant,
         sources: &mut Sources,
     ) -> Result<Outcome, Error> {
-        let goal = match task {
-            Task::Look => Ok(None),
-            Task::Refresh => self.goal.refreshed(self.request).map(Some),
+        let state = match task {
+            Task::Check => Ok(None),
+            Task::Refresh => self.state.refreshed(self.request).map(Some),
             Task::Reread | Task::Reload => self.reload(task, woken),
         };
-        let (goal, failed) = match goal {
-            Ok(goal) => (goal, None),
+        let (state, failed) = match state {
+            Ok(state) => (state, None),
             Err(e) => (None, Some(e)),
         };
-        let changed = goal.is_some_and(|goal| self.adopt(goal, sources));
+        let changed = state.is_some_and(|state| self.adopt(state, sources));
         if changed {
             self.warn();
         }
@@ -189,67 +194,67 @@ impl Watch<'_> {
         failed.map_or(Ok(outcome), Err)
     }
 
-    /// Reads the configuration again, and later once more. A bad one changes nothing.
-    fn reload(&mut self, task: Task, now: Instant) -> Result<Option<Goal>, Error> {
+    /// Reads the configuration, and schedules another read. An invalid one changes nothing.
+    fn reload(&mut self, task: Task, now: Instant) -> Result<Option<DesiredState>, Error> {
         let asked = task == Task::Reload;
-        let (goal, refused) = match Goal::read(self.request) {
+        let (state, refused) = match DesiredState::read(self.request) {
             Err(e) if e.is_refusal() => (None, Some(e)),
-            goal => (Some(goal?), None),
+            state => (Some(state?), None),
         };
         let words = refused.as_ref().map(Error::to_string);
-        let refused_anew = words != std::mem::replace(&mut self.refused, words.clone());
-        let changed = goal
+        let newly_refused = words != std::mem::replace(&mut self.refused, words.clone());
+        let changed = state
             .as_ref()
-            .is_some_and(|goal| goal.facts != self.goal.facts);
-        self.settling = match asked || refused_anew || changed {
-            true => SETTLES,
-            false => self.settling * 2,
+            .is_some_and(|state| state.facts != self.state.facts);
+        self.reread_pause = match asked || newly_refused || changed {
+            true => FIRST_REREAD_PAUSE,
+            false => self.reread_pause * 2,
         };
-        if self.settling <= LONGEST_SETTLING {
-            self.agenda.reread_at(now + self.settling);
+        if self.reread_pause <= LONGEST_REREAD_PAUSE {
+            self.agenda.reread_at(now + self.reread_pause);
         }
-        match (refused, &goal) {
-            (Some(e), _) if asked || refused_anew => self.say(WatchEvent::Refused(e)),
-            (_, Some(goal)) if asked && goal.asks_for_the_same(&self.goal) => {
-                self.say(WatchEvent::Unchanged);
+        match (refused, &state) {
+            (Some(e), _) if asked || newly_refused => self.report(WatchEvent::Refused(e)),
+            (_, Some(state)) if asked && state.is_equivalent(&self.state) => {
+                self.report(WatchEvent::Unchanged);
             }
             _ => {}
         }
-        Ok(goal)
+        Ok(state)
     }
 
-    /// Returns whether something else is desired now.
-    fn adopt(&mut self, goal: Goal, sources: &mut Sources) -> bool {
-        let before = std::mem::replace(&mut self.goal, goal);
-        if self.goal.desired().routing != before.desired().routing {
+    /// Replaces the desired state. Returns whether it differs.
+    fn adopt(&mut self, state: DesiredState, sources: &mut Sources) -> bool {
+        let before = std::mem::replace(&mut self.state, state);
+        if self.state.desired().routing != before.desired().routing {
             sources.close_routes();
         }
-        !self.goal.asks_for_the_same(&before)
+        !self.state.is_equivalent(&before)
     }
 
-    /// Says what a person should know of the desired state.
+    /// Reports the warnings of the desired state.
     fn warn(&mut self) {
-        let resolved = &self.goal.resolved;
+        let resolved = &self.state.resolved;
         let warnings = resolved.warnings.iter().cloned().map(Event::Warning);
         let ssh = resolved.config.captures_ssh(&resolved.desired)
             && network_namespace::has_ssh(self.request);
         warnings
             .chain(ssh.then_some(Event::SshCaptured))
-            .for_each(&mut *self.tell);
+            .for_each(&mut *self.report);
     }
 
-    /// The rules are in place, for the first time or since they have changed.
+    /// The rules are in place for the first time, or after a change of the desired state.
     fn installed(&mut self, done: Reconciled, since: Instant) {
         if self.backend == BackendChoice::Auto {
             self.backend = BackendChoice::named(done.backend).unwrap_or_default();
         }
         self.installed = true;
         if self.refused.is_none() {
-            self.last_good.save(&self.goal.facts);
+            self.last_good.save(&self.state.facts);
         }
         self.report_rules_ahead();
-        self.say(WatchEvent::Installed {
-            resolved: Box::new(self.goal.resolved.clone()),
+        self.report(WatchEvent::Installed {
+            resolved: Box::new(self.state.resolved.clone()),
             done,
             took: since.elapsed(),
         });
@@ -258,21 +263,21 @@ impl Watch<'_> {
 
     fn repaired(&mut self, done: &Reconciled, woken: Instant) {
         self.repairs += 1;
-        self.say(WatchEvent::Repaired {
-            by: self.suspects.clone(),
+        self.report(WatchEvent::Repaired {
+            by: self.committers.clone(),
             missing: done.missing,
             took: woken.elapsed(),
             count: self.repairs,
-            contest: self.agenda.is_contest(),
+            limited: self.agenda.is_limited(),
         });
         self.service.ready();
     }
 
-    /// Does what an apply does, and notes the commit after which the rules are in place: events of
-    /// those up to it, its own among them, are no news.
+    /// Applies, and records the commit after which the rules are in place: notifications up to it,
+    /// including own commits, are ignored.
     fn reconcile(&mut self, sources: &mut Sources) -> Result<Reconciled, Error> {
         let before = sources.generation();
-        let done = reconcile::apply(self.goal.desired(), self.backend, Patience::WATCH)?;
+        let done = reconcile::apply(self.state.desired(), self.backend, TimeLimits::WATCH)?;
         let after = sources.generation();
         let commits = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(commits)) == after;
@@ -280,60 +285,60 @@ impl Watch<'_> {
         Ok(done)
     }
 
-    /// Reports foreign rules that have come to precede managed ones since the last time. If others
-    /// commit meanwhile, there will be another look.
+    /// Reports foreign rules that newly precede managed ones. A concurrent commit raises another
+    /// event.
     fn report_rules_ahead(&mut self) {
-        let ahead = match rules_ahead(self.goal.desired()) {
+        let ahead = match rules_ahead(self.state.desired()) {
             Ok(ahead) => ahead,
             Err(e) => return log::debug!("cannot list preceding rules: {e}"),
         };
         let new: Vec<Ahead> = ahead.difference(&self.ahead).cloned().collect();
         for rule in new {
-            self.say(WatchEvent::Ahead {
+            self.report(WatchEvent::Ahead {
                 rule,
-                by: self.suspects.clone(),
+                by: self.committers.clone(),
             });
         }
         self.ahead = ahead;
     }
 
-    /// Reports once what does not work, until it does, or fails in another way.
-    fn complain(&mut self, part: Part, error: Error) {
+    /// Reports a failure once, until it changes or is over.
+    fn report_failure(&mut self, part: Part, error: Error) {
         let words = error.to_string();
-        if self.complaints.get(&part) == Some(&words) {
+        if self.failures.get(&part) == Some(&words) {
             log::debug!("{words}");
             return;
         }
-        self.complaints.insert(part, words);
-        self.say(WatchEvent::Failed(error));
+        self.failures.insert(part, words);
+        self.report(WatchEvent::Failed(error));
     }
 
-    fn works(&mut self, part: Part) {
-        if self.complaints.remove(&part).is_some() && self.complaints.is_empty() {
-            self.say(WatchEvent::Recovered);
+    fn report_recovery(&mut self, part: Part) {
+        if self.failures.remove(&part).is_some() && self.failures.is_empty() {
+            self.report(WatchEvent::Recovered);
         }
     }
 
-    /// Looks every so often at what raises no events.
-    fn poll_what_is_silent(&mut self, sources: &Sources) {
-        let legacy = has_silent_tables();
-        let silent = !matches!(legacy, Ok(false)) || self.place.is_some();
+    /// Polls while there are tables or paths without events.
+    fn set_polling(&mut self, sources: &Sources) {
+        let legacy = has_tables_without_events();
+        let without_events = !matches!(legacy, Ok(false)) || self.namespace.is_some();
         let interval = match sources.is_missing_any() {
             true => Some(WITHOUT_EVENTS),
-            false => silent.then_some(self.options.interval),
+            false => without_events.then_some(self.options.interval),
         };
-        let begins = self.agenda.look_every(interval, Instant::now());
+        let begins = self.agenda.check_every(interval, Instant::now());
         if begins && matches!(legacy, Ok(true)) {
-            self.say(WatchEvent::Polling(self.options.interval));
+            self.report(WatchEvent::Polling(self.options.interval));
         }
     }
 
-    fn say(&mut self, event: WatchEvent) {
-        (self.tell)(Event::Watch(event));
+    fn report(&mut self, event: WatchEvent) {
+        (self.report)(Event::Watch(event));
     }
 }
 
-/// Whether waiting will not help: bad input, a missing capability or kernel feature.
+/// Whether a retry is useless: bad input, a missing capability or kernel feature.
 fn is_lasting(error: &Error) -> bool {
     match error.root() {
         Error::Backend(e) => !matches!(

@@ -7,7 +7,7 @@ mod rules;
 
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::{Error, Left};
-use crate::engine::lock::Name;
+use crate::engine::lock::LockName;
 use crate::engine::user_namespace;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
@@ -18,63 +18,63 @@ use rules::Reconciliation;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What was done.
+/// The result of a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reconciled {
-    /// The backend that wrote, or would have written.
+    /// The backend in use.
     pub backend: &'static str,
-    /// What was committed, in its order; nothing where all was in place.
+    /// Commits in their order; empty if everything was in place.
     pub changes: Vec<Change>,
-    /// How many of the desired rules were not there.
+    /// How many desired rules were missing.
     pub missing: usize,
-    /// Whether a policy route or an address had to be made or removed, or lo brought up.
+    /// Whether a policy route or address was added or removed, or lo brought up.
     pub rerouted: bool,
-    /// Whether there are rules of others.
+    /// Whether there are foreign rules.
     pub beside_others: bool,
 }
 
 impl Reconciled {
-    /// Whether anything had to be written.
     pub fn changed(&self) -> bool {
         self.rerouted || !self.changes.is_empty()
     }
 }
 
-/// How long a run waits for others.
+/// How long a run waits for other programs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// For another run of ours to end.
+pub(crate) struct TimeLimits {
+    /// For the lock of another run.
     lock: Duration,
-    /// For a moment in which nobody else commits.
+    /// For a commit without interference.
     commit: Duration,
 }
 
-impl Patience {
-    /// A run by hand, or at the start of a pod.
-    pub(crate) const RUN: Patience = Patience {
+impl TimeLimits {
+    /// A run by hand or at pod start.
+    pub(crate) const RUN: TimeLimits = TimeLimits {
         lock: Duration::from_secs(10),
         commit: Duration::from_secs(30),
     };
 
-    /// A watch, which comes back anyway, and must notice signals meanwhile.
-    pub(crate) const WATCH: Patience = Patience {
+    /// A watch, which retries later and must handle signals meanwhile.
+    pub(crate) const WATCH: TimeLimits = TimeLimits {
         lock: Duration::from_millis(20),
         commit: Duration::from_millis(500),
     };
 }
 
-/// Brings the kernel to `desired`: first the routes that the rules need, then the rules with the first
-/// backend that can, then removes what is left elsewhere; no connection meets a gap.
+/// Reconciles with `desired`: adds the routes that the rules need, writes the rules with the first
+/// backend that works, then removes leftovers of other backends. Connections stay captured
+/// throughout.
 ///
 /// # Errors
-/// Whatever a route or a backend reports; [`Error::After`] where something is changed by then.
+/// Errors of routes and backends; [`Error::After`] if something was changed before.
 pub(crate) fn apply(
     desired: &Ruleset,
     choice: BackendChoice,
-    patience: Patience,
+    limits: TimeLimits,
 ) -> Result<Reconciled, Error> {
-    let lock = Name::Run.take_within(patience.lock);
-    let reconciled = reconcile(desired, choice, patience);
+    let lock = LockName::Run.take_within(limits.lock);
+    let reconciled = reconcile(desired, choice, limits);
     drop(lock);
     reconciled.map_err(|e| with_unmapped(e, desired))
 }
@@ -82,32 +82,32 @@ pub(crate) fn apply(
 fn reconcile(
     desired: &Ruleset,
     choice: BackendChoice,
-    patience: Patience,
+    limits: TimeLimits,
 ) -> Result<Reconciled, Error> {
     let mut router = Router::open()?;
-    let raised = router.bring_loopback_up()?;
+    let brought_up = router.bring_loopback_up()?;
     let state = router.look(&desired.routing)?;
     let found = state.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = router.make(&desired.routing, state)?;
-    let routed = made.changed();
-    let settled = rules.settle(patience.commit);
+    let added = made.changed();
+    let converged = rules.reconcile(limits.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
-        take_back(
+        undo_routes(
             made,
             || still_needed(desired, &found, &mut rules),
             &mut router,
         );
-        let error = settled.err().unwrap_or(Error::NoBackend);
+        let error = converged.err().unwrap_or(Error::NoBackend);
         return Err(error.after(rules.record.left()));
     };
-    settled.map_err(|e| e.after(Some(Left::NewRulesInPlace { backend })))?;
+    converged.map_err(|e| e.after(Some(Left::NewRulesInPlace { backend })))?;
     let unneeded = managed::unneeded_routing(&found, &rules.record.marks, &desired.routing);
-    // A route that no rule needs does no harm: no failure when all that is desired is there.
-    let unrouted = router
+    // A route that no rule needs is harmless: not a failure once the desired rules are in place.
+    let removed = router
         .remove(&unneeded, &desired.routing)
         .unwrap_or_else(|e| {
-            log::warn!("a route that no rule needs is left: {e}");
+            log::warn!("a policy route that no rule needs could not be removed: {e}");
             false
         });
     Ok(Reconciled {
@@ -115,11 +115,11 @@ fn reconcile(
         beside_others: rules.are_beside_others(),
         changes: rules.record.changes,
         missing: rules.record.missing,
-        rerouted: raised || routed || unrouted,
+        rerouted: brought_up || added || removed,
     })
 }
 
-/// Adds to a refusal the owners that the user namespace does not map, which the kernel does not name.
+/// Adds the owners that the user namespace does not map, which the kernel does not name.
 fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
     let refusals = matches!(
         error.root(),
@@ -137,8 +137,8 @@ fn with_unmapped(error: Error, desired: &Ruleset) -> Error {
     }
 }
 
-/// Takes back the routes that were made for rules which could not be written, except what is needed.
-fn take_back(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<Socket>) {
+/// Removes the routes added for rules that could not be written, except those still needed.
+fn undo_routes(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<Socket>) {
     if !made.changed() {
         return;
     }
@@ -147,10 +147,10 @@ fn take_back(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router<S
     }
 }
 
-/// What rules rely on though they could not be written: the answer to a commit can be lost, and some
-/// tables be there without others.
+/// The routes that rules in the kernel need after a failed write: an acknowledgement can be lost,
+/// or only some tables be written.
 fn still_needed(desired: &Ruleset, found: &Routing, rules: &mut Reconciliation) -> Routing {
-    match rules.look() {
+    match rules.observe() {
         Ok(live) => live
             .iter()
             .map(|live| managed::relied_on(&desired.routing, found, live))
@@ -158,39 +158,38 @@ fn still_needed(desired: &Ruleset, found: &Routing, rules: &mut Reconciliation) 
             .unwrap_or_default(),
         Err(e) => {
             log::warn!(
-                "policy routes are left, as it cannot be determined whether rules need them: {e}"
+                "policy routes are left in place, because it cannot be determined whether rules need them: {e}"
             );
             desired.routing.clone()
         }
     }
 }
 
-/// Removes all that is ours from every store. Returns whether there was anything.
+/// Removes everything managed from all tables. Returns whether there was anything.
 ///
 /// # Errors
-/// As [`apply`]; whatever could be removed is.
+/// As [`apply`]; everything that can be removed is.
 pub(crate) fn clean() -> Result<bool, Error> {
-    let patience = Patience::RUN;
-    let _lock = Name::Run.take_within(patience.lock);
+    let limits = TimeLimits::RUN;
+    let _lock = LockName::Run.take_within(limits.lock);
     let mut router = Router::open()?;
     let found = router.look(&Routing::default())?.candidates();
     let mut rules = Reconciliation::to_nothing();
-    let settled = rules.settle(patience.commit);
+    let converged = rules.reconcile(limits.commit);
     let record = rules.record;
-    let ours = managed::routing(&found, &record.marks);
-    let unneeded = match settled {
-        Ok(()) => ours.clone(),
-        // Some rules may be left, and what every mesh uses be theirs. But nobody will know the marks
-        // of those that have gone.
+    let managed_routes = managed::routing(&found, &record.marks);
+    let unneeded = match converged {
+        Ok(()) => managed_routes.clone(),
+        // Leftover rules may need the default route; the marks of deleted rules are lost after
+        // this.
         Err(_) => with_marks(&found, &record.marks),
     };
-    let removed = router.remove(&unneeded, &ours.without(&unneeded));
-    settled.map_err(|e| e.after(record.left()))?;
+    let removed = router.remove(&unneeded, &managed_routes.without(&unneeded));
+    converged.map_err(|e| e.after(record.left()))?;
     let removed = removed.map_err(|e| Error::from(e).after(Some(Left::AllRulesRemoved)))?;
     Ok(removed || !record.changes.is_empty())
 }
 
-/// The policy routes for these marks.
 fn with_marks(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
     let routes = found.policy_routes.iter().copied();
     Routing {

@@ -1,4 +1,4 @@
-//! What one run commits, and what is left where that fails.
+//! What one run has committed, and what it leaves if it fails.
 
 use super::plan::{missing, plan};
 use crate::engine::backends::is_absence;
@@ -8,23 +8,23 @@ use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Live, Ruleset};
 use std::collections::BTreeSet;
 
-/// What one run has met and done so far.
+/// The commits of one run so far.
 #[derive(Default)]
 pub(crate) struct Record {
-    /// What was committed, in its order.
+    /// Commits in their order.
     pub changes: Vec<Change>,
-    /// How many of the wanted rules were not there.
+    /// How many desired rules were missing.
     pub missing: usize,
-    /// TPROXY's marks in the rules that were there, but for such as could not be changed.
+    /// TPROXY marks of the rules found, except of those that could not be changed.
     pub marks: BTreeSet<u32>,
     /// Whether chains that hold managed rules hold foreign ones too.
     pub beside_others: bool,
-    /// What a commit that failed has left.
+    /// The state left by a failed commit.
     left: Option<Left>,
 }
 
 impl Record {
-    /// What a run that failed has left behind, if anything.
+    /// The state that a failed run leaves, if it changed differs.
     pub(super) fn left(&self) -> Option<Left> {
         match self.left {
             None if self.changes.is_empty() => None,
@@ -33,35 +33,34 @@ impl Record {
         }
     }
 
-    /// Makes what is ours in a store into what is wanted there. Returns whether anything had to be
-    /// committed.
-    pub(crate) fn put(
+    /// Reconciles the tables of one backend with `desired`. Returns whether a commit was necessary.
+    pub(crate) fn reconcile(
         &mut self,
         backend: &mut dyn Backend,
-        wanted: &Ruleset,
+        desired: &Ruleset,
     ) -> Result<bool, BackendError> {
-        let live = backend.read()?;
-        let wanted = backend.canonical(wanted);
-        let change = plan(&live, &wanted);
-        let anything = !change.is_empty();
-        if anything {
+        let observed = backend.read()?;
+        let desired = backend.normalised(desired);
+        let change = plan(&observed, &desired);
+        let differs = !change.is_empty();
+        if differs {
             if let Err(e) = backend.commit(&change) {
-                self.look_again(backend, &wanted, &live, e)?;
+                self.check_failed_commit(backend, &desired, &observed, e)?;
             }
-            self.missing += missing(&live, &wanted);
+            self.missing += missing(&observed, &desired);
             self.changes.push(change);
         }
-        self.marks.extend(tproxy_marks(&live));
-        self.beside_others |= managed::holds_foreign_rules(&live);
-        Ok(anything)
+        self.marks.extend(tproxy_marks(&observed));
+        self.beside_others |= managed::holds_foreign_rules(&observed);
+        Ok(differs)
     }
 
-    /// After a commit that failed: its answer may be lost and all be there, or some tables be changed
-    /// before one that was refused. `wanted` is in the backend's form.
-    fn look_again(
+    /// Reads again after a failed commit: the acknowledgement may be lost although everything was
+    /// committed, or some tables changed before another was refused. `desired` is normalised.
+    fn check_failed_commit(
         &mut self,
         backend: &mut dyn Backend,
-        wanted: &Ruleset,
+        desired: &Ruleset,
         before: &Live,
         error: BackendError,
     ) -> Result<(), BackendError> {
@@ -73,8 +72,8 @@ impl Record {
             return Err(error);
         }
         self.left = match backend.read() {
-            Ok(now) if plan(&now, wanted).is_empty() => {
-                log::warn!("{error}; yet all is there");
+            Ok(now) if plan(&now, desired).is_empty() => {
+                log::warn!("{error}; but the rules are in place");
                 return Ok(());
             }
             Ok(now) if now == *before => self.left,

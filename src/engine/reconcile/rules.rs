@@ -1,11 +1,11 @@
-//! Rules, in all stores together: new rules first, then what is left elsewhere, and again until
-//! nothing changes.
+//! Reconciles the rules of all backends: new rules first, then leftovers, repeated until a pass
+//! changes nothing.
 
 use super::plan::plan;
 use super::record::Record;
 use crate::engine::backends::{
-    BackendChoice, Backends, Candidate, is_absence, is_out_of_reach, is_reason_to_go_on,
-    read_unchanging, stores_besides,
+    BackendChoice, Backends, Candidate, allows_next_candidate, is_absence, is_uninspectable,
+    read_tables, stores_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::retry::Attempts;
@@ -17,50 +17,50 @@ use nix::unistd::geteuid;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// The new rules, and the stores in which nothing else of ours is to stay.
-pub(crate) struct Reconciliation<'w> {
-    goal: Option<Goal<'w>>,
-    /// All stores but the goal's, from the first look into them on.
-    others: Option<Others>,
+/// The desired rules in the tables of one backend, and no managed rules in the others.
+pub(crate) struct Reconciliation<'a> {
+    desired: Option<DesiredRules<'a>>,
+    /// The other backends, opened by the first pass.
+    others: Option<OtherBackends>,
     backends: Backends,
     pub record: Record,
 }
 
-impl<'w> Reconciliation<'w> {
-    /// All of `wanted` in one store, nothing in the others.
+impl<'a> Reconciliation<'a> {
+    /// Starts a reconciliation with `rules`.
     ///
     /// # Errors
-    /// Where it cannot be told which backends there are, see [`BackendChoice::candidates`].
-    pub(crate) fn to(wanted: &'w Ruleset, choice: BackendChoice) -> Result<Self, Error> {
+    /// See [`BackendChoice::candidates`].
+    pub(crate) fn to(rules: &'a Ruleset, choice: BackendChoice) -> Result<Self, Error> {
         let mut backends = Backends::default();
-        let goal = Goal {
-            wanted: Cow::Borrowed(wanted),
+        let desired = DesiredRules {
+            rules: Cow::Borrowed(rules),
             candidates: choice.candidates(&mut backends)?,
             backend: None,
         };
         Ok(Reconciliation {
-            goal: Some(goal),
+            desired: Some(desired),
             backends,
             ..Reconciliation::to_nothing()
         })
     }
 
-    /// Nothing in any store.
+    /// Starts a removal of everything managed.
     pub(crate) fn to_nothing() -> Self {
         Reconciliation {
-            goal: None,
+            desired: None,
             others: None,
             backends: Backends::default(),
             record: Record::default(),
         }
     }
 
-    /// Every rule there is now, in whatever store this machine can have.
-    pub(crate) fn look(&mut self) -> Result<Vec<Live>, BackendError> {
+    /// The observed rules of every available backend.
+    pub(crate) fn observe(&mut self) -> Result<Vec<Live>, BackendError> {
         let mut found = Vec::new();
         for store in stores_besides(None) {
             let backend = self.backends.open_used(store);
-            match backend.and_then(|mut backend| read_unchanging(&mut *backend)) {
+            match backend.and_then(|mut backend| read_tables(&mut *backend)) {
                 Ok(live) => found.push(live),
                 Err(e) if is_absence(&e) => {}
                 Err(e) => return Err(e),
@@ -69,28 +69,28 @@ impl<'w> Reconciliation<'w> {
         Ok(found)
     }
 
-    /// The backend that has written the new rules, or found them in place.
+    /// The backend that has the desired rules, once written.
     pub(crate) fn backend(&self) -> Option<&dyn Backend> {
-        self.goal.as_ref()?.backend.as_deref()
+        self.desired.as_ref()?.backend.as_deref()
     }
 
-    /// Whether other programs have rules here, as far as a look into the tables has shown.
+    /// Whether foreign rules were found.
     pub(crate) fn are_beside_others(&mut self) -> bool {
         self.record.beside_others || self.backends.has_foreign_tables()
     }
 
-    /// Goes round until nothing changes any more.
+    /// Repeats passes until one changes nothing.
     ///
-    /// Whoever writes looks again: not every backend notices that somebody else was at work between
-    /// its read and its commit, and none of them for another's store. So the last of several runs
-    /// finds what it wants in the end, whole.
+    /// Tables are read again after each write: not every backend detects a commit between its read
+    /// and its write, and none detects one to other tables. So the last of several concurrent runs
+    /// ends with its own rules, complete.
     ///
     /// # Errors
-    /// [`Error::Contended`] if other programs change the rules each time until `patience` is over.
-    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
+    /// [`Error::Contended`] if other programs interfere until `limit` is over.
+    pub(crate) fn reconcile(&mut self, limit: Duration) -> Result<(), Error> {
         let mut attempts = None;
         loop {
-            match self.round() {
+            match self.pass() {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(Error::Backend(BackendError::Interrupted { doing })) => {
@@ -98,126 +98,124 @@ impl<'w> Reconciliation<'w> {
                 }
                 Err(e) => return Err(e),
             }
-            // To read and write much is no contest, however long the first round takes.
-            let attempts = attempts.get_or_insert_with(|| Attempts::within(patience));
+            // The time limit starts after the first pass, which may take long for large rulesets.
+            let attempts = attempts.get_or_insert_with(|| Attempts::within(limit));
             if !attempts.wait() {
-                return Err(Error::Contended(patience));
+                return Err(Error::Contended(limit));
             }
         }
     }
 
-    /// New rules first, then what is left elsewhere. Returns whether nothing has to be looked at
-    /// again.
-    fn round(&mut self) -> Result<bool, Error> {
-        let written = match &mut self.goal {
-            Some(goal) => goal.write(&mut self.backends, &mut self.record)?,
+    /// One pass: new rules first, then leftovers. Returns true when converged.
+    fn pass(&mut self) -> Result<bool, Error> {
+        let written = match &mut self.desired {
+            Some(desired) => desired.write(&mut self.backends, &mut self.record)?,
             None => false,
         };
-        let swept = self.sweep()?;
-        Ok(!swept && (!written || self.goal_stands()?))
+        let removed = self.remove_leftovers()?;
+        Ok(!removed && (!written || self.is_in_place()?))
     }
 
-    /// Whether what was written is still there. A backend that does not notice others is asked at
-    /// once, so that of several who are at work one finds it so.
-    fn goal_stands(&mut self) -> Result<bool, BackendError> {
-        match &mut self.goal {
-            Some(goal) => goal.stands(),
+    fn is_in_place(&mut self) -> Result<bool, BackendError> {
+        match &mut self.desired {
+            Some(desired) => desired.is_in_place(),
             None => Ok(true),
         }
     }
 
-    /// Removes all that is ours from the other stores. Returns whether there was anything.
+    /// Removes everything managed from the other backends. Returns whether there was anything.
     ///
     /// # Errors
-    /// Where one cannot be opened, after all others were swept.
-    fn sweep(&mut self) -> Result<bool, BackendError> {
+    /// If one cannot be opened, after all others were cleaned.
+    fn remove_leftovers(&mut self) -> Result<bool, BackendError> {
         let keep = self.backend().map(Backend::store);
         let backends = &mut self.backends;
         let others = self
             .others
-            .get_or_insert_with(|| Others::besides(keep, backends));
-        let mut swept = false;
-        for backend in &mut others.open {
-            swept |= match self.record.put(&mut **backend, &Ruleset::default()) {
-                // Nothing of that store was changed, and the new rules are in place.
-                Err(e @ BackendError::Refused { .. }) if self.goal.is_some() => {
-                    log::warn!("rules of ours are left beside the new ones: {e}");
+            .get_or_insert_with(|| OtherBackends::besides(keep, backends));
+        let mut removed = false;
+        for backend in &mut others.opened {
+            removed |= match self.record.reconcile(&mut **backend, &Ruleset::default()) {
+                // Its tables are unchanged, and the new rules are in place.
+                Err(e @ BackendError::Refused { .. }) if self.desired.is_some() => {
+                    log::warn!("older managed rules are left beside the new ones: {e}");
                     false
                 }
-                swept => swept?,
+                removed => removed?,
             };
         }
-        match others.shut.take() {
+        match others.failure.take() {
             Some(error) => Err(error),
-            None => Ok(swept),
+            None => Ok(removed),
         }
     }
 }
 
-/// The stores in which nothing of ours is to stay.
-struct Others {
-    open: Vec<Box<dyn Backend>>,
-    /// Why one of them cannot be opened, though it may be in use.
-    shut: Option<BackendError>,
+/// The backends that are to have no managed rules.
+struct OtherBackends {
+    opened: Vec<Box<dyn Backend>>,
+    /// Why one that may be in use cannot be opened.
+    failure: Option<BackendError>,
 }
 
-impl Others {
-    /// Opens all stores but `keep`, as far as this machine can have them.
+impl OtherBackends {
+    /// Opens all available backends except `keep`.
     fn besides(keep: Option<Store>, backends: &mut Backends) -> Self {
-        let (mut open, mut shut) = (Vec::new(), None);
+        let (mut opened, mut failure) = (Vec::new(), None);
         for store in stores_besides(keep) {
             match backends.open_used(store) {
-                Ok(backend) => open.push(backend),
-                Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
-                // Enough for an apply, but not to say that everything is clean.
-                Err(e) if keep.is_some() && is_out_of_reach(&e) => {
-                    // Users other than root may never look, so it says nothing about this machine.
+                Ok(backend) => opened.push(backend),
+                Err(e @ BackendError::NoProgram(_)) => {
+                    log::warn!("managed rules of iptables-legacy may be left: {e}")
+                }
+                // Sufficient for an apply, but clean must not report success.
+                Err(e) if keep.is_some() && is_uninspectable(&e) => {
+                    // Other users than root may never inspect them: that says nothing about this machine.
                     let level = match geteuid().is_root() {
                         true => Level::Warn,
                         false => Level::Debug,
                     };
-                    log::log!(level, "rules there may be left: {e}");
+                    log::log!(level, "managed rules of iptables-legacy may be left: {e}");
                 }
-                Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
-                Err(e) => shut = Some(e),
+                Err(e) if is_absence(&e) => log::debug!("not checked: {e}"),
+                Err(e) => failure = Some(e),
             }
         }
-        Others { open, shut }
+        OtherBackends { opened, failure }
     }
 }
 
-/// Rules that are wanted, and who writes them.
-struct Goal<'w> {
-    /// As far as the kernel can have it, once a backend is chosen.
-    wanted: Cow<'w, Ruleset>,
+/// The desired rules and their backend.
+struct DesiredRules<'a> {
+    /// Without comments if the kernel cannot store them.
+    rules: Cow<'a, Ruleset>,
     candidates: Vec<Candidate>,
-    /// The first candidate that could.
     backend: Option<Box<dyn Backend>>,
 }
 
-impl Goal<'_> {
-    /// Writes the rules, with the first backend that can and from then on with that one. Returns
-    /// whether anything had to be committed.
+impl DesiredRules<'_> {
+    /// Writes the rules with the first candidate that works, later with the same one. Returns
+    /// whether a commit was necessary.
     fn write(&mut self, backends: &mut Backends, record: &mut Record) -> Result<bool, Error> {
         if let Some(backend) = &mut self.backend {
-            return Ok(record.put(&mut **backend, &self.wanted)?);
+            return Ok(record.reconcile(&mut **backend, &self.rules)?);
         }
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
-            match candidate.write(&self.wanted, backends, record) {
+            match candidate.write(&self.rules, backends, record) {
                 Ok(first) => {
                     self.backend = Some(first.backend);
                     if let Some(plain) = first.without_comments {
-                        self.wanted = Cow::Owned(plain);
+                        self.rules = Cow::Owned(plain);
                     }
                     return Ok(first.written);
                 }
-                Err(e) if is_reason_to_go_on(&e, candidate.store) => {
+                Err(e) if allows_next_candidate(&e, candidate.store) => {
                     log::debug!("{e}");
                     last = e.into();
                 }
-                // The user namespace has them all, so the network namespace is another one's: xt rules
-                // can only be written from there, native ones from anywhere.
+                // The owners are mapped, so the network namespace belongs to another user
+                // namespace: xt owner matches are refused there, native ones are not.
                 Err(e @ BackendError::OwnerRefused { .. }) if self.owners_are_mapped() => {
                     log::debug!("{e}");
                     last = e.into();
@@ -229,51 +227,52 @@ impl Goal<'_> {
     }
 
     fn owners_are_mapped(&self) -> bool {
-        user_namespace::unmapped(&self.wanted).is_empty()
+        user_namespace::unmapped(&self.rules).is_empty()
     }
 
-    /// Whether the rules that were written are there, as far as that needs a look.
-    fn stands(&mut self) -> Result<bool, BackendError> {
+    /// Whether the rules are still in place, read again if the backend does not detect concurrent
+    /// commits.
+    fn is_in_place(&mut self) -> Result<bool, BackendError> {
         match &mut self.backend {
-            Some(backend) if !backend.notices_others() => {
+            Some(backend) if !backend.detects_concurrent_commits() => {
                 let live = backend.read()?;
-                Ok(plan(&live, &backend.canonical(&self.wanted)).is_empty())
+                Ok(plan(&live, &backend.normalised(&self.rules)).is_empty())
             }
             _ => Ok(true),
         }
     }
 }
 
-/// How the first write of a backend went.
+/// The first write of a backend.
 struct FirstWrite {
     backend: Box<dyn Backend>,
-    /// Whether anything had to be committed.
     written: bool,
-    /// What was written instead of what is wanted, where the kernel has no comments.
+    /// The rules that were written if the kernel cannot store comments.
     without_comments: Option<Ruleset>,
 }
 
 impl Candidate {
     fn write(
         &self,
-        wanted: &Ruleset,
+        rules: &Ruleset,
         backends: &mut Backends,
         record: &mut Record,
     ) -> Result<FirstWrite, BackendError> {
         let mut backend = backends.open(self.store)?;
         log::debug!("backend {}: {}", backend.name(), self.reason);
-        let (written, without_comments) = match record.put(&mut *backend, wanted) {
+        let (written, without_comments) = match record.reconcile(&mut *backend, rules) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {
-                let plain = wanted.without_comments();
-                let written = record
-                    .put(&mut *backend, &plain)
-                    .map_err(|again| match again {
-                        BackendError::Interrupted { .. } => again,
-                        // If they were not what was wrong, the first refusal says what is.
-                        _ => e,
-                    })?;
+                let plain = rules.without_comments();
+                let written =
+                    record
+                        .reconcile(&mut *backend, &plain)
+                        .map_err(|again| match again {
+                            BackendError::Interrupted { .. } => again,
+                            // Comments were not the cause: report the first refusal.
+                            _ => e,
+                        })?;
                 log::warn!(
-                    "this kernel has no xt comment match: the rules are there without comments"
+                    "this kernel has no xt comment match: rules are written without comments"
                 );
                 (written, Some(plain))
             }
@@ -287,8 +286,8 @@ impl Candidate {
     }
 }
 
-/// Whether the kernel may only lack the xt comment match (gVisor does). netlink knows;
-/// iptables-legacy is told no more than that a line was refused.
+/// Whether the kernel may only lack the xt comment match (gVisor does). iptables-legacy reports no
+/// more than the refused line.
 fn may_be_the_comments(error: &BackendError, store: Store) -> bool {
     match error {
         BackendError::Missing {

@@ -1,17 +1,15 @@
-//! The words of every error: what failed, under the name of the option as it was typed, and what to
-//! do about it.
+//! Error messages: what failed, with the name of the option as typed, and the remedy.
 
 use crate::engine::error::{Error, Grant, Left};
 use crate::mesh::config::{ConfigError, Opt};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::Owner;
 
-/// Logs an error, with its kind for programs.
 pub(in crate::frontend) fn log(error: &Error) {
     log::error!(kind = kind(error); "{}", words(error));
 }
 
-/// A stable name of what failed.
+/// A stable kind for programs.
 pub fn kind(error: &Error) -> &'static str {
     match error.root() {
         Error::Config(ConfigError::BadValue { .. } | ConfigError::NoEnvFile { .. }) => "bad-value",
@@ -173,7 +171,7 @@ fn left_words(left: Left) -> String {
     }
 }
 
-/// What grants NET_ADMIN where this process runs.
+/// How to grant NET_ADMIN where this process runs.
 fn net_admin_remedy(grant: Grant) -> String {
     const POD: &str =
         "Grant it in the pod spec:\n    securityContext:\n      capabilities: {add: [NET_ADMIN]}";

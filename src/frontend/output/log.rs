@@ -13,8 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// How messages are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// `prepare-proxy: message`, in colour on a terminal. What a value brought in cannot pass for a
-    /// message of ours: lines after the first are indented, control characters escaped.
+    /// `prepare-proxy: message`, in colour on a terminal. Lines after the first are indented and
+    /// control characters escaped, so that a value cannot imitate a message.
     #[default]
     Text,
     /// One object a line: `level`, `time` (RFC 3339, UTC), `msg`, the fields that Istio's programs
@@ -91,7 +91,7 @@ fn journal(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A text whose lines after the first are indented, so that they cannot be taken for messages.
+/// Indents the lines after the first, so that they cannot be taken for messages.
 pub(in crate::frontend) fn plain(message: &str) -> String {
     let lines = message.trim_end().split('\n').map(escaped);
     let lines: Vec<_> = lines.collect();

@@ -9,13 +9,12 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What an apply did.
 pub(crate) fn applied(applied: &Applied) -> String {
     installed(&applied.resolved, &applied.done, applied.took)
 }
 
-/// What is captured, what is exempt, how many rules, which backend, how long: what the rules do. A
-/// destination of a family without rules is not captured.
+/// What is captured and exempt, how many rules, which backend and how long. Destinations of a
+/// family without rules are not captured.
 pub(crate) fn installed(resolved: &Resolved, done: &Reconciled, took: Duration) -> String {
     let Resolved {
         config, desired, ..
@@ -42,7 +41,6 @@ pub(crate) fn installed(resolved: &Resolved, done: &Reconciled, took: Duration) 
     )
 }
 
-/// What a clean did.
 pub(crate) fn cleaned(cleaned: &Cleaned) -> String {
     let done = match cleaned.changed {
         true => "removed all managed rules",

@@ -6,7 +6,7 @@ use crate::mesh::Warning;
 use crate::mesh::config::resolv_conf;
 use ipnet::IpNet;
 
-/// A stable name of it.
+/// A stable kind for programs.
 pub(super) fn kind(event: &Event) -> &'static str {
     match event {
         Event::Warning(warning) => match warning {
@@ -24,13 +24,12 @@ pub(super) fn kind(event: &Event) -> &'static str {
         Event::Unmapped(_) => "unmapped-owner",
         Event::SshCaptured => "ssh-captured",
         Event::Ahead(_) => "rule-ahead",
-        Event::WatchAtWork(_) => "watch-at-work",
+        Event::WatchRunning(_) => "watch-at-work",
         Event::Watch(_) => "watch",
         Event::Checked(_) => "checked",
     }
 }
 
-/// The sentence.
 pub(super) fn words(event: &Event) -> String {
     match event {
         Event::Checked(check) => super::verification::line(check),
@@ -43,7 +42,7 @@ pub(super) fn words(event: &Event) -> String {
         }
         Event::Ahead(rule) => super::verification::ahead(rule, ""),
         Event::Watch(_) => String::new(),
-        Event::WatchAtWork(watch) => format!(
+        Event::WatchRunning(watch) => format!(
             "a watch (pid {watch}) is running in this network namespace and restores the rules of its own options: change those \
              and reload it, or stop it first (systemctl stop prepare-proxy, or SIGTERM to it)"
         ),

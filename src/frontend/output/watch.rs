@@ -1,4 +1,4 @@
-//! The messages of a watch, for the log and for `systemctl status`.
+//! Messages of a watch, for the log and `systemctl status`.
 
 use super::{errors, summary, verification};
 use crate::actions::watch::event::WatchEvent;
@@ -6,10 +6,9 @@ use crate::netfilter::nftables::Process;
 use log::Level;
 use sd_notify::NotifyState;
 
-/// How many processes are named.
 const MOST_NAMES: usize = 3;
 
-/// Logs an event, and shows the state in `systemctl status`.
+/// Logs an event and updates the status of the service.
 pub(super) fn log(event: &WatchEvent) {
     let (level, kind, words) = message(event);
     log::log!(level, kind = kind; "{words}");
@@ -30,7 +29,7 @@ fn message(event: &WatchEvent) -> (Level, &'static str, String) {
             "waiting",
             format!("waiting for the watch with pid {pid} to end"),
         ),
-        WatchEvent::NameTaken => (
+        WatchEvent::LockTaken => (
             Level::Warn,
             "name-taken",
             "the abstract socket @prepare-proxy-watch is held by a process that is not a watch of root or this user: \
@@ -51,14 +50,14 @@ fn message(event: &WatchEvent) -> (Level, &'static str, String) {
             missing,
             took,
             count,
-            contest,
+            limited,
         } => {
             let what = match missing {
                 0 => "changed rules".to_owned(),
                 1 => "removed 1 rule".to_owned(),
                 n => format!("removed {n} rules"),
             };
-            let level = if *contest { Level::Debug } else { Level::Warn };
+            let level = if *limited { Level::Debug } else { Level::Warn };
             let words = format!(
                 "{} {what}; restored after {} ({count} repairs since the start){}",
                 names(by),
@@ -90,14 +89,14 @@ fn message(event: &WatchEvent) -> (Level, &'static str, String) {
             format!("{}; retrying", errors::words(error)),
         ),
         WatchEvent::Recovered => (Level::Info, "recovered", "recovered".to_owned()),
-        WatchEvent::ContestBegins => (
+        WatchEvent::RateLimitBegins => (
             Level::Error,
             "contest-begins",
             "another program keeps removing rules: from now on they are restored after pauses of up to 1 s, until \
              none was removed for 10 s"
                 .to_owned(),
         ),
-        WatchEvent::ContestEnds => (
+        WatchEvent::RateLimitEnds => (
             Level::Info,
             "contest-ends",
             "no rule was removed for 10 s".to_owned(),
@@ -125,7 +124,7 @@ fn message(event: &WatchEvent) -> (Level, &'static str, String) {
     }
 }
 
-/// What to do instead of an apply or a clean by hand.
+/// How to apply or clean by hand.
 fn by_hand(by: &[Process]) -> &'static str {
     // The kernel keeps 15 bytes of a name.
     match by.iter().any(|p| p.name == "prepare-proxy") {

@@ -1,5 +1,5 @@
-//! Matches and targets in iptables-save's words that only others use. Each match is a module with its
-//! options; each module that is not known is one match that is not decoded.
+//! Parses matches and targets that only foreign rules have. Each match is a module with its
+//! options; an unknown module is one undecoded match.
 
 use super::options::{self, marked, port_range, states};
 use crate::netfilter::model::{
@@ -9,9 +9,9 @@ use crate::netfilter::model::{
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// What a module asks with its options; nothing if it is not known.
+/// The tests of a module with its options; `None` if it is unknown.
 pub(super) fn module(name: &str, options: &[String], family: Family) -> Option<Vec<Match>> {
-    // The modules that ask something even without an option.
+    // Modules that test something without an option.
     let mut found = match name {
         "socket" => vec![Match::socket()],
         _ => Vec::new(),
@@ -34,7 +34,7 @@ pub(super) fn module(name: &str, options: &[String], family: Family) -> Option<V
             ("socket", "--transparent") => {
                 found = vec![Match::new(Test::Socket { transparent: true })]
             }
-            // Of what does not come from a bridge each part holds if it is negated.
+            // Without a bridge port each part matches if it is negated.
             ("physdev", option) => {
                 if !option.contains("-is-") {
                     words.next()?;
@@ -79,7 +79,7 @@ fn flags(not: bool, mask: &str, set: &str) -> Option<Match> {
     Some(fields(test, not))
 }
 
-/// An option with one value.
+/// Parses an option with one value.
 fn value(module: &str, option: &str, text: &str, not: bool, family: Family) -> Option<Match> {
     let side = match option.contains("src") {
         true => Side::Source,
@@ -160,10 +160,10 @@ fn span_of(ports: PortRange) -> Span {
     (ports.first().into(), ports.last().into())
 }
 
-/// Options that only say how an address or a port is chosen of several.
+/// Options that only affect the choice of an address or port.
 pub(super) const OF_CHOICE: [&str; 3] = ["--random", "--random-fully", "--persistent"];
 
-/// Whether this is the name of a target, not of a chain.
+/// Whether this is a target, not a chain.
 pub(super) fn is_target(name: &str) -> bool {
     const OTHERS: [&str; 14] = [
         "CLUSTERIP",
@@ -184,7 +184,7 @@ pub(super) fn is_target(name: &str) -> bool {
     Target::IDLE.contains(&name) || OTHERS.contains(&name) || name == "TPROXY" || name == "QUEUE"
 }
 
-/// What a target does with its options.
+/// Parses a target with its options.
 pub(super) fn target(name: &str, options: &[&str]) -> Option<Target> {
     let plain = options.iter().filter(|o| !OF_CHOICE.contains(o));
     let options: Vec<&str> = plain.copied().collect();

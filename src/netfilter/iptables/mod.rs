@@ -1,7 +1,7 @@
 //! The tools of iptables-legacy: one `…-restore --noflush` per family writes, `…-save` reads.
 //!
-//! This is the only place that starts a process; without the feature `iptables` only the text is
-//! left, which dry runs print.
+//! The only module that starts processes; without the feature `iptables` only the text for dry runs
+//! is available.
 
 #[cfg(feature = "iptables")]
 mod extensions;

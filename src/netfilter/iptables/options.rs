@@ -1,4 +1,4 @@
-//! The values of options, in iptables-save's words.
+//! Option values of iptables-save.
 
 use crate::netfilter::model::{
     ConnState, Match, Owner, PortRange, PortSet, Protocol, RejectWith, Side, Test,

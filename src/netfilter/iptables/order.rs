@@ -1,14 +1,13 @@
-//! In which order tables change that cannot change at once.
+//! The order of changes that cannot be one transaction.
 //!
-//! iptables-restore commits table by table. Where inbound connections go from one table to another
-//! (REDIRECT is of nat, TPROXY of mangle), a table that only loses rules must wait until the others
-//! have gained theirs, and one that does both changes twice. In between both capture: nobody's
-//! connection meets neither.
+//! iptables-restore commits table by table. Where inbound capture moves from one table to another
+//! (REDIRECT is in nat, TPROXY in mangle), a table that only loses rules is changed after the
+//! others have gained theirs, and one that does both is changed twice. In between both capture, so
+//! that no connection bypasses the proxy.
 
 use crate::netfilter::model::{BaseChange, Change, Family, LiveRule, Rule, TableChange};
 
-/// What is to be committed for one family, one after the other: what is new comes everywhere before
-/// what is old goes anywhere. A single table changes at once.
+/// The steps for one family: all additions, then all removals. A single table changes at once.
 pub(super) fn steps(change: &Change, family: Family) -> Vec<TableChange> {
     let tables: Vec<&TableChange> = change
         .tables
@@ -22,7 +21,7 @@ pub(super) fn steps(change: &Change, family: Family) -> Vec<TableChange> {
     gains.into_iter().chain(losses).flatten().collect()
 }
 
-/// What a table gains, and what it loses; a step in which nothing happens is left out.
+/// The additions and removals of a table; empty steps are omitted.
 fn split(table: &TableChange) -> (Option<TableChange>, Option<TableChange>) {
     let added: Vec<BaseChange> = table.base.iter().map(additions).collect();
     let gains = !table.rewrite.is_empty() || added.iter().any(adds);
@@ -46,7 +45,7 @@ fn split(table: &TableChange) -> (Option<TableChange>, Option<TableChange>) {
     (Some(first), Some(last))
 }
 
-/// The rules of a base chain that are not there yet, and nothing else.
+/// The rules missing in a base chain.
 fn additions(base: &BaseChange) -> BaseChange {
     let new = |rules: &[Rule]| {
         let rules = rules.iter().filter(|rule| !holds(&base.delete, rule));
@@ -60,8 +59,8 @@ fn additions(base: &BaseChange) -> BaseChange {
     }
 }
 
-/// The whole change of a base chain to which these rules were added: they go with the old ones, for
-/// a rule is deleted by its text, and all come to stand in their order.
+/// The whole change of a base chain after these additions: they are deleted with the old rules, as
+/// rules are deleted by text, and all are added in their order.
 fn swap(base: &BaseChange, added: &BaseChange) -> BaseChange {
     let added = added.head.iter().chain(&added.tail);
     let added = added.map(|rule| LiveRule::known(rule.clone(), None, Vec::new()));
@@ -92,7 +91,7 @@ mod tests {
     use crate::netfilter::model::{ChainName, ChainRewrite, Match, Protocol, TableName, Target};
     use proptest::prelude::*;
 
-    /// A jump that a letter stands for.
+    /// A jump named by a letter.
     fn rule(letter: char) -> Rule {
         let chain = ChainName::new(&format!("ISTIO_{letter}")).unwrap();
         Rule::without_comment([Match::protocol(Protocol::Tcp)], Target::Jump(chain))
@@ -102,7 +101,8 @@ mod tests {
         letters.chars().map(rule).collect()
     }
 
-    /// A table whose PREROUTING held the rules `old` and is to hold others; chains go and come.
+    /// A table whose PREROUTING changes from the rules `old` to others, with chains added and
+    /// removed.
     fn table(name: TableName, old: &str, head: &str, tail: &str) -> TableChange {
         let gone = old
             .chars()
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// What PREROUTING of a table holds after some steps, foreign rules among ours.
+    /// PREROUTING of a table after some steps, with foreign rules among managed ones.
     fn after(mut held: Vec<String>, steps: &[TableChange], name: TableName) -> Vec<String> {
         for base in steps
             .iter()
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_loses_waits_for_who_gains() {
+    fn removals_follow_additions_in_other_tables() {
         use TableName::{Mangle, Nat};
         let to_nat = steps_of([table(Mangle, "a", "", ""), table(Nat, "", "", "a")]);
         assert_eq!(names(&to_nat), [Nat, Mangle]);
@@ -195,10 +195,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order, all that is new is there before anything old goes, and in the end
-        /// everything stands as if it had changed at once.
+        /// In any order, all new rules exist before old ones are removed, and the result is that of
+        /// a single change.
         #[test]
-        fn nothing_goes_before_all_has_come(
+        fn no_rule_is_removed_before_all_are_added(
             old in "[a-d]{0,4}", head in "[a-f]{0,3}", tail in "[a-f]{0,3}", other in "[a-c]{0,2}", new in "[a-c]{0,2}",
         ) {
             let held: Vec<String> = ["foreign".to_owned()]

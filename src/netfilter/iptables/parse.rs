@@ -1,7 +1,6 @@
-//! iptables-save's text back into the model.
+//! Parses the output of iptables-save.
 //!
-//! A rule that the model cannot say exactly is kept as opaque text: it may be replayed or deleted
-//! by that text, but nothing is guessed about it.
+//! A rule that the model cannot express exactly is kept as text, by which it can be deleted.
 
 use super::extensions;
 use super::options::{hex, marked, reject_with};
@@ -12,9 +11,9 @@ use crate::netfilter::model::{
     Target, Test,
 };
 
-/// The tables in the output of `iptables-save` or `ip6tables-save`. Tables and chains that are
-/// never ours (`security`, names that iptables does not take) are left out. Refused where it cannot
-/// be told what is a rule and what is text in one, or where the tool left a table out.
+/// Parses the output of `iptables-save` or `ip6tables-save`, without tables and chains that are
+/// never managed (`security`, names that iptables does not accept). Fails if rules cannot be
+/// distinguished from text in them, or if the tool omitted a table.
 pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendError> {
     let mut tables: Vec<LiveTable> = Vec::new();
     let mut skipping = false;
@@ -52,7 +51,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
     Ok(tables)
 }
 
-/// What stands before a rule with `-c`, `[PACKETS:BYTES] `, and what is behind it.
+/// The counters before a rule with `-c`, `[PACKETS:BYTES] `, and the rest.
 fn counted(text: &str) -> (Option<Counters>, &str) {
     let counters = || {
         let (inside, rest) = text.strip_prefix('[')?.split_once("] ")?;
@@ -66,8 +65,8 @@ fn counted(text: &str) -> (Option<Counters>, &str) {
     counters().unwrap_or((None, text))
 }
 
-/// The first line of `text`, and what is behind it; a rule may have newlines in its quotes. `None`
-/// where that cannot be told.
+/// The first line, which may have quoted newlines, and the rest. `None` if its end cannot be
+/// determined.
 fn whole_line(text: &str) -> Option<(&str, &str)> {
     let end = match is_rule(text) {
         true => text.len() - words(text).ok()?.1.len(),
@@ -81,14 +80,14 @@ fn is_rule(line: &str) -> bool {
     line.starts_with("-A ")
 }
 
-/// The error for a rule, at the start of `rest`, that cannot be told from what follows it.
+/// The error for a rule, at the start of `rest`, whose end cannot be determined.
 fn unreadable(family: Family, text: &str, rest: &str) -> BackendError {
     let before = &text[..text.len() - rest.len()];
     let line = rest.lines().next().unwrap_or_default();
     BackendError::Refused {
         doing: format!("reading {family} rules with iptables"),
         reason: format!(
-            "line {}, {line:?}, has a quotation mark in a name, so that it cannot be told where the rule ends; \
+            "line {}, {line:?}, has a quotation mark in a name, so that the end of the rule cannot be determined; \
              --backend netlink can read it",
             before.matches('\n').count() + 1
         ),
@@ -116,7 +115,7 @@ fn append(table: &mut LiveTable, line: &str, counters: Option<Counters>) {
     }
 }
 
-/// One rule as it stands behind `-A CHAIN `.
+/// Parses a rule after `-A CHAIN `.
 fn parse_rule(spec: &str, family: Family) -> LiveRule {
     let (words, _) = words(spec).unwrap_or_default();
     let words: Vec<String> = words.into_iter().map(|w| w.meant.into_owned()).collect();
@@ -159,13 +158,12 @@ fn parse_rule(spec: &str, family: Family) -> LiveRule {
     }
 }
 
-/// The words of a rule: those before the first module, each module with its options, and the target
-/// with its own.
+/// A rule split into words before the first module, modules with options, and target with options.
 struct Parts<'w> {
     header: &'w [String],
     modules: Vec<(&'w str, &'w [String])>,
     comment: Option<&'w str>,
-    /// `-j` or `-g`, the name, and the options.
+    /// `-j` or `-g`, the name, and its options.
     verb: Option<(&'w str, &'w str, &'w [String])>,
 }
 
@@ -202,7 +200,7 @@ impl<'w> Parts<'w> {
         parts
     }
 
-    /// What must hold; of a module that is not known, one match that is not decoded.
+    /// The matches; an unknown module is one undecoded match.
     fn matches(&self, family: Family) -> Vec<Match> {
         let modules = [("", self.header)]
             .into_iter()
@@ -227,7 +225,7 @@ impl<'w> Parts<'w> {
         target(name, &options).or_else(|| extensions::target(name, &options))
     }
 
-    /// Whether nothing was left out that may matter to somebody.
+    /// Whether nothing relevant was omitted.
     fn is_exact(&self) -> bool {
         let chooses = |o: &String| extensions::OF_CHOICE.contains(&o.as_str());
         self.verb
@@ -235,7 +233,7 @@ impl<'w> Parts<'w> {
     }
 }
 
-/// A target that rules of ours have.
+/// Parses a target that managed rules may have.
 fn target(name: &str, options: &[&str]) -> Option<Target> {
     Some(match (name, options) {
         ("ACCEPT", []) => Target::Accept,
@@ -266,7 +264,7 @@ fn target(name: &str, options: &[&str]) -> Option<Target> {
             }
         }
         ("CT", ["--zone", zone]) => Target::CtZone(zone.parse().ok()?),
-        // Targets are in capitals, and so are some chains.
+        // Target names are upper case, as are some chains.
         (chain, []) if !extensions::is_target(chain) => Target::Jump(ChainName::new(chain).ok()?),
         _ => return None,
     })
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_understood_prints_itself_again() {
+    fn a_decoded_rule_prints_as_it_was_read() {
         for spec in [
             "! -d 127.0.0.1/32 -o lo -m comment --comment \"istio/redirect-implicit-loopback\" -j ISTIO_REDIRECT",
             "! -d ::1/128 -o lo -p tcp -m tcp ! --dport 15008 -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT",
@@ -333,13 +331,13 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_left_alone(text in "(-A [A-Z]+|[*:!\"\\\\a-z0-9 /-]|\n)*") {
+        fn parsing_any_text_does_not_panic(text in "(-A [A-Z]+|[*:!\"\\\\a-z0-9 /-]|\n)*") {
             let _ = parse_save(Family::V4, &text);
         }
     }
 
     #[test]
-    fn what_is_not_understood_stays_opaque() {
+    fn an_unknown_rule_is_not_decoded() {
         for spec in [
             "-m recent --name ssh --rcheck -j DROP",
             "-p tcp -j REDIRECT --to-ports 15001 --random",
@@ -358,14 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_kept_whoever_wrote_them() {
+    fn comments_of_any_origin_are_kept() {
         let odd = rule(r#"-m comment --comment "say \"hi\" \\ -j ISTIO_X" -j ACCEPT"#);
         assert_eq!(odd.comment.as_deref(), Some(r#"say "hi" \ -j ISTIO_X"#));
         assert_eq!(odd.jump, None);
         assert_eq!(odd.rule.unwrap().id, None);
     }
 
-    /// Whoever can give a rule a comment must not be able to write lines of his own.
+    /// A rule comment must not be able to inject lines.
     #[test]
     fn newlines_in_comments_make_no_rules() {
         let comment = "x\n-A ISTIO_OUTPUT -j DROP\nCOMMIT\n*nat\n:ISTIO_X - [0:0]\n# is incompatible, use 'nft' tool";
@@ -402,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tables_and_chains_that_can_be_ours_are_read() {
+    fn only_tables_and_chains_that_may_be_managed_are_read() {
         let text = "*security\n:ISTIO_X - [0:0]\n-A ISTIO_X -j DROP\nCOMMIT\n*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j ACCEPT\nCOMMIT\n";
         let tables = parse_save(Family::V4, text).unwrap();
         assert_eq!(tables.len(), 1);

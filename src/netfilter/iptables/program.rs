@@ -1,4 +1,4 @@
-//! The programs: where they are, what they say of themselves, and how they are run.
+//! Finds, identifies and runs the tools.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -13,28 +13,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// Which kernel interface the tools speak to.
+/// The kernel interface of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variant {
     /// nf_tables with xt extensions; "(nf_tables)" in the version.
     Nft,
-    /// The old x_tables; "(legacy)" in the version, or nothing before 1.8.
+    /// x_tables; "(legacy)" in the version, or nothing before 1.8.
     Legacy,
 }
 
-/// Where the tools are looked for besides $PATH, which an init container may not have.
+/// Directories searched beside $PATH, which an init container may not have.
 const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
-/// What a program says of itself.
+/// The version of a tool.
 pub(super) struct Version {
     pub variant: Variant,
     pub number: (u32, u32, u32),
 }
 
-/// How long a program may take to say its version. It has nothing to wait for.
+/// Time limit for `--version`.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the program says of itself, or `None` if it is not there.
+/// The version of a tool, or `None` if it does not exist.
 pub(super) fn version(program: &str) -> Result<Option<Version>, BackendError> {
     let Some(path) = look_up(program)? else {
         return Ok(None);
@@ -58,8 +58,8 @@ pub(super) fn version(program: &str) -> Result<Option<Version>, BackendError> {
     Ok(Some(version))
 }
 
-/// Reads `iptables-restore v1.8.9 (nf_tables)`. Before 1.6.2 the program did not know the option,
-/// and was what is now called legacy. Anything else says nothing.
+/// Parses `iptables-restore v1.8.9 (nf_tables)`. Before 1.6.2 the option is unknown, and the tool
+/// is legacy. Anything else is `None`.
 fn parse_version(output: &Output) -> Option<Version> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -83,7 +83,7 @@ fn parse_version(output: &Output) -> Option<Version> {
     })
 }
 
-/// Why a program failed, in its own words, on one line.
+/// The error message of a tool, on one line.
 pub(super) fn words(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let lines = stderr.lines().filter(|l| !l.trim().is_empty());
@@ -94,8 +94,8 @@ pub(super) fn words(output: &Output) -> String {
     }
 }
 
-/// A program to be started with an environment of its own. Ours is not handed on: who may set some
-/// of it (an env file's writer, say) could make the program load or run what he likes.
+/// A command with a minimal environment: variables, which an env file may set, could make the tool
+/// load or run other code.
 pub(super) fn tool(path: &Path) -> Command {
     let mut command = Command::new(path);
     command
@@ -105,9 +105,9 @@ pub(super) fn tool(path: &Path) -> Command {
     command
 }
 
-/// The path of a program, or `None` if no directory has it. A directory that is relative (or empty,
-/// as in a $PATH that is not set) would be somebody's working directory, and is not looked into. One
-/// that cannot be looked into may have it: an error, unless another one has.
+/// The path of a program; `None` if no directory has it. Relative and empty directories of $PATH
+/// are skipped, as they depend on the working directory. A directory that cannot be read is an
+/// error unless another one has the program.
 pub(super) fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = OsString::from(SYSTEM_PATH);
@@ -134,14 +134,14 @@ pub(super) fn look_up(program: &str) -> Result<Option<PathBuf>, BackendError> {
 mod tests {
     use super::*;
 
-    /// What a shell script says to `--version`.
+    /// The version that a shell script prints.
     fn said(script: &str) -> Option<(Variant, (u32, u32, u32))> {
         let output = tool(Path::new("/bin/sh")).args(["-c", script]).output();
         parse_version(&output.unwrap()).map(|v| (v.variant, v.number))
     }
 
     #[test]
-    fn versions_of_all_ages_are_told_apart() {
+    fn versions_of_all_ages_are_parsed() {
         for (script, version) in [
             (
                 "echo 'iptables-restore v1.8.9 (nf_tables)'",

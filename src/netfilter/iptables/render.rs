@@ -1,18 +1,17 @@
-//! A [`Change`] as text: for iptables-restore, and as commands for a person or a script.
+//! Renders a [`Change`] for iptables-restore, and as commands.
 
 use super::order;
 use super::words::for_shell;
 use crate::netfilter::model::{BaseChange, ChainName, Change, Family, Rule, TableChange};
 use std::fmt::Write;
 
-/// What `iptables-restore --noflush` (or `ip6tables-restore`) is to read for one family; empty when
-/// nothing changes there. Each table commits as a whole, and what is new comes before what is old
-/// goes.
+/// Input for `iptables-restore --noflush` (or `ip6tables-restore`) for one family; empty without
+/// changes. Each table commits atomically, and additions come before removals.
 pub fn restore(change: &Change, family: Family) -> String {
     let mut text = String::new();
     for table in &order::steps(change, family) {
         line(&mut text, format_args!("*{}", table.name));
-        // Naming a chain that exists empties it, even with --noflush.
+        // A chain declaration flushes it, even with --noflush.
         for chain in &table.rewrite {
             line(&mut text, format_args!(":{} - [0:0]", chain.name));
         }
@@ -27,8 +26,8 @@ pub fn restore(change: &Change, family: Family) -> String {
     text
 }
 
-/// The same as commands, one a line, runnable by a shell in their order. Names that would mean
-/// something to a shell are quoted.
+/// Renders commands, one a line, that a shell can run in order. Special characters in names are
+/// quoted.
 pub fn commands(change: &Change, family: Family) -> String {
     let program = program(family);
     let mut text = String::new();
@@ -55,7 +54,7 @@ pub fn commands(change: &Change, family: Family) -> String {
     text
 }
 
-/// The command that iptables goes by in a family.
+/// The name of the iptables command for a family.
 fn program(family: Family) -> &'static str {
     match family {
         Family::V4 => "iptables",
@@ -68,8 +67,8 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{content}");
 }
 
-/// Everything behind the declaration of chains: our chains are filled before anything jumps to
-/// them, and chains go after the last jump to them has gone.
+/// Everything after the chain declarations: managed chains are filled before anything jumps to
+/// them, and removed after the last jump to them.
 fn steps(table: &TableChange) -> Vec<String> {
     let fill = table.rewrite.iter().flat_map(|chain| {
         let append = |rule| format!("-A {} {rule}", chain.name);
@@ -89,7 +88,7 @@ fn base_steps(base: &BaseChange) -> Vec<String> {
     delete.chain(head).chain(tail).collect()
 }
 
-/// Insertions that keep the rules' order: the first at 1, the second at 2…
+/// Insertions in order: the first at 1, the second at 2…
 fn numbered<'a>(chain: &'a ChainName, rules: &'a [Rule]) -> impl Iterator<Item = String> + 'a {
     let insert = move |(at, rule)| format!("-I {chain} {} {rule}", at + 1);
     rules.iter().enumerate().map(insert)

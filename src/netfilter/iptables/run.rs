@@ -1,4 +1,4 @@
-//! Runs a program to its end: fed and listened to at once, and killed when it takes too long.
+//! Runs a program to its end with input and output at once, and kills it after a time limit.
 #![expect(
     clippy::disallowed_types,
     reason = "starts the tools; a File here is a pipe"
@@ -18,15 +18,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Room for more than a million rules as iptables-save prints them.
+/// Enough for a million rules as iptables-save prints them.
 const LONGEST_OUTPUT: usize = 256 << 20;
 
-/// Why it is not known what a program would have said, or whether it did what it was told.
+/// Why the result of a program is unknown.
 #[derive(Debug, Error)]
-pub(super) enum Unfinished {
+pub(super) enum RunError {
     #[error("it cannot be started: {0}")]
     NotStarted(#[source] io::Error),
-    #[error("it cannot be spoken to: {0}")]
+    #[error("communication with it failed: {0}")]
     Io(#[from] io::Error),
     #[error("it had not ended after {} s, and was killed", .0.as_secs_f32())]
     Late(Duration),
@@ -34,32 +34,28 @@ pub(super) enum Unfinished {
     Endless,
     #[error("it was ended by signal {0}")]
     Killed(i32),
-    #[error("it did not read all that it was given, and yet says that it is done")]
+    #[error("it exited successfully without reading all of its input")]
     Unread,
 }
 
-impl From<Errno> for Unfinished {
+impl From<Errno> for RunError {
     fn from(error: Errno) -> Self {
-        Unfinished::Io(error.into())
+        RunError::Io(error.into())
     }
 }
 
-/// Runs a program with `input` to read, and waits for it. When it has not ended after `limit`, or
-/// writes more than 256 MiB, it is killed with all that it has started in its process group.
-pub(super) fn run(
-    mut command: Command,
-    input: &str,
-    limit: Duration,
-) -> Result<Output, Unfinished> {
+/// Runs a program with `input` and waits for it. After `limit`, or 256 MiB of output, it is killed
+/// with its process group.
+pub(super) fn run(mut command: Command, input: &str, limit: Duration) -> Result<Output, RunError> {
     let mut child = command
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(Unfinished::NotStarted)?;
+        .map_err(RunError::NotStarted)?;
     let until = Deadline::after(limit);
-    let ended = converse(&mut child, input.as_bytes(), &until)
+    let ended = exchange(&mut child, input.as_bytes(), &until)
         .and_then(|heard| Ok((heard, wait(&mut child, &until)?)));
     match ended {
         Ok((heard, status)) => heard.with(status),
@@ -70,21 +66,21 @@ pub(super) fn run(
     }
 }
 
-/// What a program wrote, and what it left unread.
-struct Heard {
+/// The output of a program, and its unread input.
+struct CollectedOutput {
     outputs: [Vec<u8>; 2],
     unread: usize,
 }
 
-impl Heard {
-    /// A program that fails need not read everything: its own words say why it did not. One that is
-    /// killed has said nothing, least of all that something is not to be had.
-    fn with(self, status: ExitStatus) -> Result<Output, Unfinished> {
+impl CollectedOutput {
+    /// A failing program need not read its input, and its output says why it failed. The output of
+    /// a killed one means nothing.
+    fn with(self, status: ExitStatus) -> Result<Output, RunError> {
         if let Some(signal) = status.signal() {
-            return Err(Unfinished::Killed(signal));
+            return Err(RunError::Killed(signal));
         }
         if self.unread > 0 && status.success() {
-            return Err(Unfinished::Unread);
+            return Err(RunError::Unread);
         }
         let [stdout, stderr] = self.outputs;
         Ok(Output {
@@ -95,9 +91,13 @@ impl Heard {
     }
 }
 
-/// Writes the input and reads both outputs, whichever is ready, until all three pipes are closed.
-/// To write first and read then would wait for ever for a program that does so too.
-fn converse(child: &mut Child, input: &[u8], until: &Deadline) -> Result<Heard, Unfinished> {
+/// Writes the input and reads both outputs as they become ready, until all pipes are closed.
+/// Writing first could deadlock.
+fn exchange(
+    child: &mut Child,
+    input: &[u8],
+    until: &Deadline,
+) -> Result<CollectedOutput, RunError> {
     let mut rest = input;
     let mut stdin = pipe(child.stdin.take())?;
     let mut sources = [pipe(child.stdout.take())?, pipe(child.stderr.take())?];
@@ -111,17 +111,17 @@ fn converse(child: &mut Child, input: &[u8], until: &Deadline) -> Result<Heard, 
             listen(source, output)?;
         }
     }
-    Ok(Heard {
+    Ok(CollectedOutput {
         outputs,
         unread: rest.len(),
     })
 }
 
-/// One end of a pipe; `None` once it is closed.
+/// One end of a pipe; `None` when closed.
 type Pipe = Option<File>;
 
-/// The end of a child's pipe that is ours, which from now on says when it is not ready.
-fn pipe(end: Option<impl Into<OwnedFd>>) -> Result<Pipe, Unfinished> {
+/// Makes our end of a pipe of a child non-blocking.
+fn pipe(end: Option<impl Into<OwnedFd>>) -> Result<Pipe, RunError> {
     let Some(end) = end.map(|e| File::from(e.into())) else {
         return Ok(None);
     };
@@ -129,15 +129,15 @@ fn pipe(end: Option<impl Into<OwnedFd>>) -> Result<Pipe, Unfinished> {
     Ok(Some(end))
 }
 
-/// Waits until something can be done with one of these pipes.
+/// Waits until one of these pipes is ready.
 fn await_any<'p>(
     pipes: impl Iterator<Item = (&'p Pipe, PollFlags)>,
     until: &Deadline,
-) -> Result<(), Unfinished> {
+) -> Result<(), RunError> {
     let mut polled: Vec<PollFd> = pipes
         .filter_map(|(pipe, flags)| Some(PollFd::new(pipe.as_ref()?.as_fd(), flags)))
         .collect();
-    // A millisecond more than what is left: poll(2) cuts off what is less than one.
+    // Rounded up, as poll(2) truncates to milliseconds.
     let left = until.left()? + Duration::from_millis(1);
     match poll(
         &mut polled,
@@ -148,8 +148,8 @@ fn await_any<'p>(
     }
 }
 
-/// Writes as much as there is room for, and closes the pipe behind the end.
-fn feed(stdin: &mut Pipe, rest: &mut &[u8]) -> Result<(), Unfinished> {
+/// Writes what the pipe accepts, and closes it at the end.
+fn feed(stdin: &mut Pipe, rest: &mut &[u8]) -> Result<(), RunError> {
     let Some(pipe) = stdin else {
         return Ok(());
     };
@@ -165,14 +165,14 @@ fn feed(stdin: &mut Pipe, rest: &mut &[u8]) -> Result<(), Unfinished> {
     Ok(())
 }
 
-/// Reads what is there, and closes the pipe when there will be no more.
-fn listen(source: &mut Pipe, output: &mut Vec<u8>) -> Result<(), Unfinished> {
+/// Reads what is available, and closes the pipe at its end.
+fn listen(source: &mut Pipe, output: &mut Vec<u8>) -> Result<(), RunError> {
     let Some(pipe) = source else {
         return Ok(());
     };
     let room = (LONGEST_OUTPUT + 1 - output.len()) as u64;
     match pipe.take(room).read_to_end(output) {
-        Ok(_) if output.len() > LONGEST_OUTPUT => return Err(Unfinished::Endless),
+        Ok(_) if output.len() > LONGEST_OUTPUT => return Err(RunError::Endless),
         Ok(_) => *source = None,
         Err(e) if is_for_later(&e) => {}
         Err(e) => return Err(e.into()),
@@ -184,8 +184,8 @@ fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Waits for a child that has closed its pipes, and so is about to end.
-fn wait(child: &mut Child, until: &Deadline) -> Result<ExitStatus, Unfinished> {
+/// Waits for the exit of a child that has closed its pipes.
+fn wait(child: &mut Child, until: &Deadline) -> Result<ExitStatus, RunError> {
     let mut pause = Duration::from_micros(50);
     loop {
         if let Some(status) = child.try_wait()? {
@@ -198,14 +198,13 @@ fn wait(child: &mut Child, until: &Deadline) -> Result<ExitStatus, Unfinished> {
 
 /// Kills a child with its process group and waits for its end.
 fn kill(child: &mut Child) {
-    // It has not been waited for, so that its number is still its own.
+    // Not reaped yet, so its pid is still valid.
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
     let _ = child.wait();
 }
 
-/// The end of a limit.
 struct Deadline {
     limit: Duration,
     at: Instant,
@@ -219,11 +218,11 @@ impl Deadline {
         }
     }
 
-    /// How much time is left, or that there is none.
-    fn left(&self) -> Result<Duration, Unfinished> {
+    /// The remaining time; an error if there is none.
+    fn left(&self) -> Result<Duration, RunError> {
         let left = self.at.saturating_duration_since(Instant::now());
         match left.is_zero() {
-            true => Err(Unfinished::Late(self.limit)),
+            true => Err(RunError::Late(self.limit)),
             false => Ok(left),
         }
     }
@@ -236,15 +235,15 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn sh(script: &str, input: &str, limit: Duration) -> Result<Output, Unfinished> {
+    fn sh(script: &str, input: &str, limit: Duration) -> Result<Output, RunError> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         run(command, input, limit)
     }
 
     #[test]
-    fn who_writes_much_before_reading_is_listened_to() {
-        // Both more than a pipe holds, which is 64 KiB.
+    fn a_program_that_writes_much_before_reading_is_not_blocked() {
+        // Both exceed the 64 KiB of a pipe.
         let input = "rule\n".repeat(100_000);
         let script = "yes out | head -c 1000000; yes err | head -c 1000000 >&2; wc -c";
         let output = sh(script, &input, LONG).unwrap();
@@ -254,16 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn who_was_killed_has_said_nothing() {
+    fn output_of_a_killed_program_is_ignored() {
         let result = sh("echo line 5 failed >&2; kill -9 $$", "", LONG);
-        assert!(matches!(result, Err(Unfinished::Killed(9))), "{result:?}");
+        assert!(matches!(result, Err(RunError::Killed(9))), "{result:?}");
     }
 
     #[test]
-    fn who_hangs_is_killed_with_what_he_started() {
+    fn a_program_that_hangs_is_killed_with_its_process_group() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pids");
-        // Holds its outputs open, closes them, or has ended itself and left another who holds them.
+        // Keeps its outputs open, closes them, or exits and leaves a child that keeps them.
         for hang in [
             "sleep 1000",
             "exec >&- 2>&-; sleep 1000",
@@ -272,12 +271,12 @@ mod tests {
             let script = format!("sleep 1000 & echo $! $$ >{}; {hang}", file.display());
             let result = sh(&script, "", Duration::from_millis(300));
             assert!(
-                matches!(result, Err(Unfinished::Late(_))),
+                matches!(result, Err(RunError::Late(_))),
                 "{hang}: {result:?}"
             );
             let pids = std::fs::read_to_string(&file).unwrap();
             for pid in pids.split_whitespace() {
-                // Nobody tells us when one that is not our child has died of its signal.
+                // There is no notification when a process that is not our child has died.
                 let ended = (0..500).any(|_| {
                     sleep(Duration::from_millis(10));
                     !runs(pid)
@@ -287,23 +286,23 @@ mod tests {
         }
     }
 
-    /// Whether there is such a process; one that nobody has waited for yet has ended as well.
+    /// Whether the process runs; zombies do not count.
     fn runs(pid: &str) -> bool {
         let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
         stat.is_ok_and(|s| !s.contains(") Z "))
     }
 
     #[test]
-    fn who_writes_without_end_is_killed() {
+    fn a_program_that_writes_without_end_is_killed() {
         let result = sh("exec yes", "", LONG);
-        assert!(matches!(result, Err(Unfinished::Endless)), "{result:?}");
+        assert!(matches!(result, Err(RunError::Endless)), "{result:?}");
     }
 
     #[test]
-    fn an_input_that_is_not_read_counts_unless_the_program_fails() {
+    fn unread_input_is_an_error_unless_the_program_fails() {
         let input = "rule\n".repeat(100_000);
         let done = sh("exec <&-; sleep 0.1; exit 0", &input, LONG);
-        assert!(matches!(done, Err(Unfinished::Unread)), "{done:?}");
+        assert!(matches!(done, Err(RunError::Unread)), "{done:?}");
         let failed = sh("echo no >&2; exit 1", &input, LONG).unwrap();
         assert_eq!(
             (failed.status.code(), &failed.stderr[..]),
@@ -312,12 +311,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_started_is_told_from_what_fails() {
+    fn a_failed_start_is_distinguished_from_a_failed_program() {
         let result = run(Command::new("/nowhere"), "", LONG);
-        assert!(
-            matches!(result, Err(Unfinished::NotStarted(_))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(RunError::NotStarted(_))), "{result:?}");
         let done = sh("exit 7", "", LONG).unwrap();
         assert_eq!(done.status.code(), Some(7));
     }

@@ -12,23 +12,23 @@ use std::io::{self, ErrorKind, Read};
 use std::process::Output;
 use std::time::Duration;
 
-/// How long iptables-legacy may wait for the xtables lock.
+/// How long iptables-legacy waits for the xtables lock.
 const LOCK_WAIT_SECONDS: &str = "10";
 
-/// How long a tool may take to read or write the rules of one family: the wait for the lock, and
-/// ten times what 100,000 rules took on one processor.
+/// Time limit for reading or writing the rules of a family: the wait for the lock, and ten times
+/// what 100,000 rules took on one processor.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What iptables-legacy says when it has waited in vain.
+/// The message of iptables-legacy after the wait for the lock.
 const LOCKED: &str = "xtables lock";
 
-/// The tools of iptables-legacy, found and asked for their version.
+/// The tools of iptables-legacy and their version.
 pub struct Iptables {
-    /// `-legacy`, or nothing where only the plain names exist.
+    /// The suffix `-legacy`, or nothing if only plain names exist.
     infix: &'static str,
-    /// Whether `…-restore` understands `-w` (since 1.6.2).
+    /// Whether `…-restore` supports `-w` (since 1.6.2).
     waits: bool,
-    /// What changes are made from.
+    /// The state that changes are based on.
     last: Live,
 }
 
@@ -41,7 +41,7 @@ impl Backend for Iptables {
         Store::Legacy
     }
 
-    fn notices_others(&self) -> bool {
+    fn detects_concurrent_commits(&self) -> bool {
         false
     }
 
@@ -54,8 +54,8 @@ impl Backend for Iptables {
         self.saved(&["-c"])
     }
 
-    /// Whole per table, as iptables-restore commits; the families one after the other. What
-    /// somebody else did since the read is only noticed when it gets in the way.
+    /// Atomic per table, as iptables-restore commits; families one after the other. Concurrent
+    /// changes are only detected if they conflict.
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
         may_be_said(change)?;
         for family in Family::ALL {
@@ -70,9 +70,8 @@ impl Backend for Iptables {
 }
 
 impl Iptables {
-    /// Finds the tools under their own name, or under the plain one if that is theirs. Nothing but
-    /// `--version` is run, so the kernel stays as it is. [`BackendError::NoProgram`] when they are not
-    /// there.
+    /// Finds the tools by their own or plain names. Only `--version` is run, so the kernel is
+    /// unchanged. [`BackendError::NoProgram`] if they are missing.
     pub fn find() -> Result<Self, BackendError> {
         for infix in ["-legacy", ""] {
             let Some(version) = version(&format!("iptables{infix}-restore"))? else {
@@ -91,7 +90,7 @@ impl Iptables {
         ))
     }
 
-    /// What `…-save` prints with these options, of both families.
+    /// The parsed output of `…-save` with these options, for both families.
     fn saved(&self, options: &[&str]) -> Result<Live, BackendError> {
         let mut live = Live::default();
         for family in Family::ALL {
@@ -102,7 +101,7 @@ impl Iptables {
         Ok(live)
     }
 
-    /// The output of `…-save`, or `None` where the kernel does not have the family.
+    /// The output of `…-save`, or `None` if the kernel lacks the family.
     fn save(&self, family: Family, options: &[&str]) -> Result<Option<String>, BackendError> {
         let program = self.program(family, "save");
         let doing = format!("reading {family} rules with {program}");
@@ -117,8 +116,8 @@ impl Iptables {
         Err(refused(doing, &output, ""))
     }
 
-    /// A refusal, unless the rules are not those that the change was made from: then it says nothing
-    /// about the change (a rule to be deleted had gone already).
+    /// Returns the refusal, unless the rules have changed since the change was planned, which may
+    /// have caused it.
     fn blame(&mut self, refusal: BackendError) -> Result<(), BackendError> {
         let BackendError::Refused { doing, reason } = refusal else {
             return Err(refusal);
@@ -156,7 +155,7 @@ impl Iptables {
         format!("{base}{}-{verb}", self.infix)
     }
 
-    /// Runs one of the programs to its end; `doing` says what for.
+    /// Runs a tool; `doing` is for error messages.
     fn run(
         &self,
         doing: &str,
@@ -175,8 +174,8 @@ impl Iptables {
     }
 }
 
-/// iptables-restore reads lines: it cannot be told to delete a rule in whose comment one ends, and
-/// would take the rest for something else.
+/// Refuses changes that iptables-restore cannot express: it reads lines, so a rule whose comment
+/// has a line break cannot be deleted by text.
 fn may_be_said(change: &Change) -> Result<(), BackendError> {
     let base = change.tables.iter().flat_map(|t| &t.base);
     let deleted = base.flat_map(|b| b.delete.iter().map(move |rule| (&b.chain, rule)));
@@ -186,17 +185,16 @@ fn may_be_said(change: &Change) -> Result<(), BackendError> {
     {
         None => Ok(()),
         Some((chain, rule)) => Err(BackendError::Refused {
-            doing: format!("removing a rule of ours from chain {chain}"),
+            doing: format!("removing a managed rule from chain {chain}"),
             reason: format!(
-                "its comment {:?} has a line break, which iptables-restore cannot be told; delete it by its number",
+                "its comment {:?} has a line break, which iptables-restore cannot read; delete it by its number",
                 rule.comment.as_deref().unwrap_or_default()
             ),
         }),
     }
 }
 
-/// Whether the kernel was built or booted without IPv6 (`ipv6.disable=1`): then it knows no such
-/// sockets.
+/// Whether the kernel lacks IPv6 (`ipv6.disable=1`).
 fn kernel_lacks_ipv6() -> bool {
     let made = socket(
         AddressFamily::Inet6,
@@ -207,9 +205,9 @@ fn kernel_lacks_ipv6() -> bool {
     matches!(made, Err(Errno::EAFNOSUPPORT))
 }
 
-/// Whether iptables-legacy holds tables of this family in this network namespace. The file lists
-/// those that were used; reading it creates none. It is absent where the kernel has no x_tables.
-/// [`BackendError::LegacyUnknown`] where it cannot be read.
+/// Whether iptables-legacy has tables of this family in this network namespace. Reading the file
+/// creates none. It is absent without x_tables in the kernel. [`BackendError::LegacyUnknown`] if it
+/// cannot be read.
 #[expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -222,7 +220,7 @@ pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
     };
     let first = std::fs::File::open(names).and_then(|mut file| file.read(&mut [0]));
     let first = first.or_else(|e| match e.kind() {
-        // In every network namespace there is this one.
+        // This file exists in every network namespace.
         ErrorKind::NotFound => std::fs::metadata("/proc/self/net/dev").map(|_| 0),
         _ => Err(e),
     });
@@ -235,8 +233,8 @@ pub fn legacy_tables_in_use(family: Family) -> Result<bool, BackendError> {
     }
 }
 
-/// Something to lock where iptables-legacy cannot make its lock file (a read-only root): the
-/// namespace itself, which is just what the lock is to guard.
+/// The lock file to use where iptables-legacy cannot create its own (read-only root): the network
+/// namespace, which is what the lock protects.
 fn lock_without_a_file() -> Option<&'static str> {
     let may = |path, flags| nix::unistd::access(path, flags).is_ok();
     let file = "/run/xtables.lock";
@@ -247,7 +245,7 @@ fn lock_without_a_file() -> Option<&'static str> {
     (!usable).then_some("/proc/self/ns/net")
 }
 
-/// The tool's own words, with the line of our text that they are about.
+/// The error message of a tool, with the line of input that it refers to.
 fn refused(doing: String, output: &Output, input: &str) -> BackendError {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let mut reason = words(output);
@@ -272,7 +270,7 @@ fn refused(doing: String, output: &Output, input: &str) -> BackendError {
     BackendError::Refused { doing, reason }
 }
 
-/// The number in `line 12 failed` or `Error occurred at line: 12`.
+/// The line number in `line 12 failed` or `Error occurred at line: 12`.
 fn line_number(stderr: &str) -> Option<usize> {
     let (_, rest) = stderr.split_once("line")?;
     let digits = rest.trim_start_matches([':', ' ']);

@@ -1,27 +1,27 @@
-//! Rules in words, as iptables-save writes them and iptables-restore reads them.
+//! Splits rules into words, as iptables-save writes and iptables-restore reads them.
 //!
-//! iptables-save puts a text into double quotes unless it is made of letters, digits, `-` and `_`
-//! alone (`xtables_save_string` in libxtables): in there a backslash quotes the next character, and
-//! a line may end. What is a name (interfaces, chains) it prints as it is.
+//! iptables-save quotes texts unless they consist of letters, digits, `-` and `_`
+//! (`xtables_save_string` in libxtables): in quotes a backslash escapes the next character, and
+//! newlines may occur. Names (interfaces, chains) are not quoted.
 
 use std::borrow::Cow;
 
-/// A word: as it is written, and as it is meant.
+/// A word, raw and unquoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word<'t> {
     pub written: &'t str,
     pub meant: Cow<'t, str>,
 }
 
-/// A quotation mark where iptables-save would not put one: what is behind it may be text or rules.
+/// A quotation mark where iptables-save would not write one: the rest may be text or rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// The options whose names are never in quotes.
+/// Options whose values are never quoted.
 const OF_NAMES: [&str; 2] = ["-i", "-o"];
 
-/// The words of a rule, which ends with `text` or at the first newline that is not in quotes; and
-/// the text from there on.
+/// The words of a rule, which ends with `text` or at the first unquoted newline, and the rest of
+/// the text.
 pub(super) fn words(text: &str) -> Result<(Vec<Word<'_>>, &str), Unreadable> {
     let mut words: Vec<Word> = Vec::new();
     let mut rest = text;
@@ -52,7 +52,7 @@ fn plain(text: &str) -> Result<Word<'_>, Unreadable> {
     }
 }
 
-/// The word at the start of `text`; `inside` is what follows its first quotation mark.
+/// The word at the start of `text`; `inside` follows its first quotation mark.
 fn quoted<'t>(text: &'t str, inside: &'t str) -> Result<Word<'t>, Unreadable> {
     let mut meant = String::new();
     let mut chars = inside.chars();
@@ -73,8 +73,8 @@ fn quoted<'t>(text: &'t str, inside: &'t str) -> Result<Word<'t>, Unreadable> {
     })
 }
 
-/// A rule or command as a shell is to read it: whatever may mean something to a shell is in single
-/// quotes. Comments stay in the quotes in which iptables-save has them.
+/// Quotes a rule or command for a shell: special characters in single quotes, comments as
+/// iptables-save quotes them.
 pub(super) fn for_shell(line: &str) -> String {
     let Ok((words, _)) = words(line) else {
         return in_single_quotes(line);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     proptest! {
-        /// What xtables_save_string makes of any text is that text again.
+        /// Unquoting reverses xtables_save_string for any text.
         #[test]
         fn every_text_comes_back(text in "(\\PC|\n){0,20}") {
             let escaped: String = text
@@ -141,7 +141,7 @@ mod tests {
             prop_assert_eq!((words.len(), rest), (4, "\nnext"));
         }
 
-        /// A shell that reads the line sees the same words.
+        /// A shell splits the line into the same words.
         #[test]
         fn a_shell_reads_the_same_words(text in "[!-~\n]{1,20}", name in "[!#-~]{1,15}") {
             let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");

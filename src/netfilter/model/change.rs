@@ -1,9 +1,9 @@
-//! The difference between what is there and what is wanted, ready for a backend to commit.
+//! The difference between observed and desired state, ready for a backend to commit.
 
 use super::names::{ChainName, Family, TableName};
 use super::{InetTable, LiveRule, Rule};
 
-/// What one commit does. Nothing in it concerns a foreign rule or chain.
+/// One commit. It never concerns foreign rules or chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     pub tables: Vec<TableChange>,
@@ -23,15 +23,15 @@ impl Change {
 pub struct TableChange {
     pub family: Family,
     pub name: TableName,
-    /// The table is dormant, and is not to be.
+    /// The table is dormant and must be in force.
     pub wake: bool,
-    /// Base chains whose policy is to drop, and is to be to accept.
+    /// Base chains whose policy drops and must accept.
     pub accept: Vec<ChainName>,
-    /// Chains of ours whose content is replaced as a whole.
+    /// Managed chains whose content is replaced.
     pub rewrite: Vec<ChainRewrite>,
-    /// Chains of ours that go, once nothing jumps to them any more.
+    /// Managed chains to remove, once nothing jumps to them.
     pub remove: Vec<ChainName>,
-    /// Chains that are not ours but hold rules of ours.
+    /// Base chains that hold managed rules.
     pub base: Vec<BaseChange>,
 }
 
@@ -43,7 +43,7 @@ impl TableChange {
     }
 }
 
-/// A chain of ours, emptied if it exists and made if it does not, then filled.
+/// A managed chain: created, or flushed if it exists, then filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainRewrite {
     pub name: ChainName,
@@ -51,13 +51,13 @@ pub struct ChainRewrite {
     pub rules: Vec<Rule>,
 }
 
-/// Rules of ours in a chain that is not ours: the old ones go, the new ones come at its head and at
-/// its tail, and everything else keeps its place.
+/// Managed rules in a base chain: old ones are deleted, new ones added at its head and tail.
+/// Foreign rules keep their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseChange {
     pub chain: ChainName,
     pub delete: Vec<LiveRule>,
-    /// In the order in which they are to stand.
+    /// In evaluation order.
     pub head: Vec<Rule>,
     pub tail: Vec<Rule>,
 }

@@ -1,5 +1,4 @@
-//! What a rule can look at, beyond what iptables has a match of its own for: the fields that
-//! nf_tables loads, by its names.
+//! Fields that rules can test beyond the matches of iptables, by their nf_tables names.
 
 use super::names::{Family, Interface, Protocol};
 use super::packet::{AddressType, ConnState, Packet, Side, Tracking};
@@ -7,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Something of a packet, or known about it, as a number in the network's order.
+/// A field of a packet or its metadata, as a number in network byte order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     Address(Family, Side),
@@ -18,8 +17,8 @@ pub enum Field {
     Mark,
     Uid,
     Gid,
-    /// As [`Field::Uid`], but with a value (none of any user) where no process sent the packet: x_tables
-    /// compares also then.
+    /// Like [`Field::Uid`], but with a value that no user has if no process sent the packet:
+    /// x_tables compares even then.
     OwnerUid,
     OwnerGid,
     PacketType,
@@ -27,13 +26,13 @@ pub enum Field {
     EtherSource,
     TcpFlags,
     FragmentOffset,
-    /// What the routes say of an address: `LOCAL`, `UNICAST`.
+    /// The route type of an address: `LOCAL`, `UNICAST`.
     AddressType(Side),
-    /// The interface through which the source is reached is the one that the packet came in through.
+    /// The interface of the route to the source is the incoming one.
     ReversePath,
-    /// IPsec took the packet out of a tunnel.
+    /// The packet was decapsulated by IPsec.
     Ipsec,
-    /// The packet came from, or goes to, a port of the bridge.
+    /// The packet comes from, or goes to, a bridge port.
     Bridged,
     CtState,
     CtStatus,
@@ -44,20 +43,20 @@ pub enum Field {
     OriginalAddress(Family, Side),
     OriginalPort(Side),
     OriginalProtocol,
-    /// Something that this program does not know of a packet: nft's name for it.
+    /// A field unknown to this program, with the name that nft gives it.
     Other(Cow<'static, str>),
 }
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     Is(u128),
-    /// The packet has no such field: no comparison with it holds, nor a negated one.
+    /// Absent: comparisons do not match, negated or not.
     Absent,
     Unknown,
 }
 
-/// How a field's values are written.
+/// How values are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Number,
@@ -119,10 +118,10 @@ pub(super) const TCP_FLAGS: &[(u128, &str)] = &[
 const SYN: u128 = 1 << 1;
 const IPS_SRC_NAT: u128 = 1 << 4;
 const IPS_DST_NAT: u128 = 1 << 5;
-const NOBODY: u128 = u128::MAX;
+const NO_USER: u128 = u128::MAX;
 
 impl Field {
-    /// How many bytes it has.
+    /// The length in bytes.
     pub fn length(&self) -> usize {
         match self {
             Field::Address(family, _) | Field::OriginalAddress(family, _) => {
@@ -141,7 +140,7 @@ impl Field {
         }
     }
 
-    /// Whether nf_tables keeps it in the order of the machine.
+    /// Whether nf_tables keeps it in host byte order.
     pub fn is_in_host_order(&self) -> bool {
         matches!(
             self,
@@ -157,7 +156,7 @@ impl Field {
         )
     }
 
-    /// What a packet has there.
+    /// The value in a packet.
     pub fn of(&self, packet: &Packet) -> Value {
         let number = |n: u32| Value::Is(n.into());
         let tracked = |value: Value| match packet.tracking {
@@ -173,14 +172,14 @@ impl Field {
             Field::Mark => number(packet.mark),
             Field::Uid => owner(packet.owner.as_ref().map(|o| o.uid), Value::Absent),
             Field::Gid => owner(packet.owner.as_ref().map(|o| o.gid), Value::Absent),
-            Field::OwnerUid => owner(packet.owner.as_ref().map(|o| o.uid), Value::Is(NOBODY)),
-            Field::OwnerGid => owner(packet.owner.as_ref().map(|o| o.gid), Value::Is(NOBODY)),
+            Field::OwnerUid => owner(packet.owner.as_ref().map(|o| o.uid), Value::Is(NO_USER)),
+            Field::OwnerGid => owner(packet.owner.as_ref().map(|o| o.gid), Value::Is(NO_USER)),
             Field::PacketType => Value::Is(match packet.facts.destination_type {
                 AddressType::Broadcast => 1,
                 AddressType::Multicast => 2,
                 _ => 0,
             }),
-            // What was made here has no such header, nor what comes over lo.
+            // Local packets, and those over lo, have no such header.
             Field::EtherSource => match &packet.in_interface {
                 Some(name) if *name != Interface::LOOPBACK => Value::Unknown,
                 _ => Value::Absent,
@@ -237,7 +236,7 @@ impl Field {
         }
     }
 
-    /// The value that nft calls so.
+    /// The value with this nft name.
     pub fn named(&self, name: &str) -> Option<u128> {
         let (Kind::One(names) | Kind::Bits(names)) = self.kind() else {
             return None;
@@ -246,7 +245,7 @@ impl Field {
         found.map(|(value, _)| *value)
     }
 
-    /// The bits that nft calls so, with commas between them.
+    /// The bits with these nft names, separated by commas.
     pub fn bits(&self, names: &str) -> Option<u128> {
         let mut bits = 0;
         for name in names.split(',') {
@@ -294,7 +293,6 @@ impl Field {
     }
 }
 
-/// As nft calls it.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ip = |family: &Family| match family {
@@ -342,7 +340,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// A name as the 16 bytes that the kernel compares; no interface has none.
+/// A name as the 16 bytes that the kernel compares; zero without an interface.
 fn name(interface: Option<&Interface>) -> u128 {
     let mut bytes = [0; 16];
     if let Some(interface) = interface {
@@ -352,8 +350,8 @@ fn name(interface: Option<&Interface>) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-fn owner(id: Option<u32>, nobody: Value) -> Value {
-    id.map_or(nobody, |id| Value::Is(id.into()))
+fn owner(id: Option<u32>, absent: Value) -> Value {
+    id.map_or(absent, |id| Value::Is(id.into()))
 }
 
 /// An address as a number.
@@ -371,7 +369,7 @@ fn of_family(family: Family, end: SocketAddr) -> Value {
     }
 }
 
-/// Of the first packet it is known: whether nat has changed it yet. Of later ones it is not.
+/// Known for the first packet of a connection only.
 fn status(packet: &Packet) -> Value {
     if packet.state() != ConnState::New {
         return Value::Unknown;

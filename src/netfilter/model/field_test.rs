@@ -1,5 +1,5 @@
-//! Comparisons of fields with values, as nf_tables makes them: one field or several next to one
-//! another, with one value, a range or a set.
+//! Comparisons of one or several concatenated fields with a value, a range or a set, as in
+//! nf_tables.
 
 use super::field::{Field, Value};
 use super::packet::Packet;
@@ -10,21 +10,21 @@ use std::sync::Arc;
 /// From the first to the last value, both included.
 pub type Span = (u128, u128);
 
-/// Whether some fields of a packet hold one of some values.
+/// A comparison of fields with a set of values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldTest {
     /// At least one.
     pub fields: Vec<Field>,
-    /// The bits that count, of a single field.
+    /// The mask, for a single field.
     pub mask: u128,
-    /// Each with a span for every field.
+    /// Each has a span for every field.
     pub values: Arc<[Vec<Span>]>,
-    /// The name of the set that holds the values, if it has one.
+    /// The name of the set, if it has one.
     pub set: Option<String>,
 }
 
 impl FieldTest {
-    /// One field that is to be one of these values.
+    /// Compares one field with these values.
     pub fn new(field: Field, spans: impl IntoIterator<Item = Span>) -> Self {
         FieldTest {
             fields: vec![field],
@@ -34,7 +34,7 @@ impl FieldTest {
         }
     }
 
-    /// One field of which one of these bits is to be set; asked the other way round, as there is no
+    /// Tests that one of these bits of a field is set; expressed by its negation, as there is no
     /// such comparison.
     pub fn no_bit_of(field: Field, bits: u128) -> Self {
         FieldTest {
@@ -43,7 +43,7 @@ impl FieldTest {
         }
     }
 
-    /// The only value, if it is one of one field.
+    /// The value, if there is one value of one field.
     pub fn single(&self) -> Option<u128> {
         match &*self.values {
             [spans] => match spans.as_slice() {
@@ -54,8 +54,7 @@ impl FieldTest {
         }
     }
 
-    /// Which of the values the packet has. `Err` if that is not known: then with those that it may
-    /// have.
+    /// Finds the value that the packet has. `Err` with all possible ones if that is not known.
     pub fn find(&self, packet: &Packet) -> Result<Found, Vec<usize>> {
         let values: Vec<Value> = self.fields.iter().map(|field| field.of(packet)).collect();
         if values.contains(&Value::Absent) {
@@ -83,7 +82,7 @@ impl FieldTest {
         Ok(found.next().map_or(Found::None, Found::At))
     }
 
-    /// Whether what it looks at is one of the values by chance, as nft's `numgen` and hashes are.
+    /// Whether a field is random, such as `numgen` and hashes of nft.
     pub fn is_by_chance(&self) -> bool {
         let by_chance = |name: &str| {
             ["numgen", "jhash", "symhash"]
@@ -93,7 +92,7 @@ impl FieldTest {
         matches!(self.fields.as_slice(), [Field::Other(name)] if by_chance(name))
     }
 
-    /// Whether the packet passes; nothing if that is not known.
+    /// Whether the packet matches; `None` if that is not known.
     pub(super) fn holds(&self, packet: &Packet, not: bool) -> Option<bool> {
         match self.find(packet) {
             Ok(Found::Absent) => Some(false),
@@ -103,7 +102,7 @@ impl FieldTest {
         }
     }
 
-    /// Writes what is compared, as nft does: with its values in braces if there are several.
+    /// Writes the comparison as nft does, with several values in braces.
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, not: bool) -> fmt::Result {
         self.write_fields(f)?;
         if self.mask != u128::MAX {
@@ -114,7 +113,7 @@ impl FieldTest {
         self.write_values(f)
     }
 
-    /// Writes what the packet has in these fields.
+    /// Writes the actual values of the packet.
     pub(super) fn write_actual(&self, f: &mut fmt::Formatter<'_>, packet: &Packet) -> fmt::Result {
         self.write_fields(f)?;
         f.write_str(" is ")?;
@@ -136,7 +135,7 @@ impl FieldTest {
         Ok(())
     }
 
-    /// How many values of a set are written out.
+    /// How many values of a set are printed.
     const SHOWN: usize = 8;
 
     pub(super) fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,25 +187,23 @@ fn write_span(f: &mut fmt::Formatter<'_>, field: &Field, first: u128, last: u128
     }
 }
 
-/// What a packet has of the values that are looked for.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// One of the fields is not there.
+    /// A field is absent.
     Absent,
-    /// None of them.
     None,
-    /// The one at this place.
+    /// The value at this index.
     At(usize),
 }
 
-/// As nft writes it.
 impl fmt::Display for FieldTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, false)
     }
 }
 
-/// No rule of ours has one.
+/// Not used by desired rules.
 impl Serialize for FieldTest {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)

@@ -1,4 +1,4 @@
-//! Rules, and where in a packet's way they are asked.
+//! Rules with the hooks at which they are evaluated.
 
 use super::field_test::FieldTest;
 use super::matches::Match;
@@ -7,7 +7,7 @@ use super::{Chain, LiveRule, LiveTable, Rule, Ruleset, Target};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Every table that a packet may meet, from one store or several.
+/// All tables that a packet traverses, of one or several backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     pub tables: Vec<HookedTable>,
@@ -16,9 +16,9 @@ pub struct Rules {
 /// A table with its chains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookedTable {
-    /// As people call it: `nat`, `prepare-proxy-nat`, `inet firewall`.
+    /// The usual name: `nat`, `prepare-proxy-nat`, `inet firewall`.
     pub name: String,
-    /// The family it sees; nothing if it sees both.
+    /// Its family; `None` for both.
     pub family: Option<Family>,
     pub chains: Vec<HookedChain>,
 }
@@ -26,24 +26,22 @@ pub struct HookedTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookedChain {
     pub name: ChainName,
-    /// Nothing if packets only come here from other chains.
+    /// `None` for a chain that is only called by others.
     pub base: Option<Base>,
     pub rules: Vec<Entry>,
 }
 
-/// What makes a chain a base chain.
+/// The hook of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
     pub hook: Hook,
-    /// Lower ones are asked first.
+    /// Lower ones are evaluated first.
     pub priority: i32,
-    /// It is asked about the first packet of a connection only, and only until one such chain has
-    /// decided.
+    /// Evaluated only for the first packet of a connection, until one such chain has decided.
     pub is_nat: bool,
-    /// The route is looked up again where it changes the mark: mangle's OUTPUT, and nftables' type
-    /// `route`.
+    /// The route is looked up again if it changes the mark: OUTPUT of mangle, and chains of nft
+    /// type `route`.
     pub reroutes: bool,
-    /// The policy is to accept.
     pub accepts: bool,
 }
 
@@ -51,44 +49,42 @@ pub struct Base {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     Known(Rule),
-    /// A rule of which something could not be decoded. Known are some matches, which must all hold,
-    /// and perhaps the target.
+    /// A rule that could not be decoded completely: some matches, which must all hold, and perhaps
+    /// the target are known.
     Undecoded {
-        /// As iptables or nft writes it.
         text: String,
         /// nf_tables' handle.
         handle: Option<u64>,
         matches: Vec<Match>,
         target: Option<Target>,
     },
-    /// A rule that looks up what to do (nft's `vmap`, or nat to what a map says).
+    /// A rule with a verdict map or a NAT map of nft.
     Map {
         matches: Vec<Match>,
         map: TargetMap,
     },
-    /// A rule that only counts or logs, for whomever.
+    /// A rule that only counts or logs.
     Idle {
         text: String,
     },
 }
 
-/// What to do, by what the packet has in some fields.
+/// The targets of a map by the values of fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetMap {
-    /// The fields, and the values that there is an entry for.
+    /// The fields, and the keys of the map.
     pub keys: FieldTest,
-    /// For each of the values.
+    /// The target of each key.
     pub targets: Vec<Target>,
-    /// For all others.
+    /// The target of all other values.
     pub default: Option<Target>,
 }
 
 impl TargetMap {
-    /// How many entries are written out.
+    /// How many entries are printed.
     const SHOWN: usize = 4;
 }
 
-/// As nft writes it.
 impl fmt::Display for TargetMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, field) in self.keys.fields.iter().enumerate() {
@@ -115,7 +111,7 @@ impl fmt::Display for TargetMap {
 }
 
 impl Rules {
-    /// What a ruleset wants, hooked in as iptables' tables are.
+    /// The desired ruleset, hooked like the tables of iptables.
     pub fn of(ruleset: &Ruleset) -> Self {
         let tables = ruleset.tables.iter().map(|table| HookedTable {
             name: table.name.to_string(),
@@ -133,8 +129,8 @@ impl Rules {
 }
 
 impl Rules {
-    /// Base chains of different tables, not without rules, that packets of a family come to at the
-    /// same moment: which of them was hooked in first, no dump shows.
+    /// Base chains of different tables with rules that are evaluated at the same hook and priority:
+    /// a dump does not show their order.
     pub fn ties(&self, family: Family) -> Vec<Tie> {
         let sees = |table: &&HookedTable| table.family.is_none_or(|f| f == family);
         let mut found = BTreeMap::<_, Vec<(String, ChainName)>>::new();
@@ -152,7 +148,7 @@ impl Rules {
         tied.collect()
     }
 
-    /// The same rules, with the tables that come at the same moment the other way round.
+    /// The same rules with ties evaluated in the opposite order.
     pub fn in_the_other_order(&self) -> Self {
         Rules {
             tables: self.tables.iter().rev().cloned().collect(),
@@ -164,7 +160,7 @@ impl Rules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tie {
     pub hook: Hook,
-    /// Each with its table, the one that is evaluated first in front.
+    /// Each with its table, in evaluation order.
     pub chains: Vec<(String, ChainName)>,
 }
 
@@ -179,7 +175,7 @@ impl HookedChain {
 }
 
 impl HookedTable {
-    /// A table as iptables keeps it, hooked in by the names of its chains.
+    /// A table of iptables, hooked by the names of its chains.
     pub fn live(name: String, table: &LiveTable) -> Self {
         let chains = table.chains.iter().map(|chain| {
             let base = chain.name.hook().map(|hook| Base::of(table.name, hook));
@@ -201,8 +197,8 @@ impl HookedTable {
 }
 
 impl Base {
-    /// When it is evaluated at its hook. All chains of nat are at nat's own priority, whatever theirs
-    /// is, which only orders them among one another (`nf_nat_register_fn`).
+    /// Its position at the hook. All NAT chains run at the priority of NAT; their own priority only
+    /// orders them among each other (`nf_nat_register_fn`).
     pub fn moment(&self) -> (i32, i32) {
         match (self.is_nat, self.hook) {
             (false, _) => (self.priority, 0),
@@ -211,7 +207,7 @@ impl Base {
         }
     }
 
-    /// Where iptables hooks in the chain of this hook (`NF_IP_PRI_*`).
+    /// The priority of iptables for this hook (`NF_IP_PRI_*`).
     pub fn of(table: TableName, hook: Hook) -> Self {
         let priority = match (table, hook) {
             (TableName::Raw, _) => -300,
@@ -231,7 +227,7 @@ impl Base {
 }
 
 impl Entry {
-    /// A rule as it was read.
+    /// An observed rule.
     pub fn live(live: &LiveRule) -> Self {
         match &live.rule {
             Some(rule) => Entry::Known(rule.clone()),
@@ -252,7 +248,7 @@ impl Entry {
         }
     }
 
-    /// The same rule where it is not known whether packets come to it.
+    /// The same rule if it is not known whether packets reach it.
     pub fn undetermined(self) -> Self {
         match self {
             Entry::Idle { .. } => self,
@@ -265,7 +261,7 @@ impl Entry {
         }
     }
 
-    /// The rule as iptables or nft writes it, without a comment of ours.
+    /// The rule as iptables or nft prints it, without a rule id.
     pub fn text(&self) -> String {
         match self {
             Entry::Known(rule) => {
@@ -285,7 +281,7 @@ impl Entry {
         }
     }
 
-    /// What the rule is for, if it is one of ours.
+    /// The rule id, if it is managed.
     pub fn id(&self) -> Option<&RuleId> {
         match self {
             Entry::Known(rule) => rule.id.as_ref(),
@@ -293,7 +289,7 @@ impl Entry {
         }
     }
 
-    /// What must hold, as far as it is known.
+    /// The known matches.
     pub fn matches(&self) -> &[Match] {
         match self {
             Entry::Known(rule) => &rule.matches,
@@ -302,7 +298,7 @@ impl Entry {
         }
     }
 
-    /// What happens then, if that is known and the same for all packets.
+    /// The target, if known and the same for all packets.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Entry::Known(rule) => Some(&rule.target),

@@ -1,11 +1,11 @@
-//! What a backend found in the kernel.
+//! The observed state of the kernel.
 
 use super::names::{ChainName, Family, TableName};
 use super::{Match, Rule, Target};
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// Everything one backend can see in one network namespace.
+/// All tables of one backend in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     pub tables: Vec<LiveTable>,
@@ -39,13 +39,13 @@ impl Live {
     }
 }
 
-/// One table with its chains, managed and foreign. A backend may leave out foreign chains that no hook leads
-/// to and in which nothing is managed.
+/// A table with its chains, managed and foreign. A backend may omit foreign chains that no hook
+/// leads to and that hold nothing managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveTable {
     pub family: Family,
     pub name: TableName,
-    /// No packet comes to its chains.
+    /// Its chains are not in force.
     pub dormant: bool,
     pub chains: Vec<LiveChain>,
 }
@@ -61,34 +61,34 @@ impl LiveTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveChain {
     pub name: ChainName,
-    /// It is a base chain whose policy is to drop.
+    /// A base chain whose policy drops.
     pub drops: bool,
     pub rules: Vec<LiveRule>,
 }
 
-/// A rule in the kernel. What cannot be decoded is kept opaque: never guessed, never lost.
+/// A rule in the kernel. What cannot be decoded is kept as text, never guessed or lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveRule {
-    /// The rule, if the model can say it exactly.
+    /// The rule, if the model can express it exactly.
     pub rule: Option<Rule>,
-    /// Of a rule that the model cannot say: matches of it that it can, which must all hold.
+    /// Otherwise the decoded matches, which must all hold.
     pub matches: Vec<Match>,
-    /// Of such a rule, its target if the model can say that; [`Target::Several`] of none if it only
-    /// counts or logs.
+    /// Otherwise the target, if decoded; an empty [`Target::Several`] if the rule only counts or
+    /// logs.
     pub target: Option<Target>,
-    /// The rule's comment, whoever wrote it.
+    /// The rule's comment, of any origin.
     pub comment: Option<String>,
-    /// Where the rule jumps or goes to, if it does.
+    /// The chain that the rule jumps or goes to.
     pub jump: Option<ChainName>,
     /// What iptables-save prints behind `-A CHAIN `, or a description where that is not known.
     pub text: String,
-    /// nf_tables' handles of the rules that it is made of, in their order; none elsewhere.
+    /// nf_tables' handles of the kernel's rules that it consists of; otherwise empty.
     pub handles: Vec<u64>,
-    /// What it has counted, if whoever read it asked for that.
+    /// Its counters, if they were read.
     pub counters: Option<Counters>,
 }
 
-/// What has met a rule whole, since the rule was written.
+/// Packets and bytes that have matched a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     pub packets: u64,
@@ -96,7 +96,7 @@ pub struct Counters {
 }
 
 impl LiveRule {
-    /// A rule that was understood.
+    /// A decoded rule.
     pub fn known(rule: Rule, comment: Option<String>, handles: Vec<u64>) -> Self {
         LiveRule {
             jump: match &rule.target {
@@ -113,12 +113,12 @@ impl LiveRule {
         }
     }
 
-    /// It leaves every packet as it is.
+    /// Whether it only counts or logs.
     pub(super) fn only_logs(&self) -> bool {
         matches!(&self.target, Some(Target::Several(targets)) if targets.is_empty())
     }
 
-    /// The rule is not what it says, for where it stands.
+    /// Discards the decoded rule, because its chain is hooked elsewhere.
     pub(crate) fn forget(&mut self) {
         if let Some(rule) = self.rule.take() {
             self.matches = rule.matches;
@@ -126,7 +126,7 @@ impl LiveRule {
     }
 }
 
-/// Whether the rules in the kernel do what is wanted, one by one and in the same order.
+/// Whether observed and desired rules have the same effects in the same order.
 pub fn same_effects<'a>(
     live: impl Iterator<Item = &'a LiveRule>,
     wanted: impl Iterator<Item = &'a Rule>,

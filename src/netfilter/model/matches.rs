@@ -1,4 +1,4 @@
-//! What a rule asks of a packet.
+//! Matches.
 
 use super::field_test::FieldTest;
 use super::names::{Interface, Protocol};
@@ -24,7 +24,7 @@ fn is_false(b: &bool) -> bool {
     !b
 }
 
-/// What is compared. Names as in iptables-extensions(8).
+/// What is compared; names as in iptables-extensions(8).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Test {
@@ -32,8 +32,8 @@ pub enum Test {
     Source(IpNet),
     /// `-d`: the packet's destination lies in the prefix (host bits are zero).
     Destination(IpNet),
-    /// `-d` with a list: the packet's destination is one of these addresses. Only where a whole
-    /// list is one test; iptables makes a rule of each prefix.
+    /// `-d` with a list: the destination is one of these addresses. Used where a list is one test;
+    /// iptables writes a rule for each prefix.
     DestinationSet(AddressSet),
     /// `-i`: the packet came in here.
     InInterface(Interface),
@@ -53,17 +53,16 @@ pub enum Test {
     Mark { value: u32, mask: u32 },
     /// `-m connmark`: the connection's mark, after `mask`, is `value`.
     Connmark { value: u32, mask: u32 },
-    /// `-m socket`: an open socket is found for the packet; `transparent` asks for one with
-    /// IP_TRANSPARENT.
+    /// `-m socket`: an open socket is found for the packet, with IP_TRANSPARENT if `transparent`.
     Socket { transparent: bool },
-    /// Anything else that the packet can be compared with; only rules of others have it.
+    /// Any other field of a packet; in foreign rules only.
     Fields(FieldTest),
-    /// What cannot be decoded, or is not about the packet (a rate, chance), as iptables or nft writes
-    /// it. Only rules of others have it.
+    /// A match that cannot be decoded or does not depend on the packet (rate, chance), as iptables
+    /// or nft prints it; in foreign rules only.
     Undecoded(String),
 }
 
-/// Who owns the sending socket, by number.
+/// The owner of the sending socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
@@ -160,12 +159,11 @@ impl Match {
         Match::new(Test::Socket { transparent: false })
     }
 
-    /// Whether it says what it asks about.
     pub fn is_decoded(&self) -> bool {
         !matches!(self.test, Test::Undecoded(_))
     }
 
-    /// Whether it holds by chance.
+    /// Whether it matches by chance.
     pub fn is_by_chance(&self) -> bool {
         match &self.test {
             Test::Undecoded(text) => text.starts_with("-m statistic "),
@@ -186,7 +184,7 @@ impl Match {
         }
     }
 
-    /// Whether every packet passes: a prefix of length 0, which no tool keeps.
+    /// Whether it matches every packet: a prefix of length 0, which no tool keeps.
     pub(super) fn is_always(&self) -> bool {
         match self.test {
             Test::Source(net) | Test::Destination(net) => !self.not && net.prefix_len() == 0,
@@ -238,15 +236,15 @@ impl Match {
         }
     }
 
-    /// Whether the packet surely passes.
+    /// Whether the packet certainly matches.
     pub fn holds(&self, packet: &Packet) -> bool {
         self.evaluate(packet) == Some(true)
     }
 
-    /// Whether the packet passes; nothing if that is not known.
+    /// Whether the packet matches; `None` if that is not known.
     pub fn evaluate(&self, packet: &Packet) -> Option<bool> {
         match &self.test {
-            // There is nothing to compare, not even for a negated match.
+            // A missing field matches neither way.
             Test::Connmark { .. } if packet.connection().is_none() => Some(false),
             Test::Fields(test) => test.holds(packet, self.not),
             Test::Undecoded(_) => None,
@@ -256,7 +254,7 @@ impl Match {
 }
 
 impl Test {
-    /// Whether it is so, as the kernel's own match of this name looks at it.
+    /// Evaluates the match, without negation, as the kernel does.
     fn holds(&self, packet: &Packet) -> bool {
         match self {
             Test::Source(net) => net.contains(&packet.source.ip()),
@@ -296,7 +294,7 @@ impl Test {
     }
 }
 
-/// No interface has no name, which is no interface's name.
+/// No interface matches no name.
 fn is_on(wanted: &Interface, actual: Option<&Interface>) -> bool {
     actual.is_some_and(|actual| match wanted.prefix() {
         Some(prefix) => actual.as_str().starts_with(prefix),
@@ -304,7 +302,7 @@ fn is_on(wanted: &Interface, actual: Option<&Interface>) -> bool {
     })
 }
 
-/// `! m`: the match with its sense turned round.
+/// `! m`: the negated match.
 impl std::ops::Not for Match {
     type Output = Match;
 

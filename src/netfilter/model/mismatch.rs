@@ -1,4 +1,4 @@
-//! Why a rule does not apply to a packet, in words.
+//! Explains why a rule does not match a packet.
 
 use super::matches::{Match, Owner, Test};
 use super::packet::{FoundSocket, Packet, Side};
@@ -6,7 +6,7 @@ use super::ports::{PortRange, join};
 use std::fmt;
 
 impl Match {
-    /// Why the packet does not pass, as a sentence without its full stop; nothing if it does.
+    /// The reason why the packet does not match, without a full stop; `None` if it matches.
     pub fn mismatch<'a>(&'a self, packet: &'a Packet) -> Option<Mismatch<'a>> {
         (self.evaluate(packet) == Some(false)).then_some(Mismatch { of: self, packet })
     }

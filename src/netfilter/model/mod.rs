@@ -1,9 +1,8 @@
-//! The model: what is wanted in, or found in, one network namespace.
+//! The model: the desired and observed rules of one network namespace.
 //!
-//! Everything here is a plain value: no I/O, no backend, no mesh. A [`Rule`] is made of typed
-//! [`Match`]es and a [`Target`]; each prints itself in the normal form of iptables-save(8), so that
-//! the text, the netlink encoding and every comparison work on the same thing. The family is a
-//! field, never a second copy.
+//! Plain values without I/O, backend or mesh. A [`Rule`] consists of typed [`Match`]es and a
+//! [`Target`]; each prints itself in the normal form of iptables-save(8), so that text, netlink
+//! encoding and comparisons share one value. The family is a field, never a second copy.
 
 mod change;
 mod field;
@@ -40,28 +39,27 @@ pub use target::{NatTo, RejectWith, Target};
 use serde::Serialize;
 use std::fmt;
 
-/// All tables, chains and rules wanted in one network namespace, for both families, with the
-/// routes and addresses that they rely on.
+/// All desired tables, chains and rules of one network namespace, for both families, with the
+/// routes and addresses that they need.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ruleset {
     /// At most one for each family and name, IPv4 first.
     pub tables: Vec<Table>,
-    /// Policy routes and loopback addresses: up before the rules, down after them.
+    /// Policy routes and loopback addresses, added before the rules and removed after them.
     pub routing: Routing,
 }
 
 impl Ruleset {
-    /// The tables of one family, in their order.
     pub fn of(&self, family: Family) -> impl Iterator<Item = &Table> {
         self.tables.iter().filter(move |t| t.family == family)
     }
 
-    /// The table `name` of `family`, if anything is wanted in it.
+    /// The table `name` of `family`, if it has desired rules.
     pub fn table(&self, family: Family, name: TableName) -> Option<&Table> {
         self.of(family).find(|t| t.name == name)
     }
 
-    /// How many rules there are in all tables of both families.
+    /// The number of rules.
     pub fn rule_count(&self) -> usize {
         self.tables
             .iter()
@@ -70,7 +68,7 @@ impl Ruleset {
             .sum()
     }
 
-    /// The same rules, each with this label before its rule id: whose rules they are.
+    /// Labels the comments of all rules with their mesh.
     pub fn labelled(mut self, label: &'static str) -> Self {
         for rule in self.rules_mut() {
             rule.id = rule.id.take().map(|id| id.labelled(label));
@@ -78,7 +76,7 @@ impl Ruleset {
         self
     }
 
-    /// The same rules without a rule id: for kernels that have no xt comment match (gVisor).
+    /// Removes all comments, for kernels without the xt comment match (gVisor).
     pub fn without_comments(&self) -> Self {
         let mut plain = self.clone();
         for rule in plain.rules_mut() {
@@ -98,7 +96,7 @@ impl Ruleset {
 pub struct Table {
     pub family: Family,
     pub name: TableName,
-    /// In the order in which a reader meets them; names are unique.
+    /// In the order of output; names are unique.
     pub chains: Vec<Chain>,
 }
 
@@ -112,7 +110,7 @@ impl Table {
         }
     }
 
-    /// The chain called `name`, made at the end of the table if it is not there yet.
+    /// The chain called `name`, appended if missing.
     pub fn chain(&mut self, name: ChainName) -> &mut Chain {
         let at = match self.chains.iter().position(|c| c.name == name) {
             Some(at) => at,
@@ -128,8 +126,8 @@ impl Table {
     }
 }
 
-/// A chain and its rules, first match wins. For a base chain these are our rules only; where they
-/// stand among foreign ones is said by [`Rule::place`].
+/// A chain and its rules, first match wins. For a base chain only the managed rules;
+/// [`Rule::place`] says where among foreign ones they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Chain {
     pub name: ChainName,
@@ -149,14 +147,14 @@ impl Chain {
     }
 }
 
-/// Where one of our rules goes in a base chain in which foreign rules stand too.
+/// Where a managed rule goes in a base chain with foreign rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// Behind what is there (iptables `-A`).
+    /// After existing rules (iptables `-A`).
     #[default]
     Tail,
-    /// Before everything that is there (iptables `-I chain 1`).
+    /// Before existing rules (iptables `-I chain 1`).
     Head,
 }
 
@@ -172,16 +170,16 @@ pub struct Rule {
     /// In iptables-save's order, see [`Match::rank`].
     pub matches: Vec<Match>,
     pub target: Target,
-    /// What the rule is for, shown as its comment, `label/id`. `None` only for rules read from a
-    /// kernel, or where the kernel has no comment match.
+    /// The rule id, shown as its comment `label/id`. `None` only for rules read from a kernel, or
+    /// if the kernel has no comment match.
     pub id: Option<RuleId>,
     #[serde(skip_serializing_if = "Place::is_tail")]
     pub place: Place,
 }
 
 impl Rule {
-    /// A rule for the end of its chain. The matches are put into iptables-save's normal form: in
-    /// its order, and without those that hold for every packet.
+    /// Creates a rule for the tail of its chain. The matches are normalised as by iptables-save: in
+    /// its order, without those that match every packet.
     pub fn new(
         id: impl Into<RuleId>,
         matches: impl IntoIterator<Item = Match>,
@@ -190,7 +188,7 @@ impl Rule {
         Rule::without_comment(matches, target).commented(id.into())
     }
 
-    /// A rule without a rule id, as read from a kernel.
+    /// Creates a rule without a rule id.
     pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
         let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
         matches.sort_by_key(Match::rank);
@@ -202,7 +200,7 @@ impl Rule {
         }
     }
 
-    /// The same rule with this rule id.
+    /// Sets the rule id.
     pub fn commented(self, id: RuleId) -> Self {
         Rule {
             id: Some(id),
@@ -210,7 +208,7 @@ impl Rule {
         }
     }
 
-    /// The same rule for the head of its base chain.
+    /// Places the rule at the head of its base chain.
     pub fn at_head(self) -> Self {
         Rule {
             place: Place::Head,
@@ -218,7 +216,7 @@ impl Rule {
         }
     }
 
-    /// The protocol the rule asks for, which its port matches are about.
+    /// The protocol that the rule matches, which its port matches need.
     pub fn protocol(&self) -> Option<Protocol> {
         self.matches.iter().find_map(|m| match m.test {
             Test::Protocol(p) if !m.not => Some(p),
@@ -226,13 +224,13 @@ impl Rule {
         })
     }
 
-    /// Whether the rule asks for a protocol if it asks for ports, as iptables demands.
+    /// Whether the rule matches a protocol if it matches ports, as iptables requires.
     pub fn has_protocol_of_ports(&self) -> bool {
         let of_ports = |m: &Match| matches!(m.test, Test::Port { .. } | Test::Multiport { .. });
         self.protocol().is_some() || !self.matches.iter().any(of_ports)
     }
 
-    /// Whether both do the same: comments and places are not compared.
+    /// Whether both have the same effect, regardless of comment and place.
     pub fn same_effect(&self, other: &Rule) -> bool {
         self.matches == other.matches && self.target == other.target
     }

@@ -1,4 +1,4 @@
-//! Names and small values that netfilter fixes: families, tables, hooks, chains, interfaces.
+//! Names and enumerations of netfilter: families, tables, hooks, chains, interfaces.
 
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use thiserror::Error;
 
-/// A name that netfilter would not take.
+/// A name that netfilter does not accept.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NameError {
     #[error(
@@ -28,7 +28,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, in the order in which they are written.
+    /// Both, in output order.
     pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
     /// The family of an address.
@@ -48,7 +48,7 @@ impl Family {
         }
     }
 
-    /// How many bits an address has.
+    /// The length of an address in bits.
     pub fn bits(self) -> u8 {
         match self {
             Family::V4 => 32,
@@ -76,7 +76,7 @@ impl Serialize for Family {
     }
 }
 
-/// The iptables tables that rules are written to, in the order in which a packet meets them.
+/// The iptables tables that may be written, in traversal order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableName {
@@ -105,7 +105,7 @@ impl TableName {
         }
     }
 
-    /// The table called `name`, or `None` for one that is never written to (`security`).
+    /// The table called `name`; `None` for tables that are never written (`security`).
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.as_str() == name)
     }
@@ -160,11 +160,8 @@ impl Hook {
 pub struct ChainName(Cow<'static, str>);
 
 impl ChainName {
-    /// The base chain of what comes in.
     pub const PREROUTING: ChainName = ChainName::fixed("PREROUTING");
-    /// The base chain of what is delivered here.
     pub const INPUT: ChainName = ChainName::fixed("INPUT");
-    /// The base chain of what is sent from here.
     pub const OUTPUT: ChainName = ChainName::fixed("OUTPUT");
 
     /// A name known at compile time; it must be one that iptables accepts.
@@ -172,11 +169,11 @@ impl ChainName {
         ChainName(Cow::Borrowed(name))
     }
 
-    /// How many bytes a name has at most.
+    /// The maximum length in bytes.
     const LONGEST: usize = 28;
 
-    /// A name read from a kernel or a text: 1 to 28 printable bytes (`XT_EXTENSION_MAXNAMELEN`)
-    /// that do not begin like an option. nf_tables' own chains may be longer and are not ours.
+    /// A name read from a kernel or text: 1 to 28 printable bytes (`XT_EXTENSION_MAXNAMELEN`) that
+    /// do not start like an option.
     pub fn new(name: &str) -> Result<Self, NameError> {
         let plain = name.bytes().all(|b| b.is_ascii_graphic());
         if name.is_empty() || name.len() > Self::LONGEST || !plain || name.starts_with(['-', '!']) {
@@ -185,12 +182,11 @@ impl ChainName {
         Ok(ChainName(Cow::Owned(name.to_owned())))
     }
 
-    /// A name that nf_tables took: it may be longer than iptables' and of any bytes.
+    /// A name read from nf_tables, which may be longer and have any bytes.
     pub fn of_nf_tables(name: &str) -> Self {
         ChainName(Cow::Owned(name.to_owned()))
     }
 
-    /// The name as netfilter has it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -207,18 +203,18 @@ impl fmt::Display for ChainName {
     }
 }
 
-/// The protocols that rules ask for.
+/// The protocols that rules match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Tcp,
     Udp,
     Icmpv6,
-    /// Another one, by its number; only rules of others ask for it.
+    /// Any other, by number; in foreign rules only.
     Other(u8),
 }
 
-/// Further names that iptables-save prints behind `-p`, and nft in their place.
+/// Further names that iptables-save prints after `-p`, and those of nft.
 const PROTOCOLS: [(u8, &str); 8] = [
     (1, "icmp"),
     (2, "igmp"),
@@ -231,7 +227,7 @@ const PROTOCOLS: [(u8, &str); 8] = [
 ];
 
 impl Protocol {
-    /// Those that rules of ours ask for.
+    /// Protocols of desired rules.
     pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmpv6];
 
     /// The number of the IANA registry.
@@ -251,7 +247,7 @@ impl Protocol {
         known.unwrap_or(Protocol::Other(number))
     }
 
-    /// The protocol that iptables calls so, by name or number.
+    /// Parses a name or number as iptables does.
     pub fn named(name: &str) -> Option<Self> {
         let others = PROTOCOLS.map(|(number, _)| Protocol::Other(number));
         let mut known = Self::ALL.into_iter().chain(others);
@@ -279,8 +275,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// An interface name as iptables' `-i` and `-o` take it: up to 15 bytes, a `+` at the end stands
-/// for any rest.
+/// An interface name for `-i` and `-o` of iptables: up to 15 bytes; a trailing `+` is a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Interface(Cow<'static, str>);
@@ -288,10 +283,10 @@ pub struct Interface(Cow<'static, str>);
 impl Interface {
     /// The loopback interface.
     pub const LOOPBACK: Interface = Interface(Cow::Borrowed("lo"));
-    /// The first interface to elsewhere, as pods and most machines call it.
+    /// The first interface of pods and most machines.
     pub const ETH0: Interface = Interface(Cow::Borrowed("eth0"));
 
-    /// The name, with its `+` if it ends in one.
+    /// The name, with its `+` if any.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -324,18 +319,18 @@ impl fmt::Display for Interface {
     }
 }
 
-/// What a rule is for: a short stable id such as `bypass-envoy`, and whose rule it is. It is data, so
-/// that the comment in the kernel, the plan and the explanation cannot say different things.
+/// A rule id: a short stable name such as `bypass-envoy`, and the mesh whose rule it is. Comments
+/// in the kernel, plans and explanations all derive from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleId {
-    /// What stands before the slash in the comment; nothing before a ruleset is
+    /// The part before the slash of the comment; `None` until the ruleset is
     /// [labelled](super::Ruleset::labelled).
     label: Option<Cow<'static, str>>,
     id: Cow<'static, str>,
 }
 
 impl RuleId {
-    /// Reads a comment `LABEL/ID`, whoever wrote it. Both are printable and without quotes or
+    /// Reads a comment `LABEL/ID` of any origin. Both parts must be printable without quotes or
     /// backslashes, so that every tool prints the comment in the same way.
     pub fn from_comment(comment: &str) -> Option<Self> {
         let plain = |b: u8| b.is_ascii_graphic() && !b"\"'\\".contains(&b);
@@ -352,7 +347,7 @@ impl RuleId {
         &self.id
     }
 
-    /// What stands before the slash in the comment.
+    /// The part before the slash of the comment.
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
@@ -402,7 +397,7 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// The id alone: whose rule it is says the ruleset that it stands in.
+/// The id alone: the label follows from the ruleset.
 impl Serialize for RuleId {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&self.id)

@@ -1,44 +1,41 @@
-//! A packet, as rules see it.
-
 use super::names::{Family, Interface, Protocol};
 use serde::Serialize;
 use std::net::SocketAddr;
 
-/// Everything that a [`super::Match`] can ask about and a [`super::Target`] can change. Source and
-/// destination are of one family.
+/// Everything that a [`super::Match`] can test and a [`super::Target`] can change. Source and
+/// destination have the same family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     pub protocol: Protocol,
     pub source: SocketAddr,
     pub destination: SocketAddr,
-    /// Where it came in; nothing at the hooks before it leaves.
+    /// The incoming interface; `None` for local packets until they arrive over lo.
     pub in_interface: Option<Interface>,
-    /// Where it leaves; nothing at the hooks behind which it comes in.
+    /// The outgoing interface; `None` at hooks of incoming packets.
     pub out_interface: Option<Interface>,
-    /// Who made the socket that it was sent from. What comes in has no such socket, also when it
-    /// comes in over lo.
+    /// The owner of the sending socket; `None` for incoming packets, also over lo.
     pub owner: Option<Credentials>,
     /// The packet's own mark, as SO_MARK sets it.
     pub mark: u32,
-    /// The conntrack zone that the raw table picked; 0 where it did not.
+    /// The conntrack zone set in the raw table; otherwise 0.
     pub zone: u16,
     pub tracking: Tracking,
     pub socket: FoundSocket,
-    /// What is found out on the way.
+    /// Facts found while tracing.
     pub facts: Facts,
 }
 
-/// What nat and the routes make of a packet.
+/// What NAT and routing make of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The ends as they were before nat changed them.
+    /// The addresses and ports before NAT.
     pub original_source: Option<SocketAddr>,
     pub original_destination: Option<SocketAddr>,
     pub source_type: AddressType,
     pub destination_type: AddressType,
 }
 
-/// What an address is to this namespace (`RTN_*` of linux/rtnetlink.h).
+/// The type of an address (`RTN_*` of linux/rtnetlink.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum AddressType {
@@ -49,27 +46,26 @@ pub enum AddressType {
     Multicast = 5,
 }
 
-/// Whom a socket belongs to: the credentials of the process at the time when it made the socket
-/// (`f_cred` of its file).
+/// The credentials of the process when it created the socket (`f_cred` of its file).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// `fsuid`, which follows the effective uid.
     pub uid: u32,
     /// `fsgid`, which follows the effective gid.
     pub gid: u32,
-    /// xt_owner compares these only with `--suppl-groups`, nf_tables never: no rule of the model
-    /// asks for them.
+    /// Supplementary groups, which xt_owner compares only with `--suppl-groups` and nf_tables
+    /// never; no rule of the model tests them.
     pub supplementary_groups: Vec<u32>,
 }
 
-/// What conntrack knows of a packet.
+/// The conntrack state of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
-    /// It has not been asked: the hooks of the raw table come before it.
+    /// Not tracked yet, as at the hooks of the raw table.
     NotYet,
-    /// It makes no sense of the packet.
+    /// INVALID.
     Invalid,
-    /// It was told not to look.
+    /// UNTRACKED.
     Untracked,
     Known(Connection),
 }
@@ -83,8 +79,7 @@ pub struct Connection {
     pub mark: u32,
 }
 
-/// What a look for an open socket finds (xt_socket(8)). A socket that is bound to any address does
-/// not count.
+/// The result of a socket lookup (xt_socket(8)). Sockets bound to any address do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundSocket {
     None,
@@ -93,7 +88,7 @@ pub enum FoundSocket {
     Transparent,
 }
 
-/// Which end of the packet.
+/// Source or destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -125,7 +120,7 @@ pub enum ConnState {
 }
 
 impl ConnState {
-    /// All that a packet can be in, in their order.
+    /// All states, in their order.
     pub const ALL: [ConnState; 5] = [
         ConnState::Invalid,
         ConnState::New,
@@ -134,8 +129,7 @@ impl ConnState {
         ConnState::Untracked,
     ];
 
-    /// What is no state, but stands behind `--ctstate` as well: nat has changed the source, or the
-    /// destination.
+    /// Not states, but accepted by `--ctstate`: source or destination changed by NAT.
     pub const TRANSLATED: [ConnState; 2] = [ConnState::Snat, ConnState::Dnat];
 
     /// The name that iptables-save prints behind `--ctstate`.
@@ -158,7 +152,6 @@ impl Packet {
         Family::of(self.destination.ip())
     }
 
-    /// One of its ends.
     pub fn end(&self, side: Side) -> SocketAddr {
         match side {
             Side::Source => self.source,
@@ -166,12 +159,12 @@ impl Packet {
         }
     }
 
-    /// One of its ends as it was before nat.
+    /// The address and port before NAT.
     pub fn original(&self, side: Side) -> SocketAddr {
         self.before_nat(side).unwrap_or_else(|| self.end(side))
     }
 
-    /// Whether nat has changed one of its ends.
+    /// Whether NAT changed the address or port.
     pub fn is_translated(&self, side: Side) -> bool {
         self.before_nat(side)
             .is_some_and(|end| end != self.end(side))
@@ -184,7 +177,7 @@ impl Packet {
         }
     }
 
-    /// Nat gives it another source or destination.
+    /// Applies NAT to the source or destination.
     pub fn translate(&mut self, side: Side, end: SocketAddr) {
         let (before, now) = match side {
             Side::Source => (&mut self.facts.original_source, &mut self.source),
@@ -194,12 +187,11 @@ impl Packet {
         *now = end;
     }
 
-    /// The port at one of its ends.
     pub fn port(&self, side: Side) -> u16 {
         self.end(side).port()
     }
 
-    /// The connection, where conntrack has one.
+    /// The connection, if it is tracked.
     pub fn connection(&self) -> Option<&Connection> {
         match &self.tracking {
             Tracking::Known(connection) => Some(connection),
@@ -207,8 +199,8 @@ impl Packet {
         }
     }
 
-    /// The state as the conntrack match sees it: what has no connection is INVALID, unless it was
-    /// left alone on purpose.
+    /// The state as the conntrack match sees it: INVALID without a connection, unless the packet is
+    /// UNTRACKED.
     pub fn state(&self) -> ConnState {
         match self.tracking {
             Tracking::NotYet | Tracking::Invalid => ConnState::Invalid,

@@ -11,29 +11,26 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// `None` when `first` lies behind `last`.
+    /// `None` if `first` is greater than `last`.
     pub fn new(first: u16, last: u16) -> Option<Self> {
         (first <= last).then_some(PortRange { first, last })
     }
 
-    /// The lowest port.
     pub fn first(self) -> u16 {
         self.first
     }
 
-    /// The highest port.
     pub fn last(self) -> u16 {
         self.last
     }
 
-    /// Whether `port` lies in the range.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
 impl PortRange {
-    /// How many slots of a multiport match it takes.
+    /// The slots that it takes in a multiport match.
     fn slots(self) -> usize {
         1 + usize::from(self.first != self.last)
     }
@@ -71,17 +68,17 @@ impl Serialize for PortRange {
 pub struct PortSet(Vec<PortRange>);
 
 impl PortSet {
-    /// How many slots a multiport match has (`XT_MULTI_PORTS`); a range takes two.
+    /// The slots of a multiport match (`XT_MULTI_PORTS`); a range takes two.
     pub const SLOTS: usize = 15;
 
-    /// Ports in the order given. `None` when there are none, or more than the match has room for.
+    /// Ports in the given order. `None` if there are none, or too many for one match.
     pub fn new(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
         let ports: Vec<PortRange> = ports.into_iter().collect();
         let slots: usize = ports.iter().map(|p| p.slots()).sum();
         (1..=Self::SLOTS).contains(&slots).then_some(PortSet(ports))
     }
 
-    /// All ports in the order given, as many in each match as it has room for.
+    /// Splits ports, in the given order, into as few matches as possible.
     pub fn split(ports: &[PortRange]) -> Vec<Self> {
         let mut sets: Vec<PortSet> = Vec::new();
         let mut room = 0;
@@ -98,8 +95,8 @@ impl PortSet {
         sets
     }
 
-    /// All ports of some ranges as the fewest ranges, in order, however many: for backends that
-    /// look a port up in a set. `None` when there are no ports.
+    /// Merges ranges into the fewest ranges, in order and without a limit: for backends that look
+    /// ports up in sets. `None` without ports.
     pub fn merged(ports: impl IntoIterator<Item = PortRange>) -> Option<Self> {
         let mut ports: Vec<PortRange> = ports.into_iter().collect();
         ports.sort();
@@ -113,13 +110,11 @@ impl PortSet {
         (!ports.is_empty()).then_some(PortSet(ports))
     }
 
-    /// The ranges, in the order in which they were given.
     pub fn as_slice(&self) -> &[PortRange] {
         &self.0
     }
 }
 
-/// Two ports, which always have room.
 impl From<[u16; 2]> for PortSet {
     fn from(ports: [u16; 2]) -> Self {
         PortSet(ports.map(PortRange::from).to_vec())

@@ -1,11 +1,11 @@
-//! What rules rely on outside netfilter: policy routes and addresses of the loopback interface.
+//! Policy routes and loopback addresses that rules rely on.
 
 use super::names::Family;
 use ipnet::IpNet;
 use serde::Serialize;
 use std::fmt;
 
-/// Wanted beside the rules; each part as iproute2 shows it.
+/// Routing beside the rules, as iproute2 shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Routing {
@@ -14,12 +14,11 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// Whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         self.policy_routes.is_empty() && self.loopback_addresses.is_empty()
     }
 
-    /// What is here and not in `other`.
+    /// The parts that `other` does not have.
     pub fn without(&self, other: &Routing) -> Routing {
         let (mut policies, mut addresses) =
             (self.policy_routes.clone(), self.loopback_addresses.clone());
@@ -31,7 +30,7 @@ impl Routing {
         }
     }
 
-    /// All that is here or in `other`.
+    /// The union of both.
     pub fn with(mut self, other: Routing) -> Routing {
         let more = other.without(&self);
         self.policy_routes.extend(more.policy_routes);
@@ -39,7 +38,7 @@ impl Routing {
         self
     }
 
-    /// What ip(8) makes one by one; a rule and its route next to one another.
+    /// The parts in the order in which ip(8) adds them, each rule next to its route.
     pub fn parts(&self) -> impl Iterator<Item = RoutingPart> {
         let addresses = self.loopback_addresses.iter().copied();
         let routes = self.policy_routes.iter().copied();
@@ -49,23 +48,23 @@ impl Routing {
             .chain(routes.flat_map(both))
     }
 
-    /// The ip(8) commands that say the same.
+    /// The equivalent ip(8) commands.
     pub fn commands(&self) -> Vec<String> {
         self.parts().map(|part| part.to_string()).collect()
     }
 }
 
-/// One thing that ip(8) makes.
+/// One object of ip(8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutingPart {
     Address(LoopbackAddress),
-    /// The rule that leads to a policy's table.
+    /// The rule that selects a policy's table.
     Rule(PolicyRoute),
-    /// The route in it.
+    /// The route in that table.
     Route(PolicyRoute),
 }
 
-/// The command that makes it.
+/// The command that adds it.
 impl fmt::Display for RoutingPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ip = |family| match family {

@@ -1,6 +1,5 @@
-//! Sets of addresses: what a rule of nftables tests in one step. They are of the model, although
-//! only that backend makes them: rules read back from the kernel hold them, a diff prints them, and
-//! a packet is tested against them.
+//! Sets of addresses, which nftables tests in one step. They belong to the model although only one
+//! backend writes them: rules read back hold them, diff prints them, and traces evaluate them.
 
 use super::names::Family;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -8,15 +7,15 @@ use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
 
-/// Some addresses of one family, as the fewest prefixes that cover just these, in order: two sets
-/// of the same addresses are equal.
+/// Addresses of one family as the fewest prefixes that cover them, in order: sets of the same
+/// addresses are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct AddressSet(Vec<IpNet>);
 
 impl AddressSet {
-    /// The addresses of some prefixes, which may overlap. `None` if there are none, or of both
-    /// families.
+    /// Builds a set from prefixes, which may overlap. `None` if there are none or the families
+    /// differ.
     pub fn new(nets: impl IntoIterator<Item = IpNet>) -> Option<Self> {
         let nets: Vec<IpNet> = nets.into_iter().collect();
         let family = Family::of(nets.first()?.addr());
@@ -24,8 +23,8 @@ impl AddressSet {
         alike.then(|| AddressSet(IpNet::aggregate(&nets)))
     }
 
-    /// The addresses of some ranges, each from its first to its last one. `None` as in
-    /// [`AddressSet::new`], or if a range ends before it begins.
+    /// Builds a set from inclusive ranges. `None` as in [`AddressSet::new`], or if a range is
+    /// reversed.
     pub fn from_ranges(ranges: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Option<Self> {
         let mut nets = Vec::new();
         for (first, last) in ranges {
@@ -47,12 +46,11 @@ impl AddressSet {
         &self.0
     }
 
-    /// Whether the address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The family that all of the addresses are of.
+    /// The family of the addresses.
     pub fn family(&self) -> Family {
         Family::of(self.0[0].addr())
     }

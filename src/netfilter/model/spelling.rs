@@ -5,7 +5,7 @@ use super::field_test::{FieldTest, Span};
 use super::packet::Side;
 use std::fmt;
 
-/// Writes a test with its module and options, or as nft does where iptables has none for it.
+/// Writes a test with its module and options, or as nft does if iptables has no such match.
 pub(super) fn write(f: &mut fmt::Formatter<'_>, test: &FieldTest, not: bool) -> fmt::Result {
     let Some((module, option)) = option(test) else {
         return test.write(f, not);
@@ -13,8 +13,8 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, test: &FieldTest, not: bool) -> 
     if !module.is_empty() {
         write!(f, "-m {module} ")?;
     }
-    // What is asked about bits is asked the other way round: that none of them is set.
-    // So is what a fragment is: that it does not begin at 0.
+    // Tests of bits are stored negated (none of them is set), as is the test for fragments (offset
+    // 0).
     let by_bits = test.mask != u128::MAX && test.fields[0] != Field::TcpFlags
         || test.fields[0] == Field::FragmentOffset;
     f.write_str(if not != by_bits { "! " } else { "" })?;
@@ -45,7 +45,7 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, test: &FieldTest, not: bool) -> 
     }
 }
 
-/// The module, which may be none, and the option.
+/// The module, possibly empty, and the option.
 fn option(test: &FieldTest) -> Option<(&'static str, String)> {
     let [field] = test.fields.as_slice() else {
         return None;
@@ -89,7 +89,7 @@ fn is_prefix(test: &FieldTest) -> bool {
     test.values.iter().flatten().all(prefix)
 }
 
-/// Whether every user passes.
+/// Whether it matches every user.
 pub(super) fn is_any(test: &FieldTest) -> bool {
     matches!(&*test.values, [spans] if spans.as_slice() == [(0, u32::MAX.into())])
 }

@@ -1,5 +1,4 @@
-//! Arbitrary rules of the kind that a kernel takes, for property tests of everything that carries
-//! them.
+//! Arbitrary rules that a kernel accepts, for property tests.
 
 use super::{
     ChainName, ConnState, Family, Interface, Match, Owner, PortRange, PortSet, Protocol,
@@ -11,7 +10,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// A rule for a chain of ours in a table of `family`.
+/// A rule for a managed chain in a table of `family`.
 pub(crate) fn rule(family: Family) -> impl Strategy<Value = Rule> {
     let header = (of(side_net(family)), of(side_net(family)), interfaces());
     let ports = (protocol(family), vec(ports(), 0..2));
@@ -54,7 +53,7 @@ fn negated(matches: impl Strategy<Value = Match>) -> impl Strategy<Value = Match
     (matches, any::<bool>()).prop_map(|(m, not)| if not { !m } else { m })
 }
 
-/// A source or a destination prefix; /0 says nothing, and the tools leave it out.
+/// A source or destination prefix, without /0, which the tools omit.
 fn side_net(family: Family) -> impl Strategy<Value = Match> {
     let side = prop_oneof![Just(Side::Source), Just(Side::Destination)];
     let of_side = |(net, side): (IpNet, Side)| match side {
@@ -77,7 +76,7 @@ fn net(family: Family) -> BoxedStrategy<IpNet> {
 
 fn interfaces() -> impl Strategy<Value = Vec<Match>> {
     let name = || {
-        // Every byte that a name may have, such as mean something to a shell or to nft.
+        // Every byte that a name may have, including those special to a shell or nft.
         let name = "[!-~]{1,14}\\+?";
         name.prop_filter_map("a name", |name| name.parse::<Interface>().ok())
     };
@@ -130,7 +129,7 @@ fn extension() -> impl Strategy<Value = Match> {
     prop_oneof![4 => negated(negatable), 1 => socket]
 }
 
-/// Targets of every table: that a table takes them is for the kernel to say.
+/// Targets of every table; the kernel decides which table accepts them.
 fn target(family: Family) -> impl Strategy<Value = Target> {
     let pair = || (any::<u32>(), any::<u32>());
     let address = net(family).prop_map(|net| net.addr());

@@ -1,4 +1,4 @@
-//! What a rule does with a packet.
+//! Targets.
 
 use super::names::{ChainName, Family};
 use super::packet::{Packet, Tracking};
@@ -14,15 +14,15 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Target {
     Accept,
     Drop,
-    /// Back to the calling chain; in a base chain, on to its policy.
+    /// Returns to the calling chain, or to the policy of a base chain.
     Return,
-    /// On to a user-defined chain.
+    /// Calls a user-defined chain.
     Jump(ChainName),
-    /// To a local port (1-65535); the rule must ask for a protocol that has ports.
+    /// Redirects to a local port (1-65535); the rule must match a protocol with ports.
     Redirect {
         to_port: u16,
     },
-    /// Refused, and the sender told.
+    /// Rejects and notifies the sender.
     Reject(RejectWith),
     /// `MARK --set-xmark`: mark = (mark & !mask) ^ value.
     Mark {
@@ -39,8 +39,9 @@ pub enum Target {
         nfmask: u32,
         ctmask: u32,
     },
-    /// To a transparent socket on `on_port` without changing the packet, which is marked for the
-    /// policy route. `on_ip` of the table's family; unspecified means the packet's own.
+    /// Delivers to a transparent socket on `on_port` without changing the packet, and marks it for
+    /// the policy route. `on_ip` has the family of the table; unspecified means the destination of
+    /// the packet.
     Tproxy {
         on_port: u16,
         on_ip: IpAddr,
@@ -49,39 +50,39 @@ pub enum Target {
     },
     /// `CT --zone`: a conntrack zone of its own.
     CtZone(u16),
-    /// On to a chain that returns to where this one would. This one and all that follow stand in
-    /// rules of others only.
+    /// Continues in a chain that returns to the caller of this one. This and all following targets
+    /// occur in foreign rules only.
     Goto(ChainName),
     Dnat(NatTo),
     Snat(NatTo),
-    /// `SNAT` to an address of the interface that the packet leaves through.
+    /// `SNAT` to an address of the outgoing interface.
     Masquerade,
-    /// `REDIRECT` to the packet's own port, or to one of several.
+    /// `REDIRECT` to the same port, or to one of several.
     RedirectAmong(Option<PortRange>),
     /// `NETMAP`: the first bits of the address become those of this network.
     Netmap(IpNet),
-    /// `CT --notrack`: conntrack does not look at the packet.
+    /// `CT --notrack`: the packet is not tracked.
     NoTrack,
     /// `CONNMARK --set-xmark`: as [`Target::Mark`] for the connection's mark.
     SetConnmark {
         value: u32,
         mask: u32,
     },
-    /// One after the other, as nft's rules may do. All but the last let the packet go on.
+    /// Several targets in sequence, as in nft rules. All but the last let the packet continue.
     Several(Vec<Target>),
 }
 
-/// What nat puts in place of an address, a port or both.
+/// The address and port that NAT sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct NatTo {
-    /// From the first to the last; none where it stays.
+    /// The range; `None` leaves it unchanged.
     pub addresses: Option<(IpAddr, IpAddr)>,
-    /// None where it stays.
+    /// `None` leaves it unchanged.
     pub ports: Option<PortRange>,
 }
 
 impl NatTo {
-    /// The end that comes of it; of several the first.
+    /// The translated address and port; the first one of a range.
     pub fn apply(&self, end: SocketAddr) -> SocketAddr {
         SocketAddr::new(
             self.addresses.map_or(end.ip(), |(first, _)| first),
@@ -89,7 +90,7 @@ impl NatTo {
         )
     }
 
-    /// Whether it is one of several.
+    /// Whether it is chosen from a range.
     pub fn is_choice(&self) -> bool {
         let ports = self
             .ports
@@ -132,7 +133,7 @@ impl fmt::Display for Dashed {
     }
 }
 
-/// How a packet is refused.
+/// The reply to a rejected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectWith {
     IcmpNetUnreachable,
@@ -151,12 +152,12 @@ pub enum RejectWith {
     TcpReset,
 }
 
-/// An answer, its name, and the family and code of its ICMP message.
+/// A reply, its name, and the family and code of its ICMP message.
 type Rejection = (RejectWith, &'static str, Option<(Family, u8)>);
 
 impl RejectWith {
-    /// All of them, with the name that iptables-save prints behind `--reject-with`, and the family and
-    /// code of the ICMP message (linux/icmp.h, linux/icmpv6.h).
+    /// All replies, with their names for `--reject-with` and the family and code of the ICMP
+    /// message (linux/icmp.h, linux/icmpv6.h).
     const TABLE: [Rejection; 14] = [
         (
             Self::IcmpNetUnreachable,
@@ -258,7 +259,7 @@ impl Serialize for RejectWith {
 }
 
 impl Target {
-    /// Targets of iptables after which a packet goes on as it was, as far as rules ask about it.
+    /// Targets of iptables that change nothing that rules test.
     pub const IDLE: [&str; 20] = [
         "AUDIT",
         "CHECKSUM",
@@ -306,8 +307,8 @@ impl Target {
         }
     }
 
-    /// What it changes of a packet, but for its destination: marks, and the conntrack zone of what
-    /// conntrack has not seen yet.
+    /// Changes marks, and the conntrack zone of an untracked packet; the destination is not changed
+    /// here.
     pub fn change(&self, packet: &mut Packet) {
         match (self, &mut packet.tracking) {
             (Target::Mark { value, mask } | Target::Tproxy { value, mask, .. }, _) => {
@@ -322,7 +323,7 @@ impl Target {
             (Target::SetConnmark { value, mask }, Tracking::Known(connection)) => {
                 connection.mark = mixed(connection.mark, *mask, *value);
             }
-            // The first one counts: behind it the packet has a template (`xt_ct_target`,
+            // Only the first zone takes effect: after it the packet has a template (`xt_ct_target`,
             // `nft_ct_set_zone_eval`).
             (Target::CtZone(zone), Tracking::NotYet) if packet.zone == 0 => packet.zone = *zone,
             (Target::NoTrack, tracking @ Tracking::NotYet) => *tracking = Tracking::Untracked,
@@ -331,7 +332,7 @@ impl Target {
     }
 }
 
-/// The mark without the bits of `mask`, and those of `value` turned over in it.
+/// `(mark & !mask) ^ value`.
 fn mixed(mark: u32, mask: u32, value: u32) -> u32 {
     (mark & !mask) ^ value
 }

@@ -1,4 +1,4 @@
-//! Questions and answers over one socket (netlink(7); RFC 3549).
+//! Requests and replies over one socket (netlink(7); RFC 3549).
 
 use super::error::{Error, Nack};
 use super::socket::Transport;
@@ -8,24 +8,23 @@ use nix::errno::Errno;
 use std::cell::RefCell;
 use std::io;
 
-/// The longest datagram that is received, in bytes: the kernel fills those of a dump up to 32 KiB
-/// where it is offered as much (net/netlink/af_netlink.c).
+/// The receive buffer size: the kernel fills dump datagrams up to 32 KiB if the buffer allows it
+/// (net/netlink/af_netlink.c).
 const DATAGRAM: usize = 32 * 1024;
 
 thread_local! {
-    /// What is received goes through one buffer, whatever the socket: to make it costs as much as a
-    /// small commit.
+    /// One receive buffer per thread: allocating it costs as much as a small commit.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; DATAGRAM].into());
 }
 
-/// Whether more answers are awaited.
+/// Whether more replies are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     More,
     Done,
 }
 
-/// A conversation over one socket.
+/// A sequence of requests over one socket.
 #[derive(Debug)]
 pub struct Connection<T> {
     transport: T,
@@ -33,7 +32,6 @@ pub struct Connection<T> {
 }
 
 impl<T: Transport> Connection<T> {
-    /// Begins a conversation, with nothing said yet.
     pub fn new(transport: T) -> Self {
         Connection {
             transport,
@@ -41,10 +39,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Asks for one object, and hands over the message that is the answer.
+    /// Requests one object and passes the reply to a callback.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the kernel has none, [`Error::Interrupted`] when the answer was lost.
+    /// [`Error::Refused`] by the kernel, [`Error::Interrupted`] if the reply was lost.
     pub fn get(
         &mut self,
         kind: u16,
@@ -58,10 +56,10 @@ impl<T: Transport> Connection<T> {
         })
     }
 
-    /// Asks for all objects of a kind, and hands them over one by one.
+    /// Dumps all objects of a kind and passes them to a callback one by one.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when they changed meanwhile, or a part was lost.
+    /// [`Error::Interrupted`] if they changed meanwhile, or a part was lost.
     pub fn dump(
         &mut self,
         kind: u16,
@@ -84,10 +82,9 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Sends messages that are to be done one by one, all in one system call, so that a process
-    /// killed meanwhile leaves none undone. Says how each went, in their order; `write` is given
-    /// the sequence number of each.
-    pub fn tell<M>(
+    /// Sends independent messages in one system call, so that a killed process leaves none unsent.
+    /// Returns the result of each in order; `write` gets the sequence number of each.
+    pub fn send_all<M>(
         &mut self,
         messages: &[M],
         mut write: impl FnMut(&M, &mut Writer, u32),
@@ -111,22 +108,22 @@ impl<T: Transport> Connection<T> {
         Ok(results)
     }
 
-    /// The largest datagram that can be sent, after trying to make it `wanted` bytes.
+    /// Returns the maximum size of a datagram, after trying to raise it to `wanted` bytes.
     pub fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
         self.transport.capacity(wanted)
     }
 
-    /// Sends the parts as one datagram, of whose messages the last asks for an acknowledgement.
-    /// The first refusal of any of them counts.
+    /// Sends the parts as one datagram whose last message requests an acknowledgement. Returns the
+    /// first error of any message.
     ///
     /// # Errors
-    /// [`Error::Io`] if nothing was sent, [`Error::Unanswered`] if no answer came.
+    /// [`Error::Io`] if nothing was sent, [`Error::Unanswered`] if no reply was received.
     pub fn transact(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
         self.transport.send(parts)?;
         BUFFER.with_borrow_mut(|buffer| self.outcome(buffer))
     }
 
-    /// What became of a transaction.
+    /// Receives the result of a transaction.
     fn outcome(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let (mut acknowledged, mut lost, mut refused) = (false, None, None);
         loop {
@@ -168,8 +165,8 @@ impl<T: Transport> Connection<T> {
         Ok(self.sequence)
     }
 
-    /// Hands over the messages that answer a request, until one is the last or the kernel says no.
-    /// An acknowledgement counts as an answer.
+    /// Passes replies to a callback until the last one or an error. An acknowledgement counts as a
+    /// reply.
     fn answers(
         &mut self,
         sequence: u32,
@@ -207,7 +204,7 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-/// Whether the kernel had no room for its answer, and dropped it.
+/// Whether the kernel dropped a reply for lack of buffer space.
 fn overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }

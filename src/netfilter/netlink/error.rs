@@ -1,4 +1,4 @@
-//! What a conversation with the kernel can end in instead of an answer.
+//! Errors of requests.
 
 use super::wire::{AttributeTable, HEADER, Malformed, Message, u32_ne};
 use super::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR};
@@ -9,16 +9,15 @@ use std::io;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSGERR_ATTR_OFFS: u16 = 2;
 
-/// What went wrong in a conversation.
 #[derive(Debug)]
 pub enum Error {
-    /// The kernel said no.
+    /// The kernel returned an error.
     Refused(Nack),
-    /// What was read changed meanwhile, or the answer was lost: begin again.
+    /// The dump was inconsistent, or the reply was lost: retry.
     Interrupted,
-    /// A transaction was sent, but not what became of it was received: it may have been made.
+    /// A transaction was sent but its result not received: it may have been committed.
     Unanswered(io::Error),
-    /// The conversation broke down.
+    /// Communication failed.
     Io(io::Error),
 }
 
@@ -34,20 +33,20 @@ impl From<Malformed> for Error {
     }
 }
 
-/// How the kernel said no: an `NLMSG_ERROR` message whose code is not 0 (`struct nlmsgerr`).
+/// An error of the kernel: an `NLMSG_ERROR` message with a code other than 0 (`struct nlmsgerr`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nack {
-    /// Of the message that it is about.
+    /// The sequence number of the refused message.
     pub sequence: u32,
     pub errno: Errno,
-    /// The kernel's words, where it has any (`NLMSGERR_ATTR_MSG`, since Linux 4.12).
+    /// The extended error message, if any (`NLMSGERR_ATTR_MSG`, since Linux 4.12).
     pub words: Option<String>,
-    /// Where in the message the offending attribute stands (`NLMSGERR_ATTR_OFFS`).
+    /// The offset of the offending attribute in the message (`NLMSGERR_ATTR_OFFS`).
     pub offset: Option<usize>,
 }
 
 impl Nack {
-    /// Reads an `NLMSG_ERROR`, or the `NLMSG_DONE` of a dump; `None` if it says that all is well.
+    /// Reads an `NLMSG_ERROR`, or the `NLMSG_DONE` of a dump; `None` on success.
     pub(super) fn read(message: Message) -> Result<Option<Self>, Malformed> {
         let code = u32_ne(message.payload, 0).ok_or(Malformed)? as i32;
         if code == 0 {
@@ -63,12 +62,12 @@ impl Nack {
         }))
     }
 
-    /// Reads any message like [`Nack::read`]; `None` for one that is neither of both.
+    /// Like [`Nack::read`] for any message; `None` for other types.
     pub(super) fn of(message: Message) -> Option<Result<Option<Self>, Malformed>> {
         matches!(message.kind, NLMSG_ERROR | NLMSG_DONE).then(|| Nack::read(message))
     }
 
-    /// The errno's description, and the kernel's words behind it.
+    /// The description of the errno and the extended error message.
     pub fn reason(&self) -> String {
         let errno = self.errno.desc();
         match &self.words {
@@ -78,8 +77,7 @@ impl Nack {
     }
 }
 
-/// The attributes stand behind the code, and, unless a dump was refused, behind as much of the
-/// request as is repeated.
+/// The attributes after the code and, except for dumps, after the repeated part of the request.
 fn attributes(message: Message<'_>) -> &[u8] {
     const CODE: usize = 4;
     if message.flags & NLM_F_ACK_TLVS == 0 {

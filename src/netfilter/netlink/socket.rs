@@ -1,4 +1,4 @@
-//! A netlink socket, behind a trait so that tests can play a kernel that misbehaves.
+//! A netlink socket, behind a trait so that tests can simulate kernel faults.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -10,23 +10,21 @@ use nix::{setsockopt_impl, sockopt_impl};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// The two ways that datagrams go. The kernel answers before `send` returns, so that `receive`
-/// never waits.
+/// Sends and receives datagrams. The kernel replies before `send` returns, so `receive` never
+/// blocks.
 pub trait Transport {
     /// Sends the parts as one datagram.
     fn send(&mut self, parts: &[&[u8]]) -> io::Result<()>;
 
-    /// Puts the next datagram into `buffer`, and says how long it is.
-    /// [`io::ErrorKind::WouldBlock`] when there is none, ENOBUFS when some were lost, EMSGSIZE when
-    /// it did not fit.
+    /// Receives the next datagram and returns its length.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// The largest datagram that can be sent, after trying to make it `wanted` bytes.
+    /// Returns the maximum size of a datagram, after trying to raise it to `wanted` bytes.
     fn capacity(&mut self, wanted: usize) -> io::Result<usize>;
 }
 
 sockopt_impl!(
-    /// Replies carry the kernel's words and the offending attribute.
+    /// Enables extended acknowledgements: error messages and the offending attribute.
     ExtAck,
     SetOnly,
     libc::SOL_NETLINK,
@@ -34,7 +32,7 @@ sockopt_impl!(
     bool
 );
 sockopt_impl!(
-    /// Notifications of this group arrive too.
+    /// Joins a multicast group.
     AddMembership,
     SetOnly,
     libc::SOL_NETLINK,
@@ -42,7 +40,7 @@ sockopt_impl!(
     u32
 );
 sockopt_impl!(
-    /// Replies do not repeat the request.
+    /// Acknowledgements do not repeat the request.
     CapAck,
     SetOnly,
     libc::SOL_NETLINK,
@@ -50,7 +48,7 @@ sockopt_impl!(
     bool
 );
 
-/// A netlink socket of the network namespace that the thread is in.
+/// A netlink socket in the network namespace of this thread.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
@@ -58,8 +56,8 @@ impl Socket {
     /// Opens a socket of one netlink protocol, such as `NetlinkNetFilter`. EPROTONOSUPPORT when
     /// the kernel has no such protocol.
     ///
-    /// It is connected to the kernel: the kernel takes nothing for it from other processes, who could
-    /// send it answers. And it has an address from then on, without which nothing is told to it.
+    /// The socket is connected to the kernel, so other processes cannot send to it, and bound, so
+    /// that it can receive notifications.
     pub fn open(protocol: SockProtocol) -> io::Result<Self> {
         let socket = socket::socket(
             AddressFamily::Netlink,
@@ -67,7 +65,7 @@ impl Socket {
             SockFlag::SOCK_CLOEXEC,
             protocol,
         )?;
-        // Kernels without these (before 4.12, gVisor) say less, but say no when they should.
+        // Kernels without these options (before 4.12, gVisor) report less, but still report errors.
         for result in [
             setsockopt(&socket, ExtAck, &true),
             setsockopt(&socket, CapAck, &true),
@@ -82,13 +80,12 @@ impl Socket {
         Ok(Socket(socket))
     }
 
-    /// Joins a multicast group by its number: its notifications arrive from now on.
+    /// Joins a multicast group by its number.
     pub fn join(&self, group: u32) -> io::Result<()> {
         Ok(setsockopt(&self.0, AddMembership, &group)?)
     }
 
-    /// Makes room for so many bytes that have arrived and are not received yet, or for as many as
-    /// net.core.rmem_max allows where more is not permitted.
+    /// Sets the receive buffer size, up to net.core.rmem_max without privilege.
     pub fn queue(&self, bytes: usize) -> io::Result<()> {
         match setsockopt(&self.0, sockopt::RcvBufForce, &bytes) {
             Err(Errno::EPERM) => Ok(setsockopt(&self.0, sockopt::RcvBuf, &bytes)?),
@@ -113,7 +110,7 @@ impl Transport for Socket {
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        // With MSG_TRUNC the length is the datagram's, also where the buffer is shorter.
+        // With MSG_TRUNC the full length is returned even if the buffer is shorter.
         let length = retried(|| socket::recv(self.0.as_raw_fd(), buffer, flags))?;
         match length > buffer.len() {
             true => Err(Errno::EMSGSIZE.into()),
@@ -122,7 +119,7 @@ impl Transport for Socket {
     }
 
     fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
-        // The kernel doubles what it is given and wants 32 bytes of it for itself.
+        // The kernel doubles the value and reserves 32 bytes.
         const RESERVED: usize = 32;
         let room = |socket| getsockopt(socket, sockopt::SndBuf).map(|s| s - RESERVED.min(s));
         let now = room(&self.0)?;
@@ -131,7 +128,7 @@ impl Transport for Socket {
         }
         let ask = wanted + RESERVED;
         match setsockopt(&self.0, sockopt::SndBufForce, &ask) {
-            // User namespaces do not allow more than net.core.wmem_max.
+            // In a user namespace net.core.wmem_max is the limit.
             Err(Errno::EPERM) => setsockopt(&self.0, sockopt::SndBuf, &ask)?,
             result => result?,
         }

@@ -1,4 +1,4 @@
-//! Notifications: what the kernel tells everybody who has joined a multicast group (netlink(7)).
+//! Notifications of multicast groups (netlink(7)).
 
 use super::socket::{Socket, Transport};
 use super::wire::{Message, Messages};
@@ -7,22 +7,21 @@ use nix::sys::socket::SockProtocol;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The longest datagram that is received whole: a message cannot be longer than what its length
-/// can say of one attribute.
+/// The longest datagram: a message cannot be longer than the length field of one attribute allows.
 const DATAGRAM: usize = 64 * 1024;
 
-/// How many bytes of notifications may wait in the kernel: a few thousand rules that go at once.
+/// The receive buffer for pending notifications: enough for a few thousand deleted rules.
 const QUEUE: usize = 1 << 20;
 
-/// Whether everything that was sent has arrived.
+/// Whether all notifications were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrived {
+pub enum Delivery {
     Whole,
-    /// Some notifications were lost, or could not be read: anything may have happened.
+    /// Some were lost or could not be read.
     WithGaps,
 }
 
-/// A socket that nothing is asked on, but notifications arrive at.
+/// A socket that only receives notifications.
 #[derive(Debug)]
 pub struct Subscription<T = Socket> {
     transport: T,
@@ -30,9 +29,9 @@ pub struct Subscription<T = Socket> {
 }
 
 impl Subscription {
-    /// Joins groups of one netlink protocol, each by its number (`NFNLGRP_*`, `RTNLGRP_*`), in the
-    /// network namespace of this thread. EPROTONOSUPPORT when the kernel has no such protocol,
-    /// EPERM where nf_tables' are to be heard without CAP_NET_ADMIN.
+    /// Joins groups of a netlink protocol by number (`NFNLGRP_*`, `RTNLGRP_*`) in the network
+    /// namespace of this thread. EPROTONOSUPPORT if the kernel lacks the protocol, EPERM for
+    /// nf_tables without CAP_NET_ADMIN.
     pub fn open(protocol: SockProtocol, groups: &[u32]) -> io::Result<Self> {
         let socket = Socket::open(protocol)?;
         socket.queue(QUEUE)?;
@@ -42,14 +41,13 @@ impl Subscription {
 }
 
 impl AsFd for Subscription {
-    /// Readable when notifications wait, or some were lost.
+    /// Readable when notifications are pending or were lost.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.transport.as_fd()
     }
 }
 
 impl<T: Transport> Subscription<T> {
-    /// Listens to what comes over this transport.
     pub fn new(transport: T) -> Self {
         Subscription {
             transport,
@@ -57,18 +55,18 @@ impl<T: Transport> Subscription<T> {
         }
     }
 
-    /// Hands over every message that waits, in its order, and does not wait for more.
+    /// Passes all pending messages to a callback in order, without blocking.
     ///
     /// # Errors
-    /// What receiving failed with, other than that something was lost.
-    pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<Arrived> {
-        let mut arrived = Arrived::Whole;
+    /// Errors of receiving, other than losses.
+    pub fn drain(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<Delivery> {
+        let mut arrived = Delivery::Whole;
         loop {
             let length = match self.transport.receive(&mut self.buffer) {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(arrived),
                 Err(e) if is_gap(&e) => {
-                    arrived = Arrived::WithGaps;
+                    arrived = Delivery::WithGaps;
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -76,14 +74,14 @@ impl<T: Transport> Subscription<T> {
             for message in Messages::new(&self.buffer[..length]) {
                 match message {
                     Ok(message) => each(message),
-                    Err(_) => arrived = Arrived::WithGaps,
+                    Err(_) => arrived = Delivery::WithGaps,
                 }
             }
         }
     }
 }
 
-/// The kernel had no room for a notification, or we had none.
+/// Whether notifications were lost, in the kernel or here.
 fn is_gap(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::ENOBUFS | Errno::EMSGSIZE))
@@ -123,7 +121,7 @@ mod tests {
         writer.as_slice().to_vec()
     }
 
-    fn drained(script: Vec<io::Result<Vec<u8>>>) -> (Vec<u16>, io::Result<Arrived>) {
+    fn drained(script: Vec<io::Result<Vec<u8>>>) -> (Vec<u16>, io::Result<Delivery>) {
         let mut kinds = Vec::new();
         let mut subscription = Subscription::new(Script(script.into()));
         let arrived = subscription.drain(|m| kinds.push(m.kind));
@@ -135,20 +133,20 @@ mod tests {
         let both = [message(1), message(2)].concat();
         let (kinds, arrived) = drained(vec![Ok(both), Ok(message(3))]);
         assert_eq!(kinds, [1, 2, 3]);
-        assert_eq!(arrived.unwrap(), Arrived::Whole);
+        assert_eq!(arrived.unwrap(), Delivery::Whole);
     }
 
     #[test]
-    fn what_is_lost_is_told_and_what_follows_is_read() {
+    fn losses_are_reported_and_later_messages_are_read() {
         for lost in [Errno::ENOBUFS, Errno::EMSGSIZE] {
             let (kinds, arrived) = drained(vec![Ok(message(1)), Err(lost.into()), Ok(message(2))]);
             assert_eq!(kinds, [1, 2]);
-            assert_eq!(arrived.unwrap(), Arrived::WithGaps);
+            assert_eq!(arrived.unwrap(), Delivery::WithGaps);
         }
         let cut = message(7)[..10].to_vec();
         let (kinds, arrived) = drained(vec![Ok(cut), Ok(message(2))]);
         assert_eq!(kinds, [2]);
-        assert_eq!(arrived.unwrap(), Arrived::WithGaps);
+        assert_eq!(arrived.unwrap(), Delivery::WithGaps);
     }
 
     #[test]

@@ -1,13 +1,11 @@
-//! Netlink's bytes: messages and attributes, written and read.
+//! Netlink messages and attributes as bytes.
 //!
-//! Lengths and types are in the host's order, nf_tables' numbers in the network's (netlink(7),
-//! linux/netlink.h, linux/netfilter/nfnetlink.h). Reading checks every length and never panics,
-//! whatever the bytes.
+//! Lengths and types are in host byte order, values of nf_tables in network byte order (netlink(7),
+//! linux/netlink.h, linux/netfilter/nfnetlink.h). Reading checks every length and never panics.
 
 use nix::libc;
 use thiserror::Error;
 
-/// The bytes are not what netlink says they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed netlink message")]
 pub struct Malformed;
@@ -20,16 +18,16 @@ const NLA_HDRLEN: usize = 4;
 const NLA_TYPE_MASK: u16 = libc::NLA_TYPE_MASK as u16;
 const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
 
-/// Where netlink puts what follows `length` bytes (`NLMSG_ALIGN`, `NLA_ALIGN`).
+/// Rounds up to the alignment of netlink (`NLMSG_ALIGN`, `NLA_ALIGN`).
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(libc::NLA_ALIGNTO as usize)
 }
 
-/// Messages, one behind the other.
+/// A sequence of messages.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
-    /// An attribute did not fit into the 64 KiB that its length can say.
+    /// An attribute exceeded 64 KiB, the limit of its length field.
     overflow: bool,
 }
 
@@ -55,27 +53,26 @@ impl Writer {
         }
     }
 
-    /// Bytes as they are: a fixed header.
+    /// Appends a fixed header.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// An attribute with these bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |w| w.raw(value));
     }
 
-    /// An attribute with a number of four bytes, in the network's order.
+    /// Appends an attribute with a number in network byte order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// An attribute with a number of eight bytes, in the network's order.
+    /// Appends an attribute with a number in network byte order.
     pub fn u64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// A string with its closing NUL.
+    /// Appends a string with its closing NUL.
     pub fn string(&mut self, kind: u16, value: &str) {
         self.attribute(kind, |w| {
             w.raw(value.as_bytes());
@@ -83,7 +80,7 @@ impl Writer {
         });
     }
 
-    /// An attribute made of the attributes that `fill` writes.
+    /// Appends an attribute of nested attributes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
         self.attribute(kind | NLA_F_NESTED, fill);
     }
@@ -100,7 +97,6 @@ impl Writer {
         self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
-    /// Everything written so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
@@ -112,7 +108,7 @@ impl Writer {
         self.bytes[at].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
-    /// Whether everything written could be said in netlink's lengths.
+    /// Whether an attribute exceeded its length field.
     pub fn overflowed(&self) -> bool {
         self.overflow
     }
@@ -124,7 +120,7 @@ pub struct Message<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
-    /// Behind the netlink header.
+    /// After the netlink header.
     pub payload: &'a [u8],
 }
 
@@ -161,12 +157,11 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// The attributes in some bytes, with their types; ends after the first that is malformed.
+/// Attributes with their types; ends after the first malformed one.
 #[derive(Clone, Debug)]
 pub struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
-    /// Attributes as they stand behind one another.
     pub fn new(bytes: &'a [u8]) -> Self {
         Attributes(bytes)
     }
@@ -191,7 +186,7 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// The attributes of some bytes by their type, as far as `N` goes; others are passed over.
+/// Attributes indexed by type below `N`; others are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct AttributeTable<'a, const N: usize> {
     slots: [Option<&'a [u8]>; N],
@@ -199,7 +194,7 @@ pub struct AttributeTable<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> AttributeTable<'a, N> {
-    /// Sorts attributes by their type; of those that come twice the last one stays.
+    /// Indexes attributes by type; of duplicates the last one counts.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut table = AttributeTable {
             slots: [None; N],
@@ -215,40 +210,38 @@ impl<'a, const N: usize> AttributeTable<'a, N> {
         Ok(table)
     }
 
-    /// Like [`AttributeTable::parse`], but an attribute without a slot, or one that comes twice, is an error:
-    /// what is not known may change the meaning.
+    /// Like [`AttributeTable::parse`], but an unknown or duplicate attribute is an error, as it may
+    /// change the meaning.
     pub fn exact(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(bytes).and_then(|t| if t.complete { Ok(t) } else { Err(Malformed) })
     }
 
-    /// Whether every attribute had a slot, and none came twice.
+    /// Whether there were no unknown or duplicate attributes.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The types of the attributes that are there.
     pub fn kinds(&self) -> impl Iterator<Item = u16> {
         (0u16..)
             .zip(self.slots)
             .filter_map(|(kind, slot)| slot.map(|_| kind))
     }
 
-    /// The value of an attribute, if it is there.
     pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
         self.slots.get(usize::from(kind)).copied().flatten()
     }
 
-    /// The value of an attribute that must be there.
+    /// The value of a required attribute.
     pub fn bytes(&self, kind: u16) -> Result<&'a [u8], Malformed> {
         self.get(kind).ok_or(Malformed)
     }
 
-    /// A number of four bytes in the network's order.
+    /// A number in network byte order.
     pub fn u32(&self, kind: u16) -> Result<u32, Malformed> {
         self.array(kind).map(u32::from_be_bytes)
     }
 
-    /// A number of eight bytes in the network's order.
+    /// A number in network byte order.
     pub fn u64(&self, kind: u16) -> Result<u64, Malformed> {
         self.array(kind).map(u64::from_be_bytes)
     }
@@ -265,13 +258,13 @@ impl<'a, const N: usize> AttributeTable<'a, N> {
     }
 }
 
-/// A number of four bytes in the host's order at an offset, if the bytes reach that far.
+/// A number in host byte order at an offset, if there are enough bytes.
 pub fn u32_ne(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(four.try_into().ok()?))
 }
 
-/// A number of two bytes in the host's order at an offset, if the bytes reach that far.
+/// A number in host byte order at an offset, if there are enough bytes.
 pub(super) fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
     let two = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_ne_bytes(two.try_into().ok()?))

@@ -10,14 +10,13 @@ pub(super) const fn message_type(number: u16) -> u16 {
     (NFNL_SUBSYS_NFTABLES << 8) | number
 }
 
-/// The header behind netlink's own (`struct nfgenmsg` of linux/netfilter/nfnetlink.h, whose version
-/// is 0).
+/// The header after that of netlink (`struct nfgenmsg` of linux/netfilter/nfnetlink.h, version 0).
 pub(super) fn family_header(w: &mut Writer, family: u8, resource: u16) {
     w.raw(&[family, 0]);
     w.raw(&resource.to_be_bytes());
 }
 
-/// The messages of one change, each with what it is about. They are one transaction.
+/// The messages of one transaction, each with its origin.
 #[derive(Debug)]
 pub(super) struct Batch<O> {
     writer: Writer,
@@ -62,7 +61,7 @@ impl<O> Batch<O> {
         self.entries.is_empty()
     }
 
-    /// Whether a message grew beyond what netlink can say.
+    /// Whether a message exceeded the limits of netlink.
     pub(super) fn overflowed(&self) -> bool {
         self.writer.overflowed()
     }
@@ -71,7 +70,7 @@ impl<O> Batch<O> {
         self.writer.as_slice().len()
     }
 
-    /// What the message with this sequence number is about, and its bytes.
+    /// The origin and bytes of the message with this sequence number.
     pub(super) fn find(&self, sequence: u32) -> Option<(&O, &[u8])> {
         let index = (sequence as usize).checked_sub(1)?;
         let entry = self.entries.get(index)?;
@@ -79,7 +78,7 @@ impl<O> Batch<O> {
         Some((&entry.origin, &self.writer.as_slice()[entry.start..end]))
     }
 
-    /// All messages, of which the last asks for an acknowledgement.
+    /// All messages, the last of which requests an acknowledgement.
     pub(super) fn acknowledged(&mut self) -> &[u8] {
         if let Some(last) = self.entries.last() {
             self.writer.set_flags(last.start, NLM_F_ACK);
@@ -88,12 +87,12 @@ impl<O> Batch<O> {
     }
 }
 
-/// Opens a transaction that the kernel takes only if it still is at this generation.
+/// Begins a transaction that is refused unless the generation is still this one.
 pub(super) fn begin(generation: u32) -> Writer {
     edge(NFNL_MSG_BATCH_BEGIN, Some(generation))
 }
 
-/// Closes a transaction.
+/// Ends a transaction.
 pub(super) fn end() -> Writer {
     edge(NFNL_MSG_BATCH_END, None)
 }

@@ -1,5 +1,4 @@
-//! From a dump to the model, as far as the model can say it. The rules of the model carry the
-//! handles of the kernel's rules that they are.
+//! Decodes a dump into the model. Decoded rules carry the handles of their kernel rules.
 
 use super::dump::{self, Chain, Dump, Table};
 use super::expr::Expr;
@@ -10,7 +9,6 @@ use super::xt::{self, Understood};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Live, LiveChain, LiveRule, LiveTable, Rule};
 
-/// What was dumped, in the model.
 pub(super) fn live(dump: &Dump, store: Store) -> Live {
     let tables = dump.tables.iter().filter_map(|t| live_table(t, store));
     Live {
@@ -19,8 +17,8 @@ pub(super) fn live(dump: &Dump, store: Store) -> Live {
     }
 }
 
-/// A table in the model, if it is one of this store. A chain whose name iptables would not take is
-/// foreign, and nothing there concerns us; nor does one that was not read.
+/// Decodes a table, if it belongs to this backend. Chains whose names iptables does not accept, and
+/// those that were not read, are omitted.
 pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
     let (family, name) = table.head.place(store)?;
     let chains = table.chains.iter().filter(|c| c.was_read);
@@ -31,7 +29,7 @@ pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
             _ => chain.rules.iter().map(|r| xt_rule(r, family)).collect(),
         };
         if !hooks::is_hooked_as_named(store, name, &chain_name, chain.base.as_ref()) {
-            // They do something else than they say.
+            // They are evaluated elsewhere than their names say.
             rules.iter_mut().for_each(LiveRule::forget);
         }
         rules.extend((chain.hidden > 0).then(|| unseen(chain.hidden)));
@@ -49,7 +47,7 @@ pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
     })
 }
 
-/// The rules of a chain in nf_tables' own expressions, each with its [`native::companion`].
+/// The rules of a chain in native expressions, each with its [`native::companion`].
 fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<LiveRule> {
     let read = |r: &dump::Rule| native::read(&r.exprs, r.comment.as_deref(), family, &table.sets);
     let mut live = Vec::new();
@@ -98,7 +96,7 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
     }
 }
 
-/// The rule with somebody else's comment, as iptables-save prints it.
+/// The rule with a foreign comment, as iptables-save prints it.
 fn commented(rule: &Rule, comment: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let mut text = rule.to_string();
@@ -119,7 +117,7 @@ fn commented(rule: &Rule, comment: &str) -> String {
     text + &format!("-m comment --comment {comment} {target}")
 }
 
-/// Rules that the kernel does not show.
+/// Stands for hidden rules.
 fn unseen(count: u32) -> LiveRule {
     LiveRule {
         rule: None,
@@ -133,12 +131,12 @@ fn unseen(count: u32) -> LiveRule {
     }
 }
 
-/// What stands for rules that the kernel does not show.
+/// The text for hidden rules.
 pub(super) fn hidden_rules(count: u32) -> String {
     format!("[{count} rules that the kernel does not show]")
 }
 
-/// A rule that is not understood, with what can be told of it.
+/// An undecoded rule, with what is known of it.
 pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
     let steps: Vec<String> = rule.exprs.iter().map(describe).collect();
     LiveRule {

@@ -1,7 +1,7 @@
-//! What nf_tables holds, as it was dumped: a value that nothing changes afterwards.
+//! An immutable dump of nf_tables.
 //!
-//! Rules are dumped chain by chain, and only those of chains that matter: for a dump of a whole table
-//! the kernel begins at the table's first rule again for each 32 KiB.
+//! Rules are dumped chain by chain, and only for relevant chains: in a dump of a whole table the
+//! kernel starts again at its first rule for each 32 KiB.
 
 mod chain;
 mod completeness;
@@ -20,53 +20,53 @@ use crate::netfilter::model::{ChainName, Family, Hook, InetTable, TableName};
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use std::collections::HashMap;
 
-/// Some tables at one moment.
 #[derive(Debug)]
 pub(super) struct Dump {
-    /// The commit after which it was so.
+    /// The generation id.
     pub generation: u32,
     pub tables: Vec<Table>,
-    /// Those that are managed as a whole, of which nothing is read.
+    /// Tables that are managed as a whole, whose content is not read.
     pub inet_tables: Vec<InetTable>,
 }
 
 #[derive(Debug)]
 pub(super) struct Table {
     pub head: TableHead,
-    /// In the order in which they were made.
+    /// In order of creation.
     pub chains: Vec<Chain>,
-    /// Where in `chains` one stands.
+    /// Index into `chains`.
     index: HashMap<String, usize>,
     pub sets: Sets,
-    /// The same as rules of others use them; read with [`Scope::Reachable`] alone.
+    /// Sets as foreign rules use them; read with [`Scope::Reachable`] only.
     pub foreign: foreign::Sets,
 }
 
 #[derive(Debug)]
 pub(super) struct Chain {
     pub name: String,
-    /// Where it is hooked in, if it is.
+    /// Its hook, for base chains.
     pub base: Option<Base>,
-    /// Nothing if they were not asked for.
+    /// Empty if they were not read.
     pub rules: Vec<Rule>,
-    /// Its rules were asked for because they matter, as opposed to where they lead.
+    /// Its rules were read because it is relevant itself, not only because a relevant chain jumps
+    /// to it.
     pub matters: bool,
-    /// Its rules were asked for.
+    /// Its rules were read.
     pub was_read: bool,
-    /// How many rules the kernel did not show. It ends a dump before a rule that is too long for it
-    /// (32 KiB: sixteen `-m u32` matches), as if that had been all.
+    /// How many rules the kernel did not return: it silently ends a dump before a rule that exceeds
+    /// 32 KiB (sixteen `-m u32` matches).
     pub hidden: u32,
-    /// How many rules it has, and how many jump to it (`NFTA_CHAIN_USE`).
+    /// Rules plus jumps to it (`NFTA_CHAIN_USE`).
     pub uses: Option<u32>,
 }
 
-/// Of which chains the rules are dumped.
+/// The chains whose rules are dumped.
 #[derive(Clone, Copy)]
 pub(super) enum Scope {
-    /// Base chains, those with the name of one, and those with such a name; others only if they may
-    /// jump there.
+    /// Base chains, chains named like them, and managed chains; others only if they may jump to
+    /// these.
     Managed(fn(&ChainName) -> bool),
-    /// Base chains, and whatever packets can come to from there; sets too.
+    /// Base chains and all chains reachable from them, with sets.
     Reachable,
 }
 
@@ -81,17 +81,17 @@ impl Scope {
 }
 
 impl Dump {
-    /// Dumps the tables with these heads, which were read at `generation`.
+    /// Dumps these tables, whose heads were read at `generation`.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if somebody committed meanwhile.
+    /// [`Error::Interrupted`] if another program committed meanwhile.
     pub(super) fn read<T: Transport>(
         kernel: &mut Kernel<T>,
         generation: u32,
         heads: Vec<TableHead>,
         scope: Scope,
     ) -> Result<Self, Error> {
-        // One dump alone, that of the heads, is of one moment.
+        // Only the dump of the heads is consistent in itself.
         let inet_tables = Vec::new();
         if heads.is_empty() {
             let tables = Vec::new();
@@ -101,7 +101,7 @@ impl Dump {
                 inet_tables,
             });
         }
-        // An error does not count before this is asked: what was to be dumped may have gone.
+        // Check the generation before reporting an error: objects may have been deleted meanwhile.
         let tables = read_tables(kernel, heads, scope);
         match kernel.generation()? == generation {
             true => Ok(Dump {
@@ -118,7 +118,7 @@ impl Dump {
         tables.find(|t| t.head.place(store) == Some((family, name)))
     }
 
-    /// The chains that matter of which something is hidden, each with its table.
+    /// Relevant chains with hidden rules, and their tables.
     pub(super) fn hidden(&self) -> impl Iterator<Item = (&Table, &Chain)> {
         let of = |t| {
             let table: &Table = t;
@@ -146,7 +146,7 @@ impl Table {
         self.index.get(name).map(|at| &self.chains[*at])
     }
 
-    /// Whether there is something in it beside chains, and lists of ours.
+    /// Whether it holds anything beside chains and own address lists.
     pub(super) fn holds_more(&self) -> bool {
         let of_ours = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
         let known = self.chains.len() + self.sets.named().count();
@@ -174,7 +174,7 @@ fn read_tables<T: Transport>(
             let a = AttributeTable::<8>::parse(a)?;
             let name = text(a.bytes(NFTA_CHAIN_TABLE)?);
             let is_it = |t: &Table| t.head.family == family && t.head.name == name;
-            // They come table by table.
+            // Chains are dumped table by table.
             if !is_it(&tables[at]) {
                 at = match tables.iter().position(is_it) {
                     Some(at) => at,
@@ -198,7 +198,7 @@ fn read_tables<T: Transport>(
     Ok(tables)
 }
 
-/// Reads the sets of a table, and what is in them.
+/// Reads the sets of a table with their elements.
 fn read_sets<T: Transport>(kernel: &mut Kernel<T>, table: &mut Table) -> Result<(), Error> {
     let (TableHead { family, name, .. }, sets) = (&table.head, &mut table.sets);
     let filter = |w: &mut Writer| w.string(NFTA_SET_TABLE, name);
@@ -216,13 +216,13 @@ fn read_sets<T: Transport>(kernel: &mut Kernel<T>, table: &mut Table) -> Result<
     Ok(())
 }
 
-/// Reads the rules of the chains that matter.
+/// Reads the rules of relevant chains.
 fn read_rules<T: Transport>(
     kernel: &mut Kernel<T>,
     table: &mut Table,
     scope: Scope,
 ) -> Result<(), Error> {
-    // Who looks up a chain in a map may come to any.
+    // A verdict map may lead to any chain.
     let all = matches!(scope, Scope::Reachable) && table.sets.lead_to_chains();
     let chains = table.chains.iter().enumerate();
     let first = chains.filter(|(_, chain)| all || scope.begins_with(chain));
@@ -241,7 +241,7 @@ fn read_rules<T: Transport>(
     Ok(())
 }
 
-/// Reads the rules of one chain, if they were not.
+/// Reads the rules of a chain, if not read yet.
 fn read_chain<T: Transport>(
     kernel: &mut Kernel<T>,
     table: &mut Table,
@@ -259,7 +259,7 @@ fn read_chain<T: Transport>(
     };
     kernel.dump(NFT_MSG_GETRULE, head.family, filter, |_, a| {
         let a = AttributeTable::<8>::parse(a)?;
-        // Old kernels do not filter.
+        // Old kernels ignore the filter.
         let is_here = text(a.bytes(NFTA_RULE_TABLE)?) == head.name
             && text(a.bytes(NFTA_RULE_CHAIN)?) == *name;
         if is_here {

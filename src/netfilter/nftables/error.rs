@@ -1,18 +1,18 @@
-//! From the kernel's errors to ours: which rule, which extension, which feature.
+//! Converts errors of the kernel: which rule, which extension, which feature.
 
 use super::batch::Batch;
 use super::dump;
-use super::encode::{Origin, Unsupported, What};
+use super::encode::{Operation, Origin, Unsupported};
 use super::expr::Expr;
 use crate::netfilter::backend::{BackendError, Feature};
 use crate::netfilter::netlink::{Attributes, Error, Nack};
 use nix::errno::Errno;
 
-/// A dump, or the question for the generation, failed.
+/// A failed dump or read of the generation.
 pub(super) fn of_read(fault: Error) -> BackendError {
     let doing = "reading nf_tables".to_owned();
     match fault {
-        // What nfnetlink says when it has no nf_tables.
+        // The error of nfnetlink without nf_tables.
         Error::Refused(r) if matches!(r.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {
             BackendError::Missing {
                 doing,
@@ -23,7 +23,7 @@ pub(super) fn of_read(fault: Error) -> BackendError {
     }
 }
 
-/// The change holds something that cannot be written.
+/// A change that cannot be encoded.
 pub(super) fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendError {
     let doing = origin.to_string();
     match reason.is_taken() {
@@ -38,20 +38,20 @@ pub(super) fn of_encode(Unsupported { origin, reason }: Unsupported) -> BackendE
     }
 }
 
-/// Rules of ours may stand where the kernel does not show everything.
+/// Managed rules may be hidden in a chain.
 pub(super) fn of_hidden(table: &dump::Table, chain: &dump::Chain) -> BackendError {
     BackendError::Refused {
         doing: format!("reading chain {} of table {}", chain.name, table.head.name),
         reason: format!(
             "the kernel shows {} of its {} rules: one of the others is too large for it to be shown (more than 32 KiB), \
-             and whether rules of ours stand there cannot be told. Split that rule, or move it to a chain of its own",
+             so that it cannot be determined whether managed rules are there. Split that rule, or move it to a chain of its own",
             chain.rules.len(),
             chain.rules.len() + chain.hidden as usize,
         ),
     }
 }
 
-/// Whether a commit failed only because somebody else holds what could as well stay.
+/// Whether a commit failed only because an empty chain or table is in use elsewhere.
 pub(super) fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
     match error {
         Error::Refused(nack) if nack.errno == Errno::EBUSY => batch
@@ -61,7 +61,7 @@ pub(super) fn is_tidying(error: &Error, batch: &Batch<Origin>) -> bool {
     }
 }
 
-/// A change that takes `needed` bytes does not fit into the `room` of one transaction.
+/// A change of `needed` bytes exceeds the `room` of one transaction.
 pub(super) fn of_size(needed: usize, room: usize) -> BackendError {
     BackendError::TooLarge {
         doing: "committing to nf_tables".to_owned(),
@@ -70,7 +70,7 @@ pub(super) fn of_size(needed: usize, room: usize) -> BackendError {
     }
 }
 
-/// A commit failed.
+/// A failed commit.
 pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
     let Error::Refused(nack) = &fault else {
         return plain("committing to nf_tables".to_owned(), fault);
@@ -94,7 +94,7 @@ pub(super) fn of_commit(fault: Error, batch: &Batch<Origin>) -> BackendError {
     }
 }
 
-/// No single message is to blame.
+/// The failure of a whole transaction.
 fn of_whole_commit(fault: Error) -> BackendError {
     let doing = "committing to nf_tables".to_owned();
     match fault {
@@ -115,32 +115,31 @@ fn plain(doing: String, fault: Error) -> BackendError {
         },
         Error::Interrupted => BackendError::Interrupted { doing },
         Error::Unanswered(source) => BackendError::Io {
-            doing: format!("{doing}: whether it was done cannot be told"),
+            doing: format!("{doing}: it cannot be determined whether it was committed"),
             source,
         },
         Error::Io(source) => BackendError::Io { doing, source },
     }
 }
 
-/// What the kernel lacks, if that is why it said no: it points at the expression that it does not
-/// know.
+/// The missing kernel feature, if the kernel points at an unknown expression.
 fn missing(nack: &Nack, origin: &Origin, message: &[u8]) -> Option<Feature> {
     if !matches!(nack.errno, Errno::ENOENT | Errno::EOPNOTSUPP) {
         return None;
     }
     match origin.what {
-        What::Rule(..) => match expression_at(message, nack.offset?)? {
+        Operation::Rule(..) => match expression_at(message, nack.offset?)? {
             Expr::Match(e) | Expr::Target(e) => Some(Feature::Xt(e.name.into_owned())),
-            // A chain or a set that is not there.
+            // A missing chain or set.
             Expr::Verdict(_) | Expr::Lookup { .. } => None,
             other => Some(Feature::Nft(other.name().to_owned())),
         },
-        What::BaseChain(_) => Some(Feature::Nft(format!("chain of {}", origin.place))),
+        Operation::BaseChain(_) => Some(Feature::Nft(format!("chain of {}", origin.place))),
         _ => None,
     }
 }
 
-/// The expression that stands at this offset of a message.
+/// The expression at this offset of a message.
 fn expression_at(message: &[u8], offset: usize) -> Option<Expr> {
     let (_, element) = Attributes::new(message.get(offset..)?).next()?.ok()?;
     Expr::read(element).ok()

@@ -1,6 +1,6 @@
-//! Matches on what the packet itself says: addresses, interfaces, protocol, ports, mark.
+//! Matches on headers and metadata: addresses, interfaces, protocol, ports, mark.
 //!
-//! iptables-nft and nft write these with the same expressions, but for small things ([`Style`]).
+//! iptables-nft and nft use the same expressions with small differences ([`Style`]).
 
 use super::expr::{Expr, meta, payload};
 use crate::netfilter::model::{Family, Interface, Match, PortRange, Protocol, Side, Test};
@@ -11,16 +11,16 @@ use std::net::IpAddr;
 /// The length of the kernel's interface names, with their NUL (linux/if.h).
 const IFNAMSIZ: usize = libc::IFNAMSIZ;
 
-/// Whose habits are followed. What either wrote is read alike.
+/// The tool whose encoding is written. Both are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
-    /// An interface's name ends with one NUL, ports from and to are one expression.
+    /// Interface names end with one NUL; a port range is one expression.
     Iptables,
-    /// An interface's name fills all 16 bytes, ports are compared with both ends of their range.
+    /// Interface names fill 16 bytes; a port range is two comparisons.
     Nft,
 }
 
-/// Appends the expressions of a match of this kind; `false` if it is of another.
+/// Appends the expressions of a match; returns `false` for other kinds of match.
 pub(super) fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
     let not = m.not;
     match &m.test {
@@ -50,7 +50,7 @@ pub(super) fn write(m: &Match, style: Style, exprs: &mut Vec<Expr>) -> bool {
     true
 }
 
-/// Reads one match off the front, and says how many expressions it took.
+/// Decodes one match from the start and returns how many expressions it took.
 pub(super) fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
     match exprs {
         [Expr::Meta(meta::NFT_META_MARK), rest @ ..] => {
@@ -71,7 +71,6 @@ pub(super) fn read(exprs: &[Expr], family: Family) -> Option<(Match, usize)> {
     }
 }
 
-/// Loads an address of the packet.
 pub(super) fn address(family: Family, side: Side, len: u32) -> Expr {
     let (source, destination) = address_offsets(family);
     Expr::Payload {
@@ -84,7 +83,7 @@ pub(super) fn address(family: Family, side: Side, len: u32) -> Expr {
     }
 }
 
-/// Where source and destination stand in the family's header (RFC 791, RFC 8200), in bytes.
+/// The offsets of source and destination in the header (RFC 791, RFC 8200).
 fn address_offsets(family: Family) -> (u32, u32) {
     match family {
         Family::V4 => (12, 16),
@@ -92,7 +91,6 @@ fn address_offsets(family: Family) -> (u32, u32) {
     }
 }
 
-/// The bytes of an address, in the network's order.
 pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(a) => a.octets().to_vec(),
@@ -100,7 +98,7 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// A whole number of bytes is compared as such, anything else behind a mask.
+/// Whole bytes are compared directly, other prefixes with a mask.
 fn write_address(net: IpNet, side: Side, not: bool, exprs: &mut Vec<Expr>) {
     let family = Family::of(net.addr());
     let mut value = octets(net.network());
@@ -142,7 +140,7 @@ fn read_address(offset: u32, len: u32, rest: &[Expr], family: Family) -> Option<
     Some((Match { not, test }, used))
 }
 
-/// The length of the prefix that a mask stands for, if it is one.
+/// The prefix length of a mask, if it is one.
 fn prefix_of(mask: &[u8]) -> Option<u32> {
     let ones = mask.iter().map(|b| b.count_ones()).sum();
     let leading = mask
@@ -155,13 +153,13 @@ fn prefix_of(mask: &[u8]) -> Option<u32> {
     (ones == leading).then_some(ones)
 }
 
-/// A prefix from the first bytes of its address; `None` if bits behind the prefix are set.
+/// A prefix from its first bytes; `None` if host bits are set.
 fn prefix_net(family: Family, head: &[u8], prefix: u8) -> Option<IpNet> {
     let net = address_of(family, head).and_then(|a| IpNet::new(a, prefix).ok())?;
     (net.network() == net.addr()).then_some(net)
 }
 
-/// The address that begins with these bytes, the rest being zero.
+/// An address from its first bytes, padded with zeros.
 pub(super) fn address_of(family: Family, head: &[u8]) -> Option<IpAddr> {
     fn filled<const N: usize>(head: &[u8]) -> Option<[u8; N]> {
         let mut octets = [0; N];
@@ -203,7 +201,7 @@ fn read_meta(key: u32, value: &[u8]) -> Option<Test> {
     }
 }
 
-/// A name that does not end in NUL is the beginning of one.
+/// A name without NUL is a prefix.
 fn read_interface(value: &[u8]) -> Option<Interface> {
     let end = value.iter().position(|b| *b == 0);
     let (name, padding) = value.split_at(end.unwrap_or(value.len()));
@@ -218,7 +216,7 @@ fn read_interface(value: &[u8]) -> Option<Interface> {
     }
 }
 
-/// Loads a port of the packet, which stands where TCP and UDP have it (RFC 9293, RFC 768).
+/// Loads a port, at the same offset for TCP and UDP (RFC 9293, RFC 768).
 pub(super) fn port(side: Side) -> Expr {
     Expr::Payload {
         base: payload::NFT_PAYLOAD_TRANSPORT_HEADER,
@@ -256,7 +254,7 @@ fn read_port(offset: u32, len: u32, rest: &[Expr]) -> Option<(Match, usize)> {
     Some((Match { not, test }, used))
 }
 
-/// Which port a load of the transport header is about.
+/// The port that a load of the transport header reads.
 pub(super) fn port_side(offset: u32, len: u32) -> Option<Side> {
     match (offset, len) {
         (0, 2) => Some(Side::Source),
@@ -265,7 +263,6 @@ pub(super) fn port_side(offset: u32, len: u32) -> Option<Side> {
     }
 }
 
-/// Compares a loaded mark.
 pub(super) fn compare_mark(value: u32, mask: u32, not: bool, exprs: &mut Vec<Expr>) {
     if mask != u32::MAX {
         exprs.push(Expr::Bitwise {
@@ -279,20 +276,20 @@ pub(super) fn compare_mark(value: u32, mask: u32, not: bool, exprs: &mut Vec<Exp
     });
 }
 
-/// Value, mask and negation of a comparison with a mark, and how many expressions it took.
+/// Value, mask, negation and number of expressions of a mark comparison.
 pub(super) fn read_mark(exprs: &[Expr]) -> Option<(u32, u32, bool, usize)> {
     match exprs {
         [Expr::Cmp { not, value }, ..] => Some((word(value)?, u32::MAX, *not, 1)),
         [Expr::Bitwise { mask, xor }, Expr::Cmp { not, value }, ..] => {
             let mask = word(mask).filter(|_| word(xor) == Some(0))?;
-            // All bits is written without a mask.
+            // A full mask is omitted.
             (mask != u32::MAX).then_some((word(value)?, mask, *not, 2))
         }
         _ => None,
     }
 }
 
-/// A number in the host's order.
+/// A number in host byte order.
 pub(super) fn word(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }

@@ -1,7 +1,6 @@
-//! Everything in nf_tables that an IP packet meets, whoever wrote it, to be followed by one.
+//! All rules of nf_tables that an IP packet traverses, managed and foreign, for traces.
 //!
-//! Rules of the backend's own tables are read as they were written, all others as [`foreign`] reads
-//! them.
+//! Own tables are decoded by their backend, all others by [`foreign`].
 
 use super::decode;
 use super::dump::{self, Dump, Table, TableHead};
@@ -16,22 +15,22 @@ use std::collections::BTreeMap;
 const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
 const NFPROTO_NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
 
-/// Whether IP packets come to the table.
+/// Whether IP packets traverse the table.
 pub(super) fn is_met(head: &TableHead) -> bool {
     let families = [NFPROTO_INET, NFPROTO_NETDEV];
     let of_ip = families.contains(&head.family) || hooks::family(head.family).is_some();
     of_ip && !head.is_dormant()
 }
 
-/// The tables of a dump. Of chains with the same priority the kernel asks the one that came last
-/// first (`nf_hook_entries_grow`).
+/// The tables of a dump. Among chains of equal priority the one hooked last runs first
+/// (`nf_hook_entries_grow`).
 pub(super) fn tables(dump: &Dump) -> Vec<HookedTable> {
     let interfaces = interfaces();
     let tables = dump.tables.iter().rev();
     tables.flat_map(|t| hooked(t, &interfaces)).collect()
 }
 
-/// The table as each family meets it; those of our own as their backend reads them.
+/// The table for each family; own ones as their backend reads them.
 fn hooked(table: &Table, interfaces: &BTreeMap<u32, String>) -> Vec<HookedTable> {
     let families = match hooks::family(table.head.family) {
         Some(family) => vec![family],
@@ -70,7 +69,7 @@ fn hooked(table: &Table, interfaces: &BTreeMap<u32, String>) -> Vec<HookedTable>
     families.into_iter().map(of_family).collect()
 }
 
-/// The rules of a chain, and one that may be anything for those that the kernel does not show.
+/// The rules of a chain, with an undecoded one for hidden rules.
 fn entries(chain: &dump::Chain, table: &Table, context: Context) -> Vec<Entry> {
     let rules = chain.rules.iter();
     let entries = rules.filter_map(|rule| foreign::entry(rule, context));
@@ -81,13 +80,13 @@ fn entries(chain: &dump::Chain, table: &Table, context: Context) -> Vec<Entry> {
         target: None,
     });
     match table.head.family {
-        // Which device they are for is not known.
+        // The device is not known.
         NFPROTO_NETDEV => entries.map(Entry::undetermined).chain(hidden).collect(),
         _ => entries.chain(hidden).collect(),
     }
 }
 
-/// As `iptables -t` names it where it is one of those, otherwise as nft does.
+/// The name for `iptables -t`, or as nft prints it.
 fn name_of(table: &Table) -> String {
     let family = match table.head.family {
         NFPROTO_INET => "inet ",
@@ -97,7 +96,7 @@ fn name_of(table: &Table) -> String {
     format!("{family}{}", table.head.name)
 }
 
-/// Where a packet meets the chain. Ingress and egress of a device come before and after all else.
+/// The hook of a chain. Ingress and egress of a device come before and after all others.
 fn base_of(family: u8, base: &LiveBase) -> Option<Base> {
     const NF_NETDEV_INGRESS: u32 = 0;
     const NF_INET_INGRESS: u32 = 5;
@@ -117,7 +116,7 @@ fn base_of(family: u8, base: &LiveBase) -> Option<Base> {
     })
 }
 
-/// The names of this namespace's interfaces by their numbers.
+/// Interface names by index.
 fn interfaces() -> BTreeMap<u32, String> {
     let named = if_nameindex();
     let all = named.iter().flat_map(|names| names.iter());

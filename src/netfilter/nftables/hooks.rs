@@ -1,4 +1,4 @@
-//! What the tables and base chains of a store are called and where they are hooked in.
+//! Names of tables and hooks of base chains.
 
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Hook, TableName};
@@ -6,19 +6,17 @@ use nix::libc;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The policy that lets packets pass (linux/netfilter.h).
 pub(super) const NF_ACCEPT: u32 = libc::NF_ACCEPT as u32;
 
-/// Where a base chain is hooked in (nft(8), "Base chain types").
+/// The hook of a base chain (nft(8), "Base chain types").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Base {
     /// `NF_INET_*` of linux/netfilter.h.
     pub hook: u32,
-    /// Lower ones are asked first.
+    /// Lower ones are evaluated first.
     pub priority: i32,
     /// `filter`, `nat` or `route`.
     pub kind: Cow<'static, str>,
-    /// The policy is to accept.
     pub accepts: bool,
 }
 
@@ -33,15 +31,15 @@ pub(super) fn table_name(store: Store, table: TableName) -> &'static str {
     }
 }
 
-/// The table that has this name in the kernel, with or without a closing NUL.
+/// The table with this kernel name, with or without a closing NUL.
 pub(super) fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
     let name = name.strip_suffix(&[0]).unwrap_or(name);
     let mut all = TableName::ALL.into_iter();
     all.find(|t| table_name(store, *t).as_bytes() == name)
 }
 
-/// The base chain that iptables has at a hook of a table (linux/netfilter_ipv4.h has the priorities,
-/// which are IPv6's too); in tables of our own it is asked just before that one.
+/// The base chain of iptables for a hook (priorities in linux/netfilter_ipv4.h, the same for IPv6);
+/// in own tables it runs just before.
 pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
     let translates_source = matches!(hook, Hook::Input | Hook::Postrouting);
     let (priority, kind) = match table {
@@ -64,7 +62,7 @@ pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
 }
 
 impl Base {
-    /// Whether packets come to both at the same moment, and for the same purpose.
+    /// Whether both run at the same moment for the same purpose.
     pub(super) fn is_hooked_like(&self, other: &Base) -> bool {
         (self.hook, self.priority, &self.kind) == (other.hook, other.priority, &other.kind)
     }
@@ -84,8 +82,8 @@ impl fmt::Display for Base {
     }
 }
 
-/// Whether a chain is hooked in as iptables has one of its name; a chain that is not named after a
-/// hook may be anywhere.
+/// Whether a chain is hooked like the base chain of iptables with its name. True for chains not
+/// named after a hook.
 pub(super) fn is_hooked_as_named(
     store: Store,
     table: TableName,
@@ -101,7 +99,6 @@ pub(super) fn is_hooked_as_named(
 /// The number of nf_tables' family `inet`: IPv4 and IPv6 (linux/netfilter.h).
 pub(super) const INET: u8 = libc::NFPROTO_INET as u8;
 
-/// The number of a family (linux/netfilter.h).
 pub(super) fn nfproto(family: Family) -> u8 {
     match family {
         Family::V4 => libc::NFPROTO_IPV4 as u8,
@@ -109,7 +106,7 @@ pub(super) fn nfproto(family: Family) -> u8 {
     }
 }
 
-/// The family with this number, if it is one of ours.
+/// The family with this number, if it is IPv4 or IPv6.
 pub(super) fn family(number: u8) -> Option<Family> {
     Family::ALL.into_iter().find(|f| nfproto(*f) == number)
 }

@@ -1,4 +1,4 @@
-//! What is said to nf_tables: dumps, the generation, commits.
+//! Requests to nf_tables: dumps, the generation, commits.
 
 use super::batch::{self, Batch, family_header, message_type};
 use super::nf_tables::{NFT_MSG_GETGEN, NFTA_GEN_ID};
@@ -8,7 +8,6 @@ use crate::netfilter::netlink::{
 use nix::errno::Errno;
 use std::io;
 
-/// nf_tables, as it can be spoken to through a socket.
 #[derive(Debug)]
 pub(super) struct Kernel<T>(Connection<T>);
 
@@ -17,7 +16,7 @@ impl<T: Transport> Kernel<T> {
         Kernel(Connection::new(transport))
     }
 
-    /// The number of the last commit in this network namespace.
+    /// The current generation id.
     pub(super) fn generation(&mut self) -> Result<u32, Error> {
         let kind = message_type(NFT_MSG_GETGEN);
         let mut generation = 0;
@@ -32,8 +31,8 @@ impl<T: Transport> Kernel<T> {
         Ok(generation)
     }
 
-    /// Dumps objects of one kind (`NFT_MSG_GET*`), each as its family and its attributes; `filter`
-    /// writes the attributes that narrow the dump. Family 0 means all.
+    /// Dumps objects of one kind (`NFT_MSG_GET*`), each as family and attributes; `filter` writes
+    /// attributes that narrow the dump. Family 0 means all.
     pub(super) fn dump(
         &mut self,
         number: u16,
@@ -51,18 +50,18 @@ impl<T: Transport> Kernel<T> {
         })
     }
 
-    /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
+    /// The maximum size of the messages of a transaction, after trying to raise it to `wanted`.
     pub(super) fn room(&mut self, wanted: usize) -> io::Result<usize> {
-        /// What opens and closes a transaction.
+        /// The messages that begin and end a transaction.
         const EDGES: usize = 64;
         Ok(self.0.capacity(wanted + EDGES)?.saturating_sub(EDGES))
     }
 
-    /// Commits a batch made from what was read at `generation`.
+    /// Commits a batch based on `generation`.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when somebody else committed since, or the answer was lost and some commit
-    /// was made. A refusal has the sequence number of the message in the batch, or 0.
+    /// [`Error::Interrupted`] if another program committed since, or the acknowledgement was lost
+    /// and a commit was made. An error has the sequence number of the message in the batch, or 0.
     pub(super) fn commit<O>(&mut self, batch: &mut Batch<O>, generation: u32) -> Result<(), Error> {
         if batch.overflowed() {
             let error = "a rule is too long for a netlink message";
@@ -77,8 +76,7 @@ impl<T: Transport> Kernel<T> {
         }
     }
 
-    /// What to say of a transaction whose answer was lost: it was not made if nobody has committed
-    /// since this generation.
+    /// The error for a lost acknowledgement: nothing was committed if the generation is unchanged.
     fn look_again(&mut self, generation: u32, lost: io::Error) -> Error {
         match self.generation() {
             Ok(now) if now == generation => Error::Io(lost),
@@ -88,7 +86,7 @@ impl<T: Transport> Kernel<T> {
     }
 }
 
-/// The number of the commit behind this one: the kernel leaves out 0.
+/// The next generation id; the kernel skips 0.
 pub(super) fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }

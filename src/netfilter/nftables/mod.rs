@@ -1,14 +1,14 @@
 //! nf_tables over netlink: no program is started.
 //!
-//! A change goes as one batch, of which the kernel takes all or nothing, and only if nobody else
-//! committed since it was read. Rules are written in one of two ways: as iptables-nft writes them,
-//! so that iptables shows and edits them, or in nf_tables' own expressions in tables of our own.
+//! A change is one batch, which the kernel commits atomically, and only if no other program
+//! committed since the read. Rules are written either as iptables-nft writes them, so that iptables
+//! shows and edits them, or as native expressions in own tables.
 //!
-//! From the bottom up: `nf_tables` (numbers of the kernel's header), `batch` and `kernel` (what is
-//! said to it), `expr` (its expressions as values, one file each), `header`, `verdict`, `xt` and
-//! `native` (rules to expressions and back), `hooks` (where they live), `dump` (what is there),
-//! `decode` (a dump in the model), `hooked` (everything
-//! that a packet meets), `encode` (a change as messages), `error`.
+//! From the bottom up: `nf_tables` (constants), `batch` and `kernel` (requests), `expr`
+//! (expressions as values, one file each), `header`, `verdict`, `xt` and `native` (rules to
+//! expressions and back), `hooks` (names and hooks of tables), `dump` (what the kernel has),
+//! `decode` (a dump as model), `hooked` (everything that a packet traverses), `encode` (a change as
+//! messages), `error`.
 
 mod batch;
 mod decode;
@@ -37,23 +37,23 @@ use crate::netfilter::netlink::{Error, Socket, Transport};
 use batch::Batch;
 use dump::Dump;
 use encode::Origin;
-pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
+pub use monitor::{ChangedObject, Commit, Monitor, Notification, Object, Process};
 pub use native::render;
 use nix::errno::Errno;
 pub use session::{Managed, NfTables};
 use std::borrow::Cow;
 use std::io;
 
-/// A rule says something for which the encoding has no form.
+/// The encoding cannot express a rule.
 #[derive(Clone, Copy, Debug)]
 pub struct NoForm;
 
-/// A backend that speaks to nf_tables through a netlink socket.
+/// A backend for nf_tables over netlink.
 #[derive(Debug)]
 pub struct Netlink<T = Socket> {
     nf_tables: NfTables<T>,
     store: Store,
-    /// What the next change is made from.
+    /// The dump that the next change is based on.
     dump: Option<Dump>,
 }
 
@@ -63,7 +63,7 @@ fn unsupported(error: &io::Error) -> bool {
 }
 
 impl<T: Transport> Netlink<T> {
-    /// A backend for one of nf_tables' stores, over any transport, that reads every chain.
+    /// A backend over any transport that reads every chain.
     pub fn new(transport: T, store: Store) -> Self {
         let managed = Managed {
             chain: |_| true,
@@ -85,20 +85,20 @@ impl<T: Transport> Backend for Netlink<T> {
         self.store
     }
 
-    fn notices_others(&self) -> bool {
+    fn detects_concurrent_commits(&self) -> bool {
         true
     }
 
-    fn canonical<'r>(&self, wanted: &'r Ruleset) -> Cow<'r, Ruleset> {
+    fn normalised<'r>(&self, desired: &'r Ruleset) -> Cow<'r, Ruleset> {
         match self.store {
-            Store::Native => Cow::Owned(native::merged_into_sets(wanted)),
-            _ => Cow::Borrowed(wanted),
+            Store::Native => Cow::Owned(native::merged_into_sets(desired)),
+            _ => Cow::Borrowed(desired),
         }
     }
 
     fn read(&mut self) -> Result<Live, BackendError> {
         let dump = self.nf_tables.read(self.store).map_err(error::of_read)?;
-        // Managed rules may be there.
+        // They may be managed.
         if let Some((table, chain)) = dump.hidden().find(|(_, c)| c.base.is_some()) {
             return Err(error::of_hidden(table, chain));
         }
@@ -113,7 +113,7 @@ impl<T: Transport> Backend for Netlink<T> {
         };
         match self.attempt(change, &dump, true) {
             Err(Failure::Busy(error)) => {
-                log::debug!("what is left empty stays: {error}");
+                log::debug!("empty chains and tables are left in place: {error}");
                 self.attempt(change, &dump, false)
             }
             result => result,
@@ -124,9 +124,8 @@ impl<T: Transport> Backend for Netlink<T> {
     }
 }
 
-/// Why a change could not be committed.
 enum Failure {
-    /// What is left empty cannot be removed, see [`encode::encode`].
+    /// Empty base chains or tables cannot be removed, see [`encode::encode`].
     Busy(BackendError),
     Of(BackendError),
 }
@@ -138,7 +137,8 @@ impl From<BackendError> for Failure {
 }
 
 impl<T: Transport> Netlink<T> {
-    /// Commits a change that was made from this dump. With `tidy`, what is left empty goes.
+    /// Commits a change made from this dump. With `tidy`, base chains and tables left empty are
+    /// removed.
     fn attempt(&self, change: &Change, dump: &Dump, tidy: bool) -> Result<(), Failure> {
         let encoded = encode::encode(change, dump, self.store, tidy);
         let (now, then) = encoded.map_err(error::of_encode)?;

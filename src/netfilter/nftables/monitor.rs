@@ -1,8 +1,8 @@
-//! What nf_tables tells after each commit: what was changed, and who did it.
+//! Notifications of nf_tables after each commit.
 //!
-//! Everything that a transaction made or removed is one message each, and its last message
-//! (`NFT_MSG_NEWGEN`) says which commit it was (linux/netfilter/nf_tables.h; it is sent to
-//! `NFNLGRP_NFTABLES` when the commit stands).
+//! Each object that a transaction created or deleted is one message; the last message
+//! (`NFT_MSG_NEWGEN`) identifies the commit (linux/netfilter/nf_tables.h, group
+//! `NFNLGRP_NFTABLES`).
 
 use super::batch::message_type;
 use super::kernel::{Kernel, body};
@@ -11,7 +11,7 @@ use super::{error, hooks, unsupported};
 use crate::netfilter::backend::{BackendError, Feature, Store};
 use crate::netfilter::model::{Family, TableName};
 use crate::netfilter::netlink::{
-    Arrived, AttributeTable, Malformed, Message, Socket, Subscription,
+    AttributeTable, Delivery, Malformed, Message, Socket, Subscription,
 };
 use nix::libc;
 use nix::sys::socket::SockProtocol;
@@ -20,58 +20,56 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 const GROUP: u32 = libc::NFNLGRP_NFTABLES as u32;
 
-/// What a message is about (`enum nf_tables_msg_types`): new ones and removed ones.
+/// Message types of new and deleted objects (`enum nf_tables_msg_types`).
 const TABLE: [u16; 2] = [NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE];
 const CHAIN: [u16; 2] = [NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN];
 const RULE: [u16; 2] = [NFT_MSG_NEWRULE, NFT_MSG_DELRULE];
 
-/// One message of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notification<'a> {
-    /// Something was changed in a table in which rules of ours can stand.
-    Touched(Touched<'a>),
-    /// The end of what one commit did.
-    Committed(Commit),
+    /// An object changed in a table that may hold managed rules.
+    ChangedObject(ChangedObject<'a>),
+    /// The end of a commit.
+    Commit(Commit),
 }
 
-/// What was made, changed or removed.
+/// A created, changed or deleted object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touched<'a> {
+pub struct ChangedObject<'a> {
     pub family: Family,
     pub store: Store,
     pub table: TableName,
     pub object: Object<'a>,
 }
 
-/// A table, a chain, a rule or something else in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object<'a> {
     Table,
-    /// A chain; of a renamed one only the new name is reported.
+    /// A chain; for a renamed one the new name.
     Chain(&'a str),
-    /// A rule in the chain called so.
+    /// A rule of this chain.
     Rule(&'a str),
     /// A set, an element, a counter…
     Other,
 }
 
-/// A transaction that stands.
+/// A committed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// The number of the commit; 0 is left out.
+    /// The generation id, which is never 0.
     pub generation: u32,
-    /// Who committed, where the kernel says so.
+    /// The process that committed, if reported.
     pub process: Option<Process>,
 }
 
-/// A process as the kernel knows it: its number in the first PID namespace, its `comm`.
+/// A process by its pid in the initial PID namespace and its `comm`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     pub id: u32,
     pub name: String,
 }
 
-/// Listens to nf_tables.
+/// Receives notifications of nf_tables.
 #[derive(Debug)]
 pub struct Monitor {
     subscription: Subscription,
@@ -79,7 +77,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens in the network namespace of this thread from now on.
+    /// Subscribes in the network namespace of this thread.
     ///
     /// # Errors
     /// [`BackendError::Missing`] when the kernel has no nf_tables, [`BackendError::NotPermitted`]
@@ -108,28 +106,28 @@ impl Monitor {
                 source,
             },
         })?;
-        // Netfilter's netlink may be there without nf_tables, which loads when it is asked.
+        // nfnetlink may exist without nf_tables, which is loaded on request.
         monitor.generation()?;
         Ok(monitor)
     }
 
-    /// The number of the last commit in this network namespace.
+    /// The current generation id.
     pub fn generation(&mut self) -> Result<u32, BackendError> {
         self.kernel.generation().map_err(error::of_read)
     }
 
-    /// Hands over what was told since the last time. What cannot be read counts as lost.
+    /// Passes pending notifications to a callback. Unreadable ones count as lost.
     pub fn drain(
         &mut self,
         mut each: impl FnMut(Notification<'_>),
-    ) -> Result<Arrived, BackendError> {
+    ) -> Result<Delivery, BackendError> {
         let mut unreadable = false;
         let arrived = self.subscription.drain(|message| match read(message) {
             Ok(notification) => notification.into_iter().for_each(&mut each),
             Err(Malformed) => unreadable = true,
         });
         match arrived {
-            Ok(_) if unreadable => Ok(Arrived::WithGaps),
+            Ok(_) if unreadable => Ok(Delivery::WithGaps),
             Ok(arrived) => Ok(arrived),
             Err(source) => Err(BackendError::Io {
                 doing: "listening to nf_tables".to_owned(),
@@ -145,7 +143,7 @@ impl AsFd for Monitor {
     }
 }
 
-/// Reads a message; `None` if it is about tables that have nothing to do with us.
+/// Reads a message; `None` for tables that never hold managed rules.
 fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     const SUBSYSTEM: u16 = 0xff00;
     if message.kind & SUBSYSTEM != message_type(0) {
@@ -155,7 +153,7 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     let (family, attributes) = body(message)?;
     let a = AttributeTable::<4>::parse(attributes)?;
     if kind == NFT_MSG_NEWGEN {
-        return read_commit(&a).map(|commit| Some(Notification::Committed(commit)));
+        return read_commit(&a).map(|commit| Some(Notification::Commit(commit)));
     }
     let Some(family) = hooks::family(family) else {
         return Ok(None);
@@ -173,7 +171,7 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
         k if RULE.contains(&k) => named(&a, NFTA_RULE_CHAIN, Object::Rule)?,
         _ => Object::Other,
     };
-    Ok(Some(Notification::Touched(Touched {
+    Ok(Some(Notification::ChangedObject(ChangedObject {
         family,
         store,
         table,
@@ -181,7 +179,7 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     })))
 }
 
-/// A chain by its name; none of ours has one that is not UTF-8.
+/// A chain name; managed ones are UTF-8.
 fn named<'a, const N: usize>(
     a: &AttributeTable<'a, N>,
     kind: u16,
@@ -217,7 +215,7 @@ mod tests {
     use crate::netfilter::nftables::batch::family_header;
     use proptest::prelude::*;
 
-    fn told(family: u8, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    fn decode(family: u8, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
         let mut w = Writer::default();
         family_header(&mut w, family, 0);
         fill(&mut w);
@@ -234,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_says_who_it_was() {
-        let payload = told(0, |w| {
+    fn a_commit_has_its_process() {
+        let payload = decode(0, |w| {
             w.u32(NFTA_GEN_ID, 12);
             w.u32(NFTA_GEN_PROC_PID, 812);
             w.string(NFTA_GEN_PROC_NAME, "firewalld");
@@ -248,11 +246,11 @@ mod tests {
             }),
         };
         let read = read(message(NFT_MSG_NEWGEN, &payload)).unwrap();
-        assert_eq!(read, Some(Notification::Committed(commit)));
+        assert_eq!(read, Some(Notification::Commit(commit)));
     }
 
     #[test]
-    fn only_tables_that_rules_of_ours_can_be_in_are_told() {
+    fn only_tables_that_may_hold_managed_rules_are_reported() {
         for (number, family, table, chain, object) in [
             (NFT_MSG_NEWTABLE, 2, "nat", None, Some(Object::Table)),
             (
@@ -285,14 +283,14 @@ mod tests {
                 None,
             ),
         ] {
-            let payload = told(family, |w| {
+            let payload = decode(family, |w| {
                 w.string(NFTA_TABLE_NAME, table);
                 if let Some((kind, name)) = chain {
                     w.string(kind, name);
                 }
             });
             let found = match read(message(number, &payload)).unwrap() {
-                Some(Notification::Touched(touched)) => Some(touched.object),
+                Some(Notification::ChangedObject(touched)) => Some(touched.object),
                 other => {
                     assert_eq!(other, None);
                     None

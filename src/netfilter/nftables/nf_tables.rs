@@ -1,6 +1,5 @@
-//! Numbers of linux/netfilter/nf_tables.h and nfnetlink.h by their names there, in the width that
-//! messages have for them: what tables, chains, rules and sets are made of. Those of one expression
-//! stand in its file.
+//! Constants of linux/netfilter/nf_tables.h and nfnetlink.h by their kernel names, in the width of
+//! the messages: for tables, chains, rules and sets. Those of an expression are in its file.
 
 use nix::libc;
 
@@ -22,7 +21,7 @@ pub(super) const NFT_MSG_GETSETELEM: u16 = libc::NFT_MSG_GETSETELEM as u16;
 pub(super) const NFT_MSG_NEWGEN: u16 = libc::NFT_MSG_NEWGEN as u16;
 pub(super) const NFT_MSG_GETGEN: u16 = libc::NFT_MSG_GETGEN as u16;
 
-/// nfnetlink.h: what a transaction begins and ends with.
+/// nfnetlink.h: the begin and end of a transaction.
 pub(super) const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
 pub(super) const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
@@ -92,7 +91,7 @@ pub(super) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 /// `enum nft_set_elem_flags`.
 pub(super) const NFT_SET_ELEM_INTERVAL_END: u32 = libc::NFT_SET_ELEM_INTERVAL_END as u32;
 
-/// What a map leads to, if that is a verdict (`enum nft_data_types`).
+/// The data type of verdict maps (`enum nft_data_types`).
 pub(super) const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
 
 /// `enum nft_data_attributes`.

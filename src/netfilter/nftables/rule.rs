@@ -1,4 +1,4 @@
-//! A rule as nf_tables dumps it, before it is decoded (linux/netfilter/nf_tables.h).
+//! A rule before decoding (linux/netfilter/nf_tables.h).
 
 use super::expr::{Expr, Verdict, counter};
 use super::native;
@@ -11,13 +11,12 @@ use std::borrow::Cow;
 pub(super) struct Rule {
     pub handle: u64,
     pub exprs: Vec<Expr>,
-    /// The comment that nft keeps beside a rule.
+    /// The nft comment in its user data.
     pub comment: Option<String>,
     pub counters: Option<Counters>,
 }
 
 impl Rule {
-    /// From the attributes of a rule.
     pub(crate) fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
         let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
         Ok(Rule {
@@ -28,7 +27,6 @@ impl Rule {
         })
     }
 
-    /// The chain that it jumps or goes to.
     pub(super) fn jump(&self) -> Option<&str> {
         self.exprs.iter().find_map(|expr| match expr {
             Expr::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => Some(to.as_str()),
@@ -37,12 +35,13 @@ impl Rule {
     }
 }
 
-/// A name, which may be any bytes if it is foreign.
+/// A name; those of foreign objects may have any bytes.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes))
 }
 
-/// The comment in a rule's user data, which is types, lengths and values of a byte each (libnftnl).
+/// Reads the comment in user data, which consists of types, lengths and values of a byte each
+/// (libnftnl).
 fn read_comment(userdata: &[u8]) -> Option<String> {
     let mut rest = userdata;
     while let [kind, length, behind @ ..] = rest {

@@ -1,4 +1,4 @@
-//! nf_tables in one network namespace, through one socket: what its backends have in common.
+//! The socket that the nf_tables backends share.
 
 use super::batch::Batch;
 use super::dump::{self, Dump, Scope, TableHead};
@@ -18,31 +18,31 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct NfTables<T = Socket>(Rc<RefCell<Session<T>>>);
 
-/// What is managed, by its name.
+/// The names of managed chains and tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Managed {
-    /// In which chains, beside base chains, managed rules may stand.
+    /// Which chains, beside base chains, may hold managed rules.
     pub chain: fn(&ChainName) -> bool,
     /// Which tables of the family `inet` are managed as a whole.
     pub inet_table: fn(&str) -> bool,
 }
 
-/// One socket, and what was learned through it.
+/// One socket, and what was read over it.
 #[derive(Debug)]
 struct Session<T> {
     kernel: Kernel<T>,
     managed: Managed,
     heads: Option<Heads>,
-    /// What chains hid when they were last read, and since when they do.
+    /// Hidden rules of the last read, and since when they are hidden.
     hidden: Option<(Vec<(String, u32)>, Instant)>,
 }
 
-/// Which tables there were.
+/// The tables of the last read.
 #[derive(Debug)]
 struct Heads {
     generation: u32,
     all: Vec<TableHead>,
-    /// The store that a commit of this session has changed since.
+    /// The tables changed since by a commit of this session.
     outdated: Option<Store>,
 }
 
@@ -53,10 +53,10 @@ impl<T> Clone for NfTables<T> {
 }
 
 impl NfTables {
-    /// Opens a socket in the network namespace of this thread. Nothing is asked of the kernel yet.
+    /// Opens a socket in the network namespace of this thread, without any request.
     ///
     /// # Errors
-    /// [`BackendError::Missing`] when the kernel has no netfilter netlink at all.
+    /// [`BackendError::Missing`] if the kernel has no nfnetlink.
     pub fn open(managed: Managed) -> Result<Self, BackendError> {
         let doing = "opening a netfilter netlink socket".to_owned();
         match Socket::open(SockProtocol::NetlinkNetFilter) {
@@ -71,7 +71,6 @@ impl NfTables {
 }
 
 impl<T: Transport> NfTables<T> {
-    /// nf_tables over any transport.
     pub fn new(transport: T, managed: Managed) -> Self {
         NfTables(Rc::new(RefCell::new(Session {
             kernel: Kernel::new(transport),
@@ -81,7 +80,7 @@ impl<T: Transport> NfTables<T> {
         })))
     }
 
-    /// The backend for one of nf_tables' stores.
+    /// The backend for these tables.
     pub fn backend(&self, store: Store) -> Netlink<T> {
         Netlink {
             nf_tables: self.clone(),
@@ -90,14 +89,13 @@ impl<T: Transport> NfTables<T> {
         }
     }
 
-    /// Reads every table that an IP packet meets, whoever wrote it, with where its chains are hooked
-    /// in, and the rules that packets can come to.
+    /// Reads all tables that IP packets traverse, with hooks and reachable rules.
     pub fn read_hooked(&self) -> Result<Vec<HookedTable>, BackendError> {
         let dump = self.0.borrow_mut().read_hooked();
         Ok(hooked::tables(&dump.map_err(error::of_read)?))
     }
 
-    /// Whether IP packets come to tables that no backend writes to, as far as the tables were listed.
+    /// Whether there are tables of IP packets that belong to no backend, among those listed so far.
     pub fn has_foreign_tables(&self) -> bool {
         let session = self.0.borrow();
         let heads = session.heads.iter().flat_map(|h| &h.all);
@@ -115,12 +113,12 @@ impl<T: Transport> NfTables<T> {
         self.0.borrow_mut().read_store(store)
     }
 
-    /// How many bytes of messages a transaction may have, after trying to make that `wanted`.
+    /// The maximum size of the messages of a transaction, after trying to raise it to `wanted`.
     pub(super) fn room(&self, wanted: usize) -> io::Result<usize> {
         self.0.borrow_mut().kernel.room(wanted)
     }
 
-    /// Commits a batch about a store that was made from what was read at `generation`.
+    /// Commits a batch based on `generation`.
     pub(super) fn commit(
         &self,
         batch: &mut Batch<Origin>,
@@ -172,7 +170,7 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Which tables there are at this generation; all, or at least those of a store.
+    /// The tables at this generation; all, or at least those of one backend.
     fn heads(&mut self, generation: u32, of: Option<Store>) -> Result<&[TableHead], Error> {
         let is_known = |h: &Heads| {
             let outdated = h.outdated.is_some_and(|o| of.is_none_or(|of| of == o));
@@ -189,8 +187,8 @@ impl<T: Transport> Session<T> {
         Ok(&self.heads.insert(heads).all)
     }
 
-    /// Whether nothing is hidden, or the same for so long that it is not what somebody else is about
-    /// to commit, which the kernel counts already.
+    /// Whether nothing is hidden, or the same rules for so long that they are not an uncommitted
+    /// change of another program, which the kernel counts already.
     fn is_settled(&mut self, dump: &Dump) -> bool {
         const LONG: Duration = Duration::from_secs(2);
         let hidden: Vec<(String, u32)> = dump
@@ -211,8 +209,8 @@ impl<T: Transport> Session<T> {
         settled
     }
 
-    /// A commit is the next generation, if nobody else has committed since: other stores are as they
-    /// were.
+    /// Records an own commit: unless another program committed, the generation advanced by one and
+    /// other tables are unchanged.
     fn has_committed(&mut self, store: Store, generation: u32) {
         let others_are_known = |h: &Heads| {
             h.generation == generation && h.outdated.is_none_or(|outdated| outdated == store)

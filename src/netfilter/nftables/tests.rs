@@ -1,4 +1,4 @@
-//! Kernels that misbehave, played by a transport.
+//! Simulated kernel faults.
 
 use super::Netlink;
 use super::batch::message_type;
@@ -26,7 +26,7 @@ const GET_GENERATION: u16 = message_type(NFT_MSG_GETGEN);
 
 type Answers = Vec<io::Result<Vec<u8>>>;
 
-/// A kernel that answers what a function says.
+/// A simulated kernel whose replies a function returns.
 struct Played<F> {
     kernel: F,
     answers: VecDeque<io::Result<Vec<u8>>>,
@@ -152,7 +152,7 @@ fn played<F: FnMut(&Sent) -> Answers>(kernel: F, room: usize) -> Netlink<Played<
     Netlink::new(transport, Store::Xt)
 }
 
-/// One of our chains with a few rules, and a jump to it.
+/// A managed chain with a few rules, and a jump to it.
 fn change(rules: usize) -> Change {
     let ours = ChainName::fixed("ISTIO_OUTPUT");
     let owner = Match::owner(Owner::Uid(1337));
@@ -182,14 +182,13 @@ fn change(rules: usize) -> Change {
     }
 }
 
-/// What a commit comes to when the kernel answers it like this.
+/// The result of a commit with these replies.
 fn commit(answers: impl FnMut(&Sent) -> Answers) -> Result<(), BackendError> {
     let mut backend = played(empty_until(answers), usize::MAX);
     backend.read().unwrap();
     backend.commit(&change(2))
 }
 
-/// What a read comes to.
 fn read(kernel: impl FnMut(&Sent) -> Answers) -> Result<(), BackendError> {
     played(kernel, usize::MAX).read().map(drop)
 }
@@ -232,7 +231,7 @@ fn commit_unanswered(answers: fn() -> Answers, later: Option<u32>) -> BackendErr
 }
 
 #[test]
-fn when_an_answer_is_lost_the_generation_tells_whether_to_read_again() {
+fn after_a_lost_acknowledgement_the_generation_decides_whether_to_read_again() {
     for answers in [
         || vec![Err(lost())],
         || vec![],
@@ -251,12 +250,15 @@ fn when_an_answer_is_lost_the_generation_tells_whether_to_read_again() {
         };
         assert_eq!(doing, "committing to nf_tables");
         let error = commit_unanswered(answers, None);
-        assert!(error.to_string().contains("cannot be told"), "{error}");
+        assert!(
+            error.to_string().contains("cannot be determined"),
+            "{error}"
+        );
     }
 }
 
 #[test]
-fn of_lost_answers_the_one_that_is_left_counts() {
+fn the_remaining_acknowledgement_counts_if_others_are_lost() {
     let refused = |sent: &Sent| {
         let (sequence, _) = sent.find("owner");
         vec![
@@ -273,7 +275,7 @@ fn of_lost_answers_the_one_that_is_left_counts() {
 }
 
 #[test]
-fn silence_is_an_error() {
+fn a_missing_reply_is_an_error() {
     let error = commit(|_| vec![]).unwrap_err();
     assert!(matches!(error, BackendError::Io { .. }), "{error:?}");
 }
@@ -296,13 +298,12 @@ fn a_refusal_names_the_rule_and_repeats_the_kernels_words() {
     );
 }
 
-/// A kernel in which the table `nat` has the base chain OUTPUT with a rule of ours, and its answers to
-/// what it is sent.
+/// A kernel whose table `nat` has a base chain OUTPUT with a managed rule, and its replies.
 fn with_output(commit: impl FnMut(&Sent) -> Answers) -> impl FnMut(&Sent) -> Answers {
     with_used_output(std::iter::repeat(1), commit)
 }
 
-/// The same, where the chain says each time that it is used so often.
+/// The same, with this use count of the chain.
 fn with_used_output(
     mut uses: impl Iterator<Item = u32>,
     mut commit: impl FnMut(&Sent) -> Answers,
@@ -344,7 +345,7 @@ fn described(number: u16, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<
 }
 
 #[test]
-fn what_is_left_empty_stays_if_somebody_else_holds_it() {
+fn an_empty_chain_in_use_elsewhere_is_left_in_place() {
     let mut commits = 0;
     let kernel = with_output(|sent| {
         commits += 1;
@@ -370,7 +371,7 @@ fn what_is_left_empty_stays_if_somebody_else_holds_it() {
     assert_eq!(commits, 2);
 }
 
-/// Rules that somebody else is about to commit are counted, and not shown.
+/// Uncommitted rules of another program are counted, but not returned.
 #[test]
 fn a_chain_that_shows_less_than_it_counts_is_read_again() {
     let uses = [3, 2, 2, 1];
@@ -418,7 +419,7 @@ fn no_permission_is_not_an_absent_feature() {
 }
 
 #[test]
-fn a_kernel_without_nf_tables_is_told() {
+fn a_kernel_without_nf_tables_is_reported() {
     let unknown = |s: &Sent| vec![Ok(answer(s.sequence(), Errno::EINVAL as i32, "", 0))];
     match read(unknown).unwrap_err() {
         BackendError::Missing { feature, .. } => assert_eq!(feature, Feature::NfTables),
@@ -469,7 +470,7 @@ fn a_table_that_goes_during_a_dump_means_to_read_again() {
 }
 
 #[test]
-fn a_dump_that_is_cut_short_is_not_taken_for_whole() {
+fn a_truncated_dump_is_an_error() {
     let dump = |answers: fn(u32) -> Answers| {
         read(move |sent| match sent.kind() {
             GET_GENERATION => vec![Ok(generation(sent.sequence(), 7))],

@@ -1,9 +1,9 @@
-//! Targets that are verdicts, the same in both encodings.
+//! Targets that are plain verdicts, the same in both encodings.
 
 use super::expr::{Expr, Verdict};
 use crate::netfilter::model::{ChainName, Target};
 
-/// The target as a verdict, if it is one.
+/// Encodes a target as a verdict, if it is one.
 pub(super) fn write(target: &Target) -> Option<Verdict> {
     match target {
         Target::Accept => Some(Verdict::Accept),
@@ -14,7 +14,7 @@ pub(super) fn write(target: &Target) -> Option<Verdict> {
     }
 }
 
-/// The verdict as a target; `goto` is not in the model.
+/// Decodes a verdict; `goto` is not in the model.
 pub(super) fn read(verdict: &Verdict) -> Option<Target> {
     match verdict {
         Verdict::Accept => Some(Target::Accept),
@@ -25,7 +25,7 @@ pub(super) fn read(verdict: &Verdict) -> Option<Target> {
     }
 }
 
-/// The chain that a rule jumps or goes to, whatever else it does.
+/// The chain that a rule jumps or goes to.
 pub(super) fn jump(exprs: &[Expr]) -> Option<ChainName> {
     exprs.iter().find_map(|e| match e {
         Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => ChainName::new(chain).ok(),

@@ -1,4 +1,4 @@
-//! What can go wrong with routes and addresses.
+//! Errors of routes and addresses.
 
 use crate::netfilter::model::Family;
 use crate::netfilter::netlink::{self, Nack};
@@ -6,26 +6,25 @@ use nix::errno::Errno;
 use std::io;
 use thiserror::Error;
 
-/// Why a route or an address could not be read, made or removed.
 #[derive(Debug, Error)]
 pub enum RoutingError {
     /// CAP_NET_ADMIN is missing in the user namespace that owns the network namespace.
     #[error("{doing}: not permitted")]
     NotPermitted { doing: String },
 
-    /// The kernel does not have this family, or has it switched off.
+    /// The kernel lacks the family, or it is disabled.
     #[error("{doing}: this kernel has no {family}, or it is disabled")]
     NoFamily { doing: String, family: Family },
 
-    /// The kernel said no, in its own words.
+    /// Refused, with the message of the kernel.
     #[error("{doing}: {reason}")]
     Refused { doing: String, reason: String },
 
-    /// The conversation with the kernel broke down.
+    /// Communication with the kernel failed.
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
 
-    /// Marked packets would take the routes that somebody else has put there.
+    /// The table has foreign routes, which marked packets would take.
     #[error(
         "the {family} routing table {table} holds routes of others; choose another one with --tproxy-route-table, \
          or remove them (ip{} route show table {table})",
@@ -33,15 +32,15 @@ pub enum RoutingError {
     )]
     Occupied { family: Family, table: u32 },
 
-    /// Something could not be made, and what was made before could not be removed.
-    #[error("{source}; and what was made before it is left there: {left}")]
+    /// Adding failed, and so did the removal of what was added before.
+    #[error("{source}; what was added before could not be removed: {left}")]
     Left {
         source: Box<RoutingError>,
         left: Box<RoutingError>,
     },
 }
 
-/// Where there is no such family, there is nothing to find.
+/// An unavailable family has no objects.
 pub(super) fn none_without_family<R>(
     found: Result<Vec<R>, RoutingError>,
 ) -> Result<Vec<R>, RoutingError> {
@@ -51,7 +50,7 @@ pub(super) fn none_without_family<R>(
     }
 }
 
-/// What the kernel said, or did not say, while something was done in a family.
+/// The error for a failed request.
 pub(super) fn error(doing: String, family: Family, error: netlink::Error) -> RoutingError {
     match error {
         netlink::Error::Refused(nack) => refused(doing, family, nack),
@@ -65,7 +64,7 @@ pub(super) fn error(doing: String, family: Family, error: netlink::Error) -> Rou
     }
 }
 
-/// The kernel had no room for its answers, again and again.
+/// Replies were lost repeatedly.
 pub(super) fn answers_lost(doing: &str) -> RoutingError {
     RoutingError::Io {
         doing: doing.to_owned(),
@@ -77,7 +76,7 @@ pub(super) fn refused(doing: String, family: Family, nack: Nack) -> RoutingError
     match nack.errno {
         Errno::EPERM => RoutingError::NotPermitted { doing },
         Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP => RoutingError::NoFamily { doing, family },
-        // What an interface says whose IPv6 is disabled.
+        // The error of an interface with IPv6 disabled.
         Errno::EACCES if family == Family::V6 => RoutingError::NoFamily { doing, family },
         _ => RoutingError::Refused {
             doing,

@@ -1,5 +1,5 @@
-//! What there is of IPv6 in a network namespace, as rtnetlink tells. Needs no privilege, and no
-//! /proc, which may be hidden or show another namespace.
+//! The state of IPv6 in a network namespace, over rtnetlink. Needs no privilege and no /proc, which
+//! may be hidden or show another namespace.
 
 use super::message;
 use super::{Router, RoutingError};
@@ -10,19 +10,19 @@ use std::net::{IpAddr, Ipv6Addr};
 /// IPv6 in this network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6 {
-    /// The kernel has it, and some interface has it switched on.
+    /// Available, and enabled on some interface.
     pub enabled: bool,
-    /// lo has it switched on.
+    /// Enabled on lo.
     pub on_loopback: bool,
-    /// The addresses of all interfaces, also such as cannot be used yet.
+    /// The addresses of all interfaces, usable or not.
     pub addresses: Vec<Ipv6Addr>,
 }
 
-/// Asks the kernel. One without IPv6 (`ipv6.disable=1`) answers for other families, which is no
-/// error: there is nothing then.
+/// Reads the state. A kernel without IPv6 (`ipv6.disable=1`) replies for other families, which is
+/// not an error.
 ///
 /// # Errors
-/// When the kernel does not answer, and so nothing can be told.
+/// If the kernel does not reply.
 pub fn ipv6() -> Result<Ipv6, RoutingError> {
     Router::open()?.ipv6()
 }
@@ -45,7 +45,7 @@ impl<T: Transport> Router<T> {
             message::read_ipv6_switch,
         )?;
         Ok(Ipv6 {
-            // gVisor says nothing of switches.
+            // gVisor does not report the setting.
             enabled: switches.iter().any(|s| s.on) || !addresses.is_empty(),
             on_loopback: switches.iter().all(|s| s.on || !s.is_loopback),
             addresses,
@@ -61,7 +61,7 @@ mod tests {
     use std::io;
 
     /// A kernel whose interfaces have these values of disable_ipv6, and no addresses; one without
-    /// IPv6 answers for AF_UNSPEC.
+    /// IPv6 replies for AF_UNSPEC.
     struct Kernel {
         family: u8,
         disabled: &'static [u32],
@@ -109,7 +109,7 @@ mod tests {
             (V6, &[1, 0], true),
             (V6, &[1, 1], false),
             (V6, &[], false),
-            // ipv6.disable=1: the interfaces are told of, but not what they do with IPv6.
+            // ipv6.disable=1: interfaces are listed without IPv6 data.
             (0, &[0, 0], false),
         ] {
             let answer = None;

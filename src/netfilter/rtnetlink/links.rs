@@ -1,4 +1,4 @@
-//! Interfaces with their addresses, and the way to an address. Needs no privilege.
+//! Interfaces with their addresses, and routes to an address. Needs no privilege.
 
 use super::message::{self, Hop, Route};
 use super::{Router, RoutingError, error, none_without_family, refused};
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use std::net::IpAddr;
 
-/// An interface, with its addresses in the kernel's order.
+/// An interface with its addresses in kernel order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
@@ -16,22 +16,22 @@ pub struct Link {
     pub addresses: Vec<IpNet>,
 }
 
-/// All interfaces of this network namespace, with the addresses that can be used now.
+/// All interfaces of this network namespace with their usable addresses.
 ///
 /// # Errors
-/// When the kernel says no, or an interface has a name that iptables could not be given.
+/// Errors of the kernel, or an interface name that iptables does not accept.
 pub fn links() -> Result<Vec<Link>, RoutingError> {
     Router::open()?.links()
 }
 
-/// The way to an address, or nothing if there is none.
+/// The route to an address, if any.
 pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)
 }
 
 impl<T: Transport> Router<T> {
-    /// Brings lo up if it is down, as it is in a new network namespace: what TPROXY marks is routed
-    /// there, and connections of a pod to itself take it. Returns whether it was down.
+    /// Brings lo up if it is down, as in a new network namespace: packets marked by TPROXY and
+    /// connections of a pod to itself need it. Returns whether it was down.
     ///
     /// # Errors
     /// When the kernel says no.
@@ -48,7 +48,7 @@ impl<T: Transport> Router<T> {
         }
         let doing = || "bringing lo up".to_owned();
         let write = |(): &(), w: &mut Writer, sequence| message::write_loopback_up(w, sequence);
-        let results = self.0.tell(&[()], write);
+        let results = self.0.send_all(&[()], write);
         match results.map_err(|e| error(doing(), Family::V4, e))?.pop() {
             Some(Err(nack)) => Err(refused(doing(), Family::V4, nack)),
             _ => Ok(true),
@@ -101,7 +101,7 @@ impl<T: Transport> Router<T> {
     }
 }
 
-/// What the kernel says where there is no route, or one that forbids.
+/// Whether the error means that there is no route, or a prohibiting one.
 fn is_no_way(errno: Errno) -> bool {
     const NO_WAY: [Errno; 4] = [
         Errno::ENETUNREACH,

@@ -1,5 +1,5 @@
-//! rtnetlink's messages, as far as they are needed (rtnetlink(7), linux/fib_rules.h,
-//! linux/rtnetlink.h, linux/if_addr.h). Numbers are in the host's order.
+//! The messages of rtnetlink that are needed (rtnetlink(7), linux/fib_rules.h, linux/rtnetlink.h,
+//! linux/if_addr.h). Numbers are in host byte order.
 
 use crate::netfilter::model::{Family, PolicyRoute, Routing};
 use crate::netfilter::netlink::{
@@ -12,10 +12,10 @@ use std::net::IpAddr;
 pub(super) const GET_ADDRESS: u16 = 22;
 pub(super) const GET_LINK: u16 = 18;
 
-/// lo has this index in every network namespace (`LOOPBACK_IFINDEX`).
+/// The index of lo in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
-/// Something that can be made or removed.
+/// An object that can be added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// The `fwmark` rule, with its priority.
@@ -34,7 +34,7 @@ impl Item {
         }
     }
 
-    /// Whether it is a part of some routing.
+    /// Whether it is part of this routing.
     pub(super) fn is_of(&self, routing: &Routing) -> bool {
         match self {
             Item::Rule(policy, _) | Item::Route(policy) => routing.policy_routes.contains(policy),
@@ -45,12 +45,10 @@ impl Item {
         }
     }
 
-    /// The message that makes it.
     pub(super) fn write_new(&self, w: &mut Writer, sequence: u32) {
         self.write(w, sequence, 0, NLM_F_CREATE | NLM_F_EXCL);
     }
 
-    /// The message that removes it.
     pub(super) fn write_delete(&self, w: &mut Writer, sequence: u32) {
         self.write(w, sequence, 1, 0);
     }
@@ -94,13 +92,13 @@ impl fmt::Display for Item {
     }
 }
 
-/// Asks for everything of one family; the header of routes is the longest.
+/// Requests a dump of one family, with the longest header, that of routes.
 pub(super) fn write_dump(w: &mut Writer, family: Family) {
     w.raw(&[number_of(family)]);
     w.raw(&[0; HEADER - 1]);
 }
 
-/// The fixed part of rules and routes.
+/// The header of rules and routes.
 const HEADER: usize = 12;
 
 /// `FRA_*`.
@@ -113,7 +111,7 @@ mod fra {
     pub(super) const PAD: u16 = 18;
     pub(super) const PROTOCOL: u16 = 21;
 
-    /// What does not narrow a rule down.
+    /// Attributes that do not restrict a rule.
     pub(super) const PLAIN: [u16; 7] =
         [PRIORITY, MARK, SUPPRESS_PREFIX, TABLE, MASK, PAD, PROTOCOL];
 }
@@ -134,8 +132,8 @@ mod rta {
 mod ifa {
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const LOCAL: u16 = 2;
-    /// IFA_F_NODAD: no duplicate address detection. It finds nothing on lo, but until the kernel has
-    /// come round to it, the address cannot be bound.
+    /// IFA_F_NODAD: no duplicate address detection, which is pointless on lo and keeps the address
+    /// from being bound until it is done.
     pub(super) const NO_DAD: u8 = 2;
 }
 
@@ -144,9 +142,9 @@ mod ifa {
 pub(super) struct Rule {
     pub family: Family,
     pub priority: u32,
-    /// The table that it leads to, if it leads to one.
+    /// The table that it looks up, if any.
     pub table: Option<u32>,
-    /// What it does, if all it asks for is a mark, and all it does is to look into a table.
+    /// Its policy, if it only matches a mark and looks up a table.
     pub marked: Option<PolicyRoute>,
 }
 
@@ -155,7 +153,7 @@ impl Rule {
     /// `FR_ACT_TO_TBL`.
     const TO_TABLE: u8 = 1;
 
-    /// Reads a rule; `None` if it is of another family.
+    /// Decodes a rule; `None` for other families.
     pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
         /// `FIB_RULE_INVERT`.
         const INVERTED: u8 = 2;
@@ -209,7 +207,7 @@ impl Route {
     /// `RTN_LOCAL`.
     const LOCAL: u8 = 2;
 
-    /// Reads a route; `None` if it is of another family, or a cached copy.
+    /// Decodes a route; `None` for other families and cached copies.
     pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
         /// `RTM_F_CLONED`.
         const CLONED: u32 = 0x200;
@@ -233,7 +231,7 @@ impl Route {
 }
 
 fn write_route(w: &mut Writer, policy: &PolicyRoute) {
-    /// `RTPROT_BOOT` and `RT_SCOPE_HOST`, as iproute2 has them for local routes.
+    /// `RTPROT_BOOT` and `RT_SCOPE_HOST`, as iproute2 uses them for local routes.
     const BOOT: u8 = 3;
     const HOST: u8 = 254;
     w.raw(&[
@@ -251,7 +249,7 @@ fn write_route(w: &mut Writer, policy: &PolicyRoute) {
     write_number(w, rta::TABLE, policy.table);
 }
 
-/// Reads an address of lo; `None` if it is one of another interface or family.
+/// Decodes an address of lo; `None` for other interfaces and families.
 pub(super) fn read_loopback_address(
     payload: &[u8],
     family: Family,
@@ -263,14 +261,14 @@ pub(super) fn read_loopback_address(
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The interface's index.
+    /// The interface index.
     pub interface: u32,
     pub net: IpNet,
-    /// The kernel has made sure that nobody else has it.
+    /// Duplicate address detection has succeeded.
     pub is_usable: bool,
 }
 
-/// Reads an address; `None` if it is of another family.
+/// Decodes an address; `None` for other families.
 pub(super) fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
     /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
     const UNUSABLE: u8 = 0x40 | 0x08;
@@ -296,7 +294,7 @@ fn address_of(family: Family, bytes: &[u8]) -> Result<IpAddr, Malformed> {
     address.map_err(|_| Malformed)
 }
 
-/// Reads an interface's index and name.
+/// Decodes the index and name of an interface.
 pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     /// `IFLA_IFNAME`.
     const NAME: u16 = 3;
@@ -309,38 +307,37 @@ pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
 /// `IFF_UP`.
 const UP: u32 = 1;
 
-/// Names lo, to ask for it or to bring it up.
+/// Refers to lo, to request it or to bring it up.
 pub(super) fn write_loopback(w: &mut Writer, up: bool) {
     let flags = if up { UP } else { 0 };
     w.raw(&[0; 4]);
     w.raw(&LOOPBACK.to_ne_bytes());
-    // The flags, and those among them that are to change.
+    // The flags, and the mask of flags to change.
     w.raw(&flags.to_ne_bytes());
     w.raw(&flags.to_ne_bytes());
 }
 
-/// The message that brings lo up.
 pub(super) fn write_loopback_up(w: &mut Writer, sequence: u32) {
     let flags = NLM_F_REQUEST | NLM_F_ACK;
     w.message(GET_LINK - 2, flags, sequence, |w| write_loopback(w, true));
 }
 
-/// Reads whether an interface is up.
+/// Whether the interface in a message is up.
 pub(super) fn read_is_up(payload: &[u8]) -> Result<bool, Malformed> {
     Ok(u32_ne(payload, 8).ok_or(Malformed)? & UP != 0)
 }
 
-/// Whether IPv6 is switched on at an interface.
+/// The IPv6 setting of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ipv6Switch {
     pub is_loopback: bool,
     pub on: bool,
 }
 
-/// Reads it; `None` if the message says nothing of IPv6, as those of a kernel without it.
+/// Decodes it; `None` if the message has no IPv6 data, as in kernels without IPv6.
 ///
-/// The kernel answers for AF_INET6 with `IFLA_PROTINFO`, in it `IFLA_INET6_CONF`, an array of what
-/// `net.ipv6.conf.NAME` holds (linux/if_link.h, linux/ipv6.h).
+/// The kernel replies for AF_INET6 with `IFLA_PROTINFO`, which contains `IFLA_INET6_CONF`, an array
+/// of the values of `net.ipv6.conf.NAME` (linux/if_link.h, linux/ipv6.h).
 pub(super) fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Malformed> {
     const PROTINFO: u16 = 12;
     const INET6_CONF: u16 = 2;
@@ -362,7 +359,7 @@ pub(super) fn read_ipv6_switch(payload: &[u8]) -> Result<Option<Ipv6Switch>, Mal
     }))
 }
 
-/// Asks for the route to an address.
+/// Requests the route to an address.
 pub(super) fn write_route_to(w: &mut Writer, to: IpAddr) {
     let family = Family::of(to);
     w.raw(&[number_of(family), family.bits()]);
@@ -373,18 +370,17 @@ pub(super) fn write_route_to(w: &mut Writer, to: IpAddr) {
     }
 }
 
-/// Where packets to an address go, as `ip route get` tells.
+/// The route to an address, as `ip route get` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// To this namespace.
+    /// The destination is local.
     pub is_local: bool,
-    /// The index of the interface that they leave through.
+    /// The index of the outgoing interface.
     pub through: u32,
-    /// Where they come from if their sender does not say.
+    /// The source address if the sender sets none.
     pub source: Option<IpAddr>,
 }
 
-/// Reads the answer.
 pub(super) fn read_hop(payload: &[u8], family: Family) -> Result<Hop, Malformed> {
     let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
     let a = AttributeTable::<32>::parse(attributes)?;

@@ -1,8 +1,7 @@
-//! Policy routes and loopback addresses, made, found and removed over rtnetlink(7).
+//! Reads, adds and removes policy routes and loopback addresses over rtnetlink(7).
 //!
-//! All is done as iproute2 would do it, and is idempotent: what is there is not made again, and
-//! what is not there is not missed. The messages are few and small, so they are written here; a
-//! library of all of rtnetlink would make the program half a megabyte larger.
+//! Operations are idempotent and equal to those of iproute2. The few messages needed are encoded
+//! here; a complete rtnetlink library would add half a megabyte to the program.
 
 mod error;
 mod ipv6;
@@ -26,36 +25,32 @@ use message::{Item, Route, Rule};
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-/// Reads what there is, as far as it has to do with `wanted` or may be ours.
-pub fn look(wanted: &Routing) -> Result<State, RoutingError> {
-    Router::open()?.look(wanted)
+/// Reads the state that concerns `desired` or may be managed.
+pub fn look(desired: &Routing) -> Result<State, RoutingError> {
+    Router::open()?.look(desired)
 }
 
-/// What was made, to be taken back if nothing comes to need it.
+/// What was added, for undoing it.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// Also what may have been made, where the kernel's answer was lost.
+    /// Including what may have been added if an acknowledgement was lost.
     items: Vec<Item>,
-    /// Further copies of rules were removed.
+    /// Surplus copies of rules were removed.
     tidied: bool,
 }
 
 impl Made {
-    /// Whether there was anything to do.
     pub fn changed(&self) -> bool {
         self.tidied || !self.items.is_empty()
     }
 }
 
-/// How often is tried again what others change at the same time, or what the kernel's answers were
-/// lost to.
+/// How often to retry after concurrent changes or lost replies.
 const TRIES: u32 = 100;
 
-/// rtnetlink, as it can be spoken to through a socket.
 pub struct Router<T>(Connection<T>);
 
 impl Router<Socket> {
-    /// Opens a socket in the network namespace of this thread.
     pub fn open() -> Result<Self, RoutingError> {
         match Socket::open(SockProtocol::NetlinkRoute) {
             Ok(socket) => Ok(Router::new(socket)),
@@ -68,26 +63,24 @@ impl Router<Socket> {
 }
 
 impl<T: Transport> Router<T> {
-    /// Speaks rtnetlink through this socket.
     pub fn new(transport: T) -> Self {
         Router(Connection::new(transport))
     }
 
-    /// Makes what of `wanted` is not there yet, each once: all of it or nothing. `state` is what
-    /// [`Router::look`] has found for it.
+    /// Adds the missing parts of `desired`, all or nothing. `state` is the result of
+    /// [`Router::look`].
     ///
-    /// A table whose policy rule stands there several times (older tools add one at each run) keeps one
-    /// of them.
+    /// Surplus copies of a policy rule (older tools add one at each run) are removed.
     ///
     /// # Errors
-    /// [`RoutingError::Occupied`] when a table holds routes of others, [`RoutingError::NoFamily`] when
-    /// IPv6 is wanted and not there. What was made before the error is taken back;
-    /// [`RoutingError::Left`] where that fails too.
-    pub fn make(&mut self, wanted: &Routing, state: State) -> Result<Made, RoutingError> {
+    /// [`RoutingError::Occupied`] if a table has foreign routes, [`RoutingError::NoFamily`] if IPv6
+    /// is unavailable. What was added before the error is removed; [`RoutingError::Left`] if that
+    /// fails.
+    pub fn make(&mut self, desired: &Routing, state: State) -> Result<Made, RoutingError> {
         let mut made = Made::default();
-        match self.make_all(wanted, state, &mut made.items) {
+        match self.make_all(desired, state, &mut made.items) {
             Ok(state) => {
-                made.tidied = self.tidy(&state.surplus(wanted));
+                made.tidied = self.tidy(&state.surplus(desired));
                 Ok(made)
             }
             Err(error) => Err(match self.take_back(&made.items) {
@@ -100,35 +93,35 @@ impl<T: Transport> Router<T> {
         }
     }
 
-    /// Makes what is missing, and looks again until nothing is: answers can be lost, and others be at
-    /// work. Whatever was made, or may have been, is added to `made`.
+    /// Adds what is missing and reads again until nothing is: replies can be lost, and other
+    /// programs interfere. Everything that was or may have been added is recorded in `made`.
     fn make_all(
         &mut self,
-        wanted: &Routing,
+        desired: &Routing,
         state: State,
         made: &mut Vec<Item>,
     ) -> Result<State, RoutingError> {
         let mut in_the_way = None;
         let mut known = Some(state);
         for _ in 0..TRIES {
-            let state = known.take().map_or_else(|| self.look(wanted), Ok)?;
-            let missing = state.missing(wanted)?;
+            let state = known.take().map_or_else(|| self.look(desired), Ok)?;
+            let missing = state.missing(desired)?;
             if missing.is_empty() {
                 return Ok(state);
             }
             let missing: Vec<Item> = missing.iter().map(|part| state.to_make(part)).collect();
-            // It was said to exist, and yet it is not what is wanted.
+            // It was reported to exist, but it differs from what is desired.
             if let Some((item, nack)) = in_the_way.take().filter(|(i, _)| missing.contains(i)) {
                 return Err(refused(format!("making {item}"), item.family(), nack));
             }
-            let Some(results) = self.tell(&missing, Item::write_new, made)? else {
+            let Some(results) = self.send_all(&missing, Item::write_new, made)? else {
                 continue;
             };
             let mut refusal = None;
             for (item, result) in missing.into_iter().zip(results) {
                 match result {
                     Ok(()) => made.push(item),
-                    // Somebody else was faster, or something else stands in its place.
+                    // Added concurrently, or occupied by something else.
                     Err(nack) if nack.errno == Errno::EEXIST => in_the_way = Some((item, nack)),
                     Err(nack) => refusal = refusal.or(Some((item, nack))),
                 }
@@ -140,13 +133,13 @@ impl<T: Transport> Router<T> {
         Err(answers_lost("making policy routes"))
     }
 
-    /// Takes back what was made, but for what is needed after all.
+    /// Removes what was added, except what is still needed.
     pub fn undo(&mut self, mut made: Made, needed: &Routing) -> Result<(), RoutingError> {
         made.items.retain(|item| !item.is_of(needed));
         self.take_back(&made.items)
     }
 
-    /// Takes back what was made, the last first.
+    /// Removes what was added, in reverse order.
     fn take_back(&mut self, made: &[Item]) -> Result<(), RoutingError> {
         let items: Vec<Item> = made.iter().rev().copied().collect();
         for _ in 0..TRIES {
@@ -157,27 +150,29 @@ impl<T: Transport> Router<T> {
         Err(answers_lost("removing policy routes"))
     }
 
-    /// Removes further copies of rules, as far as that can be had: they do no harm.
+    /// Removes surplus copies of rules, which are harmless if that fails.
     fn tidy(&mut self, surplus: &[Item]) -> bool {
         match self.unmake(surplus) {
             Ok(removed) => removed.unwrap_or(true),
             Err(error) => {
-                log::warn!("{error}; it is there more than once, which does no harm");
+                log::warn!(
+                    "{error}; surplus copies of the rule are left in place, which does no harm"
+                );
                 false
             }
         }
     }
 
-    /// Removes what of `unwanted` is there, also where it is there several times. The route of a table
-    /// stays where `wanted` needs it too. Returns whether there was anything.
-    pub fn remove(&mut self, unwanted: &Routing, wanted: &Routing) -> Result<bool, RoutingError> {
+    /// Removes the existing parts of `obsolete` with all copies. A route stays if `desired` needs it
+    /// too. Returns whether there was anything.
+    pub fn remove(&mut self, obsolete: &Routing, desired: &Routing) -> Result<bool, RoutingError> {
         let mut anything = false;
-        if unwanted.is_empty() {
+        if obsolete.is_empty() {
             return Ok(false);
         }
         for _ in 0..TRIES {
-            let state = self.look(unwanted)?;
-            let present = state.removable(unwanted, wanted);
+            let state = self.look(obsolete)?;
+            let present = state.removable(obsolete, desired);
             let items: Vec<Item> = present.iter().flat_map(|p| state.to_remove(p)).collect();
             if items.is_empty() {
                 return Ok(anything);
@@ -187,12 +182,12 @@ impl<T: Transport> Router<T> {
         Err(answers_lost("removing policy routes"))
     }
 
-    /// See [`look`].
-    pub fn look(&mut self, wanted: &Routing) -> Result<State, RoutingError> {
+    /// See the function [`look`].
+    pub fn look(&mut self, desired: &Routing) -> Result<State, RoutingError> {
         let mut state = State::default();
         for family in Family::ALL {
             let rules = none_without_family(self.rules(family))?;
-            let mut policies = wanted.policy_routes.iter();
+            let mut policies = desired.policy_routes.iter();
             let concerned =
                 policies.any(|p| p.family == family) || rules.iter().any(|r| r.marked.is_some());
             if concerned {
@@ -206,23 +201,20 @@ impl<T: Transport> Router<T> {
         Ok(state)
     }
 
-    /// The policy rules of a family, in their order.
     fn rules(&mut self, family: Family) -> Result<Vec<Rule>, RoutingError> {
         self.dump(family, "policy rules", Rule::GET, |p| Rule::read(p, family))
     }
 
-    /// The routes of a family, of all tables.
     fn routes(&mut self, family: Family) -> Result<Vec<Route>, RoutingError> {
         self.dump(family, "routes", Route::GET, |p| Route::read(p, family))
     }
 
-    /// The addresses of lo.
     fn addresses(&mut self, family: Family) -> Result<Vec<IpNet>, RoutingError> {
         let read = |p: &[u8]| message::read_loopback_address(p, family);
         self.dump(family, "addresses", message::GET_ADDRESS, read)
     }
 
-    /// Everything that `read` finds; once more if it changed meanwhile, but not for ever.
+    /// Dumps objects, repeatedly if they change meanwhile.
     fn dump<R>(
         &mut self,
         family: Family,
@@ -247,10 +239,10 @@ impl<T: Transport> Router<T> {
         }
     }
 
-    /// Returns whether anything was still there, or `None` where the kernel's answers were lost.
+    /// Removes items. Returns whether any existed, or `None` if replies were lost.
     fn unmake(&mut self, items: &[Item]) -> Result<Option<bool>, RoutingError> {
         const GONE: [Errno; 3] = [Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL];
-        let Some(results) = self.tell(items, Item::write_delete, &mut Vec::new())? else {
+        let Some(results) = self.send_all(items, Item::write_delete, &mut Vec::new())? else {
             return Ok(None);
         };
         let mut removed = false;
@@ -268,10 +260,10 @@ impl<T: Transport> Router<T> {
         }
     }
 
-    /// Sends all messages in one system call, so that a process killed meanwhile leaves none undone.
-    /// Says how each went, or `None` where answers were lost; whatever cannot be told goes to
-    /// `uncertain`.
-    fn tell(
+    /// Sends all messages in one system call, so that a killed process leaves none unsent. Returns
+    /// the result of each, or `None` if replies were lost; items with an unknown result are added
+    /// to `uncertain`.
+    fn send_all(
         &mut self,
         items: &[Item],
         write: fn(&Item, &mut Writer, u32),
@@ -280,7 +272,7 @@ impl<T: Transport> Router<T> {
         let Some(first) = items.first() else {
             return Ok(Some(Vec::new()));
         };
-        match self.0.tell(items, write) {
+        match self.0.send_all(items, write) {
             Ok(results) => Ok(Some(results)),
             Err(fault) => {
                 uncertain.extend(items);
@@ -298,7 +290,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    /// A kernel whose answers are always lost.
+    /// A kernel whose replies are always lost.
     struct Lossy;
 
     impl Transport for Lossy {
@@ -310,13 +302,13 @@ mod tests {
             Err(Errno::ENOBUFS.into())
         }
 
-        fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
-            Ok(wanted)
+        fn capacity(&mut self, desired: usize) -> io::Result<usize> {
+            Ok(desired)
         }
     }
 
     #[test]
-    fn answers_that_are_always_lost_are_an_error_in_the_end() {
+    fn permanently_lost_replies_are_an_error() {
         let error = Router::new(Lossy).look(&Routing::default()).unwrap_err();
         assert!(
             matches!(&error, RoutingError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted),

@@ -1,15 +1,15 @@
-//! What rtnetlink tells: addresses, policy rules and routes that come or go.
+//! Notifications of rtnetlink: addresses, policy rules and routes.
 
 use super::RoutingError;
 use super::message::{self, Route};
 use crate::netfilter::model::{Family, Routing};
-use crate::netfilter::netlink::{Arrived, Malformed, Message, Subscription};
+use crate::netfilter::netlink::{Delivery, Malformed, Message, Subscription};
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The groups in which policy rules and routes of a family are told.
+/// The multicast groups of policy rules and routes of a family.
 fn groups(family: Family) -> [u32; 2] {
     match family {
         Family::V4 => [libc::RTNLGRP_IPV4_RULE, libc::RTNLGRP_IPV4_ROUTE],
@@ -17,10 +17,10 @@ fn groups(family: Family) -> [u32; 2] {
     }
 }
 
-/// Something that came, went or was changed.
+/// An added, removed or changed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An IPv6 address of some interface: lo's `::6`, or one that others can reach.
+    /// An IPv6 address, `::6` of lo or a global one.
     Address,
     /// A policy rule.
     Rule(Family),
@@ -28,17 +28,17 @@ pub enum Event {
     Route(Family, u32),
 }
 
-/// Listens to rtnetlink.
+/// Receives notifications of rtnetlink.
 #[derive(Debug)]
 pub struct Monitor(Subscription);
 
 impl Monitor {
-    /// Listens in the network namespace of this thread from now on: to IPv6 addresses, and to rules
-    /// and routes of the families in which `wanted` has any. A machine that speaks BGP changes
-    /// routes all day; where none is ours, nobody listens.
-    pub fn open(wanted: &Routing) -> Result<Self, RoutingError> {
+    /// Subscribes in the network namespace of this thread to IPv6 addresses, and to rules and
+    /// routes of the families of `desired`. Others are omitted, as a machine that speaks BGP changes
+    /// routes all the time.
+    pub fn open(desired: &Routing) -> Result<Self, RoutingError> {
         let families = Family::ALL.into_iter().filter(|family| {
-            let mut routes = wanted.policy_routes.iter();
+            let mut routes = desired.policy_routes.iter();
             routes.any(|policy| policy.family == *family)
         });
         let addresses = [libc::RTNLGRP_IPV6_IFADDR];
@@ -50,15 +50,15 @@ impl Monitor {
         subscription.map(Monitor).map_err(broken)
     }
 
-    /// Hands over what was told since the last time. What cannot be read counts as lost.
-    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<Arrived, RoutingError> {
+    /// Passes pending notifications to a callback. Unreadable ones count as lost.
+    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Result<Delivery, RoutingError> {
         let mut unreadable = false;
         let arrived = self.0.drain(|message| match read(message) {
             Ok(event) => event.into_iter().for_each(&mut each),
             Err(_) => unreadable = true,
         });
         match arrived {
-            Ok(_) if unreadable => Ok(Arrived::WithGaps),
+            Ok(_) if unreadable => Ok(Delivery::WithGaps),
             arrived => arrived.map_err(broken),
         }
     }
@@ -77,7 +77,7 @@ fn broken(source: io::Error) -> RoutingError {
     }
 }
 
-/// Reads a message; `None` if it is about a family that rules are not written for.
+/// Reads a message; `None` for other families.
 fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
     let number = message.payload.first().copied().unwrap_or_default();
     let Some(family) = Family::ALL
@@ -104,7 +104,7 @@ mod tests {
     use crate::netfilter::netlink::Writer;
     use crate::netfilter::rtnetlink::message::Item;
 
-    fn told(item: Item, write: fn(&Item, &mut Writer, u32)) -> Option<Event> {
+    fn decode(item: Item, write: fn(&Item, &mut Writer, u32)) -> Option<Event> {
         let mut w = Writer::default();
         write(&item, &mut w, 1);
         let bytes = w.as_slice();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_what_goes_is_told_apart_by_kind_alone() {
+    fn added_and_removed_objects_are_the_same_event() {
         let family = Family::V6;
         let policy = PolicyRoute {
             family,
@@ -127,17 +127,17 @@ mod tests {
         };
         for write in [Item::write_new, Item::write_delete] {
             let address = Item::Address("::6/128".parse().unwrap());
-            assert_eq!(told(address, write), Some(Event::Address));
+            assert_eq!(decode(address, write), Some(Event::Address));
             let rule = Item::Rule(policy, 7);
-            assert_eq!(told(rule, write), Some(Event::Rule(family)));
+            assert_eq!(decode(rule, write), Some(Event::Rule(family)));
             let route = Item::Route(policy);
-            assert_eq!(told(route, write), Some(Event::Route(family, 133)));
+            assert_eq!(decode(route, write), Some(Event::Route(family, 133)));
         }
     }
 
     #[test]
-    fn what_is_not_known_or_not_ours_is_passed_over() {
-        let told = |kind, payload: &[u8]| {
+    fn unknown_and_irrelevant_messages_are_ignored() {
+        let decode = |kind, payload: &[u8]| {
             read(Message {
                 kind,
                 flags: 0,
@@ -145,9 +145,9 @@ mod tests {
                 payload,
             })
         };
-        assert_eq!(told(16, &[2; 16]).unwrap(), None);
-        assert_eq!(told(24, &[7; 12]).unwrap(), None);
-        assert_eq!(told(24, &[]).unwrap(), None);
-        assert!(told(24, &[2; 3]).is_err());
+        assert_eq!(decode(16, &[2; 16]).unwrap(), None);
+        assert_eq!(decode(24, &[7; 12]).unwrap(), None);
+        assert_eq!(decode(24, &[]).unwrap(), None);
+        assert!(decode(24, &[2; 3]).is_err());
     }
 }

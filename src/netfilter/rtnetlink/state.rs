@@ -1,4 +1,4 @@
-//! What there is of rules, routes and addresses, and what has to be made or removed: pure.
+//! Observed policy rules, routes and addresses, and what has to be added or removed. Pure.
 
 use super::RoutingError;
 use super::message::{Item, Route, Rule};
@@ -6,21 +6,20 @@ use crate::netfilter::model::{Family, LoopbackAddress, PolicyRoute, Routing, Rou
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
-/// What was read of one network namespace, of both families.
+/// The observed state of one network namespace, both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Policy rules in their order.
     pub(super) rules: Vec<Rule>,
-    /// Routes of all tables, of the families in which some rule asks for a mark.
+    /// Routes of all tables, of families with a rule that matches a mark.
     pub(super) routes: Vec<Route>,
     /// The addresses of lo.
     pub(super) addresses: Vec<IpNet>,
 }
 
 impl State {
-    /// What may be ours, whatever options made it: every `fwmark` rule, on all bits and on nothing
-    /// else, to a table in which `local default dev lo` is or nothing at all; and the addresses of
-    /// lo but the kernel's own.
+    /// What may be managed, with any options: each `fwmark` rule with a full mask and no other
+    /// condition, to a table that is empty or has only `local default dev lo`; and addresses of lo
+    /// except those of the kernel.
     pub fn candidates(&self) -> Routing {
         let mut found = Routing::default();
         for policy in self.rules.iter().filter_map(|r| r.marked) {
@@ -37,15 +36,14 @@ impl State {
         found
     }
 
-    /// What takes effect: [`State::candidates`] without the rules that lead to an empty table.
+    /// [`State::candidates`] without rules to an empty table.
     pub fn in_effect(&self) -> Routing {
         let mut found = self.candidates();
         found.policy_routes.retain(|p| self.has_route(p));
         found
     }
 
-    /// The priorities of a family's policy rules but for the kernel's own and those of
-    /// [`State::in_effect`].
+    /// The priorities of policy rules except those of the kernel and of [`State::in_effect`].
     pub fn other_rules(&self, family: Family) -> Vec<u32> {
         const KERNEL: [(u32, Option<u32>); 3] =
             [(0, Some(255)), (32766, Some(254)), (32767, Some(253))];
@@ -58,19 +56,19 @@ impl State {
         others.map(|r| r.priority).collect()
     }
 
-    /// What of `wanted` is not there yet; routes before the rules that lead to them.
+    /// The missing parts of `desired`; routes before the rules that select them.
     ///
     /// # Errors
-    /// [`RoutingError::Occupied`] when a wanted table holds routes of others.
-    pub fn missing(&self, wanted: &Routing) -> Result<Vec<RoutingPart>, RoutingError> {
-        let mut policies = wanted.policy_routes.iter();
+    /// [`RoutingError::Occupied`] if a table has foreign routes.
+    pub fn missing(&self, desired: &Routing) -> Result<Vec<RoutingPart>, RoutingError> {
+        let mut policies = desired.policy_routes.iter();
         if let Some(policy) = policies.find(|p| self.holds_routes_of_others(p)) {
             return Err(RoutingError::Occupied {
                 family: policy.family,
                 table: policy.table,
             });
         }
-        let mut missing: Vec<_> = wanted.parts().filter(|part| !self.has(part)).collect();
+        let mut missing: Vec<_> = desired.parts().filter(|part| !self.has(part)).collect();
         missing.sort_by_key(|part| matches!(part, RoutingPart::Rule(_)));
         Ok(missing)
     }
@@ -80,19 +78,18 @@ impl State {
             .any(|r| !r.to_loopback)
     }
 
-    /// What of some routing is there.
+    /// The parts of `routing` that exist.
     pub fn present(&self, routing: &Routing) -> impl Iterator<Item = RoutingPart> {
         routing.parts().filter(|part| self.has(part))
     }
 
-    /// What of `unwanted` is there and can go, rules first. The route of a table stays where `wanted`
-    /// needs it too.
-    pub fn removable(&self, unwanted: &Routing, wanted: &Routing) -> Vec<RoutingPart> {
+    /// The existing parts of `obsolete`, rules first. A route stays if `desired` needs it too.
+    pub fn removable(&self, obsolete: &Routing, desired: &Routing) -> Vec<RoutingPart> {
         let stays = |route: &PolicyRoute| {
-            let mut policies = wanted.policy_routes.iter();
+            let mut policies = desired.policy_routes.iter();
             policies.any(|p| (p.family, p.table) == (route.family, route.table))
         };
-        // Two of them may share a table.
+        // Two policies may share a table.
         let mut tables = BTreeSet::new();
         let mut goes = |part: &RoutingPart| match part {
             RoutingPart::Route(policy) => {
@@ -100,7 +97,7 @@ impl State {
             }
             _ => true,
         };
-        let mut parts: Vec<_> = self.present(unwanted).filter(|p| goes(p)).collect();
+        let mut parts: Vec<_> = self.present(obsolete).filter(|p| goes(p)).collect();
         parts.sort_by_key(|part| matches!(part, RoutingPart::Route(_)));
         parts
     }
@@ -113,7 +110,6 @@ impl State {
         }
     }
 
-    /// The message that makes a part.
     pub(super) fn to_make(&self, part: &RoutingPart) -> Item {
         match *part {
             RoutingPart::Rule(policy) => Item::Rule(policy, self.first_priority(policy.family)),
@@ -122,7 +118,7 @@ impl State {
         }
     }
 
-    /// The messages that remove a part, however often it is there.
+    /// The items to remove for a part, including copies.
     pub(super) fn to_remove(&self, part: &RoutingPart) -> Vec<Item> {
         match part {
             RoutingPart::Rule(policy) => self.rules_for(policy).collect(),
@@ -130,13 +126,13 @@ impl State {
         }
     }
 
-    /// All but the first of the rules for each wanted policy: older tools add one at each run.
-    pub(super) fn surplus(&self, wanted: &Routing) -> Vec<Item> {
-        let policies = wanted.policy_routes.iter();
+    /// Surplus copies of the rules of `desired`: older tools add one at each run.
+    pub(super) fn surplus(&self, desired: &Routing) -> Vec<Item> {
+        let policies = desired.policy_routes.iter();
         policies.flat_map(|p| self.rules_for(p).skip(1)).collect()
     }
 
-    /// The rules that do what the policy says, as what to remove.
+    /// The rules of a policy, as items to remove.
     fn rules_for(&self, policy: &PolicyRoute) -> impl Iterator<Item = Item> {
         let policy = *policy;
         let same = self.rules.iter().filter(move |r| r.marked == Some(policy));
@@ -153,14 +149,15 @@ impl State {
         routes.filter(move |r| r.family == family && r.table == table)
     }
 
-    /// The priority that the kernel gives a rule that asks for none: just before all but the first
-    /// (`fib_default_rule_pref`). Said by us, so that two runs at once cannot make two rules. Rules
-    /// that may be ours do not count, or each new mark would come before the last one.
+    /// The priority that the kernel assigns: just before all rules except the first
+    /// (`fib_default_rule_pref`). It is given explicitly, so that concurrent runs cannot add two
+    /// rules. Rules that may be managed do not count, or each new mark would come before the last
+    /// one.
     fn first_priority(&self, family: Family) -> u32 {
-        let ours = self.candidates().policy_routes;
-        let is_ours = |r: &&Rule| r.marked.is_some_and(|p| ours.contains(&p));
+        let managed = self.candidates().policy_routes;
+        let is_managed = |r: &&Rule| r.marked.is_some_and(|p| managed.contains(&p));
         let rules = self.rules.iter().filter(|r| r.family == family);
-        let mut others = rules.filter(|r| !is_ours(r)).skip(1);
+        let mut others = rules.filter(|r| !is_managed(r)).skip(1);
         others.next().map_or(0, |r| r.priority.saturating_sub(1))
     }
 }
@@ -194,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The kernel's own rule, those for the policies, and their tables' routes.
+    /// The default rule, those of the policies, and their routes.
     fn state(policies: &[PolicyRoute], others: &[u32]) -> State {
         let plain = |priority, table| Rule {
             family: FAMILY,
@@ -237,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_others_are_told_from_the_kernels_own() {
+    fn foreign_rules_are_distinguished_from_those_of_the_kernel() {
         let mut state = state(&[policy(1337, 133)], &[254]);
         assert!(state.other_rules(FAMILY).is_empty());
         state.rules.push(Rule {
@@ -259,18 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_with_other_routes_is_told() {
-        let wanted = wanting(&[policy(1337, 133)]);
-        let mut state = state(&wanted.policy_routes, &[]);
-        assert_eq!(state.missing(&wanted).unwrap(), []);
-        assert_eq!(state.candidates(), wanted);
+    fn a_table_with_foreign_routes_is_refused() {
+        let desired = wanting(&[policy(1337, 133)]);
+        let mut state = state(&desired.policy_routes, &[]);
+        assert_eq!(state.missing(&desired).unwrap(), []);
+        assert_eq!(state.candidates(), desired);
         state.routes.push(route(133, false));
-        let told = state.missing(&wanted).unwrap_err().to_string();
-        assert!(told.contains("IPv4 routing table 133"), "{told}");
-        assert_eq!(state.candidates(), wanted, "ours among others");
+        let message = state.missing(&desired).unwrap_err().to_string();
+        assert!(message.contains("IPv4 routing table 133"), "{message}");
+        assert_eq!(state.candidates(), desired, "managed among others");
         state.routes.remove(0);
         assert_eq!(state.candidates(), Routing::default(), "all foreign");
         state.routes.clear();
-        assert_eq!(state.candidates(), wanted, "the route is lost");
+        assert_eq!(state.candidates(), desired, "the route is lost");
     }
 }

@@ -1,10 +1,10 @@
-//! Which backend is chosen when none is named, and that it stays the same.
+//! The backend chosen by auto, and that the choice is stable.
 
 use super::world::{OTHER, SOME, apply, everything, rules, run};
 use crate::lab::{BACKENDS, Namespace, Variant, same};
 use prepare_proxy::netfilter::model::Family;
 
-/// Who has written what before, and who goes on.
+/// The backends of earlier runs, and the expected one.
 const CHOSEN: &[(&str, &str)] = &[
     ("", "netlink"),
     ("iptables-nft -t nat -A OUTPUT -j ACCEPT", "netlink"),
@@ -28,7 +28,7 @@ const CHOSEN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn rules_go_beside_those_of_others() {
+fn auto_writes_where_legacy_nat_rules_are() {
     for (script, backend) in CHOSEN {
         let namespace = Namespace::new();
         namespace.sh(script);
@@ -47,7 +47,7 @@ fn rules_go_beside_those_of_others() {
     }
 }
 
-/// Whatever wrote them: an apply that names no backend changes what a diff says, and no more.
+/// For rules of any backend, an apply without --backend changes what a diff shows.
 #[test]
 fn diff_and_apply_agree_on_the_backend() {
     for backend in BACKENDS {
@@ -64,7 +64,7 @@ fn diff_and_apply_agree_on_the_backend() {
             done.err
         );
         assert_eq!(before, everything(&namespace));
-        let wanted = {
+        let desired = {
             let fresh = Namespace::new();
             apply(&fresh, backend, OTHER).unwrap();
             rules(&fresh)
@@ -73,13 +73,13 @@ fn diff_and_apply_agree_on_the_backend() {
             .expect(1, backend)
             .unwrap();
         apply(&namespace, "auto", OTHER).unwrap();
-        assert_eq!(wanted, rules(&namespace), "{backend}");
+        assert_eq!(desired, rules(&namespace), "{backend}");
     }
 }
 
-/// A connection that two implementations of NAT translate, one after the other, goes astray.
+/// Connections translated by two NAT implementations are misrouted.
 #[test]
-fn no_rule_is_in_two_places() {
+fn only_one_backend_has_managed_rules() {
     let namespace = Namespace::new();
     for backend in BACKENDS {
         apply(&namespace, backend, SOME).unwrap();

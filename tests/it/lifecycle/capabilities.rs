@@ -1,18 +1,18 @@
-//! What the program may do, capability by capability, and who else may run it.
+//! Required capabilities, one by one, and who may run the program.
 
 use super::on_every_backend;
-use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use super::world::{SOME, apply, everything, rules, run, run_under, the_program};
 use crate::lab::{Done, Namespace, same};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Root with these capabilities and no others.
+/// Runs as root with only these capabilities.
 fn with_only(namespace: &Namespace, capabilities: &[&str], line: &str) -> Done {
     let plus: String = capabilities.iter().map(|c| format!(",+{c}")).collect();
     let wrapper = format!("setpriv --bounding-set=-all{plus} --inh-caps=-all");
-    run_under(namespace, &wrapper, &the_product(), line)
+    run_under(namespace, &wrapper, &the_program(), line)
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn without_a_capability_nothing_is_touched_and_the_message_names_it() {
 }
 
 #[test]
-fn one_capability_is_enough_and_no_other_will_do() {
+fn net_admin_is_necessary_and_sufficient() {
     let list = Command::new("setpriv").arg("--list-caps").output().unwrap();
     let all = String::from_utf8(list.stdout).unwrap();
     assert!(all.lines().count() > 35, "{all}");
@@ -54,7 +54,7 @@ fn one_capability_is_enough_and_no_other_will_do() {
 }
 
 #[test]
-fn the_old_iptables_needs_raw_sockets_too() {
+fn iptables_legacy_also_needs_net_raw() {
     let namespace = Namespace::new();
     let line = format!("--backend iptables-legacy {SOME}");
     let done = with_only(&namespace, &["net_admin"], &line);
@@ -62,7 +62,7 @@ fn the_old_iptables_needs_raw_sockets_too() {
     assert!(done.err.contains("CAP_NET_RAW"), "{}", done.err);
     let both = with_only(&namespace, &["net_admin", "net_raw"], &line);
     both.expect(0, "with CAP_NET_RAW").unwrap();
-    // What cannot be looked into cannot be cleaned, and that is said. All else goes.
+    // Legacy tables cannot be inspected, which clean reports; everything else is removed.
     let elsewhere = "--backend netlink --mesh istio -m TPROXY -b 80 -t 77 -r 99";
     let applied = run(&namespace, elsewhere);
     applied.expect(0, "rules elsewhere").unwrap();
@@ -78,7 +78,7 @@ fn the_old_iptables_needs_raw_sockets_too() {
     with_only(&namespace, &["net_admin", "net_raw"], "clean")
         .expect(0, "clean")
         .unwrap();
-    // An apply beside it works, with a warning.
+    // An apply succeeds with a warning.
     let line = format!("--backend netlink {SOME}");
     let beside = with_only(&namespace, &["net_admin"], &line)
         .expect(0, &line)
@@ -87,7 +87,7 @@ fn the_old_iptables_needs_raw_sockets_too() {
 }
 
 #[test]
-fn another_namespace_needs_one_more() {
+fn entering_another_namespace_needs_sys_admin() {
     let (here, there) = (Namespace::new(), Namespace::new());
     let line = format!("--network-namespace {} {SOME}", there.path().display());
     let done = with_only(&here, &["net_admin", "sys_ptrace"], &line)
@@ -102,7 +102,7 @@ fn another_namespace_needs_one_more() {
 }
 
 #[test]
-fn a_dry_run_needs_none() {
+fn a_dry_run_needs_no_capability() {
     let namespace = Namespace::new();
     let nobody =
         "setpriv --bounding-set=-all --inh-caps=-all --reuid=65534 --regid=65534 --clear-groups";
@@ -117,7 +117,7 @@ fn a_dry_run_needs_none() {
     assert!(done.out.contains("-j ISTIO_REDIRECT"), "{}", done.out);
 }
 
-/// A copy of the program that everybody may run.
+/// A copy of the program, executable by everybody.
 struct Copy {
     program: PathBuf,
     _directory: tempfile::TempDir,
@@ -128,7 +128,7 @@ impl Copy {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is ours");
         let program = directory.path().join("prepare-proxy");
-        fs::copy(the_product(), &program).expect("the program can be copied");
+        fs::copy(the_program(), &program).expect("the program can be copied");
         Copy {
             program,
             _directory: directory,
@@ -162,12 +162,12 @@ fn a_user_needs_only_file_capabilities() {
     let done = run_under(&namespace, user, &copy.program, &line);
     let done = done.expect(0, &line).unwrap();
     assert!(!done.err.contains("ip_tables_names"), "{}", done.err);
-    let wanted = rules(&namespace);
-    assert_ne!(wanted, "");
+    let desired = rules(&namespace);
+    assert_ne!(desired, "");
     run_under(&namespace, user, &copy.program, &format!("diff {line}"))
         .expect(0, "diff")
         .unwrap();
-    // All is clean, but that remains unknown.
+    // Clean, but only root may read whether there are legacy tables.
     let done = run_under(&namespace, user, &copy.program, "clean");
     let done = done.expect(3, "clean").unwrap();
     assert!(done.err.contains("ip_tables_names"), "{}", done.err);
@@ -176,7 +176,7 @@ fn a_user_needs_only_file_capabilities() {
     run_under(&namespace, user, &copy_for_clean.program, "clean")
         .expect(0, "clean")
         .unwrap();
-    // Not for who could gain by it when that is forbidden.
+    // Not with no_new_privs.
     let shell = format!("{user} setpriv --no-new-privs");
     run_under(&namespace, &shell, &copy.program, &line)
         .expect(3, "with no_new_privs")

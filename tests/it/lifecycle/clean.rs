@@ -1,4 +1,4 @@
-//! What is left after a clean: nothing that was not there before.
+//! Clean removes everything that apply added.
 
 use super::on_every_backend;
 use super::world::{ISTIO, SOME, apply, everything, rules, run};
@@ -15,8 +15,8 @@ fn nothing_to_clean_is_no_error() {
     assert_eq!(before, everything(&namespace));
 }
 
-/// Tables and base chains that nobody else uses go as well; but iptables-legacy's tables stay, empty,
-/// as long as the namespace lives.
+/// Unused tables and base chains are removed too, except those of iptables-legacy, which stay
+/// empty.
 #[test]
 fn an_empty_namespace_is_empty_again() {
     on_every_backend(|backend| {
@@ -35,9 +35,9 @@ fn an_empty_namespace_is_empty_again() {
     })
 }
 
-/// Containers in a virtual machine of the mesh: Istio's clean-up once took Docker's DNS with it.
+/// Containers on a mesh-expansion VM: the clean-up of Istio once removed the DNS rules of Docker.
 #[test]
-fn docker_keeps_its_dns() {
+fn clean_keeps_the_dns_rules_of_docker() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.sh(
@@ -54,9 +54,8 @@ fn docker_keeps_its_dns() {
     })
 }
 
-/// An address, a route and a rule there are of their own accord.
 #[test]
-fn routes_of_others_stay() {
+fn clean_keeps_foreign_routes() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.sh(

@@ -1,4 +1,4 @@
-//! Not alone: runs at the same time, and other programs that change rules meanwhile.
+//! Concurrent runs, and concurrent changes by other programs.
 
 use super::on_every_backend;
 use super::world::{OTHER, SOME, apply, rules, run};
@@ -7,14 +7,14 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
-/// So many at once.
+/// The number of concurrent runs.
 const RUNS: usize = 32;
 
-/// So many at once that cannot wait for one another: each commits all the time until it has found
-/// its own rules whole.
+/// The number of concurrent runs without the lock: each commits until it finds its own rules in
+/// place.
 const BRAWLERS: usize = 4;
 
-/// Options that all differ, and not all in the same families.
+/// Different options, for different families.
 fn options(number: usize) -> String {
     let port = 15001 + number;
     let more = match number % 3 {
@@ -25,7 +25,7 @@ fn options(number: usize) -> String {
     format!("-p {port} -u {} {more}", 1337 + number)
 }
 
-/// Starts all runs, and waits for all of them.
+/// Starts all runs and waits for them.
 fn at_once(namespace: &Namespace, lines: &[String]) -> Result<(), String> {
     let start = |line: &String| {
         let mut command = product();
@@ -55,19 +55,18 @@ fn one_of_them(namespace: &Namespace, backend: &str, runs: usize) -> Result<(), 
 }
 
 #[test]
-fn many_runs_at_once_end_in_one_of_them() {
+fn concurrent_runs_end_in_the_state_of_one_of_them() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         one_of_them(&namespace, backend, RUNS)?;
-        // And once more from there.
+        // And again from that state.
         one_of_them(&namespace, backend, RUNS)
     });
 }
 
-/// Anybody can take the name by which runs wait for one another: then they do not, and still must
-/// not mix.
+/// Any process can take the lock: then runs do not wait for each other, and must still not mix.
 #[test]
-fn runs_that_cannot_wait_for_one_another_end_in_one_of_them() {
+fn concurrent_runs_without_the_lock_end_in_the_state_of_one_of_them() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         let _taken = namespace.enter(|| {
@@ -79,11 +78,11 @@ fn runs_that_cannot_wait_for_one_another_end_in_one_of_them() {
 }
 
 #[test]
-fn different_backends_at_once_end_in_one_of_them() {
+fn concurrent_backends_end_in_the_state_of_one_of_them() {
     let namespace = Namespace::new();
     let of = |number: usize| BACKENDS[number % BACKENDS.len()];
     let line = |n: usize| format!("--backend {} {}", of(n), options(n));
-    // The tools take their time: more of them would not be through before the others give up.
+    // The tools are slow: with more of them the others would time out.
     let runs = 2 * BACKENDS.len();
     at_once(&namespace, &(0..runs).map(line).collect::<Vec<_>>()).unwrap();
     let found = rules(&namespace);
@@ -95,7 +94,7 @@ fn different_backends_at_once_end_in_one_of_them() {
     assert!((0..runs).any(fits), "a mixture:\n{found}");
 }
 
-/// Programs that write rules of their own all the time, ours or not, until they are dropped.
+/// Programs that write foreign and managed rules continuously until dropped.
 struct Busy(Vec<std::process::Child>);
 
 impl Busy {
@@ -120,10 +119,10 @@ impl Drop for Busy {
 }
 
 #[test]
-fn others_commit_all_the_time() {
+fn apply_succeeds_while_other_programs_commit_continuously() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
-        let wanted = {
+        let desired = {
             let fresh = Namespace::new();
             apply(&fresh, backend, SOME)?;
             rules(&fresh)
@@ -146,13 +145,13 @@ fn others_commit_all_the_time() {
             "for v in nft legacy; do iptables-$v -t nat -F BUSY; iptables-$v -t nat -X BUSY; \
              iptables-$v -t mangle -X BUSY; done 2>/dev/null || :; nft delete table ip busy 2>/dev/null || :",
         );
-        same(&wanted, &rules(&namespace), "with others at work")
+        same(&desired, &rules(&namespace), "with others at work")
     });
 }
 
-/// The kernel counts the rules of a batch that somebody has it check, and does not show them.
+/// The kernel counts rules of a batch that is only checked, without returning them.
 #[test]
-fn a_batch_in_preparation_is_not_taken_for_rules_that_are_hidden() {
+fn an_uncommitted_batch_is_not_reported_as_hidden_rules() {
     let namespace = Namespace::new();
     let mut batch = String::from(
         "add table ip nat\nadd chain ip nat OUTPUT { type nat hook output priority -100; }\n",
@@ -176,7 +175,7 @@ fn a_batch_in_preparation_is_not_taken_for_rules_that_are_hidden() {
     checking.wait().expect("it was killed");
 }
 
-/// What somebody does at the worst moment: after the rules were read, before they are written.
+/// A change between the read and the write of a run.
 const INTERFERENCES: &[&str] = &[
     "$T -t nat -D OUTPUT 1",
     "$T -t nat -I OUTPUT 1 -p tcp -j ISTIO_OUTPUT",
@@ -187,9 +186,9 @@ const INTERFERENCES: &[&str] = &[
 ];
 
 #[test]
-fn somebody_between_the_read_and_the_write_is_noticed() {
+fn a_change_between_read_and_write_is_detected() {
     for backend in ["iptables-legacy"] {
-        let wanted = {
+        let desired = {
             let fresh = Namespace::new();
             apply(&fresh, backend, SOME).unwrap();
             rules(&fresh)
@@ -206,12 +205,12 @@ fn somebody_between_the_read_and_the_write_is_noticed() {
             let done = namespace.run(&mut command);
             done.expect(0, interference).unwrap();
             assert!(tools.interfered(), "{interference} was never done");
-            same(&wanted, &rules(&namespace), interference).unwrap();
+            same(&desired, &rules(&namespace), interference).unwrap();
         }
     }
 }
 
-/// A directory with an `…-restore` that lets somebody else go first, once.
+/// A stub of `…-restore` that makes a foreign change first, once.
 struct Interfering(tempfile::TempDir);
 
 impl Interfering {

@@ -1,5 +1,5 @@
-//! Whatever is there: apply ends in exactly the wanted state, clean in none of it, and diff says so
-//! before and after without writing anything.
+//! From every initial state apply converges, clean removes everything managed, and diff agrees
+//! without writing.
 
 use super::initial_states::{STARTS, Start};
 use super::on_every_backend;
@@ -7,19 +7,19 @@ use super::recorded::{self, Recorded};
 use super::world::{SOME, apply, everything, rules, run};
 use crate::lab::{Namespace, same, without_comments};
 
-/// What the options make in an empty namespace.
-fn wanted(backend: &str) -> Result<String, String> {
+/// The result of the options in an empty namespace.
+fn desired(backend: &str) -> Result<String, String> {
     let fresh = Namespace::new();
     apply(&fresh, backend, SOME)?;
     Ok(rules(&fresh))
 }
 
-/// Tries every start, and tells of all that fail.
+/// Checks every initial state, and lists all failures.
 fn from_every_start(
     backend: &'static str,
     check: impl Fn(&Start, &Namespace) -> Result<(), String>,
 ) -> Result<(), String> {
-    tell_all(STARTS.iter().filter_map(|start| {
+    failures(STARTS.iter().filter_map(|start| {
         let namespace = Namespace::new();
         (start.make)(&namespace, backend);
         Some((start.name, check(start, &namespace).err()?))
@@ -27,12 +27,12 @@ fn from_every_start(
 }
 
 #[test]
-fn apply_ends_in_the_wanted_state() {
+fn apply_converges_from_every_state() {
     on_every_backend(|backend| {
-        let wanted = wanted(backend)?;
+        let desired = desired(backend)?;
         from_every_start(backend, |_, namespace| {
             apply(namespace, backend, SOME)?;
-            same(&wanted, &rules(namespace), "after apply")?;
+            same(&desired, &rules(namespace), "after apply")?;
             let before = everything(namespace);
             let again = apply(namespace, backend, SOME)?;
             match again.err.contains("already in place") {
@@ -44,7 +44,7 @@ fn apply_ends_in_the_wanted_state() {
 }
 
 #[test]
-fn diff_tells_what_apply_would_do_and_writes_nothing() {
+fn diff_agrees_with_apply_and_writes_nothing() {
     on_every_backend(|backend| {
         let line = format!("diff --backend {backend} {SOME}");
         from_every_start(backend, |start, namespace| {
@@ -62,7 +62,7 @@ fn diff_tells_what_apply_would_do_and_writes_nothing() {
 }
 
 #[test]
-fn clean_leaves_nothing_of_ours_and_needs_no_options() {
+fn clean_removes_everything_managed_without_options() {
     on_every_backend(|backend| {
         from_every_start(backend, |_, namespace| {
             run(namespace, "clean").expect(0, "clean")?;
@@ -76,29 +76,29 @@ fn clean_leaves_nothing_of_ours_and_needs_no_options() {
 }
 
 #[test]
-fn what_the_tools_replaced_left_gives_way() {
+fn apply_and_clean_replace_rules_of_the_tools_replaced() {
     let all = recorded::all();
     assert!(all.len() > 40, "{} recordings", all.len());
     on_every_backend(|backend| {
-        let wanted = wanted(backend)?;
+        let desired = desired(backend)?;
         let check = |left: &Recorded| {
             let namespace = Namespace::new();
             left.put_back(&namespace, backend);
             apply(&namespace, backend, SOME)?;
-            // Only one of the tools wrote any.
+            // Only one of the tools has such rules.
             let found = without_comments(&rules(&namespace));
-            same(&without_comments(&wanted), &found, "after apply")?;
+            same(&without_comments(&desired), &found, "after apply")?;
             let namespace = Namespace::new();
             left.put_back(&namespace, backend);
             run(&namespace, "clean").expect(0, "clean")?;
             same("", &rules(&namespace), "after clean")
         };
-        tell_all(all.iter().filter_map(|r| Some((&*r.name, check(r).err()?))))
+        failures(all.iter().filter_map(|r| Some((&*r.name, check(r).err()?))))
     });
 }
 
-/// The names of all that failed, and the first few in full.
-fn tell_all<'a>(failed: impl Iterator<Item = (&'a str, String)>) -> Result<(), String> {
+/// The names of all failures, the first few with details.
+fn failures<'a>(failed: impl Iterator<Item = (&'a str, String)>) -> Result<(), String> {
     let failed: Vec<(&str, String)> = failed.collect();
     if failed.is_empty() {
         return Ok(());

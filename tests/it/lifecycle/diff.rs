@@ -16,7 +16,7 @@ fn a_change_is_shown_in_its_place() {
     let done = diff(&namespace, "-p 15002 -u 1337,7")
         .expect(1, "diff")
         .unwrap();
-    let wanted = "\
+    let desired = "\
 IPv4 nat ISTIO_REDIRECT (netlink)
   - -p tcp -j REDIRECT --to-ports 15001  # redirect-to-envoy-port
   + -p tcp -j REDIRECT --to-ports 15002  # redirect-to-envoy-port
@@ -27,7 +27,7 @@ IPv4 nat ISTIO_OUTPUT (netlink)
     -d 127.0.0.1/32 -j RETURN                  # bypass-explicit-loopback
     -j ISTIO_REDIRECT                          # redirect-default-outbound
 ";
-    assert_eq!(done.out, wanted);
+    assert_eq!(done.out, desired);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn order_is_a_difference_and_comments_are_none() {
     let done = diff(&namespace, "-p 15001 -u 2,1")
         .expect(1, "order")
         .unwrap();
-    let wanted = "\
+    let desired = "\
 IPv4 nat ISTIO_OUTPUT (netlink)
     ! -d 127.0.0.1/32 -o lo -j ISTIO_REDIRECT  # redirect-implicit-loopback
   + -m owner --uid-owner 2 -j RETURN           # bypass-envoy
@@ -54,11 +54,11 @@ IPv4 nat ISTIO_OUTPUT (netlink)
     -d 127.0.0.1/32 -j RETURN                  # bypass-explicit-loopback
     -j ISTIO_REDIRECT                          # redirect-default-outbound
 ";
-    assert_eq!(done.out, wanted);
+    assert_eq!(done.out, desired);
 }
 
 #[test]
-fn what_goes_elsewhere_is_shown_too() {
+fn changes_in_other_tables_are_shown() {
     let namespace = Namespace::new();
     apply(&namespace, "netlink", "-p 15001 -u 1337").unwrap();
     namespace.sh("iptables-legacy -t nat -N ISTIO_OLD
@@ -87,7 +87,7 @@ fn what_goes_elsewhere_is_shown_too() {
 }
 
 #[test]
-fn programs_get_the_same() {
+fn json_has_the_same_content() {
     let namespace = Namespace::new();
     let done = diff(&namespace, "-p 15001 -u 1337 --format json")
         .expect(1, "diff")
@@ -116,7 +116,7 @@ fn programs_get_the_same() {
 }
 
 #[test]
-fn bad_input_and_a_broken_place_cannot_be_told() {
+fn bad_input_and_an_unreadable_table_exit_2() {
     let namespace = Namespace::new();
     diff(&namespace, "-p 0 -u 1337")
         .expect(2, "bad input")

@@ -1,5 +1,4 @@
-//! What others have made stays as it is, byte for byte: their tables, chains and rules, the order of
-//! these, their counters and handles.
+//! Foreign tables, chains and rules stay byte for byte, with their order, counters and handles.
 
 use super::on_every_backend;
 use super::world::{OTHER, SOME, apply, rules, run};
@@ -7,8 +6,8 @@ use crate::lab::{Namespace, Variant, same};
 use prepare_proxy::netfilter::model::Family;
 use std::process::Command;
 
-/// Everything of netfilter, with counters and handles; but iptables-legacy sets the counters of
-/// policies to zero whatever it does, so those are left out.
+/// The whole ruleset with counters and handles, without the policy counters of iptables-legacy,
+/// which it always resets.
 fn all(namespace: &Namespace) -> String {
     let dump = "nft -a list ruleset; for i in iptables ip6tables; do
         $i-legacy-save -c | sed '/^#/d; s/^\\(:[A-Z].*\\) .*/\\1/'
@@ -16,7 +15,6 @@ fn all(namespace: &Namespace) -> String {
     namespace.sh(dump)
 }
 
-/// Fails unless every line of `before` is still there, in the same order.
 fn kept(before: &str, now: &str) -> Result<(), String> {
     let mut lines = now.lines();
     for line in before.lines() {
@@ -29,7 +27,8 @@ fn kept(before: &str, now: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether others' rules survive applies with several options, and are all there is after a clean.
+/// Fails unless foreign rules survive applies with several options, and are all that is left after
+/// a clean.
 fn survives(namespace: &Namespace, backend: &str) -> Result<(), String> {
     let (before, theirs) = (all(namespace), rules(namespace));
     for options in [SOME, OTHER, SOME] {
@@ -41,7 +40,7 @@ fn survives(namespace: &Namespace, backend: &str) -> Result<(), String> {
     same(&theirs, &rules(namespace), "after clean")
 }
 
-/// What Docker writes, with chains of names much like ours, counters, and policies that drop.
+/// Rules of Docker, with chain names similar to managed ones, counters and drop policies.
 const DOCKER: &str = "*filter
 :INPUT ACCEPT [7:700]
 :FORWARD DROP [1:60]
@@ -74,7 +73,7 @@ COMMIT
 COMMIT
 ";
 
-/// Comments that a careless reader takes for something else.
+/// Comments that a naive parser misreads.
 const ODD_COMMENTS: &str = r#"*nat
 :MINE - [0:0]
 -A OUTPUT -m comment --comment "-j ISTIO_OUTPUT" -j ACCEPT
@@ -86,7 +85,7 @@ const ODD_COMMENTS: &str = r#"*nat
 COMMIT
 "#;
 
-/// The same rules again and again, some as ours would look without their comments.
+/// Duplicate rules, some equal to managed ones without their comments.
 const LOOKALIKES: &str = "*nat
 -A PREROUTING -i eth1 -j RETURN
 -A PREROUTING -i eth1 -j RETURN
@@ -101,7 +100,7 @@ COMMIT
 ";
 
 #[test]
-fn rules_of_others_stay_whoever_wrote_them() {
+fn foreign_rules_of_every_tool_stay() {
     on_every_backend(|backend| {
         for by in [Variant::Nft, Variant::Legacy] {
             for (name, text) in [
@@ -128,9 +127,9 @@ impl Namespace {
 }
 
 #[test]
-fn rules_between_ours_keep_their_places() {
+fn foreign_rules_between_managed_ones_keep_their_places() {
     on_every_backend(|backend| {
-        // In its own tables it meets nobody.
+        // In own tables there are no other rules.
         if backend == "nftables" {
             return Ok(());
         }
@@ -164,7 +163,7 @@ fn rules_between_ours_keep_their_places() {
     });
 }
 
-/// Tables that no iptables knows.
+/// Tables unknown to iptables.
 const NATIVE: &str = r#"
 table inet firewalld {
     set blocked { type ipv4_addr; flags interval; elements = { 10.9.0.0/16, 192.0.2.1 } }
@@ -183,7 +182,7 @@ table ip prepare-proxy-other {
 }
 "#;
 
-/// Native rules, sets and maps in a table that iptables-nft thinks its own.
+/// Native rules, sets and maps in a table of iptables-nft.
 pub const NATIVE_IN_NAT: &str = r#"
 table ip nat {
     set vips { type ipv4_addr; elements = { 203.0.113.7 } }
@@ -199,7 +198,7 @@ table ip nat {
 "#;
 
 #[test]
-fn native_tables_stay() {
+fn foreign_native_tables_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.nft_load(NATIVE);
@@ -208,7 +207,7 @@ fn native_tables_stay() {
 }
 
 #[test]
-fn native_rules_in_the_table_nat_stay() {
+fn foreign_native_rules_in_the_table_nat_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.nft_load(NATIVE_IN_NAT);
@@ -216,7 +215,7 @@ fn native_rules_in_the_table_nat_stay() {
     });
 }
 
-/// Sets of kinds that ours never are, in a table whose name is one of ours.
+/// Sets of types that managed ones never have, in a table with the name of an own one.
 const IN_OUR_TABLE: &str = r#"
 table ip prepare-proxy-nat {
     set pairs { type ipv6_addr . inet_service; elements = { fd00::1 . 80 } }
@@ -225,7 +224,7 @@ table ip prepare-proxy-nat {
 "#;
 
 #[test]
-fn sets_in_our_own_tables_stay() {
+fn foreign_sets_in_own_tables_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.nft_load(IN_OUR_TABLE);
@@ -233,8 +232,8 @@ fn sets_in_our_own_tables_stay() {
     });
 }
 
-/// A rule about a BPF program that is pinned where nobody else can look. iptables-legacy gives the
-/// kernel whole tables back, which then looks for the program once more: it is not among these.
+/// A rule with a BPF program that is pinned in another mount namespace. iptables-legacy replaces
+/// whole tables, for which the kernel looks the program up again: it is left out.
 #[test]
 fn a_rule_that_cannot_be_restored_stays() {
     for backend in ["netlink", "nftables"] {
@@ -252,7 +251,7 @@ fn a_rule_that_cannot_be_restored_stays() {
         done.expect(0, "pinning a program").unwrap();
         let save = namespace.iptables_save(Family::V4, Variant::Nft);
         assert!(save.contains("--object-pinned /mnt/pinned"), "{save}");
-        // Indeed nobody can write it back from here.
+        // iptables-restore cannot write it here.
         let restore = namespace.sh("iptables-nft-save | iptables-nft-restore 2>&1 || echo no");
         assert!(restore.contains("no"), "{restore}");
         survives(&namespace, backend).unwrap_or_else(|e| panic!("{backend}: {e}"));
@@ -260,9 +259,9 @@ fn a_rule_that_cannot_be_restored_stays() {
     }
 }
 
-/// Where no packet comes by, rules would capture nothing, and nobody would notice.
+/// Rules without a hook would silently capture nothing.
 #[test]
-fn a_chain_that_is_not_hooked_in_is_refused() {
+fn a_base_chain_without_a_hook_is_refused() {
     for chain in [
         "chain PREROUTING {}",
         "chain PREROUTING { type nat hook input priority 100; }",
@@ -278,10 +277,10 @@ fn a_chain_that_is_not_hooked_in_is_refused() {
     }
 }
 
-/// A policy is as good as a rule: a chain that has one is not empty. Only where rules of ours stand in
-/// raw, mangle or nat it is put right (see `in_force`).
+/// A chain with a drop policy is not empty. Policies are changed only where managed rules are in
+/// raw, mangle or nat (see `in_force`).
 #[test]
-fn policies_stay() {
+fn foreign_policies_stay() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         namespace.sh(

@@ -1,11 +1,11 @@
-//! The network of a Kubernetes node is not that of a pod.
+//! Refusal of the network namespace of a Kubernetes node.
 
 use super::world::SOME;
 use crate::lab::{Done, Namespace, product};
 use std::path::Path;
 use std::process::Command;
 
-/// What there is on the machine that runs this test; nothing is changed by looking.
+/// The state of the host, which is only read.
 fn host() -> String {
     let script =
         "nft -a list ruleset; iptables-legacy-save; ip6tables-legacy-save; ip rule; ip -6 rule;
@@ -19,8 +19,8 @@ fn host() -> String {
         .collect()
 }
 
-/// In the kernel's first network namespace, where this test must run: without any capability, so
-/// that nothing could happen even if it tried.
+/// In the initial network namespace, where this test must run: without any capability, so that
+/// nothing can be changed.
 #[test]
 fn a_pod_with_host_network_is_refused() {
     let first = Path::new("/proc/sys/net/core/netdev_max_backlog");
@@ -52,9 +52,9 @@ fn a_pod_with_host_network_is_refused() {
     assert_eq!(before, host());
 }
 
-/// What tells a node from a pod is hidden: then it cannot be told, and nothing is done.
+/// The files that identify a node are hidden: nothing is changed.
 #[test]
-fn a_pod_that_cannot_be_told_from_a_node_is_refused() {
+fn apply_is_refused_if_the_namespace_may_be_a_node() {
     let run = |namespace: &Namespace, line: &str| {
         let script = format!(
             "mount -t tmpfs none /proc/sys; exec {} {line}",
@@ -79,7 +79,7 @@ fn a_pod_that_cannot_be_told_from_a_node_is_refused() {
 }
 
 #[test]
-fn a_pod_with_a_network_of_its_own_is_not() {
+fn a_pod_with_its_own_network_is_accepted() {
     let namespace = Namespace::new();
     let mut command = product();
     command

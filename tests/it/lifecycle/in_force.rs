@@ -1,16 +1,15 @@
-//! Rules that no packet comes to, or whose packets are dropped behind them, are not in place: a diff
-//! says so, and an apply puts them in force again.
+//! Rules that are not in force are drift: diff reports it, apply repairs it.
 
 use super::world::{apply, run};
 use crate::lab::{Namespace, same};
 
 const ISTIO: &str = "--mesh istio -m TPROXY -u 1337 -i * -b *";
 
-/// What takes rules out of force; PP begins the names of the tables.
+/// Commands that take rules out of force; PP is the prefix of own tables.
 const OUT_OF_FORCE: &[&str] = &[
     "add table ip PPnat { flags dormant; }",
     "add table ip PPmangle { flags dormant; }; flush chain ip PPnat OUTPUT",
-    // Base chains come back in a table that is to wake up.
+    // Base chains must be added to a dormant table.
     "add table ip PPnat { flags dormant; }; flush chain ip PPnat OUTPUT; delete chain ip PPnat OUTPUT",
     "chain ip PPnat OUTPUT { policy drop; }",
     "chain ip PPmangle PREROUTING { policy drop; }; flush chain ip PPmangle PREROUTING",
@@ -20,7 +19,7 @@ const OUT_OF_FORCE: &[&str] = &[
      add chain ip PPnat OUTPUT { type nat hook output priority 50; }; add rule ip PPnat OUTPUT counter jump ISTIO_OUTPUT",
 ];
 
-/// All tables, but for the order in which they and their chains were made.
+/// All tables, regardless of the order of tables and chains.
 fn tables(namespace: &Namespace) -> String {
     let list = namespace.sh("nft --stateless list ruleset 2>/dev/null");
     let mut lines: Vec<&str> = list.lines().collect();
@@ -29,25 +28,25 @@ fn tables(namespace: &Namespace) -> String {
 }
 
 #[test]
-fn what_is_out_of_force_is_drift_and_is_repaired_in_place() {
+fn rules_not_in_force_are_drift_and_repaired_in_place() {
     for (backend, prefix) in [("netlink", ""), ("nftables", "prepare-proxy-")] {
         for script in OUT_OF_FORCE {
             let namespace = Namespace::new();
             apply(&namespace, backend, ISTIO).unwrap();
-            let wanted = tables(&namespace);
+            let desired = tables(&namespace);
             namespace.nft_load(&script.replace("PP", prefix));
-            assert_ne!(tables(&namespace), wanted, "{script}");
+            assert_ne!(tables(&namespace), desired, "{script}");
             let diff = format!("diff --backend {backend} {ISTIO}");
             run(&namespace, &diff).must_exit(1, script);
             apply(&namespace, backend, ISTIO).unwrap();
-            same(&*wanted, &*tables(&namespace), script).unwrap();
+            same(&*desired, &*tables(&namespace), script).unwrap();
             run(&namespace, &diff).must_exit(0, script);
         }
     }
 }
 
 #[test]
-fn a_diff_names_what_is_out_of_force() {
+fn diff_names_what_is_not_in_force() {
     let namespace = Namespace::new();
     apply(&namespace, "netlink", ISTIO).unwrap();
     namespace.nft_load("add table ip nat { flags dormant; }; chain ip nat OUTPUT { policy drop; }");
@@ -58,7 +57,7 @@ fn a_diff_names_what_is_out_of_force() {
     assert_eq!(diff["chains"].as_array().map(Vec::len), Some(1), "{diff:#}");
 }
 
-/// What a firewall drops at the end of its own chain is its business.
+/// The policy of table filter belongs to firewalls.
 #[test]
 fn a_policy_of_the_table_filter_is_foreign() {
     let options = "--mesh istio-1.0 -u 1337 -i *";
@@ -70,7 +69,7 @@ fn a_policy_of_the_table_filter_is_foreign() {
 }
 
 #[test]
-fn a_policy_of_legacy_tables_is_put_right() {
+fn a_drop_policy_of_legacy_tables_is_repaired() {
     let namespace = Namespace::new();
     apply(&namespace, "iptables-legacy", ISTIO).unwrap();
     namespace.sh("iptables-legacy -t mangle -P PREROUTING DROP");
@@ -81,9 +80,9 @@ fn a_policy_of_legacy_tables_is_put_right() {
     run(&namespace, &format!("diff {ISTIO}")).must_exit(0, "diff");
 }
 
-/// A chain that is hooked in elsewhere and holds foreign rules cannot be made anew.
+/// A chain that is hooked elsewhere and has foreign rules cannot be replaced.
 #[test]
-fn what_cannot_be_put_right_in_place_is_refused_and_auto_goes_elsewhere() {
+fn what_cannot_be_repaired_is_refused_and_auto_uses_own_tables() {
     let namespace = Namespace::new();
     apply(&namespace, "netlink", ISTIO).unwrap();
     namespace.nft_load(

@@ -1,15 +1,13 @@
-//! The states that a namespace can be in when the product comes: from nothing to a mess.
+//! Initial states of a namespace, from empty to broken.
 
 use super::world::{ISTIO, OTHER, SOME, apply};
 use crate::lab::{Done, Namespace, Variant, product};
 use prepare_proxy::netfilter::model::Family;
 
-/// A state to start from.
 pub struct Start {
     pub name: &'static str,
-    /// Makes it; the backend is the one that the product will be told to use.
+    /// Creates the state; the argument is the backend of the run under test.
     pub make: fn(&Namespace, &str),
-    /// Whether an apply has something to do.
     pub differs: bool,
 }
 
@@ -80,19 +78,18 @@ fn must<T>(result: Result<T, String>) {
     }
 }
 
-/// What a dry run prints.
 fn dry_run(format: &str, options: &str) -> String {
     let mut command = product();
     command.args(["--dry-run", "--format", format]);
     Done::of(command.args(options.split_whitespace())).must(options)
 }
 
-/// What an apply would feed to iptables-restore, for one family.
+/// Input for iptables-restore for one family.
 fn restore_text(family: Family, options: &str) -> String {
     restore_part(family, &dry_run("restore", options))
 }
 
-/// The part for one family of what a dry run prints.
+/// The output of a dry run for one family.
 pub fn restore_part(family: Family, printed: &str) -> String {
     let head = match family {
         Family::V4 => "# IPv4",
@@ -105,7 +102,7 @@ pub fn restore_part(family: Family, printed: &str) -> String {
         .collect()
 }
 
-/// Feeds both families what `text` makes of the rules that `options` want.
+/// Restores the modified rules of `options` for both families.
 fn restore(namespace: &Namespace, backend: &str, options: &str, text: impl Fn(String) -> String) {
     for family in Family::ALL {
         let rules = text(restore_text(family, options));
@@ -113,7 +110,7 @@ fn restore(namespace: &Namespace, backend: &str, options: &str, text: impl Fn(St
     }
 }
 
-/// Runs those commands of a dry run that `which` says, by their number and text.
+/// Runs the commands of a dry run selected by number and text.
 fn script(namespace: &Namespace, backend: &str, which: impl Fn(usize, &str) -> bool) {
     let text = dry_run("commands", SOME);
     let lines = text.lines().filter(|l| l.contains("tables -t"));
@@ -142,7 +139,7 @@ fn iptables(namespace: &Namespace, backend: &str, lines: &str) {
     }
 }
 
-/// Rules in every implementation, of differing options.
+/// Rules of different options in all backends.
 fn everything_at_once(namespace: &Namespace, _: &str) {
     must(apply(namespace, "nftables", OTHER));
     restore(namespace, "iptables-nft", OTHER, |text| text);
@@ -173,7 +170,7 @@ fn reordered(namespace: &Namespace, backend: &str) {
     });
 }
 
-/// Rules and chains in nftables' tables that the product would not write.
+/// Foreign rules and chains in tables of the backend nftables.
 const NATIVE_MESS: &str = "
 table ip prepare-proxy-nat {
     chain ISTIO_OLD { counter packets 1 bytes 40 return; }

@@ -1,4 +1,4 @@
-//! Killed at any instant: the old state or the new one, never anything between.
+//! A run killed at any time leaves the old or the new state.
 
 use super::on_every_backend;
 use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
@@ -12,18 +12,19 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How many times an apply is killed: tools that are started make it slower.
+/// The number of kills: runs with tools are slower.
 fn kills(backend: &str) -> u32 {
     let sample = if is_whole(backend) { 60 } else { 24 };
     if is_thorough() { 10 * sample } else { sample }
 }
 
-/// Netlink changes everything at once, the iptables tools one table after the other.
+/// Whether the backend changes everything in one transaction; iptables-restore commits table by
+/// table.
 fn is_whole(backend: &str) -> bool {
     !backend.starts_with("iptables")
 }
 
-/// What the kernel may hold, by what was wanted.
+/// The permitted states.
 struct States(Vec<String>);
 
 impl States {
@@ -38,7 +39,7 @@ impl States {
         ))
     }
 
-    /// Fails unless all, or each table of its own, is as one of the states has it.
+    /// Fails unless the ruleset, or each table, is in one of the states.
     fn allow(&self, found: &str, whole: bool) -> Result<(), String> {
         let parts = |state: &str| match whole {
             true => HashMap::from([(String::new(), state.to_owned())]),
@@ -70,14 +71,14 @@ fn tables(rules: &str) -> HashMap<String, String> {
     tables
 }
 
-/// A random part of `whole`.
+/// A random duration up to `whole`.
 fn part_of(whole: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
     whole.mul_f64(random)
 }
 
-/// Starts an apply and kills it after `delay`: it alone, or its process group. Returns when its tools
-/// are gone too.
+/// Starts an apply and kills it after `delay`, alone or with its process group. Waits for its tools
+/// to exit.
 fn apply_and_kill(namespace: &Namespace, line: &str, delay: Duration, all: bool) {
     let mut command = product();
     command.args(line.split_whitespace()).process_group(0);
@@ -114,7 +115,7 @@ fn a_kill_leaves_the_old_state_or_the_new_one() {
 }
 
 #[test]
-fn a_killed_clean_is_repaired_by_the_next_one() {
+fn a_killed_clean_is_completed_by_the_next_one() {
     on_every_backend(|backend| {
         let states = States::of(backend, &[SOME])?;
         let states = States([states.0, vec![String::new()]].concat());
@@ -137,7 +138,7 @@ fn a_killed_clean_is_repaired_by_the_next_one() {
     });
 }
 
-/// Whatever is there of TPROXY's rules, packets that they mark have their route.
+/// Whenever TPROXY rules exist, their route exists.
 #[test]
 fn a_kill_never_leaves_tproxy_without_its_route() {
     on_every_backend(|backend| {
@@ -148,7 +149,7 @@ fn a_kill_never_leaves_tproxy_without_its_route() {
         let takes = start.elapsed();
         let mut seen = 0;
         for i in 0..kills(backend) / 3 {
-            // Half of them are killed, the others come to their end.
+            // Half are killed, the others complete.
             let delay = part_of(2 * takes);
             apply_and_kill(&namespace, &lines[i as usize % 2], delay, i % 3 == 0);
             let found = rules(&namespace);

@@ -1,5 +1,5 @@
-//! Life on a host: rules of every origin converge, others' rules stay as they are, and whatever
-//! happens in between, the kernel ends up with the wanted state or the one before.
+//! Lifecycle: rules of every origin converge, foreign rules stay, and after any interruption the
+//! kernel has the old or the new state.
 
 mod ahead;
 mod auto;
@@ -28,7 +28,7 @@ use crate::lab::BACKENDS;
 pub use initial_states::restore_part;
 pub use world::{ISTIO, OTHER, SOME, apply, everything, rules, run};
 
-/// Runs a check on every backend, and tells of all that fail.
+/// Runs a check on every backend, and lists all failures.
 fn on_every_backend(check: impl Fn(&'static str) -> Result<(), String>) {
     let failed: Vec<String> = BACKENDS
         .iter()

@@ -1,17 +1,17 @@
-//! What the tools replaced left behind, put back into a namespace.
+//! Recorded states of the tools replaced.
 
 use crate::cases::recording::{self, strings};
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 
-/// A state that one of the tools replaced leaves.
+/// A recorded state.
 pub struct Recorded {
     pub name: String,
     expect: Value,
 }
 
-/// Every recording that holds anything.
+/// All recordings that are not empty.
 pub fn all() -> Vec<Recorded> {
     let tools = ["nginmesh", "istio-1.0", "istio", "istio-leftovers"];
     let mut all: Vec<Recorded> = tools.into_iter().flat_map(of_tool).collect();
@@ -28,7 +28,7 @@ fn of_tool(tool: &str) -> Vec<Recorded> {
 }
 
 impl Recorded {
-    /// Puts rules, policy routes and addresses where the tool left them.
+    /// Restores rules, policy routes and addresses as recorded.
     pub fn put_back(&self, namespace: &Namespace, backend: &str) {
         for family in Family::ALL {
             namespace.iptables_restore(family, Variant::of(backend), &self.restore_text(family));

@@ -1,13 +1,13 @@
-//! A poor place to live in: files, users and parts of the kernel that are missing.
+//! Restricted hosts: missing files, users and kernel features.
 
 use super::on_every_backend;
-use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use super::world::{SOME, apply, everything, rules, run, run_under, the_program};
 use crate::lab::{Done, Namespace, Variant, product, same};
 use prepare_proxy::netfilter::model::Family;
 use std::fs;
 use std::process::Command;
 
-/// A shell script with a mount namespace of its own.
+/// Runs a shell script in its own mount namespace.
 fn own_mounts(script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-ec", script]);
@@ -17,9 +17,9 @@ fn own_mounts(script: &str) -> Command {
 #[test]
 fn a_read_only_root_without_tmp_and_run_is_enough() {
     on_every_backend(|backend| {
-        let (namespace, wanted) = (Namespace::new(), Namespace::new());
-        apply(&wanted, backend, SOME)?;
-        let program = the_product();
+        let (namespace, desired) = (Namespace::new(), Namespace::new());
+        apply(&desired, backend, SOME)?;
+        let program = the_program();
         let script = format!(
             "root=/mnt; mount -t tmpfs none $root
             for d in usr bin sbin lib lib64; do
@@ -34,7 +34,7 @@ fn a_read_only_root_without_tmp_and_run_is_enough() {
         );
         let done = namespace.run(&mut own_mounts(&script));
         done.expect(0, "on a read-only root")?;
-        same(&rules(&wanted), &rules(&namespace), "on a read-only root")
+        same(&rules(&desired), &rules(&namespace), "on a read-only root")
     });
 }
 
@@ -73,7 +73,7 @@ fn a_namespace_without_ipv6_gets_ipv4_alone() {
     });
 }
 
-/// The kernel is asked, not /proc, which shows what it likes (`ProcSubset=pid`).
+/// IPv6 is read over netlink, not from /proc, which may be hidden (`ProcSubset=pid`).
 #[test]
 fn ipv6_is_seen_without_proc() {
     let namespace = Namespace::new();
@@ -82,14 +82,14 @@ fn ipv6_is_seen_without_proc() {
     );
     let script = format!(
         "mount -t tmpfs none /proc; exec {} --mesh istio -b '*' -i '*'",
-        the_product().display()
+        the_program().display()
     );
     let hidden = namespace.run(&mut own_mounts(&script));
     let hidden = hidden.expect(0, "without /proc").unwrap();
     assert!(hidden.err.contains("(IPv4 and IPv6)"), "{}", hidden.err);
 }
 
-/// Each interface has a switch of its own: one that has it on reaches the world.
+/// IPv6 is set per interface.
 #[test]
 fn one_interface_with_ipv6_is_enough() {
     let namespace = Namespace::new();
@@ -104,25 +104,25 @@ fn one_interface_with_ipv6_is_enough() {
     assert!(done.err.contains("(IPv4 and IPv6)"), "{}", done.err);
 }
 
-/// Without descriptors or memory the kernel cannot be asked: no answer is not a no.
+/// Without descriptors or memory the kernel cannot be queried.
 #[test]
-fn what_cannot_be_told_is_an_error() {
+fn failed_queries_are_errors() {
     let namespace = Namespace::new();
     let before = everything(&namespace);
     let strace = "strace -f -o /dev/null -e trace=socket -e inject=socket:error=EMFILE:when=1";
     let line = "--log-format json --mesh istio -b * -i *";
-    let done = run_under(&namespace, strace, &the_product(), line);
+    let done = run_under(&namespace, strace, &the_program(), line);
     let done = done.expect(1, "without an answer").unwrap();
     done.says("routing").unwrap();
     same(&before, &everything(&namespace), "without an answer").unwrap();
 }
 
-/// What stands in /etc/passwd in a namespace of mounts, and what the product says then.
+/// Runs a dry run with this /etc/passwd in its own mount namespace.
 fn with_passwd(bytes: &str, options: &str) -> Done {
     let script = format!(
         "mount -t tmpfs none /mnt; printf '{bytes}' >/mnt/passwd; mount --bind /mnt/passwd /etc/passwd
         exec timeout 20 {} {options}",
-        the_product().display()
+        the_program().display()
     );
     Namespace::new().run(&mut own_mounts(&script))
 }
@@ -136,14 +136,14 @@ fn users_are_found_among_names_in_other_alphabets() {
     }
 }
 
-/// Two names of other bytes look the same once they are text.
+/// Different invalid bytes must not compare equal after conversion to UTF-8.
 #[test]
-fn a_name_that_is_no_text_is_nobodys() {
+fn a_user_name_that_is_not_utf8_matches_no_user() {
     let script = format!(
         "mount -t tmpfs none /mnt; printf 'j\\374rgen:x:1000:1000::/:/bin/sh\\n' >/mnt/passwd
         printf 'ENVOY_USER=j\\344rgen\\n' >/mnt/env; mount --bind /mnt/passwd /etc/passwd
         exec {} --mesh istio --env-file /mnt/env",
-        the_product().display()
+        the_program().display()
     );
     let done = Namespace::new().run(&mut own_mounts(&script));
     let done = done.expect(1, "a name of other bytes").unwrap();
@@ -163,7 +163,7 @@ fn a_number_that_no_user_can_have_is_an_error() {
     }
 }
 
-/// A FIFO is waited for without end, a device may give without end, and so may a file.
+/// A FIFO blocks; a device, or a file, may be endless.
 #[test]
 fn files_that_never_end_are_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -177,7 +177,7 @@ fn files_that_never_end_are_refused() {
     let made = Command::new("sh").args(["-ec", &script]).status();
     assert!(made.expect("a shell").success());
     let (fifo, endless) = (fifo.display(), endless.display());
-    let product = the_product();
+    let product = the_program();
     let product = product.display();
     const ODD: &str = "not a regular file";
     for (setting, code, says) in [
@@ -222,12 +222,12 @@ fn files_that_never_end_are_refused() {
 fn a_uid_that_the_user_namespace_does_not_map_is_named() {
     on_every_backend(|backend| {
         let outer = Namespace::new();
-        // Root is the only user in there.
+        // Root is the only mapped user.
         let unshare = "unshare --user --map-root-user --net --mount";
         let line = format!("--backend {backend} -p 15001 -u");
-        let program = the_product();
+        let program = the_program();
         let done = run_under(&outer, unshare, &program, &format!("{line} 0,1337"));
-        // nftables takes the rule, which is never true then.
+        // nftables accepts the rule, which then never matches.
         let code = i32::from(backend != "nftables");
         let done = done.expect(code, "an unknown uid")?;
         if !done.err.contains("uid 1337") || !done.err.contains("/proc/self/uid_map") {
@@ -246,7 +246,7 @@ fn a_tool_without_an_extension_says_which() {
         "extensions=/usr/lib/x86_64-linux-gnu/xtables; mount -t tmpfs none /mnt
         cp -a $extensions/. /mnt; rm /mnt/libxt_owner.so; mount --bind /mnt $extensions
         exec {} --backend iptables-legacy {SOME}",
-        the_product().display()
+        the_program().display()
     );
     let done = namespace.run(&mut own_mounts(&script));
     let done = done.expect(1, "no libxt_owner").unwrap();
@@ -254,7 +254,7 @@ fn a_tool_without_an_extension_says_which() {
     assert_eq!(before, rules(&namespace));
 }
 
-/// The image has no program of iptables: whoever asks for nf_tables gets netlink.
+/// The image has no iptables: every option for nf_tables means netlink.
 #[test]
 fn every_name_of_nf_tables_works_without_a_program() {
     for line in [
@@ -266,7 +266,7 @@ fn every_name_of_nf_tables_works_without_a_program() {
         let namespace = Namespace::new();
         let script = format!(
             "mount -t tmpfs none /usr/sbin; set -f; exec {} {line}",
-            the_product().display()
+            the_program().display()
         );
         let done = namespace.run(&mut own_mounts(&script));
         done.expect(0, line).unwrap();
@@ -275,7 +275,7 @@ fn every_name_of_nf_tables_works_without_a_program() {
     }
 }
 
-/// A $PATH that is not set names no directory, least of all the one that we are in.
+/// An unset $PATH does not mean the working directory.
 #[test]
 fn tools_are_not_looked_for_in_the_working_directory() {
     let namespace = Namespace::new();
@@ -290,25 +290,25 @@ fn tools_are_not_looked_for_in_the_working_directory() {
 }
 
 #[test]
-fn a_lock_that_somebody_holds_is_waited_for_and_then_named() {
+fn a_held_xtables_lock_is_waited_for_and_then_reported() {
     let namespace = Namespace::new();
     let script = format!(
         "mount -t tmpfs none /run; exec flock /run/xtables.lock {} --backend iptables-legacy {SOME}",
-        the_product().display()
+        the_program().display()
     );
     let done = namespace.run(&mut own_mounts(&script));
     let done = done.expect(1, "with the lock held").unwrap();
     assert!(done.err.contains("xtables lock"), "{}", done.err);
     assert!(done.err.contains("--backend netlink"), "{}", done.err);
     assert_eq!(rules(&namespace), "");
-    // Who needs no lock is not held up by it.
+    // Backends without the lock are not delayed.
     let script = script.replace("iptables-legacy", "netlink");
     let done = namespace.run(&mut own_mounts(&script));
     done.expect(0, "netlink with the lock held").unwrap();
 }
 
-/// The rules are written, and those of another store cannot be removed: what was written needs its
-/// policy route.
+/// The rules are written, but old ones of another backend cannot be removed: the new ones need
+/// their policy route.
 #[test]
 fn routes_stay_with_the_rules_that_were_written() {
     let namespace = Namespace::new();
@@ -316,7 +316,7 @@ fn routes_stay_with_the_rules_that_were_written() {
     let script = format!(
         "mount -t tmpfs none /run
         exec flock /run/xtables.lock {} --backend netlink --mesh istio -m TPROXY -b 80",
-        the_product().display()
+        the_program().display()
     );
     let done = namespace.run(&mut own_mounts(&script));
     done.expect(1, "with the lock held").unwrap();
@@ -325,8 +325,8 @@ fn routes_stay_with_the_rules_that_were_written() {
     assert!(rules.contains("fwmark 0x539 lookup 133"), "{rules}");
 }
 
-/// gVisor has no xt comment match, and says no more than "line N failed": so does this stand-in for
-/// iptables-legacy-restore, for every line with a comment.
+/// gVisor has no xt comment match and reports "line N failed" only; so does this stub of
+/// iptables-legacy-restore for every line with a comment.
 #[test]
 fn a_kernel_without_comments_gets_the_rules_without_them() {
     let namespace = Namespace::new();
@@ -338,7 +338,7 @@ fn a_kernel_without_comments_gets_the_rules_without_them() {
         sed -i '2i [ \"$1\" != --version ] || exec /usr/sbin/iptables-legacy-restore \"$1\"' /mnt/iptables-legacy-restore
         chmod +x /mnt/iptables-legacy-restore
         PATH=/mnt:$PATH exec {} --backend iptables-legacy {SOME}",
-        the_product().display()
+        the_program().display()
     );
     let done = namespace.run(&mut own_mounts(&script));
     let done = done.expect(0, "without comments").unwrap();
@@ -348,7 +348,7 @@ fn a_kernel_without_comments_gets_the_rules_without_them() {
         saved.contains("-A OUTPUT") && !saved.contains("--comment"),
         "{saved}"
     );
-    // Known without comments too: nothing to write, and nothing left after a clean.
+    // Managed without comments too: in sync, and removed by clean.
     let again = run(&namespace, &format!("--backend iptables-legacy {SOME}"));
     assert!(
         again

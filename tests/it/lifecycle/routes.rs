@@ -1,7 +1,7 @@
-//! TPROXY's routes: among those of others, when an answer is lost, and when something is refused.
+//! TPROXY routes among foreign ones, with lost replies, and after errors.
 
 use super::on_every_backend;
-use super::world::{SOME, apply, everything, rules, run, run_under, the_product};
+use super::world::{SOME, apply, everything, rules, run, run_under, the_program};
 use crate::lab::{Done, Namespace, same};
 
 /// The usual mark and table, both families.
@@ -14,15 +14,15 @@ fn namespace() -> Namespace {
     namespace
 }
 
-/// Runs netlink's apply under strace, which tampers with a system call.
+/// Runs an apply of netlink under strace, which injects an error.
 fn tampered(namespace: &Namespace, inject: &str, options: &str) -> Done {
     let strace = format!("strace -f -qq -o /dev/null -e inject={inject}");
     let line = format!("--backend netlink {options}");
-    run_under(namespace, &strace, &the_product(), &line)
+    run_under(namespace, &strace, &the_program(), &line)
 }
 
 #[test]
-fn a_table_with_routes_of_others_is_refused_before_anything_is_touched() {
+fn a_table_with_foreign_routes_is_refused_without_a_change() {
     on_every_backend(|backend| {
         for (family, route) in [
             ("-4", "local 10.1.0.0/16 dev lo"),
@@ -50,22 +50,22 @@ fn a_table_with_routes_of_others_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn a_route_that_others_add_later_stays_and_ours_goes() {
+fn a_foreign_route_added_later_stays_when_the_managed_one_is_removed() {
     on_every_backend(|backend| {
         let namespace = namespace();
         let foreign = "ip route add 10.1.0.0/16 dev lo table 133";
         namespace.sh(foreign);
-        let wanted = namespace.routing();
+        let desired = namespace.routing();
         namespace.sh(&foreign.replace("add", "del"));
         apply(&namespace, backend, TPROXY)?;
         namespace.sh(foreign);
         run(&namespace, "clean").expect(0, "clean")?;
-        same(&wanted, &namespace.routing(), "after clean")
+        same(&desired, &namespace.routing(), "after clean")
     });
 }
 
 #[test]
-fn another_mark_or_table_keeps_the_route_that_stays() {
+fn changing_mark_or_table_replaces_the_policy_route() {
     on_every_backend(|backend| {
         for changed in ["-t 7", "-r 77", "-t 7 -r 77"] {
             let options = format!("{TPROXY} {changed}");
@@ -80,9 +80,9 @@ fn another_mark_or_table_keeps_the_route_that_stays() {
     });
 }
 
-/// The kernel took the rules, but its answer does not arrive; or it took nothing.
+/// The rules were committed without a reply, or were not committed.
 #[test]
-fn whichever_answer_is_lost_routes_stand_under_rules_and_nowhere_else() {
+fn after_a_lost_reply_routes_exist_exactly_if_rules_need_them() {
     let untouched = namespace().routing();
     let whole = namespace();
     apply(&whole, "netlink", TPROXY).unwrap();
@@ -92,11 +92,11 @@ fn whichever_answer_is_lost_routes_stand_under_rules_and_nowhere_else() {
         let namespace = namespace();
         let inject = format!("recvfrom:error=EIO:when={number}");
         let done = tampered(&namespace, &inject, TPROXY);
-        let (wanted, what) = match rules(&namespace).contains("TPROXY") {
+        let (desired, what) = match rules(&namespace).contains("TPROXY") {
             true => (&routing, "rules stand"),
             false => (&untouched, "no rules stand"),
         };
-        same(wanted, &namespace.routing(), what).unwrap_or_else(|e| panic!("{number}: {e}"));
+        same(desired, &namespace.routing(), what).unwrap_or_else(|e| panic!("{number}: {e}"));
         if done.code == Some(0) {
             same(&all, &rules(&namespace), "exit 0").unwrap();
             if !done.err.contains("Input/output error") {
@@ -104,9 +104,10 @@ fn whichever_answer_is_lost_routes_stand_under_rules_and_nowhere_else() {
             }
         } else {
             failed += 1;
-            let told = ["new rules are in place", "cannot be told"].map(|t| done.err.contains(t));
+            let reported =
+                ["new rules are in place", "cannot be determined"].map(|t| done.err.contains(t));
             let stand = rules(&namespace).contains("TPROXY");
-            assert!(!stand || told.contains(&true), "{number}: {}", done.err);
+            assert!(!stand || reported.contains(&true), "{number}: {}", done.err);
             apply(&namespace, "netlink", TPROXY).unwrap();
             same(&all, &rules(&namespace), "the next run").unwrap();
         }
@@ -115,11 +116,11 @@ fn whichever_answer_is_lost_routes_stand_under_rules_and_nowhere_else() {
 }
 
 #[test]
-fn a_move_to_another_store_that_is_killed_is_repaired_by_the_next_run() {
+fn a_killed_change_of_backend_is_completed_by_the_next_run() {
     let options = format!("{TPROXY} -t 7");
     let fresh = namespace();
     apply(&fresh, "netlink", &options).unwrap();
-    let wanted = rules(&fresh);
+    let desired = rules(&fresh);
     let mut both = 0;
     for number in 1.. {
         let namespace = namespace();
@@ -132,14 +133,14 @@ fn a_move_to_another_store_that_is_killed_is_repaired_by_the_next_run() {
         both +=
             usize::from(left.contains("prepare-proxy-nat") && left.contains("iptables-nft nat"));
         apply(&namespace, "netlink", &options).unwrap();
-        same(&wanted, &rules(&namespace), &format!("killed at {number}")).unwrap();
+        same(&desired, &rules(&namespace), &format!("killed at {number}")).unwrap();
         run(&namespace, "clean").expect(0, "clean").unwrap();
         same("", &rules(&namespace), "after clean").unwrap();
     }
     assert!(both > 0, "no kill came between the two stores");
 }
 
-/// Somebody else's route for the mark that TPROXY has too.
+/// A foreign route for the mark of TPROXY.
 #[test]
 fn a_second_apply_leaves_a_foreign_route_for_the_same_mark() {
     on_every_backend(|backend| {
@@ -160,9 +161,9 @@ fn a_second_apply_leaves_a_foreign_route_for_the_same_mark() {
     });
 }
 
-/// Rules that are there rely on the route that they came with, not on one that was made in vain.
+/// Existing rules need their own route, not one added by a failed apply.
 #[test]
-fn a_refused_apply_takes_its_route_back_though_rules_use_the_mark() {
+fn a_refused_apply_removes_its_route_although_rules_use_the_mark() {
     let namespace = namespace();
     apply(&namespace, "nftables", &format!("{TPROXY} -r 100")).unwrap();
     let chain = "{ type nat hook output priority 0; }";
@@ -175,16 +176,16 @@ fn a_refused_apply_takes_its_route_back_though_rules_use_the_mark() {
 }
 
 #[test]
-fn what_stands_is_said_when_a_later_step_fails() {
+fn a_later_failure_reports_what_is_in_place() {
     let namespace = namespace();
     apply(&namespace, "nftables", SOME).unwrap();
-    // Somebody else's verdict map holds a chain of ours.
+    // A foreign verdict map refers to a managed chain.
     namespace.sh(
         "nft 'add map ip prepare-proxy-nat held { type inet_service : verdict; }'
          nft 'add element ip prepare-proxy-nat held { 80 : jump ISTIO_OUTPUT }'",
     );
     let done = apply(&namespace, "netlink", SOME).unwrap();
-    let says = "rules of ours are left beside the new ones";
+    let says = "older managed rules are left beside the new ones";
     assert!(done.err.contains(says), "{}", done.err);
     assert!(rules(&namespace).contains("iptables-nft nat ISTIO_OUTPUT"));
     let done = run(&namespace, "clean").expect(1, "clean").unwrap();

@@ -1,5 +1,4 @@
-//! A host that people log in to: where port 22 leads under each mesh, whether that is said, and
-//! sessions that are open while rules come and go.
+//! Port 22 under each mesh: where it leads, the warning, and open sessions during changes.
 
 use super::on_every_backend;
 use super::world::{SOME, apply, run};
@@ -8,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Options, and whether they send port 22 to the proxy.
+/// Options, and whether they redirect port 22.
 const MESHES: &[(&str, bool)] = &[
     (SOME, true),
     ("--mesh istio-1.0 -b * -i *", false),
@@ -24,7 +23,7 @@ const MESHES: &[(&str, bool)] = &[
 
 const SAID: &str = "SSH (port 22) will be redirected";
 
-/// A pod with something that listens where sshd does, and where the proxies do.
+/// A pod with listeners in place of sshd and the proxies.
 struct Host {
     lab: Lab,
     sshd: TcpListener,
@@ -51,7 +50,7 @@ impl Host {
         &self.lab.pod
     }
 
-    /// Logs in: the client's end, sshd's or the proxy's, and whether it was the proxy's.
+    /// Opens a connection to port 22: its two ends, and whether the proxy accepted it.
     fn log_in(&self) -> Session {
         let client = self.lab.peer.enter(|| TcpStream::connect("10.66.0.2:22"));
         let client = client.expect("somebody listens");
@@ -60,7 +59,7 @@ impl Host {
             Err(e) if e.kind() == ErrorKind::WouldBlock => None,
             Err(e) => panic!("accept: {e}"),
         };
-        // The client is connected, so one of them has it in its queue.
+        // Connected, so one of the listeners has it in its queue.
         let (server, by_proxy) = match accepted(&self.sshd) {
             Some(stream) => (stream, false),
             None => (
@@ -91,8 +90,7 @@ struct Session {
 }
 
 impl Session {
-    /// Fails unless each end hears what the other says; the server's end begins, as it does when a
-    /// command prints something.
+    /// Fails unless data arrives in both directions, from the server first.
     fn talk(&mut self) -> Result<(), String> {
         let pass = |from: &mut TcpStream, to: &mut TcpStream| {
             let mut heard = [0];
@@ -105,7 +103,7 @@ impl Session {
 }
 
 #[test]
-fn a_warning_says_when_ssh_goes_to_the_proxy() {
+fn a_warning_says_that_ssh_is_redirected() {
     on_every_backend(|backend| {
         for (options, captured) in MESHES {
             let host = Host::new();
@@ -127,7 +125,7 @@ fn a_warning_says_when_ssh_goes_to_the_proxy() {
 }
 
 #[test]
-fn in_a_pod_nobody_logs_in() {
+fn no_ssh_warning_in_a_pod_without_sshd() {
     let namespace = Namespace::new();
     let mut command = crate::lab::product();
     command
@@ -138,12 +136,12 @@ fn in_a_pod_nobody_logs_in() {
     assert!(!done.err.contains("SSH"), "{}", done.err);
 }
 
-/// Connections that the kernel tracks already stay where they are.
+/// Tracked connections keep their destination.
 #[test]
-fn open_sessions_stay_open() {
+fn tracked_ssh_sessions_stay_open() {
     on_every_backend(|backend| {
         let host = Host::new();
-        // As any host with a firewall has it.
+        // As on any host with a firewall.
         host.pod()
             .sh("iptables-nft -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT");
         let mut sessions = vec![host.log_in()];
@@ -155,7 +153,7 @@ fn open_sessions_stay_open() {
             sessions.push(host.log_in());
         }
         run(host.pod(), "clean").expect(0, "clean")?;
-        // Those by the proxy may end: with the last NAT chain, the kernel's translation goes.
+        // Redirected ones may end: with the last NAT chain, the translation of the kernel ends.
         for session in sessions.iter_mut().filter(|s| !s.by_proxy) {
             session.talk().map_err(|e| format!("clean: {e}"))?;
         }
@@ -163,10 +161,10 @@ fn open_sessions_stay_open() {
     });
 }
 
-/// Where no connection was tracked before, an open session looks new at its next packet; port 22 and
-/// root are left alone all the same.
+/// Without tracking before, an open session looks new at its next packet; port 22 and root stay
+/// exempt.
 #[test]
-fn a_session_survives_the_first_apply_that_leaves_ssh_alone() {
+fn an_untracked_ssh_session_survives_the_first_apply_that_exempts_ssh() {
     on_every_backend(|backend| {
         let host = Host::new();
         let mut session = host.log_in();

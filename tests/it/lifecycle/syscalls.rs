@@ -1,10 +1,10 @@
-//! What the program asks of the kernel besides rules: watched with strace, call by call.
+//! System calls other than those for rules, traced with strace.
 
 use super::world::ISTIO;
 use crate::lab::{Namespace, product};
 use std::process::Command;
 
-/// Files that it may read, and nothing else; a file is never written.
+/// Files that may be read; none is ever written.
 const READ: &[&str] = &[
     "/etc/passwd",
     "/etc/resolv.conf",
@@ -16,7 +16,7 @@ const READ: &[&str] = &[
     "/proc/sys/net/core/somaxconn",
 ];
 
-/// What a dynamic program reads before it begins.
+/// Files of the dynamic loader.
 const STARTING: &[&str] = &[
     "/etc/ld.so",
     "/lib/",
@@ -25,7 +25,7 @@ const STARTING: &[&str] = &[
     "/proc/self/maps",
 ];
 
-/// Calls about files, processes, users and sockets that one run makes, each a line.
+/// Calls for files, processes, users and sockets of one run, one a line.
 fn traced(namespace: &Namespace, line: &str) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().expect("a temporary file");
     let mut command = Command::new("strace");
@@ -50,7 +50,6 @@ fn traced(namespace: &Namespace, line: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a call, if anything is.
 fn complaint(call: &str) -> Option<&'static str> {
     let (name, arguments) = call.split_once('(')?;
     let path = arguments.split('"').nth(1).unwrap_or_default();
@@ -60,9 +59,9 @@ fn complaint(call: &str) -> Option<&'static str> {
             known && arguments.contains("O_RDONLY") && !arguments.contains("O_CREAT")
         }
         "access" | "newfstatat" | "statx" | "stat" | "fstat" | "readlink" => true,
-        // AF_UNIX: the name by which runs wait for one another, and a watch that is at work.
+        // AF_UNIX: the lock of runs, and that of a watch.
         "socket" => arguments.starts_with("AF_NETLINK") || arguments.starts_with("AF_UNIX"),
-        // To the kernel, so that nobody else is heard.
+        // Connected to the kernel only.
         "connect" => {
             arguments.contains("AF_NETLINK, nl_pid=0,")
                 || arguments.contains("sun_path=@\"prepare-proxy-watch\"")
@@ -117,9 +116,9 @@ fn only_the_iptables_tools_are_ever_started() {
     }
 }
 
-/// Nothing is asked twice: the tables of all stores are one look, and so are routes.
+/// Nothing is read twice: one dump for the tables of all backends, and one for routes.
 #[test]
-fn an_apply_is_one_look_and_one_commit() {
+fn an_apply_reads_once_and_commits_once() {
     let namespace = Namespace::new();
     let calls = traced(&namespace, "-p 15001 -u 1337");
     let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();

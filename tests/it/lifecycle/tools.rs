@@ -1,5 +1,5 @@
-//! The iptables tools as programs: what they are given, and what it means when one cannot be
-//! started, fails, or does not end. Only one that is not there counts as absent.
+//! The iptables tools: their environment, and failures to start, to succeed or to end. Only a
+//! missing tool counts as absent.
 
 use super::world::{SOME, apply, everything, rules, run};
 use crate::lab::{Done, Namespace, Variant, product};
@@ -10,10 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The backend that starts programs.
 const TOOLS: &[&str] = &["iptables-legacy"];
 
-/// A directory for $PATH with one program in it.
 fn directory_with(program: &str, script: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join(program);
@@ -22,7 +20,7 @@ fn directory_with(program: &str, script: &str) -> TempDir {
     directory
 }
 
-/// Runs the product with a directory before the others in $PATH.
+/// Runs the program with a directory first in $PATH.
 fn run_with(namespace: &Namespace, directory: &Path, line: &str) -> Done {
     let mut command = product();
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display());
@@ -30,7 +28,7 @@ fn run_with(namespace: &Namespace, directory: &Path, line: &str) -> Done {
     namespace.run(&mut command)
 }
 
-/// Fails unless a run ended with exit 1, said what could not be told and left everything as it was.
+/// Fails unless a run exits 1 with this message and changes nothing.
 fn refused(namespace: &Namespace, before: &str, done: Done, words: &str) {
     let done = done.expect(1, words).unwrap();
     assert!(done.err.contains(words), "{}", done.err);
@@ -39,7 +37,7 @@ fn refused(namespace: &Namespace, before: &str, done: Done, words: &str) {
 }
 
 #[test]
-fn a_tool_gets_nothing_of_our_environment() {
+fn tools_do_not_inherit_the_environment() {
     for backend in TOOLS {
         let namespace = Namespace::new();
         let save = Variant::of(backend).tool(Family::V4, "-save");
@@ -68,10 +66,10 @@ fn a_tool_gets_nothing_of_our_environment() {
     }
 }
 
-/// The files of a mesh-expansion VM belong to the proxy's user. What he writes there is options for
-/// root's run, and never more.
+/// Env files of a mesh-expansion VM belong to the user of the proxy and must not execute anything
+/// as root.
 #[test]
-fn a_hostile_cluster_env_runs_nothing() {
+fn a_hostile_cluster_env_executes_nothing() {
     let marker = tempfile::tempdir().expect("a temporary directory");
     let ran = marker.path().join("ran");
     let payload = format!("#!/bin/sh\ntouch {}\n", ran.display());
@@ -97,7 +95,7 @@ fn a_hostile_cluster_env_runs_nothing() {
                 .unwrap();
             fs::write(&file, &text).expect("a file");
             let done = run(&namespace, &line).expect(0, &line).unwrap();
-            // What ld.so says of a library that it cannot load would be here.
+            // ld.so would report a failed preload here.
             assert!(!done.err.contains("payload"), "{}", done.err);
             assert!(rules(&namespace).contains("-d 10.63.240.0/20"));
             assert!(!ran.exists(), "the payload ran");
@@ -105,10 +103,10 @@ fn a_hostile_cluster_env_runs_nothing() {
     }
 }
 
-/// The unit must not hand such files to systemd, which would make them the environment of root's
-/// program, and would hang where one is a FIFO.
+/// The unit must not pass such files to systemd, which would set the environment of a program of
+/// root, and block on a FIFO.
 #[test]
-fn the_unit_leaves_the_files_of_the_mesh_to_the_program() {
+fn the_unit_does_not_load_env_files_of_the_mesh() {
     for unit in [
         include_str!("../../../deploy/systemd/prepare-proxy.service"),
         include_str!("../../../deploy/systemd/prepare-proxy-once.service"),
@@ -126,9 +124,8 @@ fn the_unit_leaves_the_files_of_the_mesh_to_the_program() {
     }
 }
 
-/// A tool that is there and cannot be started is not a tool that is not there.
 #[test]
-fn without_a_process_to_be_had_nothing_is_said_to_be_clean() {
+fn clean_fails_if_no_process_can_be_started() {
     let namespace = Namespace::new();
     apply(&namespace, "iptables-legacy", SOME).unwrap();
     let before = everything(&namespace);
@@ -158,7 +155,7 @@ fn without_a_process_to_be_had_nothing_is_said_to_be_clean() {
 }
 
 #[test]
-fn a_tool_that_fails_is_not_one_that_is_absent() {
+fn a_failing_tool_is_not_treated_as_absent() {
     let namespace = Namespace::new();
     apply(&namespace, "iptables-legacy", SOME).unwrap();
     let before = everything(&namespace);
@@ -184,7 +181,7 @@ fn a_tool_that_fails_is_not_one_that_is_absent() {
 }
 
 #[test]
-fn a_tool_that_never_ends_is_ended() {
+fn a_tool_that_hangs_is_killed() {
     let namespace = Namespace::new();
     apply(&namespace, "iptables-legacy", SOME).unwrap();
     let before = everything(&namespace);
@@ -198,9 +195,9 @@ fn a_tool_that_never_ends_is_ended() {
     );
 }
 
-/// Whoever may give a rule a comment must not be able to write rules that we believe in.
+/// A foreign comment must not be able to inject rules.
 #[test]
-fn a_line_break_in_a_foreign_comment_makes_no_rule() {
+fn a_line_break_in_a_foreign_comment_adds_no_rule() {
     for backend in TOOLS {
         let namespace = Namespace::new();
         let tool = Variant::of(backend).tool(Family::V4, "");
@@ -220,7 +217,7 @@ fn a_line_break_in_a_foreign_comment_makes_no_rule() {
             before.matches("-p sctp").count(),
             after.matches("-p sctp").count()
         );
-        // One that leads to a chain of ours is ours, but cannot be named to iptables-restore.
+        // A rule that jumps to a managed chain is managed, but cannot be named to iptables-restore.
         let ours = format!(
             "{tool} -t nat -N ISTIO_REDIRECT; {tool} -t nat -A OUTPUT -m comment --comment 'a\nb' -j ISTIO_REDIRECT"
         );

@@ -1,12 +1,12 @@
-//! Ways, not only states: whatever was applied and cleaned before, by whichever backend, the last
-//! apply ends in what it would have made alone, rules and routes, and a clean in nothing.
+//! Random sequences of applies and cleans with all backends: the last apply has the same result as
+//! alone, and a clean leaves nothing.
 
 use super::world::{ISTIO, OTHER, SOME, apply, everything, rules, run};
 use crate::lab::{BACKENDS, Namespace, same};
 use std::collections::HashMap;
 use std::fmt;
 
-/// Options of all meshes. Marks, tables and ports differ where one run could mistake another's.
+/// Options of all meshes, with different marks, tables and ports.
 const OPTIONS: &[&str] = &[
     SOME,
     OTHER,
@@ -25,10 +25,10 @@ const OPTIONS: &[&str] = &[
     "--mesh linkerd -u 2102 -d 4190,4191 -o 443 -x 10.0.0.0/8",
 ];
 
-/// How many ways are gone without the variable of this name; with it, as many as it says.
+/// The number of sequences, unless the variable sets it.
 const MORE: (&str, u64) = ("PREPARE_PROXY_WAYS", 28);
 
-/// Numbers that look random, and are the same at each run (SplitMix64).
+/// Reproducible pseudo-random numbers (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -60,7 +60,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The way with this number.
+/// The sequence with this number.
 fn way(number: u64) -> Vec<Step> {
     let mut numbers = Numbers(number);
     let length = 2 + numbers.below(3);
@@ -79,7 +79,7 @@ fn namespace() -> Namespace {
     namespace
 }
 
-/// What a step makes where nothing was before.
+/// The result of a step in an empty namespace.
 type Alone = HashMap<(&'static str, &'static str), (String, String)>;
 
 fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
@@ -97,12 +97,12 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
     else {
         return Ok(());
     };
-    let (wanted, routing) = alone.entry((backend, options)).or_insert_with(|| {
+    let (desired, routing) = alone.entry((backend, options)).or_insert_with(|| {
         let fresh = self::namespace();
         apply(&fresh, backend, options).expect("options that can be applied");
         (rules(&fresh), fresh.routing())
     });
-    same(wanted, &rules(&namespace), "rules")?;
+    same(desired, &rules(&namespace), "rules")?;
     same(routing, &namespace.routing(), "routing")?;
     let diff = format!("diff --backend {backend} {options}");
     run(&namespace, &diff).expect(0, "diff")?;
@@ -118,7 +118,7 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
 }
 
 #[test]
-fn the_last_apply_decides_whatever_went_before() {
+fn the_result_depends_only_on_the_last_apply() {
     let (variable, usual) = MORE;
     let count = match std::env::var(variable) {
         Ok(count) => count.parse().expect("a number of ways"),

@@ -1,29 +1,29 @@
-//! A network namespace, what the product does in it, and what can be seen in it.
+//! Runs the program in a network namespace and reads its state.
 
 use crate::lab::{Done, Namespace, SavedChain, Variant, product};
 use prepare_proxy::netfilter::model::Family;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Some options, and quite other ones: every chain and jump differs in something.
+/// Two sets of options without a common chain or jump.
 pub const SOME: &str = "-p 15001 -u 1337 --dual-stack";
 pub const OTHER: &str = "-p 15999 -u 2000,3000 -i 10.0.0.0/8,192.168.0.0/16";
 
-/// Everything at once that Istio's mesh has: TPROXY with its own mark and table, DNS, interfaces.
+/// All features of mesh istio: TPROXY with its own mark and table, DNS, interfaces.
 pub const ISTIO: &str = "--mesh istio -m TPROXY -b * -i * -t 77 -r 99 -c eth1,docker0 -k br0 \
     --drop-invalid --redirect-dns --capture-all-dns";
 
-/// Runs the product with a line of arguments.
+/// Runs the program with a line of arguments.
 pub fn run(namespace: &Namespace, line: &str) -> Done {
     namespace.run(product().args(line.split_whitespace()))
 }
 
 /// The program under test.
-pub fn the_product() -> PathBuf {
+pub fn the_program() -> PathBuf {
     product().get_program().into()
 }
 
-/// Runs the product by way of another program, given with its options, that changes what it may.
+/// Runs the program under a wrapper command.
 pub fn run_under(namespace: &Namespace, wrapper: &str, program: &Path, line: &str) -> Done {
     let mut words = wrapper.split_whitespace();
     let mut command = Command::new(words.next().expect("a program"));
@@ -34,13 +34,13 @@ pub fn run_under(namespace: &Namespace, wrapper: &str, program: &Path, line: &st
     namespace.run(command.args(line.split_whitespace()))
 }
 
-/// Applies, and fails unless that works.
+/// Applies, and fails unless that succeeds.
 pub fn apply(namespace: &Namespace, backend: &str, options: &str) -> Result<Done, String> {
     run(namespace, &format!("--backend {backend} {options}")).expect(0, options)
 }
 
-/// All rules, in whatever implementation: one paragraph a chain, without what is neither a rule
-/// nor a chain that somebody made, so that namespaces with another past can be compared.
+/// All rules of all backends, one paragraph a chain, without base chains that are empty, so that
+/// namespaces can be compared.
 pub fn rules(namespace: &Namespace) -> String {
     let (mut chains, routing) = seen(namespace);
     chains.sort();
@@ -48,8 +48,7 @@ pub fn rules(namespace: &Namespace) -> String {
     texts.collect::<String>() + &routing
 }
 
-/// The same in its parts: chains, each with the table that it is in (`iptables-nft nat`), and what is
-/// wanted beside rules.
+/// Chains with their tables (`iptables-nft nat`), and routing.
 pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
     let mut chains = Vec::new();
     for family in Family::ALL {
@@ -65,10 +64,10 @@ pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
         }
     }
     chains.extend(native(&namespace.sh("nft list ruleset")));
-    (chains, wanted_routing(namespace))
+    (chains, desired_routing(namespace))
 }
 
-/// What is in the tables that only the product makes, or Istio, chain by chain and set by set.
+/// Chains and sets of own tables, and of those of Istio.
 fn native(ruleset: &str) -> Vec<(String, String)> {
     let of_mesh = |t: &&str| t.contains(" prepare-proxy-") || t.contains(" istio-proxy-");
     let tables = ruleset.split("\n}\n").filter(of_mesh);
@@ -80,15 +79,15 @@ fn native(ruleset: &str) -> Vec<(String, String)> {
     parts.collect()
 }
 
-/// What is wanted beside rules: policy routes, and addresses of lo.
-fn wanted_routing(namespace: &Namespace) -> String {
+/// Policy routes and addresses of lo.
+fn desired_routing(namespace: &Namespace) -> String {
     namespace.sh("for f in -4 -6; do \
         ip $f rule; ip $f route show table all; ip $f addr show dev lo; \
     done | grep -E 'fwmark|local (default|::/0)|::6/' || :")
 }
 
-/// Everything that can be seen of netfilter and routing, handles included: where this stays the
-/// same, nothing was written.
+/// The whole state of netfilter and routing, with handles: unchanged means that nothing was
+/// written.
 pub fn everything(namespace: &Namespace) -> String {
     let saves = Family::ALL.map(|f| namespace.iptables_save(f, Variant::Legacy));
     saves.concat() + &namespace.sh("nft -a list ruleset") + &namespace.routing()

@@ -17,7 +17,7 @@ use std::process::Command;
 
 pub const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT");
 
-/// An exempt list of many CIDRs that do not touch one another, in one chain.
+/// A list of disjoint exempt CIDRs in one chain.
 pub fn list(length: u32) -> Ruleset {
     let mut table = Table::new(Family::V4, TableName::Nat);
     let chain = table.chain(OUTPUT);
@@ -39,9 +39,9 @@ pub fn list(length: u32) -> Ruleset {
 
 fn comes_and_goes(open: Open, length: u32) {
     let namespace = Namespace::new();
-    let wanted = list(length);
-    apply(&namespace, open, &wanted).unwrap();
-    assert_eq!(difference(&namespace, open, &wanted), Change::default());
+    let desired = list(length);
+    apply(&namespace, open, &desired).unwrap();
+    assert_eq!(difference(&namespace, open, &desired), Change::default());
     apply(&namespace, open, &list(length / 2)).unwrap();
     assert_eq!(
         difference(&namespace, open, &list(length / 2)),
@@ -61,13 +61,12 @@ fn a_hundred_thousand_addresses_are_a_set() {
     comes_and_goes(open_native, 100_000);
 }
 
-/// In a user namespace sockets may not be made larger than the host's limit, which more rules than fit
-/// into one transaction come up against.
+/// In a user namespace the send buffer is limited by the host.
 #[test]
-fn what_a_user_namespace_cannot_commit_at_once_goes_to_sets_or_is_refused() {
+fn rules_exceeding_a_transaction_go_to_sets_or_are_refused() {
     let limit = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
-    // The kernel doubles the limit, and a rule takes more than 500 bytes.
+    // The kernel doubles the limit; a rule takes more than 500 bytes.
     let count = 2 * limit / 500;
     let cidrs: Vec<String> = (0..count)
         .map(|i| format!("10.{}.{}.{}/32", i >> 16, i >> 8 & 255, i & 255))
@@ -95,7 +94,7 @@ fn what_a_user_namespace_cannot_commit_at_once_goes_to_sets_or_is_refused() {
     }
 }
 
-/// A socket that takes little.
+/// A socket with a small send buffer.
 struct Small {
     socket: Socket,
     room: usize,
@@ -116,8 +115,8 @@ impl Transport for Small {
 }
 
 #[test]
-fn what_does_not_fit_into_a_transaction_is_refused_with_the_limit_and_changes_nothing() {
-    for (store, wanted) in [(Store::Xt, list(20)), (Store::Native, list(500))] {
+fn a_change_exceeding_a_transaction_is_refused_with_the_limit() {
+    for (store, desired) in [(Store::Xt, list(20)), (Store::Native, list(500))] {
         let namespace = Namespace::new();
         let limit = 2000;
         let error = namespace.enter(|| {
@@ -130,7 +129,7 @@ fn what_does_not_fit_into_a_transaction_is_refused_with_the_limit_and_changes_no
                 store,
             );
             let live = backend.read().unwrap();
-            let change = plan(&live, &backend.canonical(&wanted));
+            let change = plan(&live, &backend.normalised(&desired));
             backend.commit(&change).unwrap_err()
         });
         match error {
@@ -158,12 +157,12 @@ fn without_the_capability_it_is_not_permitted() {
 #[test]
 fn the_rule_that_the_kernel_refuses_is_named() {
     let namespace = Namespace::new();
-    let mut wanted = list(3);
-    let chain = wanted.tables[0].chain(ChainName::PREROUTING);
+    let mut desired = list(3);
+    let chain = desired.tables[0].chain(ChainName::PREROUTING);
     let owner = [Match::owner(Owner::Uid(1337))];
     let id = RuleId::from("misplaced").labelled("istio");
     chain.rule(id, owner, Target::Return);
-    let error = apply(&namespace, open_xt, &wanted).unwrap_err();
+    let error = apply(&namespace, open_xt, &desired).unwrap_err();
     assert_eq!(
         error.to_string(),
         "adding \"-A PREROUTING -m owner --uid-owner 1337 -m comment --comment \
@@ -173,13 +172,13 @@ fn the_rule_that_the_kernel_refuses_is_named() {
 }
 
 #[test]
-fn a_change_made_from_old_knowledge_is_not_committed() {
-    for (open, wanted) in [(open_xt as Open, list(3)), (open_native as Open, list(30))] {
+fn a_change_based_on_an_old_generation_is_not_committed() {
+    for (open, desired) in [(open_xt as Open, list(3)), (open_native as Open, list(30))] {
         let namespace = Namespace::new();
         let error = namespace.enter(|| {
             let mut backend = open().unwrap();
             let live = backend.read().unwrap();
-            let change = plan(&live, &backend.canonical(&wanted));
+            let change = plan(&live, &backend.normalised(&desired));
             apply_elsewhere();
             backend.commit(&change).unwrap_err()
         });
@@ -191,7 +190,7 @@ fn a_change_made_from_old_knowledge_is_not_committed() {
     }
 }
 
-/// Somebody else commits, in the namespace of this thread.
+/// Another program commits in this namespace.
 fn apply_elsewhere() {
     let nft = Command::new("nft")
         .args(["add", "table", "inet", "other"])

@@ -1,4 +1,4 @@
-//! The netlink backends against the real kernel, and against what iptables and nft say of it.
+//! The backends of nf_tables against the kernel, and compared with iptables and nft.
 
 mod limits;
 mod native;
@@ -25,7 +25,7 @@ fn open_native() -> Result<Netlink, BackendError> {
     Ok(NfTables::open(MANAGED)?.backend(Store::Native))
 }
 
-/// Reads until nobody is at work any more.
+/// Reads until no other program commits.
 fn read(backend: &mut Netlink) -> Result<Live, BackendError> {
     loop {
         match backend.read() {
@@ -38,20 +38,19 @@ fn read(backend: &mut Netlink) -> Result<Live, BackendError> {
 }
 
 /// What an apply would do.
-fn difference(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Change {
+fn difference(namespace: &Namespace, open: Open, desired: &Ruleset) -> Change {
     namespace.enter(|| {
         let mut backend = open().unwrap();
         let live = read(&mut backend).unwrap();
-        plan(&live, &backend.canonical(wanted))
+        plan(&live, &backend.normalised(desired))
     })
 }
 
-/// Does it, once.
-fn apply(namespace: &Namespace, open: Open, wanted: &Ruleset) -> Result<(), BackendError> {
+fn apply(namespace: &Namespace, open: Open, desired: &Ruleset) -> Result<(), BackendError> {
     namespace.enter(|| {
         let mut backend = open()?;
         let live = read(&mut backend)?;
-        let change = plan(&live, &backend.canonical(wanted));
+        let change = plan(&live, &backend.normalised(desired));
         backend.commit(&change)
     })
 }

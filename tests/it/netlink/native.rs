@@ -6,10 +6,10 @@ use crate::lab::{Namespace, same};
 use prepare_proxy::netfilter::model::{Change, Ruleset};
 use prepare_proxy::netfilter::nftables::render;
 
-/// A namespace in which our backend has written a ruleset.
-fn written(wanted: &Ruleset) -> Namespace {
+/// A namespace whose ruleset the backend has written.
+fn written(desired: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
-    apply(&namespace, open_native, wanted).unwrap();
+    apply(&namespace, open_native, desired).unwrap();
     namespace
 }
 
@@ -25,33 +25,33 @@ fn listed(namespace: &Namespace) -> String {
 }
 
 #[test]
-fn what_is_written_is_in_sync() {
-    let wanted = every_match::everything();
-    let namespace = written(&wanted);
+fn written_rules_are_in_sync() {
+    let desired = every_match::everything();
+    let namespace = written(&desired);
     assert_eq!(
-        difference(&namespace, open_native, &wanted),
+        difference(&namespace, open_native, &desired),
         Change::default()
     );
 }
 
 #[test]
-fn nft_loads_again_what_it_lists() {
-    let wanted = every_match::everything();
-    let list = listed(&written(&wanted));
+fn nft_loads_its_own_listing() {
+    let desired = every_match::everything();
+    let list = listed(&written(&desired));
     let again = loaded(&list);
     same(&list, &listed(&again), "loaded again").unwrap();
 }
 
 #[test]
-fn a_dry_run_loads_as_what_is_written() {
-    let wanted = every_match::everything();
-    let again = loaded(&render(&wanted));
-    same(&listed(&written(&wanted)), &listed(&again), "loaded").unwrap();
-    assert_eq!(difference(&again, open_native, &wanted), Change::default());
+fn a_dry_run_loads_as_the_written_rules() {
+    let desired = every_match::everything();
+    let again = loaded(&render(&desired));
+    same(&listed(&written(&desired)), &listed(&again), "loaded").unwrap();
+    assert_eq!(difference(&again, open_native, &desired), Change::default());
 }
 
 #[test]
-fn taking_all_away_leaves_an_empty_namespace() {
+fn removing_everything_leaves_an_empty_namespace() {
     let namespace = written(&every_match::everything());
     apply(&namespace, open_native, &Ruleset::default()).unwrap();
     assert_eq!(listed(&namespace), "");

@@ -1,5 +1,5 @@
-//! What stands in the way of our rules: rules that the kernel does not show, chains that are hooked in
-//! elsewhere, tables that another program has to itself, what iptables-nft leaves empty.
+//! Obstacles: hidden rules, chains hooked elsewhere, tables owned by other programs, and empty
+//! chains of iptables-nft.
 
 use super::limits::list;
 use super::xt::by_iptables;
@@ -11,7 +11,7 @@ use prepare_proxy::netfilter::model::{Change, Ruleset};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-/// The words of a rule that is too large for a dump: each `u32` match takes 2 KiB.
+/// A rule that exceeds a dump: each `u32` match takes 2 KiB.
 fn huge() -> String {
     "-m u32 --u32 0=0 ".repeat(17)
 }
@@ -22,17 +22,17 @@ fn listed(namespace: &Namespace) -> String {
 }
 
 #[test]
-fn where_rules_of_ours_may_be_hidden_nothing_is_changed() {
+fn nothing_is_changed_if_managed_rules_may_be_hidden() {
     let namespace = Namespace::new();
-    let wanted = every_match::everything();
-    apply(&namespace, open_xt, &wanted).unwrap();
+    let desired = every_match::everything();
+    apply(&namespace, open_xt, &desired).unwrap();
     namespace.sh(&format!(
         "iptables-nft -t nat -I OUTPUT {} -j ACCEPT",
         huge()
     ));
     let before = listed(&namespace);
-    for wanted in [&wanted, &Ruleset::default()] {
-        let error = apply(&namespace, open_xt, wanted).unwrap_err().to_string();
+    for desired in [&desired, &Ruleset::default()] {
+        let error = apply(&namespace, open_xt, desired).unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "reading chain OUTPUT of table nat: the kernel shows 0 of its 4 rules"
@@ -44,9 +44,9 @@ fn where_rules_of_ours_may_be_hidden_nothing_is_changed() {
 }
 
 #[test]
-fn what_a_foreign_chain_hides_hides_nothing_else() {
+fn hidden_rules_of_a_foreign_chain_are_no_obstacle() {
     let namespace = Namespace::new();
-    let wanted = every_match::everything();
+    let desired = every_match::everything();
     namespace.sh(&format!(
         "iptables-nft -t nat -N DOCKER
          iptables-nft -t nat -N BEHIND
@@ -58,33 +58,33 @@ fn what_a_foreign_chain_hides_hides_nothing_else() {
     ));
     let before = listed(&namespace);
     for _ in 0..2 {
-        apply(&namespace, open_xt, &wanted).unwrap();
-        assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+        apply(&namespace, open_xt, &desired).unwrap();
+        assert_eq!(difference(&namespace, open_xt, &desired), Change::default());
     }
     apply(&namespace, open_xt, &Ruleset::default()).unwrap();
     assert_eq!(listed(&namespace), before);
 }
 
 #[test]
-fn what_a_chain_of_ours_hides_goes() {
+fn hidden_rules_of_a_managed_chain_are_removed() {
     let namespace = Namespace::new();
-    let wanted = every_match::everything();
-    apply(&namespace, open_xt, &wanted).unwrap();
+    let desired = every_match::everything();
+    apply(&namespace, open_xt, &desired).unwrap();
     let before = namespace.sh("nft list ruleset");
     namespace.sh(&format!(
         "iptables-nft -t nat -A ISTIO_CALLED {} -j ACCEPT",
         huge()
     ));
-    assert_ne!(difference(&namespace, open_xt, &wanted), Change::default());
-    apply(&namespace, open_xt, &wanted).unwrap();
-    assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+    assert_ne!(difference(&namespace, open_xt, &desired), Change::default());
+    apply(&namespace, open_xt, &desired).unwrap();
+    assert_eq!(difference(&namespace, open_xt, &desired), Change::default());
     assert_eq!(namespace.sh("nft list ruleset"), before);
 }
 
-/// The rules would be asked at another time than iptables' are, or change nothing.
+/// Rules there would be evaluated at another time than those of iptables, or have no effect.
 #[test]
-fn a_chain_that_is_hooked_in_elsewhere_is_left_alone() {
-    let wanted = every_match::everything();
+fn a_base_chain_hooked_elsewhere_is_not_changed() {
+    let desired = every_match::everything();
     for (table, chain) in [
         ("raw", "OUTPUT { type filter hook output priority 0; }"),
         (
@@ -99,23 +99,23 @@ fn a_chain_that_is_hooked_in_elsewhere_is_left_alone() {
             "nft 'add table ip {table}; add chain ip {table} {chain}'"
         ));
         let before = listed(&namespace);
-        let error = apply(&namespace, open_xt, &wanted).unwrap_err();
+        let error = apply(&namespace, open_xt, &desired).unwrap_err();
         assert!(matches!(error, BackendError::Taken { .. }), "{error}");
         assert!(
             error.to_string().contains("iptables' is of type"),
             "{error}"
         );
         assert_eq!(listed(&namespace), before);
-        // Tables of our own have their chains where they want them.
-        apply(&namespace, open_native, &wanted).unwrap();
+        // Own tables have their own base chains.
+        apply(&namespace, open_native, &desired).unwrap();
         apply(&namespace, open_native, &Ruleset::default()).unwrap();
         assert_eq!(listed(&namespace), before);
     }
 }
 
-/// Rules of ours that somebody has hooked in elsewhere are not those that are wanted.
+/// Managed rules in a chain that another program hooked elsewhere.
 #[test]
-fn rules_that_are_hooked_in_elsewhere_are_not_in_place() {
+fn rules_in_a_chain_hooked_elsewhere_are_not_in_place() {
     let namespace = Namespace::new();
     namespace.sh(
         "nft 'add table ip raw; add chain ip raw OUTPUT { type filter hook output priority 0; }'
@@ -131,7 +131,7 @@ fn rules_that_are_hooked_in_elsewhere_are_not_in_place() {
 }
 
 #[test]
-fn auto_goes_to_tables_of_its_own_where_iptables_are_somebody_elses() {
+fn auto_uses_own_tables_if_those_of_iptables_are_owned() {
     let namespace = Namespace::new();
     namespace
         .sh("nft 'add table ip nat; add chain ip nat OUTPUT { type nat hook output priority 0; }'");
@@ -149,7 +149,7 @@ fn auto_goes_to_tables_of_its_own_where_iptables_are_somebody_elses() {
 }
 
 #[test]
-fn a_table_that_another_program_has_to_itself_is_told() {
+fn a_table_owned_by_another_program_is_reported() {
     let namespace = Namespace::new();
     let mut owner = Command::new("nft");
     owner.arg("-i").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -170,11 +170,11 @@ fn a_table_that_another_program_has_to_itself_is_told() {
     owner.wait().unwrap();
 }
 
-/// iptables-nft makes all base chains of a table it comes to.
+/// iptables-nft creates all base chains of a table.
 #[test]
-fn base_chains_that_iptables_made_go_with_the_last_rule_of_ours() {
-    let wanted = every_match::everything();
-    let namespace = by_iptables(&wanted);
+fn base_chains_made_by_iptables_are_removed_with_the_last_managed_rule() {
+    let desired = every_match::everything();
+    let namespace = by_iptables(&desired);
     apply(&namespace, open_xt, &list(3)).unwrap();
     namespace.output(product().arg("clean"));
     assert_eq!(namespace.sh("nft list ruleset"), "");

@@ -1,4 +1,4 @@
-//! What is not ours stays byte for byte as it was, also what iptables cannot say.
+//! Foreign rules stay byte for byte, including those that iptables cannot print.
 
 use super::{apply, difference, open_native, open_xt};
 use crate::every_match;
@@ -6,7 +6,7 @@ use crate::lab::{Namespace, Variant};
 use prepare_proxy::netfilter::backend::Backend;
 use prepare_proxy::netfilter::model::{ChainName, Change, Family, LiveRule, Ruleset, TableName};
 
-/// Rules of every foreign kind, in chains that ours come to as well.
+/// Foreign rules of every kind in chains that managed rules use.
 const FOREIGN: &str = r#"
 iptables-nft -t nat -A OUTPUT -p tcp -m comment --comment "it's \"odd\" \\ here" -j ACCEPT
 iptables-nft -t nat -A OUTPUT -m comment --comment plain -j RETURN
@@ -26,13 +26,13 @@ nft 'add table inet other'
 nft 'add chain inet other OUTPUT { type nat hook output priority 0; }'
 "#;
 
-/// Everything with handles, so that a rule replaced by its like is noticed.
+/// The ruleset with handles, so that a replaced rule is noticed.
 fn listed(namespace: &Namespace) -> String {
     namespace.sh("nft --handle list ruleset")
 }
 
 #[test]
-fn comes_through_everything_as_it_was() {
+fn foreign_rules_survive_apply_and_clean() {
     let namespace = Namespace::new();
     namespace.sh(FOREIGN);
     let before = listed(&namespace);
@@ -45,7 +45,7 @@ fn comes_through_everything_as_it_was() {
 }
 
 #[test]
-fn is_read_as_what_it_is() {
+fn foreign_rules_are_read_as_they_are() {
     let namespace = Namespace::new();
     namespace.sh(FOREIGN);
     let live = namespace.enter(|| open_xt().unwrap().read().unwrap());
@@ -74,15 +74,15 @@ fn is_read_as_what_it_is() {
 }
 
 #[test]
-fn keeps_its_place_and_its_counters() {
+fn foreign_rules_keep_places_and_counters() {
     let namespace = Namespace::new();
-    // Somebody has to translate addresses, or nobody looks at NAT's chains.
+    // NAT chains are only evaluated if a rule translates addresses.
     namespace.sh("iptables-nft -t nat -A OUTPUT -o lo -j ACCEPT
          iptables-nft -t nat -A PREROUTING -p tcp --dport 7 -j REDIRECT
          bash -c 'echo > /dev/udp/127.0.0.1/9'");
-    let wanted = every_match::everything();
+    let desired = every_match::everything();
     for _ in 0..2 {
-        apply(&namespace, open_xt, &wanted).unwrap();
+        apply(&namespace, open_xt, &desired).unwrap();
         let output = namespace.sh("iptables-nft -t nat -S OUTPUT -v");
         let rules: Vec<&str> = output.lines().skip(1).collect();
         assert!(
@@ -94,20 +94,20 @@ fn keeps_its_place_and_its_counters() {
             rules[3].contains("istio/output") && rules.len() == 4,
             "{output}"
         );
-        // Something of ours is changed, so that there is something to do.
+        // A managed rule is changed, so that there is a difference.
         namespace.sh("iptables-nft -t nat -A OUTPUT -j ISTIO_ZOO");
     }
 }
 
 #[test]
-fn what_is_ours_is_changed_where_it_differs_and_only_there() {
+fn only_differing_managed_rules_are_changed() {
     let namespace = Namespace::new();
-    let wanted = every_match::everything();
-    apply(&namespace, open_xt, &wanted).unwrap();
+    let desired = every_match::everything();
+    apply(&namespace, open_xt, &desired).unwrap();
     let before = listed(&namespace);
     namespace.sh("iptables-nft -t nat -D ISTIO_CALLED 1");
-    apply(&namespace, open_xt, &wanted).unwrap();
-    assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+    apply(&namespace, open_xt, &desired).unwrap();
+    assert_eq!(difference(&namespace, open_xt, &desired), Change::default());
     let kept = |text: &str| {
         let called = text.find("chain ISTIO_CALLED").unwrap();
         text[..called].to_owned()
@@ -116,13 +116,13 @@ fn what_is_ours_is_changed_where_it_differs_and_only_there() {
 }
 
 #[test]
-fn a_foreign_rule_in_a_table_of_our_own_stays_too() {
+fn a_foreign_rule_in_an_own_table_stays() {
     let namespace = Namespace::new();
-    let wanted = every_match::everything();
-    apply(&namespace, open_native, &wanted).unwrap();
+    let desired = every_match::everything();
+    apply(&namespace, open_native, &desired).unwrap();
     namespace.sh("nft add rule ip prepare-proxy-nat OUTPUT tcp dport 7 accept");
     assert_eq!(
-        difference(&namespace, open_native, &wanted),
+        difference(&namespace, open_native, &desired),
         Change::default()
     );
     apply(&namespace, open_native, &Ruleset::default()).unwrap();
@@ -131,15 +131,15 @@ fn a_foreign_rule_in_a_table_of_our_own_stays_too() {
         left.contains("tcp dport 7 accept") && !left.contains("ISTIO"),
         "{left}"
     );
-    apply(&namespace, open_native, &wanted).unwrap();
+    apply(&namespace, open_native, &desired).unwrap();
     assert_eq!(
-        difference(&namespace, open_native, &wanted),
+        difference(&namespace, open_native, &desired),
         Change::default()
     );
 }
 
 #[test]
-fn iptables_save_prints_what_it_printed() {
+fn iptables_save_prints_foreign_rules_as_before() {
     let namespace = Namespace::new();
     let only_iptables: Vec<&str> = FOREIGN
         .lines()

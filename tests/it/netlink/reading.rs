@@ -1,4 +1,4 @@
-//! What a read costs beside foreign rules.
+//! The cost of a read with foreign rules.
 
 use crate::lab::Namespace;
 use nix::sys::socket::SockProtocol;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-/// A socket that counts what it receives.
+/// A socket that counts received bytes.
 struct Counting {
     socket: Socket,
     bytes: Rc<Cell<usize>>,
@@ -28,12 +28,12 @@ impl Transport for Counting {
         Ok(length)
     }
 
-    fn capacity(&mut self, wanted: usize) -> io::Result<usize> {
-        self.socket.capacity(wanted)
+    fn capacity(&mut self, desired: usize) -> io::Result<usize> {
+        self.socket.capacity(desired)
     }
 }
 
-/// How many bytes a read takes, and the chains that it finds.
+/// The bytes and chains of a read.
 fn read(chain: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
     let bytes = Rc::new(Cell::new(0));
     let socket = Socket::open(SockProtocol::NetlinkNetFilter).unwrap();
@@ -49,7 +49,7 @@ fn read(chain: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
     (bytes.get(), chains.collect())
 }
 
-/// Chains of foreign rules, which come before and behind ours.
+/// Foreign chains before and after managed ones.
 fn foreign(namespace: &Namespace, prefix: &str) {
     let mut text = String::from("add table ip nat\n");
     for chain in 0..20 {
@@ -75,9 +75,9 @@ fn foreign_chains_are_not_read() {
     assert!(ours * 20 < all, "{ours} of {all} bytes");
 }
 
-/// A foreign chain that jumps to one of ours is found even so: that rule goes with a clean.
+/// A foreign chain that jumps to a managed one is found, as clean removes that rule.
 #[test]
-fn foreign_chains_are_read_where_something_else_jumps_to_ours() {
+fn foreign_chains_are_read_if_they_may_jump_to_managed_ones() {
     let namespace = Namespace::new();
     super::apply(&namespace, super::open_xt, &super::limits::list(3)).unwrap();
     namespace.nft_load(

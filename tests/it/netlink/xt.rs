@@ -1,5 +1,4 @@
-//! `netlink` writes what iptables-nft writes, reads what iptables-nft wrote, and iptables-nft can
-//! tell no difference.
+//! `netlink` writes and reads the same rules as iptables-nft.
 
 use super::{apply, difference, open_xt};
 use crate::every_match;
@@ -8,19 +7,19 @@ use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::iptables::restore;
 use prepare_proxy::netfilter::model::{Change, Family, Live, Ruleset};
 
-/// What iptables-nft itself leaves of a ruleset.
-pub fn by_iptables(wanted: &Ruleset) -> Namespace {
+/// A namespace whose ruleset iptables-nft has written.
+pub fn by_iptables(desired: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
-    let change = plan(&Live::default(), wanted);
+    let change = plan(&Live::default(), desired);
     for family in Family::ALL {
         namespace.iptables_restore(family, Variant::Nft, &restore(&change, family));
     }
     namespace
 }
 
-fn by_netlink(wanted: &Ruleset) -> Namespace {
+fn by_netlink(desired: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
-    apply(&namespace, open_xt, wanted).unwrap();
+    apply(&namespace, open_xt, desired).unwrap();
     namespace
 }
 
@@ -30,18 +29,18 @@ fn saves(namespace: &Namespace) -> [String; 2] {
 
 #[test]
 fn iptables_save_shows_the_same_as_after_iptables_restore() {
-    let wanted = every_match::everything();
-    let (ours, theirs) = (by_netlink(&wanted), by_iptables(&wanted));
+    let desired = every_match::everything();
+    let (ours, theirs) = (by_netlink(&desired), by_iptables(&desired));
     for (ours, theirs) in saves(&ours).iter().zip(&saves(&theirs)) {
         assert_eq!(ours, theirs);
     }
 }
 
 #[test]
-fn what_either_wrote_reads_the_same_and_is_in_sync() {
-    let wanted = every_match::everything();
-    for namespace in [by_netlink(&wanted), by_iptables(&wanted)] {
-        assert_eq!(difference(&namespace, open_xt, &wanted), Change::default());
+fn rules_of_netlink_and_iptables_read_the_same() {
+    let desired = every_match::everything();
+    for namespace in [by_netlink(&desired), by_iptables(&desired)] {
+        assert_eq!(difference(&namespace, open_xt, &desired), Change::default());
     }
 }
 
@@ -62,7 +61,7 @@ fn iptables_checks_and_deletes_every_rule() {
 }
 
 #[test]
-fn taking_all_away_leaves_an_empty_namespace() {
+fn removing_everything_leaves_an_empty_namespace() {
     let namespace = by_netlink(&every_match::everything());
     apply(&namespace, open_xt, &Ruleset::default()).unwrap();
     assert_eq!(namespace.sh("nft list ruleset"), "");

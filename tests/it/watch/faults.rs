@@ -168,7 +168,7 @@ fn reaches(place: &Place, watcher: &Watcher, state: &str) -> Result<(), String> 
 }
 
 #[test]
-fn no_error_of_a_system_call_ends_a_watch_or_keeps_rules_away() {
+fn no_failing_system_call_ends_a_watch_or_prevents_repairs() {
     assert!(Path::new("/usr/bin/strace").exists(), "strace is missing");
     let (states, made) = without_a_fault();
     // Before that it is the loader's.

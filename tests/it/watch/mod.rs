@@ -1,5 +1,5 @@
-//! `prepare-proxy watch`: what others take away comes back, what they do besides is left alone, and
-//! where nothing happens nothing is done.
+//! `prepare-proxy watch`: removed rules are restored, other changes are ignored, and an idle watch
+//! does nothing.
 
 mod attacked;
 mod beside;

@@ -1,4 +1,4 @@
-//! What is none of our business causes nothing, and where nothing happens nothing is done.
+//! Irrelevant changes cause no repair, and an idle watch does nothing.
 
 use super::watcher::{Watcher, generation, kind};
 use crate::lab::{Namespace, product};
@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How many foreign commits there are here; `scripts/bench watch` has a hundred thousand.
+/// The number of foreign commits; `scripts/bench watch` has a hundred thousand.
 const COMMITS: u32 = 3000;
 
 #[test]
-fn nobody_wakes_it_where_nothing_happens() {
+fn an_idle_watch_does_not_wake() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(
         &namespace,
@@ -28,14 +28,14 @@ fn nobody_wakes_it_where_nothing_happens() {
     watcher.stop();
 }
 
-/// Each line that nft reads from its input is a commit of its own.
+/// Each line of input of nft is a commit.
 fn commit(namespace: &Namespace, lines: &str) {
     let nft = namespace.run_with_input(Command::new("nft").arg("-i"), lines);
     assert_eq!((nft.code, nft.err.as_str()), (Some(0), ""));
 }
 
 #[test]
-fn commits_of_others_are_left_alone_and_cost_nothing_that_lasts() {
+fn foreign_commits_cause_no_commit_and_no_growth() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "--mesh istio -i * -b *");
     commit(
@@ -73,10 +73,10 @@ fn commits_of_others_are_left_alone_and_cost_nothing_that_lasts() {
     );
 }
 
-/// A foreign rule before ours is asked first. It is not ours to remove: the one who put it there is
-/// named.
+/// A foreign rule before managed ones takes precedence. It stays and is reported with the process
+/// that added it.
 #[test]
-fn foreign_rules_beside_ours_stay() {
+fn foreign_rules_ahead_stay_and_are_reported() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
     watcher.settle();
@@ -96,16 +96,16 @@ fn foreign_rules_beside_ours_stay() {
     watcher.settle();
     assert!(rules(&namespace).contains("--to-ports 9\n"), "{state}");
     assert_eq!(watcher.count(&kind("rule-ahead")), 1, "said once");
-    // One that goes and comes again is said again.
+    // One that is removed and added again is reported again.
     namespace.sh("iptables-nft -t nat -D OUTPUT 1; iptables-nft -t nat -I OUTPUT -d 192.0.2.1 -p tcp -j DNAT --to 192.0.2.2");
     let line = watcher.wait_for(&kind("rule-ahead"), 2);
     assert!(line.contains("DNAT"), "{line}");
     watcher.stop();
 }
 
-/// One commit, however much it did, is answered by one.
+/// A large commit is repaired by one commit.
 #[test]
-fn a_storm_is_answered_once() {
+fn one_commit_causes_one_repair() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "--mesh istio -i * -b * --dual-stack");
     let wanted = rules(&namespace);
@@ -118,11 +118,11 @@ fn a_storm_is_answered_once() {
     watcher.stop();
 }
 
-/// Another program that removes the rules as soon as they are back is answered ever slower, which is
-/// said once, and in the end they are in place. A machine on which fewer than a hundred repairs fit
-/// into two seconds needs no limit.
+/// A program that removes restored rules immediately: repairs slow down, which is reported once,
+/// and in the end the rules are in place. A machine with fewer than a hundred repairs in two
+/// seconds needs no limit.
 #[test]
-fn who_never_stops_is_not_fought_at_full_speed() {
+fn repairs_are_rate_limited() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
     let wanted = rules(&namespace);
@@ -137,7 +137,7 @@ fn who_never_stops_is_not_fought_at_full_speed() {
     }
     drop(input);
     nft.wait().expect("a child can be waited for");
-    // Two hundred in a row have a hundred in one window of the limit.
+    // Of two hundred repairs a hundred are in one window.
     let fastest = repairs.windows(201).map(|w| w[200] - w[0]).min();
     let begun = watcher.count(&kind("contest-begins"));
     assert!(begun == 1 || fastest > Some(Duration::from_secs(2)));
@@ -154,7 +154,7 @@ fn wait_for_commit_of_product(monitor: &mut Monitor) {
     let mut committed = false;
     while !committed {
         let drained = monitor.drain(|notification| {
-            if let Notification::Committed(commit) = notification {
+            if let Notification::Commit(commit) = notification {
                 committed |= commit.process.is_some_and(|p| p.name == "prepare-proxy");
             }
         });

@@ -1,4 +1,4 @@
-//! What a service manager is told (sd_notify(3)).
+//! Notifications for the service manager (sd_notify(3)).
 
 use super::watcher::Watcher;
 use crate::lab::{Namespace, product};
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The service manager's end.
+/// A simulated service manager.
 struct Manager {
     _dir: TempDir,
     path: PathBuf,
@@ -45,7 +45,7 @@ impl Manager {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// Passes messages over until one has this line, and returns it.
+    /// Waits for a message with this line, and returns it.
     fn waits_for(&self, line: &str) -> String {
         loop {
             let message = self.hears();
@@ -57,14 +57,14 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_hears_of_everything() {
+fn the_service_manager_is_notified_of_every_state() {
     let manager = Manager::new();
     let namespace = Namespace::new();
     let watcher = Watcher::begin(&namespace, manager.watch("-p 15001 -u 1337"));
     let status = manager.hears();
     assert!(status.starts_with("STATUS="), "{status}");
     manager.waits_for("READY=1");
-    // The rules stand when it says so.
+    // READY=1 is sent when the rules are in place.
     assert!(crate::lifecycle::rules(&namespace).contains("ISTIO_"));
     watcher.signal(Signal::SIGHUP);
     let reloading = manager.waits_for("RELOADING=1");
@@ -84,7 +84,7 @@ fn the_manager_hears_of_everything() {
 }
 
 #[test]
-fn the_watchdog_is_fed_and_nobody_else_is() {
+fn the_watchdog_is_notified_only_if_it_is_configured() {
     let manager = Manager::new();
     let namespace = Namespace::new();
     let mut command = manager.watch("-p 15001 -u 1337");
@@ -97,9 +97,8 @@ fn the_watchdog_is_fed_and_nobody_else_is() {
     watcher.stop();
 }
 
-/// Where nothing could be applied, nothing is ready.
 #[test]
-fn a_start_that_fails_is_never_ready() {
+fn a_failed_start_is_never_ready() {
     let manager = Manager::new();
     let mut command = manager.watch("-p 15001 -u 70000000000");
     Namespace::new()

@@ -1,4 +1,4 @@
-//! Whatever is taken away comes back, and no connection passes the proxy by afterwards.
+//! Removed rules are restored, and then no connection bypasses the proxy.
 
 use super::watcher::{Watcher, generation, kind};
 use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, is_thorough};
@@ -7,15 +7,14 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A way to take rules away: a shell script, in which $T is iptables and $T6 ip6tables.
+/// A shell script that removes rules; $T is iptables and $T6 ip6tables.
 type Taking = &'static str;
 
-/// What is logged when something was put back.
 const REPAIR: &str = "\"kind\":\"repaired\"";
 
 const ISTIO: &str = "--mesh istio -u 1337 -m TPROXY -b * -i * -d 22 --redirect-dns --capture-all-dns --drop-invalid";
 
-/// What others do to tables that iptables shows.
+/// Changes to tables of iptables.
 const TAKINGS: &[Taking] = &[
     "nft flush ruleset",
     "nft delete table ip nat",
@@ -34,9 +33,9 @@ const TAKINGS: &[Taking] = &[
     "r=$($T -t nat -S ISTIO_OUTPUT | tail -n 1)
      printf '*nat\\n-D %s\\n-I %s\\nCOMMIT\\n' \"${r#-A }\" \"${r#-A }\" | $T-restore --noflush",
     "printf '*nat\\n:PREROUTING ACCEPT\\n:OUTPUT ACCEPT\\n-A OUTPUT -d 192.0.2.1 -j ACCEPT\\nCOMMIT\\n' | $T-restore",
-    // What /etc/nftables.conf begins with, and a ruleset of its own behind it, in one commit.
+    // The start of /etc/nftables.conf and another ruleset, in one commit.
     "printf 'flush ruleset\\ntable inet filter { chain input { type filter hook input priority 0; }; }\\n' | nft -f -",
-    // What stands, and is not in force.
+    // Rules that stay but are not in force.
     "nft 'add table ip nat { flags dormant; }'",
     "nft 'chain ip nat OUTPUT { policy drop; }'",
     "nft 'flush chain ip nat OUTPUT; delete chain ip nat OUTPUT; add chain ip nat OUTPUT;
@@ -48,7 +47,7 @@ const TAKINGS: &[Taking] = &[
     "ip addr del ::6/128 dev lo",
 ];
 
-/// What others do to tables that are ours alone.
+/// Changes to own tables.
 const NATIVE_TAKINGS: &[Taking] = &[
     "nft flush ruleset",
     "nft delete table ip prepare-proxy-nat",
@@ -60,7 +59,7 @@ const NATIVE_TAKINGS: &[Taking] = &[
     "ip rule del fwmark 1337",
 ];
 
-/// A pod in which everything goes to the proxy, and its world.
+/// A pod with full capture, and its peers.
 struct World {
     lab: Lab,
     _servers: Vec<Server>,
@@ -85,8 +84,8 @@ impl World {
         }
     }
 
-    /// Connections all the while, from addresses of their own: what slips through meanwhile leaves
-    /// entries in conntrack, and a later connection with the same ports would go the same way.
+    /// Continuous connections from separate addresses: those that bypass the proxy leave conntrack
+    /// entries, which later connections with the same ports would follow.
     fn storms(&self) -> [Server; 2] {
         let Lab { pod, peer } = &self.lab;
         pod.ip(&["addr add 10.66.0.12/24 dev eth0"]);
@@ -98,9 +97,9 @@ impl World {
         .map(|(from, source, to)| Server::start(from, APP, &["storm", "-j1", source, to]))
     }
 
-    /// Fails unless new connections go to the proxy, both ways and over both families.
+    /// Fails unless new connections are captured, inbound and outbound, both families.
     #[track_caller]
-    fn nobody_escapes(&self, after: &str) {
+    fn all_connections_are_captured(&self, after: &str) {
         for (from, targets) in [
             (&self.lab.pod, ["10.66.0.1:80", "[fd66::1]:80"]),
             (&self.lab.peer, ["10.66.0.2:8080", "[fd66::2]:8080"]),
@@ -113,7 +112,7 @@ impl World {
     }
 }
 
-/// What the other side says first.
+/// The greeting of the peer.
 fn who_answers(target: &str) -> String {
     let target: SocketAddr = target.parse().expect("an address");
     let mut said = String::new();
@@ -132,7 +131,7 @@ fn take_away(namespace: &Namespace, taking: Taking) {
     namespace.sh(&format!("T=iptables-nft T6=ip6tables-nft\n{taking}"));
 }
 
-/// Takes away in every way under load, and looks each time.
+/// Removes rules in every way under load, and checks each time.
 fn always_back(backend: &str, takings: &[Taking]) {
     let rounds = if is_thorough() { 12 } else { 1 };
     let times = rounds * takings.len();
@@ -146,9 +145,9 @@ fn always_back(backend: &str, takings: &[Taking]) {
         let before = watcher.count(REPAIR);
         take_away(pod, taking);
         watcher.wait_for(REPAIR, before + 1);
-        // Some do it in several steps, which are answered one by one.
+        // Some scripts make several commits, each repaired by itself.
         watcher.settle();
-        world.nobody_escapes(taking);
+        world.all_connections_are_captured(taking);
         if n < takings.len() {
             assert_eq!(foreignless(&rules(pod)), foreignless(&wanted), "{taking}");
             take_away(
@@ -165,10 +164,10 @@ fn always_back(backend: &str, takings: &[Taking]) {
     apply(pod, backend, ISTIO).unwrap();
     assert_eq!(generation(pod), before, "an apply finds nothing to do");
     watcher.stop();
-    world.nobody_escapes("the end of the watch");
+    world.all_connections_are_captured("the end of the watch");
 }
 
-/// Without the one rule that somebody else has made, and without what nft counts.
+/// Without the foreign rule of the test, and without counters.
 fn foreignless(rules: &str) -> String {
     let lines = rules.lines().filter(|line| !line.contains("192.0.2.1"));
     let uncounted = |line: &str| match line.split_once("counter packets ") {
@@ -182,18 +181,18 @@ fn foreignless(rules: &str) -> String {
 }
 
 #[test]
-fn whatever_is_taken_away_under_load_comes_back() {
+fn rules_removed_under_load_are_restored() {
     always_back("netlink", TAKINGS);
 }
 
 #[test]
-fn so_it_does_where_others_write_too() {
+fn rules_removed_under_load_are_restored_in_own_tables() {
     always_back("nftables", NATIVE_TAKINGS);
 }
 
-/// Nobody tells of changes to iptables-legacy's tables.
+/// Changes to tables of iptables-legacy raise no events.
 #[test]
-fn legacy_tables_are_looked_at_every_so_often() {
+fn legacy_tables_are_polled() {
     let namespace = Namespace::new();
     let line = "--backend iptables-legacy --interval 1s -p 15001 -u 1337";
     let watcher = Watcher::start(&namespace, line);
@@ -210,9 +209,9 @@ fn legacy_tables_are_looked_at_every_so_often() {
     watcher.stop();
 }
 
-/// A queue that was too short for all that happened: then everything is looked at.
+/// The receive buffer overflowed: everything is read again.
 #[test]
-fn what_was_not_heard_of_is_put_back_too() {
+fn rules_are_restored_after_lost_notifications() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "-v --mesh istio -i * -b *");
     let wanted = rules(&namespace);

@@ -1,4 +1,4 @@
-//! A watch at work, as a test sees it.
+//! Runs a watch and observes it.
 
 use crate::lab::{Namespace, product};
 use nix::libc;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Against hangs alone: a machine can have ten times too much to do.
+/// Only against hangs: the machine may be heavily loaded.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// A message of this kind.
@@ -20,7 +20,7 @@ pub fn kind(name: &str) -> String {
     format!("\"kind\":\"{name}\"")
 }
 
-/// What it has logged, and whether that is all.
+/// Logged lines, and whether the log has ended.
 type Log = Arc<(Mutex<(Vec<String>, bool)>, Condvar)>;
 
 /// `prepare-proxy watch`, which is killed when this is dropped.
@@ -30,21 +30,21 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it, and waits until the rules stand.
+    /// Starts it and waits until the rules are in place.
     pub fn start(namespace: &Namespace, line: &str) -> Self {
         let mut command = product();
         command.arg("watch").args(line.split_whitespace());
         Self::spawn(namespace, command)
     }
 
-    /// The same, with a command of one's own.
+    /// The same with another command.
     pub fn spawn(namespace: &Namespace, command: Command) -> Self {
         let watcher = Self::begin(namespace, command);
         watcher.wait_for(&kind("installed"), 1);
         watcher
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     pub fn begin(namespace: &Namespace, mut command: Command) -> Self {
         command.args(["--log-format", "json"]);
         let mut child = namespace.spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
@@ -76,12 +76,12 @@ impl Watcher {
         self.log.0.lock().unwrap().0.clone()
     }
 
-    /// How many lines hold this text.
+    /// The number of lines with this text.
     pub fn count(&self, text: &str) -> usize {
         self.log().iter().filter(|l| l.contains(text)).count()
     }
 
-    /// Waits until so many lines hold this text, and returns the last of them.
+    /// Waits for this number of lines with this text, and returns the last of them.
     #[track_caller]
     pub fn wait_for(&self, text: &str, count: usize) -> String {
         match self.line_within(text, count, LONGEST_WAIT) {
@@ -93,12 +93,12 @@ impl Watcher {
         }
     }
 
-    /// Whether a line holds this text, now or before so long.
+    /// Whether a line with this text is logged within the limit.
     pub fn logs_within(&self, text: &str, limit: Duration) -> bool {
         self.line_within(text, 1, limit).is_some()
     }
 
-    /// Waits until a line holds this text, or it ends. Returns whether one does.
+    /// Waits for a line with this text or the end. Returns whether there is one.
     pub fn logs_or_ends(&self, text: &str) -> bool {
         let line = self.line_within(text, 1, LONGEST_WAIT);
         assert!(
@@ -125,7 +125,7 @@ impl Watcher {
         found(&log.0)
     }
 
-    /// Waits until it ends; its exit status and all that it logged.
+    /// Waits for its end; exit status and log.
     pub fn end(mut self) -> (Option<i32>, Vec<String>) {
         let status = self.child.wait().expect("a child can be waited for");
         let (lock, changed) = &*self.log;
@@ -134,7 +134,7 @@ impl Watcher {
         (status.code(), self.log())
     }
 
-    /// Tells it to end, which it does with status 0. All that it logged.
+    /// Sends SIGTERM; expects status 0 and returns the log.
     #[track_caller]
     pub fn stop(self) -> Vec<String> {
         self.signal(Signal::SIGTERM);
@@ -143,7 +143,7 @@ impl Watcher {
         log
     }
 
-    /// A number in /proc/PID/status: kilobytes, or how often.
+    /// A number of /proc/PID/status.
     pub fn status(&self, name: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = text
@@ -153,19 +153,18 @@ impl Watcher {
         number.unwrap_or_else(|| panic!("no {name} in\n{text}"))
     }
 
-    /// How often it has been put to sleep or interrupted: as long as this stays the same, it slept.
+    /// Context switches: unchanged means that it slept.
     pub fn switches(&self) -> u64 {
         self.status("voluntary_ctxt_switches") + self.status("nonvoluntary_ctxt_switches")
     }
 
-    /// How many files it has open.
+    /// The number of open descriptors.
     pub fn descriptors(&self) -> usize {
         let dir = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
         dir.count()
     }
 
-    /// Waits until it has done everything it was told of until now: it waits in poll(2), and nothing
-    /// wakes it.
+    /// Waits until all pending events are handled: it stays in poll(2).
     pub fn settle(&self) {
         let mut before = None;
         loop {
@@ -178,7 +177,7 @@ impl Watcher {
         }
     }
 
-    /// Whether the system call that it is in is poll or ppoll.
+    /// Whether it is in poll or ppoll.
     fn is_waiting(&self) -> bool {
         let call = fs::read_to_string(format!("/proc/{}/syscall", self.pid())).expect("it runs");
         let number = call.split(' ').next().and_then(|n| n.parse().ok());
@@ -193,7 +192,7 @@ impl Drop for Watcher {
     }
 }
 
-/// The number of the last commit to nf_tables: as long as it stays the same, nobody wrote.
+/// The generation id: unchanged means that nothing was committed.
 pub fn generation(namespace: &Namespace) -> u32 {
     let generation = namespace.enter(|| Monitor::open().and_then(|mut m| m.generation()));
     generation.expect("nf_tables can be asked")

@@ -1,4 +1,4 @@
-//! Chains from their attributes (linux/netfilter/nf_tables.h).
+//! Decodes chains (linux/netfilter/nf_tables.h).
 
 use super::{Chain, text};
 use crate::netfilter::netlink::{AttributeTable, Malformed};
@@ -6,7 +6,7 @@ use crate::netfilter::nftables::hooks::{self, Base};
 use crate::netfilter::nftables::nf_tables::*;
 
 impl Chain {
-    /// From the attributes of a chain, without its rules.
+    /// Decodes a chain without its rules.
     pub(crate) fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
         Ok(Chain {
             name: text(a.bytes(NFTA_CHAIN_NAME)?).into_owned(),

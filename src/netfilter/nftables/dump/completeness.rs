@@ -1,9 +1,9 @@
-//! Whether the kernel showed every rule.
+//! Detects rules that the kernel did not return.
 //!
-//! A rule that does not fit into 32 KiB ends a dump, without an error (nf_tables_dump_rules and
-//! netlink_dump of the kernel): it hides itself and all that stand behind it in the chain. But each
-//! chain says how often it is used: once for each of its rules, and once for each rule or element of
-//! a map that jumps to it. Rules that somebody is about to commit are counted too.
+//! A rule over 32 KiB silently ends the dump of its chain (nf_tables_dump_rules and netlink_dump of
+//! the kernel), hiding itself and all later rules. But each chain has a use count: one for each of
+//! its rules, and one for each jump to it from a rule or map element. Uncommitted rules of other
+//! programs are counted too.
 
 use super::{Chain, Rule, Table, TableHead, read_chain, text};
 use crate::netfilter::netlink::{AttributeTable, Attributes, Error, Malformed, Transport, Writer};
@@ -12,10 +12,10 @@ use crate::netfilter::nftables::kernel::Kernel;
 use crate::netfilter::nftables::nf_tables::*;
 use std::collections::HashMap;
 
-/// How often something jumps to a chain, by the chain's name.
+/// Jumps to each chain, by name.
 type Jumps = HashMap<String, u32>;
 
-/// Counts what is hidden of the chains that matter.
+/// Counts the hidden rules of relevant chains.
 pub(super) fn count_hidden<T: Transport>(
     kernel: &mut Kernel<T>,
     table: &mut Table,
@@ -23,7 +23,7 @@ pub(super) fn count_hidden<T: Transport>(
     if unseen(table, &jumps(table)).is_empty() {
         return Ok(());
     }
-    // Who jumps there may be in a chain that was not read.
+    // Jumps may be in a chain that was not read.
     for at in 0..table.chains.len() {
         read_chain(kernel, table, at)?;
     }
@@ -39,7 +39,7 @@ pub(super) fn count_hidden<T: Transport>(
     Ok(())
 }
 
-/// The chains that matter and are used more often than can be seen, and how much more.
+/// Relevant chains whose use count exceeds what was read, and by how much.
 fn unseen(table: &Table, jumps: &Jumps) -> Vec<(usize, u32)> {
     let more = |chain: &Chain| {
         let jumps = jumps.get(&chain.name).copied().unwrap_or(0);
@@ -51,7 +51,6 @@ fn unseen(table: &Table, jumps: &Jumps) -> Vec<(usize, u32)> {
     counted.filter(|(_, more)| *more > 0).collect()
 }
 
-/// The jumps of rules that were read.
 fn jumps(table: &Table) -> Jumps {
     let mut jumps = Jumps::new();
     let rules = table.chains.iter().flat_map(|c| &c.rules);
@@ -64,7 +63,7 @@ fn jumps(table: &Table) -> Jumps {
     jumps
 }
 
-/// The jumps of the table's verdict maps.
+/// Jumps of verdict maps.
 fn jumps_of_maps<T: Transport>(kernel: &mut Kernel<T>, table: &Table) -> Result<Jumps, Error> {
     let TableHead { family, name, .. } = &table.head;
     let (mut jumps, mut maps) = (Jumps::new(), Vec::new());
@@ -94,7 +93,7 @@ fn jumps_of_maps<T: Transport>(kernel: &mut Kernel<T>, table: &Table) -> Result<
     Ok(jumps)
 }
 
-/// The chain that an element of a verdict map leads to.
+/// The chain in an element of a verdict map.
 fn jump_of(element: &[u8]) -> Result<Option<String>, Malformed> {
     let element = AttributeTable::<3>::parse(element)?;
     let Some(data) = element.get(NFTA_SET_ELEM_DATA) else {

@@ -1,4 +1,4 @@
-//! Which tables there are.
+//! Dumps the list of tables.
 
 use super::text;
 use crate::netfilter::backend::Store;
@@ -8,7 +8,7 @@ use crate::netfilter::nftables::hooks;
 use crate::netfilter::nftables::kernel::Kernel;
 use crate::netfilter::nftables::nf_tables::*;
 
-/// What a table says of itself.
+/// The attributes of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableHead {
     /// `NFPROTO_*`.
@@ -16,34 +16,33 @@ pub(crate) struct TableHead {
     pub name: String,
     /// `enum nft_table_flags`.
     pub flags: u32,
-    /// How many chains, sets and other things it holds (`NFTA_TABLE_USE`).
+    /// The number of chains, sets and other objects (`NFTA_TABLE_USE`).
     pub uses: u32,
 }
 
 impl TableHead {
-    /// No packet comes to its chains.
+    /// Its chains are not in force.
     pub(crate) fn is_dormant(&self) -> bool {
         self.flags & NFT_TABLE_F_DORMANT != 0
     }
 
-    /// Another program has it to itself (since Linux 5.12): nobody else may change it.
+    /// Owned by another program (since Linux 5.12), which alone may change it.
     pub(crate) fn is_owned(&self) -> bool {
         self.flags & NFT_TABLE_F_OWNER != 0
     }
 
-    /// Its name, if it is of the family `inet`.
+    /// The name of a table of the family `inet`.
     pub(crate) fn inet_name(&self) -> Option<&str> {
         (self.family == hooks::INET).then_some(&*self.name)
     }
 
-    /// Which table of a store it is.
+    /// Which table of a backend it is.
     pub(crate) fn place(&self, store: Store) -> Option<(Family, TableName)> {
         let family = hooks::family(self.family)?;
         Some((family, hooks::table_of(store, self.name.as_bytes())?))
     }
 }
 
-/// Every table of every family.
 pub(crate) fn table_heads<T: Transport>(kernel: &mut Kernel<T>) -> Result<Vec<TableHead>, Error> {
     let mut heads = Vec::new();
     kernel.dump(

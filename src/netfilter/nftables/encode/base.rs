@@ -1,6 +1,6 @@
-//! Rules of ours in chains that are not ours.
+//! Managed rules in base chains.
 
-use super::origin::{Reason, Unsupported, What};
+use super::origin::{Operation, Reason, Unsupported};
 use super::write::TableEncoder;
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{BaseChange, ChainName, Rule};
@@ -11,7 +11,6 @@ use crate::netfilter::nftables::native::Lists;
 use crate::netfilter::nftables::nf_tables::*;
 
 impl<'a> TableEncoder<'_, 'a> {
-    /// The rules of ours in a chain that is not ours.
     pub(super) fn change_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         if self.is_to_be_made(change) {
             if self.chain_found(&change.chain).is_some() {
@@ -23,18 +22,19 @@ impl<'a> TableEncoder<'_, 'a> {
             return self.fill(&change.chain, &rules);
         }
         if let Some(found) = self.chain_found(&change.chain).filter(|_| adds(change)) {
-            self.expect_hooked(What::BaseChain(&change.chain), &change.chain, found)?;
+            self.expect_hooked(Operation::BaseChain(&change.chain), &change.chain, found)?;
         }
         match self.store {
-            Store::Native if self.is_all_ours(change) => self.rewrite_base(change),
+            Store::Native if self.is_all_managed(change) => self.rewrite_base(change),
             _ => self.change_base_among_others(change),
         }
     }
 
-    /// Rules that packets do not come to, or not when they should, are worse than none.
+    /// Refuses chains that are not hooked as expected: rules there would not take effect, or at the
+    /// wrong time.
     fn expect_hooked(
         &self,
-        what: What<'a>,
+        what: Operation<'a>,
         name: &ChainName,
         found: &dump::Chain,
     ) -> Result<(), Unsupported<'a>> {
@@ -52,44 +52,44 @@ impl<'a> TableEncoder<'_, 'a> {
         }
     }
 
-    /// Whether the chain is not there, or is hooked in elsewhere with nothing but rules of ours in it.
+    /// Whether the chain is missing, or hooked elsewhere with nothing but managed rules.
     pub(super) fn is_to_be_made(&self, change: &BaseChange) -> bool {
         let Some(found) = self.chain_found(&change.chain) else {
             return true;
         };
         let (name, base) = (&change.chain, found.base.as_ref());
         let elsewhere = !hooks::is_hooked_as_named(self.store, self.table, name, base);
-        let of_ours = !found.rules.is_empty() && self.is_all_ours(change);
-        // Who jumps to it could not be asked to let go of it.
+        let of_ours = !found.rules.is_empty() && self.is_all_managed(change);
+        // A chain with jumps to it cannot be removed.
         let alone = found.uses == Some(found.rules.len() as u32);
         elsewhere && of_ours && alone && adds(change)
     }
 
-    /// Whether no rules stand in the chain but those of ours that go.
-    pub(super) fn is_all_ours(&self, change: &BaseChange) -> bool {
+    /// Whether the chain holds only managed rules that are deleted.
+    pub(super) fn is_all_managed(&self, change: &BaseChange) -> bool {
         let found = self.chain_found(&change.chain);
         let found = found.map_or(0, |c| c.rules.len() + c.hidden as usize);
-        let ours: usize = change.delete.iter().map(|r| r.handles.len()).sum();
-        found == ours
+        let managed: usize = change.delete.iter().map(|r| r.handles.len()).sum();
+        found == managed
     }
 
-    /// Only rules of ours stand there: the chain is written like one of our own.
+    /// Rewrites a chain that holds only managed rules.
     fn rewrite_base(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let rules: Vec<&Rule> = change.head.iter().chain(&change.tail).collect();
         self.empty(&change.chain);
         self.fill(&change.chain, &rules)
     }
 
-    /// Other rules keep their places.
+    /// Changes managed rules in place; foreign ones keep their places.
     fn change_base_among_others(&mut self, change: &'a BaseChange) -> Result<(), Unsupported<'a>> {
         let BaseChange { chain, .. } = change;
         for rule in &change.delete {
-            let what = What::RemoveRule(chain, rule);
+            let what = Operation::RemoveRule(chain, rule);
             for handle in &rule.handles {
                 self.remove_rule(what, chain, *handle);
             }
         }
-        // Each goes before everything that is there: the last one first.
+        // Each is inserted first, so the last one comes first.
         for rule in change.head.iter().rev() {
             self.lone_rule(chain, rule, 0)?;
         }
@@ -99,7 +99,7 @@ impl<'a> TableEncoder<'_, 'a> {
         Ok(())
     }
 
-    /// A rule that shares its chain with somebody else's.
+    /// Adds one rule to a chain with foreign rules.
     fn lone_rule(
         &mut self,
         chain: &'a ChainName,
@@ -109,7 +109,7 @@ impl<'a> TableEncoder<'_, 'a> {
         let lists = Lists::of(chain.as_str(), &[rule]);
         match lists.all().next() {
             None => self.rule(chain, rule, &lists, flags),
-            Some(_) => Err(self.unsupported(What::Rule(chain, rule), Reason::NotAlone)),
+            Some(_) => Err(self.unsupported(Operation::Rule(chain, rule), Reason::NotAlone)),
         }
     }
 
@@ -117,10 +117,10 @@ impl<'a> TableEncoder<'_, 'a> {
         let base = name.hook().map(|h| hooks::base(self.store, self.table, h));
         self.chain(
             NFT_MSG_NEWCHAIN,
-            What::BaseChain(name),
+            Operation::BaseChain(name),
             name.as_str(),
             |w| {
-                // A chain that iptables has no hook for is a regular one.
+                // A chain without a hook of iptables is a regular one.
                 if let Some(base) = base {
                     write_base(&base, w);
                 }

@@ -1,5 +1,4 @@
-//! From a change to the messages that make it, in their order: tables and chains, then rules, then what
-//! goes.
+//! Encodes a change as messages: tables and chains, then rules, then removals.
 
 mod base;
 mod origin;
@@ -11,14 +10,14 @@ use super::hooks;
 use super::nf_tables::{NFT_MSG_DELTABLE, NFTA_TABLE_NAME};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{BaseChange, Change, Hook, InetTable, Rule, TableChange};
-pub(super) use origin::{Origin, Place, Reason, Unsupported, What};
+pub(super) use origin::{Operation, Origin, Place, Reason, Unsupported};
 use write::TableEncoder;
 
-/// All messages of a change that was made from this dump. With `tidy`, base chains and tables go in
-/// which nothing is left.
+/// All messages of a change made from this dump. With `tidy`, base chains and tables left empty are
+/// removed.
 ///
-/// A dormant table is woken up by a second transaction: the kernel refuses to do so in one in which
-/// base chains come or go.
+/// A dormant table needs a second transaction: the kernel refuses to clear the flag in one that
+/// adds or removes base chains.
 pub(super) fn encode<'a>(
     change: &'a Change,
     dump: &'a Dump,
@@ -60,25 +59,25 @@ pub(super) fn encode<'a>(
     Ok((batch, later))
 }
 
-/// Takes away a table with all that is in it.
+/// Removes a table with its content.
 fn remove_inet<'a>(batch: &mut Batch<Origin<'a>>, table: &'a InetTable) {
     let origin = Origin {
         place: Place::Inet(table),
-        what: What::RemoveTable,
+        what: Operation::RemoveTable,
     };
     batch.message(NFT_MSG_DELTABLE, 0, hooks::INET, origin, |w| {
         w.string(NFTA_TABLE_NAME, &table.0);
     });
 }
 
-/// Makes the table and our chains, as far as they are not there.
+/// Creates the table and managed chains, if missing.
 fn declare<'a>(
     at: &mut TableEncoder<'_, 'a>,
     table: &'a TableChange,
 ) -> Result<(), Unsupported<'a>> {
     match at.found {
         Some(found) if found.head.is_owned() => {
-            return Err(at.unsupported(What::Table, Reason::Owned));
+            return Err(at.unsupported(Operation::Table, Reason::Owned));
         }
         Some(_) => {}
         None => at.make_table(),
@@ -89,9 +88,9 @@ fn declare<'a>(
     Ok(())
 }
 
-/// Takes away our stale chains.
+/// Removes obsolete managed chains.
 fn remove<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChange) {
-    // They may jump to one another: first they are all emptied.
+    // They may jump to each other, so all are flushed first.
     for name in &table.remove {
         at.empty(name);
     }
@@ -100,7 +99,7 @@ fn remove<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChange) {
     }
 }
 
-/// Takes away base chains that hold no rule any more, and the table if it holds nothing else.
+/// Removes empty base chains, and the table if nothing else is in it.
 fn remove_what_is_empty<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChange) {
     let Some(found) = at.found else {
         return;
@@ -109,7 +108,7 @@ fn remove_what_is_empty<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChang
     let empty = |c: &&dump::Chain| is_left_empty(c, table, at);
     let nothing_stays = found.chains.iter().all(|c| is_removed(c) || empty(&c));
     let goes = nothing_stays && !found.holds_more() && is_mere_removal(table);
-    // Chains that iptables has made beside those with our rules go only with the whole table.
+    // Empty base chains made by iptables are removed only with the whole table.
     let of_ours = |c: &&dump::Chain| goes || table.base.iter().any(|b| b.chain.as_str() == c.name);
     let chains = found.chains.iter().filter(empty).filter(of_ours);
     let chains: Vec<&str> = chains.map(|c| c.name.as_str()).collect();
@@ -125,20 +124,22 @@ fn all(rules: &[Rule]) -> Vec<&Rule> {
     rules.iter().collect()
 }
 
-/// The base chain was made as it is made here, and holds no rule once the change is done.
+/// Whether a base chain is as this program creates it, and empty after the change.
 fn is_left_empty(found: &dump::Chain, table: &TableChange, at: &TableEncoder) -> bool {
     let Some(hook) = Hook::named(&found.name) else {
         return false;
     };
     let change = table.base.iter().find(|b| b.chain.as_str() == found.name);
     let emptied = match change {
-        Some(change) => change.head.is_empty() && change.tail.is_empty() && at.is_all_ours(change),
+        Some(change) => {
+            change.head.is_empty() && change.tail.is_empty() && at.is_all_managed(change)
+        }
         None => found.rules.is_empty() && found.hidden == 0,
     };
     emptied && found.base == Some(hooks::base(at.store, at.table, hook))
 }
 
-/// Nothing is wanted in the table.
+/// Whether the table has no desired rules.
 fn is_mere_removal(table: &TableChange) -> bool {
     let adds = |b: &BaseChange| !b.head.is_empty() || !b.tail.is_empty();
     table.rewrite.is_empty() && !table.base.iter().any(adds)

@@ -1,4 +1,4 @@
-//! What a message is about, for errors.
+//! The origin of a message, for errors.
 
 use crate::netfilter::model::{
     ChainName, Family, InetTable, LiveRule, Match, Rule, TableName, Test,
@@ -7,11 +7,11 @@ use crate::netfilter::nftables::hooks::Base;
 use std::fmt;
 use thiserror::Error;
 
-/// Where a message works, and what it does there.
+/// The table and operation of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
     pub place: Place<'a>,
-    pub what: What<'a>,
+    pub what: Operation<'a>,
 }
 
 /// A table.
@@ -31,7 +31,7 @@ impl fmt::Display for Place<'_> {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum What<'a> {
+pub(crate) enum Operation<'a> {
     Table,
     RemoveTable,
     WakeTable,
@@ -40,7 +40,7 @@ pub(crate) enum What<'a> {
     BaseChain(&'a ChainName),
     Flush(&'a ChainName),
     RemoveChain(&'a ChainName),
-    /// One that is hooked in, and in which nothing is left.
+    /// An empty base chain.
     RemoveBaseChain(&'a str),
     /// The address lists of a chain.
     Lists(&'a ChainName),
@@ -48,7 +48,7 @@ pub(crate) enum What<'a> {
     RemoveRule(&'a ChainName, &'a LiveRule),
 }
 
-/// Something in a change that cannot be written, and why.
+/// A part of a change that cannot be encoded, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsupported<'a> {
     pub origin: Origin<'a>,
@@ -57,57 +57,57 @@ pub(crate) struct Unsupported<'a> {
 
 #[derive(Clone, Debug, Error)]
 pub(crate) enum Reason {
-    #[error("the rule has no such form")]
+    #[error("this encoding cannot express the rule")]
     NoForm,
-    #[error("somebody else's rules stand in a table that should be ours alone")]
+    #[error("the table must be used by this program only, but has foreign rules")]
     NotAlone,
-    #[error(
-        "another program has the table to itself (NFT_TABLE_F_OWNER): only that program can change it"
-    )]
+    #[error("the table is owned by another program (NFT_TABLE_F_OWNER), which alone can change it")]
     Owned,
     #[error(
-        "a chain of this name is there, but iptables' is of {wanted}, and this is {}: remove or rename it",
+        "a chain of this name exists, but that of iptables is of {wanted}, and this one is {}: remove or rename it",
         .found.as_ref().map_or("not hooked in".to_owned(), |f| format!("of {f}"))
     )]
     HookedElsewhere { found: Option<Base>, wanted: Base },
 }
 
-impl What<'_> {
-    /// Whether it writes a rule about the owner of a socket.
+impl Operation<'_> {
+    /// Whether it adds a rule with an owner match.
     pub(crate) fn has_owner(&self) -> bool {
         let is_owner = |m: &Match| matches!(m.test, Test::Owner(_));
-        matches!(self, What::Rule(_, rule) if rule.matches.iter().any(is_owner))
+        matches!(self, Operation::Rule(_, rule) if rule.matches.iter().any(is_owner))
     }
 
-    /// Nothing is wrong if it stays.
+    /// Whether a failure is harmless.
     pub(crate) fn is_tidying(&self) -> bool {
-        matches!(self, What::RemoveTable | What::RemoveBaseChain(_))
+        matches!(self, Operation::RemoveTable | Operation::RemoveBaseChain(_))
     }
 }
 
 impl Reason {
-    /// Somebody else has the place in which the rules should stand.
+    /// Whether another program uses the table or chain.
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self, Reason::Owned | Reason::HookedElsewhere { .. })
     }
 }
 
-/// What was being done.
+/// Describes the operation.
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.place;
         match self.what {
-            What::Table => write!(f, "making {place}"),
-            What::RemoveTable => write!(f, "removing {place}"),
-            What::WakeTable => write!(f, "clearing the flag dormant of {place}"),
-            What::Policy(c) => write!(f, "setting the policy of chain {c} in {place}"),
-            What::Chain(c) | What::BaseChain(c) => write!(f, "making chain {c} in {place}"),
-            What::Flush(c) => write!(f, "emptying chain {c} in {place}"),
-            What::RemoveChain(c) => write!(f, "removing chain {c} from {place}"),
-            What::RemoveBaseChain(c) => write!(f, "removing chain {c} from {place}"),
-            What::Lists(c) => write!(f, "changing the address lists of chain {c} in {place}"),
-            What::Rule(c, rule) => write!(f, "adding \"-A {c} {rule}\" to {place}"),
-            What::RemoveRule(c, rule) => {
+            Operation::Table => write!(f, "making {place}"),
+            Operation::RemoveTable => write!(f, "removing {place}"),
+            Operation::WakeTable => write!(f, "clearing the flag dormant of {place}"),
+            Operation::Policy(c) => write!(f, "setting the policy of chain {c} in {place}"),
+            Operation::Chain(c) | Operation::BaseChain(c) => {
+                write!(f, "making chain {c} in {place}")
+            }
+            Operation::Flush(c) => write!(f, "emptying chain {c} in {place}"),
+            Operation::RemoveChain(c) => write!(f, "removing chain {c} from {place}"),
+            Operation::RemoveBaseChain(c) => write!(f, "removing chain {c} from {place}"),
+            Operation::Lists(c) => write!(f, "changing the address lists of chain {c} in {place}"),
+            Operation::Rule(c, rule) => write!(f, "adding \"-A {c} {rule}\" to {place}"),
+            Operation::RemoveRule(c, rule) => {
                 write!(f, "removing \"-A {c} {}\" from {place}", rule.text)
             }
         }

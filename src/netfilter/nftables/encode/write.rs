@@ -1,6 +1,6 @@
 //! The messages of one table.
 
-use super::origin::{Origin, Place, Reason, Unsupported, What};
+use super::origin::{Operation, Origin, Place, Reason, Unsupported};
 use crate::netfilter::backend::Store;
 use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
 use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
@@ -18,9 +18,9 @@ pub(super) struct TableEncoder<'p, 'a> {
     pub store: Store,
     family: Family,
     pub table: TableName,
-    /// The table as it was dumped, if it is there.
+    /// The table in the dump, if it exists.
     pub found: Option<&'a dump::Table>,
-    /// The last number that a set of the batch was given.
+    /// The last set id of the batch.
     last_set: &'p mut u32,
 }
 
@@ -43,55 +43,65 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     }
 
     pub(super) fn make_table(&mut self) {
-        self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, What::Table, |_| {});
+        self.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, Operation::Table, |_| {});
     }
 
-    /// Lets packets come to the chains of a dormant table.
+    /// Clears the dormant flag.
     pub(super) fn wake(&mut self, flags: u32) {
-        self.message(NFT_MSG_NEWTABLE, 0, What::WakeTable, |w| {
+        self.message(NFT_MSG_NEWTABLE, 0, Operation::WakeTable, |w| {
             w.u32(NFTA_TABLE_FLAGS, flags & !NFT_TABLE_F_DORMANT);
         });
     }
 
-    /// Sets the policy of a base chain.
+    /// Sets the policy of a base chain to accept.
     pub(super) fn accept(&mut self, chain: &'a ChainName) {
         let accept = |w: &mut Writer| w.u32(NFTA_CHAIN_POLICY, hooks::NF_ACCEPT);
         self.chain(
             NFT_MSG_NEWCHAIN,
-            What::Policy(chain),
+            Operation::Policy(chain),
             chain.as_str(),
             accept,
         );
     }
 
-    /// Nothing may be left in it.
+    /// Removes the table, which must be empty.
     pub(super) fn remove_table(&mut self) {
-        self.message(NFT_MSG_DELTABLE, NLM_F_NONREC, What::RemoveTable, |_| {});
+        self.message(
+            NFT_MSG_DELTABLE,
+            NLM_F_NONREC,
+            Operation::RemoveTable,
+            |_| {},
+        );
     }
 
     pub(super) fn make_chain(&mut self, name: &'a ChainName) {
-        self.chain(NFT_MSG_NEWCHAIN, What::Chain(name), name.as_str(), |_| {});
+        self.chain(
+            NFT_MSG_NEWCHAIN,
+            Operation::Chain(name),
+            name.as_str(),
+            |_| {},
+        );
     }
 
-    /// A chain as it was dumped, if it is there.
+    /// The chain in the dump, if it exists.
     pub(super) fn chain_found(&self, chain: &ChainName) -> Option<&'a dump::Chain> {
         self.found.and_then(|t| t.chain(chain.as_str()))
     }
 
-    /// Takes all rules out of a chain, and its address lists away.
+    /// Flushes a chain and removes its address lists.
     pub(super) fn empty(&mut self, chain: &'a ChainName) {
-        self.message(NFT_MSG_DELRULE, 0, What::Flush(chain), |w| {
+        self.message(NFT_MSG_DELRULE, 0, Operation::Flush(chain), |w| {
             w.string(NFTA_RULE_CHAIN, chain.as_str())
         });
         let sets = self.found.into_iter().flat_map(|t| t.sets.names());
         for list in sets.filter(|s| native::is_list(s, chain.as_str())) {
-            self.message(NFT_MSG_DELSET, 0, What::Lists(chain), |w| {
+            self.message(NFT_MSG_DELSET, 0, Operation::Lists(chain), |w| {
                 w.string(NFTA_SET_NAME, list)
             });
         }
     }
 
-    pub(super) fn remove_rule(&mut self, what: What<'a>, chain: &ChainName, handle: u64) {
+    pub(super) fn remove_rule(&mut self, what: Operation<'a>, chain: &ChainName, handle: u64) {
         self.message(NFT_MSG_DELRULE, 0, what, |w| {
             w.string(NFTA_RULE_CHAIN, chain.as_str());
             w.u64(NFTA_RULE_HANDLE, handle);
@@ -100,17 +110,17 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
 
     /// Removes an empty chain.
     pub(super) fn remove_chain(&mut self, chain: &'a ChainName) {
-        let what = What::RemoveChain(chain);
+        let what = Operation::RemoveChain(chain);
         self.chain(NFT_MSG_DELCHAIN, what, chain.as_str(), |_| {});
     }
 
-    /// Removes a base chain in which nothing is left.
+    /// Removes an empty base chain.
     pub(super) fn remove_base_chain(&mut self, chain: &'a str) {
-        let what = What::RemoveBaseChain(chain);
+        let what = Operation::RemoveBaseChain(chain);
         self.chain(NFT_MSG_DELCHAIN, what, chain, |_| {});
     }
 
-    /// Writes rules behind those of a chain.
+    /// Appends rules to a chain.
     pub(super) fn fill(
         &mut self,
         chain: &'a ChainName,
@@ -123,13 +133,13 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         for (name, addresses) in lists.all() {
             *self.last_set += 1;
             let set = Set::of_addresses(name, *self.last_set, addresses);
-            self.set(What::Lists(chain), &set);
+            self.set(Operation::Lists(chain), &set);
         }
         let mut rules = rules.iter();
         rules.try_for_each(|rule| self.rule(chain, rule, &lists, NLM_F_APPEND))
     }
 
-    /// A rule in the form that the store's rules have.
+    /// Writes a rule in the encoding of the backend.
     pub(super) fn rule(
         &mut self,
         chain: &'a ChainName,
@@ -147,24 +157,24 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         }
         let mut both = both.into_iter().flatten();
         both.try_for_each(|form| {
-            self.native_rule(What::Rule(chain, rule), form, chain, lists, flags)
+            self.native_rule(Operation::Rule(chain, rule), form, chain, lists, flags)
         })
     }
 
-    /// A rule as iptables-nft writes it.
+    /// Writes a rule as iptables-nft does.
     fn xt_rule(
         &mut self,
         chain: &'a ChainName,
         rule: &'a Rule,
         flags: u16,
     ) -> Result<(), Unsupported<'a>> {
-        let what = What::Rule(chain, rule);
+        let what = Operation::Rule(chain, rule);
         let exprs =
             xt::write(rule, self.family).map_err(|_| self.unsupported(what, Reason::NoForm))?;
         let protocol = rule.protocol();
         self.message(NFT_MSG_NEWRULE, NLM_F_CREATE | flags, what, |w| {
             write_rule(w, chain.as_str(), &exprs);
-            // x_tables' extensions ask for the protocol apart from the expressions.
+            // xt extensions need the protocol in a separate attribute.
             if let Some(protocol) = protocol {
                 w.nest(NFTA_RULE_COMPAT, |w| {
                     w.u32(NFTA_RULE_COMPAT_PROTO, u32::from(protocol.number()));
@@ -175,10 +185,10 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         Ok(())
     }
 
-    /// A rule in nf_tables' own expressions, and before it the sets that are its own.
+    /// Writes a rule in native expressions, after its anonymous sets.
     fn native_rule(
         &mut self,
-        what: What<'a>,
+        what: Operation<'a>,
         rule: &Rule,
         chain: &ChainName,
         lists: &Lists,
@@ -198,8 +208,8 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         Ok(())
     }
 
-    /// A set and what is in it.
-    fn set(&mut self, what: What<'a>, set: &Set) {
+    /// Writes a set with its elements.
+    fn set(&mut self, what: Operation<'a>, set: &Set) {
         self.message(NFT_MSG_NEWSET, NLM_F_CREATE, what, |w| set.write(w));
         for chunk in set.chunks() {
             let fill = |w: &mut Writer| set.write_elements(chunk, w);
@@ -210,7 +220,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     pub(super) fn chain(
         &mut self,
         number: u16,
-        what: What<'a>,
+        what: Operation<'a>,
         name: &str,
         fill: impl FnOnce(&mut Writer),
     ) {
@@ -224,29 +234,29 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         });
     }
 
-    /// A message about something in the table.
+    /// Writes a message about an object of the table.
     pub(super) fn message(
         &mut self,
         number: u16,
         flags: u16,
-        what: What<'a>,
+        what: Operation<'a>,
         fill: impl FnOnce(&mut Writer),
     ) {
         let (family, origin) = (hooks::nfproto(self.family), self.origin(what));
         let table = hooks::table_name(self.store, self.table);
         self.batch.message(number, flags, family, origin, |w| {
-            // The first attribute of tables, chains, rules, sets and elements alike.
+            // The table name is the first attribute of all kinds of objects.
             w.string(NFTA_TABLE_NAME, table);
             fill(w);
         });
     }
 
-    pub(super) fn unsupported(&self, what: What<'a>, reason: Reason) -> Unsupported<'a> {
+    pub(super) fn unsupported(&self, what: Operation<'a>, reason: Reason) -> Unsupported<'a> {
         let origin = self.origin(what);
         Unsupported { origin, reason }
     }
 
-    fn origin(&self, what: What<'a>) -> Origin<'a> {
+    fn origin(&self, what: Operation<'a>) -> Origin<'a> {
         Origin {
             place: Place::Of(self.family, self.table),
             what,

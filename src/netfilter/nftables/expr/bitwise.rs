@@ -12,7 +12,7 @@ const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
 const NFTA_BITWISE_OP: u16 = 6;
 const NFTA_BITWISE_DATA: u16 = 7;
-/// Mask and xor, which the kernel also calls `NFT_BITWISE_MASK_XOR`.
+/// The operation mask and xor, also called `NFT_BITWISE_MASK_XOR`.
 const NFT_BITWISE_BOOL: u32 = 0;
 
 pub(crate) fn write(mask: &[u8], xor: &[u8], w: &mut Writer) {
@@ -26,7 +26,7 @@ pub(crate) fn write(mask: &[u8], xor: &[u8], w: &mut Writer) {
 pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     expect_register(a, NFTA_BITWISE_SREG, NFT_REG_1)?;
     expect_register(a, NFTA_BITWISE_DREG, NFT_REG_1)?;
-    // Kernels before 5.6 know no other operation, and do not name this one.
+    // Kernels before 5.6 have no other operation and omit it.
     if a.get(NFTA_BITWISE_OP).is_some() && a.u32(NFTA_BITWISE_OP)? != NFT_BITWISE_BOOL {
         return Err(Malformed);
     }

@@ -1,5 +1,5 @@
-//! `counter`: counts packets and bytes (`enum nft_counter_attributes`). What it has counted says
-//! nothing of the rule, and is read apart from it.
+//! `counter`: counts packets and bytes (`enum nft_counter_attributes`). The counts are not part of
+//! the rule and read separately.
 
 use super::{Data, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
 use crate::netfilter::model::Counters;
@@ -10,13 +10,13 @@ pub(crate) const NAME: &str = "counter";
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
 
-/// From nothing.
+/// A counter at zero.
 pub(crate) fn write(w: &mut Writer) {
     w.u64(NFTA_COUNTER_BYTES, 0);
     w.u64(NFTA_COUNTER_PACKETS, 0);
 }
 
-/// What the last counter in a rule's list of expressions has counted, if there is one.
+/// The counts of the last counter of a rule, if any.
 pub(crate) fn read(expressions: &[u8]) -> Result<Option<Counters>, Malformed> {
     let mut counters = None;
     for element in Attributes::new(expressions) {

@@ -1,4 +1,4 @@
-//! `ct`: what conntrack knows of a packet's connection (`enum nft_ct_attributes`).
+//! `ct`: conntrack data of a packet (`enum nft_ct_attributes`).
 
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register};
 use crate::netfilter::netlink::{Malformed, Writer};

@@ -10,16 +10,15 @@ pub(crate) const NAME: &str = "immediate";
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 
-/// What becomes of the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Drop,
     Accept,
-    /// Back to the chain that was left by the last jump, or to the policy.
+    /// Returns to the calling chain, or to the policy.
     Return,
-    /// To a chain, and back.
+    /// Calls a chain.
     Jump(String),
-    /// To a chain that returns to where this one would.
+    /// Continues in a chain without return.
     Goto(String),
 }
 

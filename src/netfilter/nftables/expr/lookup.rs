@@ -7,10 +7,10 @@ pub(crate) const NAME: &str = "lookup";
 
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
-/// Of a map: where its value goes.
+/// The destination register of a map.
 const NFTA_LOOKUP_DREG: u16 = 3;
 const NFTA_LOOKUP_SET_ID: u16 = 4;
-/// Nothing, or `NFT_LOOKUP_F_INV` (1): not in the set.
+/// 0, or `NFT_LOOKUP_F_INV` (1): not in the set.
 const NFTA_LOOKUP_FLAGS: u16 = 5;
 
 pub(crate) fn write(set: &str, id: Option<u32>, not: bool, w: &mut Writer) {

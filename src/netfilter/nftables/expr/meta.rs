@@ -1,4 +1,4 @@
-//! `meta`: what is known of a packet beside its bytes (`enum nft_meta_attributes`).
+//! `meta`: metadata of a packet (`enum nft_meta_attributes`).
 
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register};
 use crate::netfilter::netlink::{Malformed, Writer};

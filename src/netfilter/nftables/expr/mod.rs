@@ -1,8 +1,8 @@
-//! nf_tables' expressions as values, as far as either encoding needs them: one file each, in which
-//! what is written stands beside what is read (linux/netfilter/nf_tables.h and nf_tables_compat.h).
+//! Expressions of nf_tables as values, one file each with encoder and decoder
+//! (linux/netfilter/nf_tables.h and nf_tables_compat.h).
 //!
-//! Everything passes through the first register, as it does with iptables-nft; an expression with
-//! an attribute or a register that is not known here is [`Expr::Other`].
+//! All values use the first register, as with iptables-nft; an expression with an unknown attribute
+//! or register is [`Expr::Other`].
 
 pub(super) mod bitwise;
 pub(super) mod cmp;
@@ -26,11 +26,10 @@ use super::nf_tables::{NFTA_DATA_VALUE, NFTA_LIST_ELEM};
 use crate::netfilter::netlink::{AttributeTable, Attributes, Malformed, Writer};
 use nix::libc;
 
-/// The register that values pass through, and the one beside it for a second operand
-/// (`enum nft_registers`).
+/// The register for values, and the one for a second operand (`enum nft_registers`).
 pub(super) const NFT_REG_1: u32 = libc::NFT_REG_1 as u32;
 pub(super) const NFT_REG_2: u32 = libc::NFT_REG_2 as u32;
-/// Where a rule's verdict is put.
+/// The verdict register.
 const NFT_REG_VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
 
 /// `enum nft_expr_attributes`.
@@ -40,7 +39,7 @@ const NFTA_EXPR_DATA: u16 = 2;
 /// The attributes of an expression.
 type Data<'a> = AttributeTable<'a, 8>;
 
-/// One step of a rule; a rule goes on as long as its steps hold.
+/// An expression; a rule continues as long as its expressions match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expr {
     /// Loads a `meta` key (`NFT_META_*`).
@@ -55,19 +54,19 @@ pub(super) enum Expr {
     Payload { base: u32, offset: u32, len: u32 },
     /// value = (value & mask) ^ xor.
     Bitwise { mask: Vec<u8>, xor: Vec<u8> },
-    /// Holds if the value is (`not`: is not) this.
+    /// Matches if the value is (`not`: is not) this.
     Cmp { not: bool, value: Vec<u8> },
-    /// Holds if the value is not greater than this, in the network's order.
+    /// Matches if the value is not greater than this, in network byte order.
     AtMost(Vec<u8>),
-    /// Holds if the value is not less than this.
+    /// Matches if the value is not less than this.
     AtLeast(Vec<u8>),
-    /// Holds if the value lies (`not`: does not lie) between these, both included.
+    /// Matches if the value is (`not`: is not) in this inclusive range.
     Range {
         not: bool,
         from: Vec<u8>,
         to: Vec<u8>,
     },
-    /// Holds if the value is (`not`: is not) in a set. The id names a set of the same batch.
+    /// Matches if the value is (`not`: is not) in a set. The id refers to a set of the same batch.
     Lookup {
         set: String,
         id: Option<u32>,
@@ -85,19 +84,19 @@ pub(super) enum Expr {
     Target(Extension),
     /// Redirects to the port in the register.
     Redirect,
-    /// Hands to a transparent socket on the port in the register; with an address, that is in the
-    /// register and the port in the second one.
+    /// Delivers to a transparent socket on the port in the register; with an address, that is in
+    /// the register and the port in the second one.
     Tproxy { family: u32, address: bool },
-    /// Refuses: `NFT_REJECT_*` and an ICMP code.
+    /// Rejects with `NFT_REJECT_*` and an ICMP code.
     Reject { kind: u32, code: u8 },
-    /// Loads what is known of the packet's socket (`NFT_SOCKET_*`).
+    /// Loads a socket key (`NFT_SOCKET_*`).
     Socket(u32),
-    /// Not understood: its name, and the attributes of it.
+    /// An undecoded expression: name and attributes.
     Other { name: String, data: Vec<u8> },
 }
 
 impl Expr {
-    /// The name by which the kernel knows the expression.
+    /// The kernel name of the expression.
     pub(super) fn name(&self) -> &str {
         match self {
             Expr::Meta(_) | Expr::MetaSet(_) => meta::NAME,
@@ -119,8 +118,8 @@ impl Expr {
         }
     }
 
-    /// Writes the expression as an element of a rule's list. [`Expr::Other`] has no form to write
-    /// and is left to the kernel to refuse.
+    /// Encodes an element of the list of a rule. [`Expr::Other`] is not encoded and left to the
+    /// kernel to refuse.
     pub(super) fn write(&self, w: &mut Writer) {
         w.nest(NFTA_LIST_ELEM, |w| {
             w.string(NFTA_EXPR_NAME, self.name());
@@ -155,14 +154,14 @@ impl Expr {
         }
     }
 
-    /// Reads the list of a rule's expressions.
+    /// Decodes the expressions of a rule.
     pub(super) fn read_list(bytes: &[u8]) -> Result<Vec<Expr>, Malformed> {
         Attributes::new(bytes)
             .map(|element| Expr::read(element?.1))
             .collect()
     }
 
-    /// Reads one expression: the content of an element of a rule's list.
+    /// Decodes one element of the list.
     pub(super) fn read(bytes: &[u8]) -> Result<Expr, Malformed> {
         let element = AttributeTable::<3>::parse(bytes)?;
         let name = element.string(NFTA_EXPR_NAME)?;
@@ -201,13 +200,13 @@ fn write_value(w: &mut Writer, kind: u16, bytes: &[u8]) {
     w.nest(kind, |w| w.bytes(NFTA_DATA_VALUE, bytes));
 }
 
-/// Reads an operand; [`Malformed`] if there is anything else beside the value.
+/// Decodes an operand; [`Malformed`] if there is anything but a value.
 fn read_value(a: &Data, kind: u16) -> Result<Vec<u8>, Malformed> {
     let value = AttributeTable::<2>::exact(a.bytes(kind)?)?;
     value.bytes(NFTA_DATA_VALUE).map(<[u8]>::to_vec)
 }
 
-/// A number that says no or yes.
+/// Decodes 0 or 1.
 fn read_flag(number: u32) -> Result<bool, Malformed> {
     match number {
         0 => Ok(false),
@@ -216,7 +215,7 @@ fn read_flag(number: u32) -> Result<bool, Malformed> {
     }
 }
 
-/// The attribute must name this register.
+/// Fails unless the attribute is this register.
 fn expect_register(a: &Data, kind: u16, register: u32) -> Result<(), Malformed> {
     match a.u32(kind)? == register {
         true => Ok(()),
@@ -224,7 +223,7 @@ fn expect_register(a: &Data, kind: u16, register: u32) -> Result<(), Malformed> 
     }
 }
 
-/// None of these attributes may be there: they would say more than is understood.
+/// Fails if one of these attributes, which would change the meaning, exists.
 fn expect_absent(a: &Data, kinds: &[u16]) -> Result<(), Malformed> {
     match kinds.iter().all(|kind| a.get(*kind).is_none()) {
         true => Ok(()),
@@ -238,7 +237,6 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The expressions as they come back from the bytes that were written.
     pub(crate) fn through_bytes(exprs: &[Expr]) -> Vec<Expr> {
         let mut w = Writer::default();
         exprs.iter().for_each(|e| e.write(&mut w));

@@ -1,5 +1,5 @@
-//! `payload`: bytes of a packet's headers (`enum nft_payload_attributes`). It can write them too,
-//! which nobody here does.
+//! `payload`: loads bytes of headers (`enum nft_payload_attributes`). Writing to headers is not
+//! decoded.
 
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register};
 use crate::netfilter::netlink::{Malformed, Writer};

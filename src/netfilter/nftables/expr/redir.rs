@@ -8,7 +8,7 @@ pub(crate) const NAME: &str = "redir";
 const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
 const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
 const NFTA_REDIR_FLAGS: u16 = 3;
-/// linux/netfilter/nf_nat.h: there is a port. The kernel sets it by itself.
+/// A port is given (linux/netfilter/nf_nat.h). The kernel sets the flag by itself.
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 
 pub(crate) fn write(w: &mut Writer) {

@@ -1,4 +1,4 @@
-//! `reject`: refuses a packet and tells its sender (`enum nft_reject_attributes`).
+//! `reject`: rejects a packet with a reply (`enum nft_reject_attributes`).
 
 use super::{Data, Expr};
 use crate::netfilter::netlink::{Malformed, Writer};
@@ -18,7 +18,7 @@ pub(crate) fn write(kind: u32, code: u8, w: &mut Writer) {
     w.bytes(NFTA_REJECT_ICMP_CODE, &[code]);
 }
 
-/// The kernel leaves out the code of a TCP reset.
+/// The kernel omits the code of a TCP reset.
 pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     let code = match a.get(NFTA_REJECT_ICMP_CODE) {
         Some(code) => code.first().copied().ok_or(Malformed)?,

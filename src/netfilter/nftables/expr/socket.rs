@@ -1,5 +1,5 @@
-//! `socket`: what is known of the socket that a packet is for (`enum nft_socket_attributes`). The
-//! rule ends where there is none.
+//! `socket`: properties of the socket of a packet (`enum nft_socket_attributes`). The rule ends
+//! without one.
 
 use super::{Data, Expr, NFT_REG_1, expect_absent, expect_register};
 use crate::netfilter::netlink::{Malformed, Writer};

@@ -29,7 +29,7 @@ pub(crate) fn read(a: &Data) -> Result<Expr, Malformed> {
     })
 }
 
-/// The port stands behind the address, if there is one.
+/// The port is in the second register if there is an address.
 fn port_register(address: bool) -> u32 {
     match address {
         true => NFT_REG_2,

@@ -1,10 +1,9 @@
-//! The attributes of an expression, by number: of those that nobody here writes, few are read.
+//! Attributes of foreign expressions by number, most of which are never read.
 
 use crate::netfilter::netlink::Attributes;
 use crate::netfilter::nftables::expr::immediate::Verdict;
 use crate::netfilter::nftables::rule::text;
 
-/// Attributes as they stand behind one another.
 pub(super) struct Attrs<'a>(Vec<(u16, &'a [u8])>);
 
 impl<'a> Attrs<'a> {
@@ -17,7 +16,7 @@ impl<'a> Attrs<'a> {
         found.map(|(_, value)| *value)
     }
 
-    /// A number of four bytes in the network's order.
+    /// A number in network byte order.
     pub(super) fn u32(&self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
     }

@@ -1,4 +1,4 @@
-//! Comparisons of what registers hold with constants and sets.
+//! Comparisons of registers with constants and sets.
 
 use super::attributes::Attrs;
 use super::registers::Loaded;
@@ -14,7 +14,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NFT_REG_1: u32 = 1;
 
-/// How a register is compared with a constant.
 #[derive(Clone, Copy)]
 enum Order {
     Equal,
@@ -25,7 +24,7 @@ enum Order {
 }
 
 impl Reading<'_> {
-    /// Reads an expression that changes or compares a register; nothing if it is of another kind.
+    /// Evaluates an expression that changes or compares a register; `None` for other kinds.
     pub(super) fn compare(&mut self, expr: &Expr) -> Option<Result<(), Never>> {
         match expr {
             Expr::Cmp { not, value } => self.constant(NFT_REG_1, Order::Equal, *not, value),
@@ -81,7 +80,7 @@ impl Reading<'_> {
         }
     }
 
-    /// A register of which nothing is known any more.
+    /// Marks a register as unknown.
     fn forget(&mut self, register: u32) -> Option<Result<(), Never>> {
         let loaded = Loaded {
             fields: vec![Field::Other("bits".into())],
@@ -161,7 +160,7 @@ impl Reading<'_> {
         Some(Ok(()))
     }
 
-    /// The value of each field in a constant for all of them.
+    /// Splits a constant into the values of the fields.
     fn split(&self, loaded: &Loaded, value: &[u8]) -> Vec<Span> {
         if let [field] = loaded.fields.as_slice() {
             return vec![self.span(loaded, field, value)];
@@ -175,7 +174,7 @@ impl Reading<'_> {
         loaded.fields.iter().map(field).collect()
     }
 
-    /// A field's values that begin with these bytes.
+    /// The values of a field that begin with these bytes.
     fn span(&self, loaded: &Loaded, field: &Field, value: &[u8]) -> Span {
         if loaded.is_index {
             let index = value.try_into().map(u32::from_ne_bytes).unwrap_or(0);
@@ -218,7 +217,7 @@ impl Reading<'_> {
                 set: None,
             },
         };
-        // Fields that were only read together, each for itself.
+        // Fields that were loaded together are tested one by one.
         if let ([_, _, ..], [value], false) = (test.fields.as_slice(), &*test.values, not) {
             for (field, span) in test.fields.iter().zip(value) {
                 self.add(FieldTest::new(field.clone(), [*span]), false);
@@ -229,7 +228,7 @@ impl Reading<'_> {
     }
 
     fn add(&mut self, test: FieldTest, not: bool) {
-        // nft writes both ends of a range one after the other.
+        // nft writes the two ends of a range as two comparisons.
         if let (
             Some(Match {
                 not: false,
@@ -254,7 +253,7 @@ impl Reading<'_> {
         });
     }
 
-    /// Looks the registers from this one on up in a set or a map.
+    /// Evaluates a lookup of registers in a set or map.
     fn lookup(
         &mut self,
         name: &str,
@@ -311,7 +310,7 @@ impl Reading<'_> {
         Some(Ok(()))
     }
 
-    /// What a set has for something that is the same for every packet.
+    /// Evaluates a lookup of a constant.
     fn constant_lookup(
         &mut self,
         set: &Set,
@@ -342,7 +341,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The keys of a set, and what each leads to.
+    /// The keys of a set, and their values.
     fn keys(&self, set: &Set, loaded: &[Loaded]) -> (FieldTest, Vec<Option<Data>>) {
         let fields: Vec<Field> = loaded.iter().flat_map(|l| l.fields.clone()).collect();
         let (values, data): (Vec<Vec<Span>>, Vec<Option<Data>>) = match loaded {
@@ -363,7 +362,7 @@ impl Reading<'_> {
                 spans.unzip()
             }
         };
-        // A mask that is laid over a key before it is looked up.
+        // A key may be masked before the lookup.
         let mask = match loaded {
             [one] if one.fields.len() == 1 => one.mask,
             _ => u128::MAX,
@@ -377,7 +376,7 @@ impl Reading<'_> {
         (test, data)
     }
 
-    /// The parts of a key that is made of several: each fills whole words.
+    /// Splits a concatenated key, whose parts fill whole words.
     fn split_key(&self, loaded: &[Loaded], key: &[u8]) -> Vec<Span> {
         let mut rest = key;
         let part = |loaded: &Loaded| {
@@ -391,7 +390,7 @@ impl Reading<'_> {
 }
 
 impl Loaded {
-    /// Bytes as a number, in the order in which they are held.
+    /// Bytes as a number in the byte order of the register.
     fn number(&self, bytes: &[u8]) -> u128 {
         let ordered: Vec<u8> = match self.host_order && cfg!(target_endian = "little") {
             true => bytes.iter().rev().copied().collect(),
@@ -429,7 +428,7 @@ fn name_number(name: &[u8]) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-/// The match with the test that the model has for just that, if it has one.
+/// Replaces the test by a specific one of the model, if there is one.
 pub(super) fn simplified(m: Match) -> Match {
     let Test::Fields(test) = &m.test else {
         return m;
@@ -494,7 +493,7 @@ fn simple(test: &FieldTest, not: bool) -> Option<(Test, bool)> {
     Some((simple, not))
 }
 
-/// `ct state`, which nft asks for by its bits, or in a set.
+/// `ct state`, tested by bits or in a set.
 fn states(test: &FieldTest, not: bool) -> Option<(Test, bool)> {
     let bit = |state: &ConnState| match state {
         ConnState::Invalid => 1,
@@ -531,7 +530,7 @@ fn address(family: Family, number: u128) -> IpAddr {
     }
 }
 
-/// The network that a range is, if it is one.
+/// The prefix equal to a range, if any.
 fn prefix(family: Family, (first, last): Span) -> Option<IpNet> {
     let differing = first ^ last;
     let is_prefix = first & differing == 0 && differing & differing.wrapping_add(1) == 0;
@@ -541,7 +540,7 @@ fn prefix(family: Family, (first, last): Span) -> Option<IpNet> {
         .filter(|_| is_prefix)
 }
 
-/// The name that a range of 16 bytes stands for: up to its NUL, or any that begin so.
+/// The interface name equal to a range of 16 bytes: exact, or a prefix.
 fn interface((first, last): Span) -> Option<Interface> {
     let bytes = first.to_be_bytes();
     let fixed = (first ^ last).leading_zeros() as usize / 8;

@@ -1,6 +1,7 @@
-//! Rules of nf_tables, whoever wrote them, as far as it is certain what they do to an IP packet.
+//! Decodes any nf_tables rule as far as its effect on IP packets is certain.
 //!
-//! A rule is evaluated with its registers as values: what a comparison looks at is known when it comes.
+//! Rules are evaluated symbolically: registers hold known values, so each comparison is known when
+//! it is reached.
 
 mod attributes;
 mod compare;
@@ -19,16 +20,15 @@ use sets::Data;
 pub(super) use sets::Sets;
 use std::collections::BTreeMap;
 
-/// What is around a rule.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub family: Family,
     pub sets: &'a Sets,
-    /// The names of interfaces by their numbers.
+    /// Interface names by index.
     pub interfaces: &'a BTreeMap<u32, String>,
 }
 
-/// A rule as packets of a family meet it; nothing if it is for the other family alone.
+/// A rule as evaluated for a family; `None` if it is for the other family only.
 pub(super) fn entry(rule: &rule::Rule, context: Context) -> Option<Entry> {
     let mut reading = Reading::new(context);
     for expr in &rule.exprs {
@@ -41,29 +41,29 @@ pub(super) fn entry(rule: &rule::Rule, context: Context) -> Option<Entry> {
     ))
 }
 
-/// What a register holds.
+/// The content of a register.
 #[derive(Clone)]
 enum Held {
     Fields(Loaded),
     Constant(Vec<u8>),
-    /// What a map has for these keys.
+    /// The values of a map for these keys.
     Mapped(FieldTest, Vec<Vec<u8>>),
 }
 
-/// A rule, as far as it was read.
+/// A partially decoded rule.
 struct Reading<'a> {
     context: Context<'a>,
-    /// By the place of their first byte.
+    /// By the offset of their first byte.
     registers: BTreeMap<u32, Held>,
     matches: Vec<Match>,
-    /// What it does, in its order.
+    /// Its actions in order.
     targets: Vec<Target>,
     map: Option<TargetMap>,
-    /// A statement was not understood: how nft calls it.
+    /// The nft name of an unknown statement.
     unknown: Option<String>,
 }
 
-/// A comparison that never holds for this family.
+/// A comparison that never matches for this family.
 struct Never;
 
 impl<'a> Reading<'a> {
@@ -78,7 +78,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// One expression; nothing if the rule is not for packets of this family.
+    /// Evaluates one expression; `None` if the rule is not for this family.
     fn step(&mut self, expr: &Expr) -> Option<()> {
         if let Some((register, load)) = registers::load(expr, self.context.family) {
             let held = match load {
@@ -104,9 +104,9 @@ impl<'a> Reading<'a> {
         Some(())
     }
 
-    /// The rule goes on only if this holds.
+    /// Adds a condition for the rest of the rule.
     fn condition(&mut self, m: Match) {
-        // What a rule does before is done whether or not the rest holds.
+        // Earlier actions are taken regardless of this condition.
         if !self.targets.is_empty() || self.map.is_some() {
             self.unknown.get_or_insert_with(|| "…".to_owned());
         }
@@ -117,7 +117,7 @@ impl<'a> Reading<'a> {
         self.registers.get(&place(register))
     }
 
-    /// The bytes of a constant, or of a map's values, with what the map asks.
+    /// The bytes of a constant, or the values of a map with its test.
     fn value(&self, register: u32) -> Option<(Option<&FieldTest>, Vec<&[u8]>)> {
         let place = place(register);
         let (start, held) = self.registers.range(..=place).next_back()?;
@@ -172,7 +172,7 @@ impl<'a> Reading<'a> {
         match (map, targets.len()) {
             (Some(map), 0) => Entry::Map { matches, map },
             (Some(mut map), _) => {
-                // What comes before the map is done whatever the map says.
+                // Actions before the map are taken regardless of it.
                 let before = targets;
                 let with = |target: &Target| match target {
                     Target::Several(then) => [before.as_slice(), then].concat(),
@@ -192,7 +192,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The place of a register's first byte: four have 16 bytes, and each has four of 4 bytes in it
+/// The offset of a register: four registers have 16 bytes, each of which is also four of 4 bytes
 /// (`nft_parse_register`).
 fn place(register: u32) -> u32 {
     const NFT_REG32_00: u32 = 8;
@@ -202,7 +202,7 @@ fn place(register: u32) -> u32 {
     }
 }
 
-/// A verdict as a target; going on is doing nothing.
+/// A verdict as a target; `continue` does nothing.
 fn target_of(verdict: &Verdict) -> Target {
     let chain = |name: &str| ChainName::of_nf_tables(name);
     match verdict {

@@ -1,4 +1,4 @@
-//! What the registers hold while a rule is evaluated: fields of the packet, constants, values of maps.
+//! The contents of registers: fields of the packet, constants, map values.
 
 use super::attributes::Attrs;
 use crate::netfilter::model::{Family, Field, Side};
@@ -6,25 +6,24 @@ use crate::netfilter::nftables::expr::{Expr, ct, meta, payload};
 use crate::netfilter::nftables::hooks;
 use nix::libc;
 
-/// Fields of a packet in a register, each with its bytes there.
+/// Fields in a register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loaded {
     pub fields: Vec<Field>,
-    /// How many bytes of it, which is less than the fields have where only their beginning counts.
+    /// The loaded length, which may be a prefix of the fields.
     pub length: usize,
     /// value = (field & mask) ^ xor, of a single field.
     pub mask: u128,
     pub xor: u128,
-    /// It is in the order of the machine.
+    /// It is in host byte order.
     pub host_order: bool,
-    /// It is the number of an interface instead of its name.
+    /// It is an interface index instead of a name.
     pub is_index: bool,
 }
 
-/// What a load finds.
 pub(super) enum Load {
     Fields(Loaded),
-    /// The same for every packet of a family.
+    /// A constant for the family.
     Constant(Vec<u8>),
 }
 
@@ -45,13 +44,13 @@ impl Load {
         Load::of(field, length)
     }
 
-    /// Something that nothing is known of.
+    /// An unknown field.
     fn other(name: impl Into<String>, length: usize) -> Self {
         Load::of(Field::Other(name.into().into()), length)
     }
 }
 
-/// The register that an expression loads, and what.
+/// The register that an expression loads, and its content.
 pub(super) fn load(expr: &Expr, family: Family) -> Option<(u32, Load)> {
     const NFT_REG_1: u32 = 1;
     Some(match expr {
@@ -181,7 +180,7 @@ fn of_ct(key: u32, direction: Option<u8>, family: Family) -> Load {
     }
 }
 
-/// nft reads fields that stand next to one another at once.
+/// nft loads adjacent fields together.
 fn of_payload(base: u32, offset: u32, len: u32, family: Family) -> Load {
     const NFT_PAYLOAD_LL_HEADER: u32 = 0;
     let length = len as usize;
@@ -213,7 +212,7 @@ fn of_payload(base: u32, offset: u32, len: u32, family: Family) -> Load {
             found.push(field.clone());
         }
     }
-    // Of a single field the first bytes may be enough.
+    // A prefix of a single field may suffice.
     let is_whole = covered == len || (found.len() == 1 && covered > len);
     match (is_whole, found.as_slice()) {
         (true, [field]) => Load::of(field.clone(), length),

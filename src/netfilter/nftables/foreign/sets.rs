@@ -1,4 +1,4 @@
-//! Sets and maps of a table, whoever made them.
+//! Sets and maps of a table, managed or foreign.
 
 use super::attributes::Attrs;
 use crate::netfilter::model::Span;
@@ -8,7 +8,7 @@ use crate::netfilter::nftables::kernel::Kernel;
 use crate::netfilter::nftables::nf_tables::*;
 use std::collections::BTreeMap;
 
-/// By name.
+/// Sets by name.
 #[derive(Debug, Default)]
 pub(in crate::netfilter::nftables) struct Sets(BTreeMap<String, Set>);
 
@@ -19,11 +19,11 @@ pub(super) struct Set {
     /// The length of a key in bytes.
     pub key_length: usize,
     pub elements: Vec<Element>,
-    /// For what has no element of its own.
+    /// The catch-all element.
     pub default: Option<Data>,
 }
 
-/// One element, or one end of a range.
+/// An element, or one end of a range.
 #[derive(Clone, Debug)]
 pub(super) struct Element {
     pub key: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Element {
     ends: bool,
 }
 
-/// What an element of a map leads to.
+/// The value of a map element.
 #[derive(Clone, Debug)]
 pub(super) enum Data {
     Value(Vec<u8>),
@@ -44,7 +44,7 @@ impl Sets {
         self.0.get(name)
     }
 
-    /// Reads the sets of a table of this family (`NFPROTO_*`) and name, and what is in them.
+    /// Dumps the sets of a table of this family (`NFPROTO_*`) and name, with their elements.
     pub(in crate::netfilter::nftables) fn read<T: Transport>(
         kernel: &mut Kernel<T>,
         family: u8,
@@ -98,18 +98,18 @@ impl Set {
                 data,
                 ends: a.u32(NFTA_SET_ELEM_FLAGS).unwrap_or(0) & NFT_SET_ELEM_INTERVAL_END != 0,
             }),
-            // The one that stands for all others.
+            // The catch-all element.
             None => self.default = data,
         }
     }
 
-    /// The values of a set of single keys, with what they lead to. `number` reads a key.
+    /// The values of a set of single keys, with their map values. `number` decodes a key.
     pub(super) fn spans(&self, number: impl Fn(&[u8]) -> u128) -> Vec<(Span, Option<Data>)> {
         let keyed = self.elements.iter().map(|e| (number(&e.key), e));
         if !self.is_interval {
             return keyed.map(|(key, e)| ((key, key), e.data.clone())).collect();
         }
-        // Where a range ends and the next begins, the end comes first.
+        // Where ranges touch, the end sorts first.
         let mut keyed: Vec<(u128, &Element)> = keyed.collect();
         keyed.sort_by_key(|(key, e)| (*key, !e.ends));
         let mut spans = Vec::new();

@@ -1,4 +1,4 @@
-//! Statements: what a rule does.
+//! Decodes statements, the actions of a rule.
 
 use super::attributes::Attrs;
 use super::{Held, Reading, place, target_of};
@@ -48,7 +48,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Nothing if nobody knows what it does.
+    /// `None` for an unknown statement.
     fn by_name(&mut self, name: &str, a: &Attrs) -> Option<()> {
         const NFTA_META_SREG: u16 = 3;
         const NFTA_EXTHDR_SREG: u16 = 7;
@@ -74,7 +74,7 @@ impl Reading<'_> {
             "reject" => self.reject(a.u32(1)?, a.u8(2).unwrap_or(0)),
             "tproxy" => self.tproxy(a.u32(2), a.u32(3)?),
             "limit" | "quota" | "connlimit" => self.depends(limit_text(name, a)),
-            // An element of a set with a rate of its own.
+            // A set element with a rate limit.
             "dynset" if a.get(7).is_some() || a.get(10).is_some() => {
                 self.depends(format!("update @{} with a limit", a.text(1)?))
             }
@@ -95,7 +95,7 @@ impl Reading<'_> {
 
     fn act(&mut self, target: Target) -> Option<()> {
         match &mut self.map {
-            // What comes behind a map is done with what the map gives.
+            // Later statements act on the values of the map.
             Some(map) => {
                 let then = |before: &mut Target| {
                     let mut both = match std::mem::replace(before, Target::Accept) {
@@ -115,7 +115,7 @@ impl Reading<'_> {
         Some(())
     }
 
-    /// Does what depends on the bytes in a register, which may come of a map.
+    /// Adds an action that depends on a register, possibly with values of a map.
     fn act_on(
         &mut self,
         registers: &[u32],
@@ -272,7 +272,7 @@ impl Reading<'_> {
         let family = self.context.family;
         let code = match (kind, family) {
             (NFT_REJECT_TCP_RST, _) => return self.act(Target::Reject(RejectWith::TcpReset)),
-            // No route, port, host, by an administrator (`nft_reject_icmpx_code`).
+            // no-route, port, host and admin-prohibited (`nft_reject_icmpx_code`).
             (NFT_REJECT_ICMPX_UNREACH, Family::V4) => *[0, 3, 1, 13].get(usize::from(code))?,
             (NFT_REJECT_ICMPX_UNREACH, Family::V6) => *[0, 4, 3, 1].get(usize::from(code))?,
             _ => code,
@@ -297,7 +297,7 @@ impl Reading<'_> {
     }
 }
 
-/// nft's `tproxy` does not mark the packet: that is what comes behind it.
+/// `tproxy` of nft does not mark the packet; a later statement does.
 pub(super) fn merge_tproxy(targets: &mut Vec<Target>) {
     let at = targets
         .iter()
@@ -314,7 +314,7 @@ pub(super) fn merge_tproxy(targets: &mut Vec<Target>) {
     targets.truncate(at + 1);
 }
 
-/// A change of a header counts if it is of an address, a port or the protocol.
+/// Header changes matter only for addresses, ports and the protocol.
 fn changes_no_end(a: &Attrs) -> Option<()> {
     const NETWORK: u32 = 1;
     let (base, offset) = (a.u32(2)?, a.u32(3)?);
@@ -339,7 +339,7 @@ fn ports(from: &[u8], to: &[u8]) -> Option<PortRange> {
     )
 }
 
-/// The network from its first to its last address.
+/// The network between its first and last address.
 fn network((from, to): (IpAddr, IpAddr)) -> Option<IpNet> {
     let nets = AddressSet::from_ranges([(from, to)])?;
     match nets.as_slice() {

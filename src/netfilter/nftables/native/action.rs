@@ -1,4 +1,4 @@
-//! Targets as nf_tables' own expressions, and back.
+//! Targets as native expressions, and back.
 
 use crate::netfilter::model::{Family, RejectWith, Target};
 use crate::netfilter::nftables::expr::reject::{NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST};
@@ -6,11 +6,11 @@ use crate::netfilter::nftables::expr::{Expr, NFT_REG_1, NFT_REG_2, Verdict, ct, 
 use crate::netfilter::nftables::header::{address_of, octets, word};
 use crate::netfilter::nftables::{NoForm, hooks, verdict};
 
-/// Appends what a target does.
+/// Encodes a target.
 ///
 /// # Errors
-/// When nf_tables cannot do it: to mix a masked part of one mark into another it would need a
-/// second register in an expression, which no kernel before 6.13 has.
+/// If nf_tables cannot express it: copying a masked part of one mark into another needs a bitwise
+/// expression with two registers, which kernels before 6.13 lack.
 pub(crate) fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> Result<(), NoForm> {
     if let Some(verdict) = verdict::write(target) {
         exprs.push(Expr::Verdict(verdict));
@@ -68,7 +68,7 @@ pub(crate) fn write(target: &Target, family: Family, exprs: &mut Vec<Expr>) -> R
     Ok(())
 }
 
-/// Reads what [`write`] writes.
+/// Decodes what [`write`] writes.
 pub(crate) fn read(exprs: &[Expr], family: Family) -> Option<Target> {
     let target = match exprs {
         [Expr::Verdict(v)] => verdict::read(v)?,
@@ -166,7 +166,7 @@ fn read_mark(exprs: &[Expr]) -> Option<(u32, u32)> {
     }
 }
 
-/// Keeps these bits of a loaded mark; nothing if these are all.
+/// Masks a loaded mark; `None` for a full mask.
 fn masked(mask: u32) -> Option<Expr> {
     (mask != u32::MAX).then(|| Expr::Bitwise {
         mask: mask.to_ne_bytes().to_vec(),
@@ -199,7 +199,7 @@ fn value_of<const N: usize>(expr: &Expr) -> Option<[u8; N]> {
     }
 }
 
-/// `None` if this family has no such refusal.
+/// `None` if the family has no such reply.
 fn reject(with: RejectWith, family: Family) -> Option<Expr> {
     let (kind, code) = match with {
         RejectWith::TcpReset => (NFT_REJECT_TCP_RST, 0),

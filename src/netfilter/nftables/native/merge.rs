@@ -1,17 +1,17 @@
-//! The same rules with fewer tests, for a backend that looks addresses and ports up in sets.
+//! Merges runs of rules into rules with sets.
 
 use crate::netfilter::model::{
     AddressSet, Chain, Match, PortRange, PortSet, Rule, Ruleset, Side, Table, Target, Test,
 };
 use ipnet::IpNet;
 
-/// How many rules a run has at least that becomes one: a shorter one is faster than a look-up.
+/// The minimum length of a run; shorter ones are faster than a set lookup.
 const RUN: usize = 4;
 
-/// The ruleset with every run of rules that differ only in their destination, or only in a port,
-/// made one rule with a set. What happens to a packet stays the same.
+/// Merges every run of rules that differ only in their destination or only in a port into one rule
+/// with a set. The effect on packets is unchanged.
 ///
-/// So that equal sets are equal values, ports are in order and no set is of one range.
+/// Ports are sorted and sets of one range avoided, so that equal sets are equal values.
 pub(crate) fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
     let tables = ruleset.tables.iter().map(|table| Table {
         chains: table.chains.iter().map(|c| merge_chain(c, table)).collect(),
@@ -42,7 +42,7 @@ fn merge_chain(chain: &Chain, table: &Table) -> Chain {
     }
 }
 
-/// What the rules of a run differ in.
+/// The match that varies in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Varying {
     Destination,
@@ -50,7 +50,7 @@ enum Varying {
 }
 
 impl Varying {
-    /// Where in a rule it stands; only if it stands there once and is not negated.
+    /// Its index in a rule; only if it occurs once and is not negated.
     fn position(self, rule: &Rule) -> Option<usize> {
         let varies = |m: &&Match| match m.test {
             Test::Destination(_) => self == Varying::Destination,
@@ -63,15 +63,15 @@ impl Varying {
     }
 }
 
-/// Rules, one behind the other, that differ in one match only.
+/// Consecutive rules that differ in one match only.
 struct Run<'a> {
     rules: &'a [Rule],
-    /// Where in each that match stands.
+    /// The index of that match.
     at: usize,
 }
 
 impl<'a> Run<'a> {
-    /// As many of the first rules as differ only in this.
+    /// The longest run at the start that differs only in this match.
     fn of(rules: &'a [Rule], varying: Varying) -> Option<Self> {
         let first = rules.first()?;
         let at = varying.position(first)?;
@@ -91,7 +91,6 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The whole run as one rule.
     fn merged(&self) -> Option<Rule> {
         let tests = self.rules.iter().map(|r| &r.matches[self.at].test);
         let test = match tests.clone().next()? {
@@ -108,8 +107,8 @@ impl<'a> Run<'a> {
         Some(rule)
     }
 
-    /// Whether it makes no difference that a packet which several of the rules are about meets the
-    /// target only once.
+    /// Whether a packet that matches several of the rules is unaffected by meeting the target only
+    /// once.
     fn may_be_one(&self, table: &Table) -> bool {
         match &self.rules[0].target {
             Target::Jump(name) => {
@@ -130,7 +129,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether no packet is what two of the rules are about.
+    /// Whether no packet matches two of the rules.
     fn is_disjoint(&self) -> bool {
         let tests = || self.rules.iter().map(|r| &r.matches[self.at].test);
         let mut nets: Vec<IpNet> = tests().filter_map(destination).collect();
@@ -156,7 +155,7 @@ fn ports(test: &Test) -> Option<PortRange> {
     }
 }
 
-/// Both ports are source ports, or both destination ports.
+/// Whether both match source ports, or both destination ports.
 fn same_side(one: &Test, other: &Test) -> bool {
     match (one, other) {
         (Test::Port { side: a, .. }, Test::Port { side: b, .. }) => a == b,
@@ -164,7 +163,7 @@ fn same_side(one: &Test, other: &Test) -> bool {
     }
 }
 
-/// A packet that meets the target is done with, or goes on as it came.
+/// Whether the target ends evaluation or leaves the packet unchanged.
 fn is_final(target: &Target) -> bool {
     matches!(
         target,
@@ -177,7 +176,7 @@ fn is_final(target: &Target) -> bool {
     )
 }
 
-/// The rule id without the value of the match at its end.
+/// The rule id without the varying value at its end.
 fn stem(rule: &Rule, at: usize) -> Option<&str> {
     let id = rule.id.as_ref()?.as_str();
     let value = match &rule.matches[at].test {
@@ -198,7 +197,7 @@ fn normal(mut rule: Rule) -> Rule {
     rule
 }
 
-/// A test for these ports: one range is no set.
+/// A port test; a single range is not a set.
 fn port_test(side: Side, ports: &PortSet) -> Test {
     let merged = PortSet::merged(ports.as_slice().iter().copied());
     let ports = merged.unwrap_or_else(|| ports.clone());
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_run_stays() {
+    fn a_short_run_is_not_merged() {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"];
         let rules: Vec<Rule> = nets.iter().map(|n| to(n, Target::Return)).collect();
         let texts: Vec<String> = rules.iter().map(Rule::to_string).collect();
@@ -279,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn rules_for_different_reasons_stay_apart() {
+    fn rules_with_different_ids_are_not_merged() {
         let nets = ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8"];
         let rules = nets.map(|n| to(n, Target::Return).commented(RuleId::from(format!("{n}-x"))));
         assert_eq!(merged(rules.to_vec()).len(), 4);
     }
 
     #[test]
-    fn what_a_packet_would_meet_twice_is_merged_only_if_that_does_nothing() {
+    fn overlapping_rules_are_merged_only_if_a_second_match_has_no_effect() {
         let nets = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"];
         let rules = |target: &Target| nets.map(|n| to(n, target.clone())).to_vec();
         let toggle = Target::Mark { value: 1, mask: 0 };

@@ -1,4 +1,4 @@
-//! Rules in nf_tables' own expressions, with lists in sets.
+//! Rules in native expressions, with address lists in sets.
 
 pub(super) mod action;
 mod merge;
@@ -16,9 +16,9 @@ pub(crate) use merge::merged_into_sets;
 pub use render::render;
 pub(crate) use sets::{Lists, Set, Sets, is_list};
 
-/// What else nf_tables needs for a rule: TPROXY drops a packet for which there is no socket, while
-/// `tproxy` lets it go on, so that a second rule drops what begins a connection. (A packet of a
-/// connection that is there may be for a socket in TIME_WAIT, which `socket` does not see.)
+/// The second rule that TPROXY needs: xt TPROXY drops a packet without a socket, native `tproxy`
+/// lets it continue, so a second rule drops packets that begin a connection. (Others may belong to
+/// a socket in TIME_WAIT, which `socket` does not find.)
 pub(super) fn companion(rule: &Rule) -> Option<Rule> {
     let Target::Tproxy { .. } = rule.target else {
         return None;
@@ -31,15 +31,15 @@ pub(super) fn companion(rule: &Rule) -> Option<Rule> {
     })
 }
 
-/// The expressions of a rule, and the sets without a name that must be there before it.
+/// The expressions of a rule, and its anonymous sets.
 #[derive(Default)]
 pub(super) struct Encoded {
     pub exprs: Vec<Expr>,
     pub sets: Vec<Set>,
 }
 
-/// The expressions of a rule. `lists` names the chain's address lists, `id` is the last number that a
-/// set of this batch was given.
+/// Encodes a rule. `lists` names the address lists of the chain, `id` is the last set id of the
+/// batch.
 pub(super) fn write(
     rule: &Rule,
     family: Family,
@@ -115,13 +115,11 @@ fn write_match(
     Ok(())
 }
 
-/// libnftnl's udata.h: what a rule's user data says is a comment, and how long that may be with its
-/// NUL.
+/// The user data type of a comment, and its maximum length with NUL (udata.h of libnftnl).
 pub(super) const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
 const NFTNL_UDATA_COMMENT_MAXLEN: usize = 128;
 
-/// The attribute of a rule in which nft keeps its comment: type, length and value of a byte each.
-/// What is longer than nft would take is cut.
+/// Writes the comment as nft does: type, length and value of a byte each. Longer comments are cut.
 pub(super) fn write_comment(w: &mut Writer, comment: &str) {
     let longest = comment.len().min(NFTNL_UDATA_COMMENT_MAXLEN - 1);
     let mut ends = (0..=longest).rev();
@@ -132,7 +130,7 @@ pub(super) fn write_comment(w: &mut Writer, comment: &str) {
     w.bytes(NFTA_RULE_USERDATA, &data);
 }
 
-/// Reads a rule; `None` if it is none that [`write`] writes.
+/// Decodes a rule; `None` if [`write`] would not have written it.
 pub(super) fn read(
     exprs: &[Expr],
     comment: Option<&str>,
@@ -155,13 +153,13 @@ pub(super) fn read(
     Some(Rule { id, ..rule })
 }
 
-/// Reads one match off the front, and says how many expressions it took.
+/// Decodes one match from the start and returns how many expressions it took.
 fn read_any_match(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
     read_extension(exprs, family, found).or_else(|| header::read(exprs, family))
 }
 
-/// The packet has a socket that is not bound to any address, and transparent if that is asked for, as
-/// iptables-translate writes it.
+/// Tests for a socket that is not bound to any address, transparent if asked for, as
+/// iptables-translate does.
 fn bound_socket(transparent: bool) -> Vec<Expr> {
     let mut exprs = vec![Expr::Socket(NFT_SOCKET_WILDCARD), equal(&[0])];
     if transparent {
@@ -170,7 +168,7 @@ fn bound_socket(transparent: bool) -> Vec<Expr> {
     exprs
 }
 
-/// A match on more than what the packet itself says, or with a set.
+/// Decodes a match other than on headers, or with a set.
 fn read_extension(exprs: &[Expr], family: Family, found: &Sets) -> Option<(Match, usize)> {
     match exprs {
         [load, Expr::Lookup { set, not, .. }, ..] => {
@@ -252,7 +250,7 @@ fn equal(value: &[u8]) -> Expr {
     }
 }
 
-/// `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h, and the bits with names of their own.
+/// `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h, and bits with own names.
 fn state_bit(state: ConnState) -> u32 {
     match state {
         ConnState::Invalid => 1,
@@ -260,7 +258,7 @@ fn state_bit(state: ConnState) -> u32 {
         ConnState::Related => 1 << 2,
         ConnState::New => 1 << 3,
         ConnState::Untracked => 1 << 6,
-        // These are no states to nf_tables.
+        // Not states in nf_tables.
         ConnState::Snat | ConnState::Dnat => 0,
     }
 }

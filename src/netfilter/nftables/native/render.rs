@@ -1,4 +1,4 @@
-//! The same rules as nft(8) reads and prints them.
+//! Renders rules as nft(8) reads and prints them.
 
 use super::companion;
 use super::merge::merged_into_sets;
@@ -12,8 +12,7 @@ use crate::netfilter::nftables::hooks::{Base, base, table_name};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-/// What `nft -f` is to read to leave what the backend `nftables` leaves of a ruleset in a namespace
-/// where there is nothing of ours.
+/// Input for `nft -f` that has the same result as the backend `nftables` in an empty namespace.
 pub fn render(ruleset: &Ruleset) -> String {
     let merged = merged_into_sets(ruleset);
     let mut text = String::new();
@@ -42,7 +41,7 @@ fn write_table(text: &mut String, table: &Table) -> fmt::Result {
             write_list(text, &name, list)?;
         }
     }
-    // As the backend makes them: what nothing is hooked to first.
+    // In the order of the backend: regular chains first.
     let (hooked, called): (Vec<&Chain>, _) =
         table.chains.iter().partition(|c| c.name.hook().is_some());
     for chain in called.into_iter().chain(hooked) {
@@ -51,7 +50,7 @@ fn write_table(text: &mut String, table: &Table) -> fmt::Result {
     writeln!(text, "}}")
 }
 
-/// The rules of a chain in the order in which they come to stand.
+/// The rules of a chain in evaluation order.
 fn in_place(chain: &Chain) -> Vec<&Rule> {
     let mut rules: Vec<&Rule> = chain.rules.iter().collect();
     rules.sort_by_key(|r| r.place == Place::Tail);
@@ -101,7 +100,6 @@ fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
     )
 }
 
-/// Prints the rules of one chain.
 struct Printer<'a> {
     family: Family,
     protocol: Option<Protocol>,
@@ -122,7 +120,7 @@ impl Printer<'_> {
         }
     }
 
-    /// A test, and a space behind it.
+    /// Writes a match and a space.
     fn test(&self, text: &mut String, m: &Match) -> fmt::Result {
         let not = if m.not { "!= " } else { "" };
         let ip = match self.family {
@@ -162,7 +160,7 @@ impl Printer<'_> {
                 true => "socket wildcard 0 socket transparent 1 ",
                 false => "socket wildcard 0 ",
             }),
-            // No mesh has such a test.
+            // No mesh uses such a match.
             Test::Fields(_) | Test::Undecoded(_) => Err(fmt::Error),
         }
     }
@@ -213,7 +211,7 @@ impl Printer<'_> {
                 text.write_str(" accept")
             }
             Target::CtZone(zone) => write!(text, "ct zone set {zone}"),
-            // No mesh has another one.
+            // No mesh uses other targets.
             _ => Err(fmt::Error),
         }
     }
@@ -237,8 +235,7 @@ fn write_interface(text: &mut String, field: &str, not: &str, name: &Interface) 
     write!(text, "{field} {not}\"{}\" ", interface(name))
 }
 
-/// A name as it stands between nft's quotation marks, where `*` at the end is any rest. No option takes
-/// a name with `*` in it.
+/// A quoted interface name, where a trailing `*` is a wildcard. No option accepts a name with `*`.
 fn interface(name: &Interface) -> String {
     match name.prefix() {
         Some(prefix) => format!("{prefix}*"),

@@ -1,4 +1,4 @@
-//! Sets: address lists, which have names, and ports, which belong to one rule and have none.
+//! Sets: named address lists, and anonymous port sets of one rule.
 
 use crate::netfilter::model::{AddressSet, Family, PortRange, PortSet, Rule, Test};
 use crate::netfilter::netlink::{AttributeTable, Attributes, Malformed, Writer};
@@ -6,21 +6,21 @@ use crate::netfilter::nftables::nf_tables::*;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The name of which the kernel makes one for a set that belongs to one rule.
+/// The template of names for anonymous sets.
 pub(super) const NAMELESS: &str = "__set%d";
 
-/// How many ranges go into one message: 4 KiB of IPv6 addresses. An attribute ends at 64 KiB, and a
-/// small socket at less.
+/// Ranges per message: 4 KiB of IPv6 addresses. An attribute is limited to 64 KiB, a small socket
+/// to less.
 const CHUNK: usize = 50;
 
-/// How nft calls the kinds of keys, so that it can print them (nft's `enum datatypes`).
+/// Key types of nft, so that it can print them (`enum datatypes`).
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
 const TYPE_INET_SERVICE: u32 = 13;
 
-/// The address lists of one chain, in the order in which its rules need them.
+/// The address lists of one chain, in order of use.
 ///
-/// They are named after the chain: a name that is one of nft's keywords could not be loaded again.
+/// They are named after the chain; a keyword of nft as name could not be loaded again.
 pub(crate) struct Lists<'a> {
     chain: &'a str,
     sets: Vec<&'a AddressSet>,
@@ -38,7 +38,6 @@ impl<'a> Lists<'a> {
         Lists { chain, sets }
     }
 
-    /// No lists: the rules have none.
     pub(crate) fn none(chain: &'a str) -> Self {
         Lists {
             chain,
@@ -46,13 +45,12 @@ impl<'a> Lists<'a> {
         }
     }
 
-    /// The name of a list; lists of the same addresses share one.
+    /// The name of a list; equal lists share one.
     pub(crate) fn name(&self, set: &AddressSet) -> Option<String> {
         let index = self.sets.iter().position(|s| *s == set)?;
         Some(list_name(self.chain, index))
     }
 
-    /// All lists with their names.
     pub(crate) fn all(&self) -> impl Iterator<Item = (String, &'a AddressSet)> {
         let named = |(i, set): (usize, &&'a AddressSet)| (list_name(self.chain, i), *set);
         self.sets.iter().enumerate().map(named)
@@ -63,16 +61,16 @@ fn list_name(chain: &str, index: usize) -> String {
     format!("{chain}-cidrs-{}", index + 1)
 }
 
-/// Whether a set's name says that it is a list of `chain`.
+/// Whether a set name is that of a list of `chain`.
 pub(crate) fn is_list(name: &str, chain: &str) -> bool {
     let rest = name.strip_prefix(chain);
     rest.is_some_and(|r| r.starts_with("-cidrs-"))
 }
 
-/// A set on its way to the kernel.
+/// A set to be written.
 pub(crate) struct Set {
     name: String,
-    /// What rules of the same batch may call it by.
+    /// The id by which rules of the same batch refer to it.
     id: u32,
     flags: u32,
     kind: u32,
@@ -117,7 +115,7 @@ impl Set {
         }
     }
 
-    /// The attributes that make the set, behind the table's name.
+    /// Writes the attributes of the set, after the table name.
     pub(crate) fn write(&self, w: &mut Writer) {
         w.string(NFTA_SET_NAME, &self.name);
         w.u32(NFTA_SET_FLAGS, self.flags);
@@ -126,12 +124,12 @@ impl Set {
         w.u32(NFTA_SET_ID, self.id);
     }
 
-    /// The ranges, as many as fit into a message.
+    /// The ranges in chunks of one message each.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
         self.ranges.chunks(CHUNK)
     }
 
-    /// The attributes that fill some ranges in, behind the table's name.
+    /// Writes the attributes of elements, after the table name.
     pub(crate) fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
         let last = u128::MAX >> (128 - 8 * self.length);
         w.string(NFTA_SET_ELEM_LIST_SET, &self.name);
@@ -165,7 +163,7 @@ fn key_of(address: IpAddr) -> u128 {
     }
 }
 
-/// The sets of a table as they were found, by name.
+/// Dumped sets of a table by name.
 #[derive(Debug, Default)]
 pub(crate) struct Sets(BTreeMap<String, LiveSet>);
 
@@ -173,17 +171,17 @@ pub(crate) struct Sets(BTreeMap<String, LiveSet>);
 struct LiveSet {
     nameless: bool,
     interval: bool,
-    /// It is a map of which the values are verdicts.
+    /// A verdict map.
     verdicts: bool,
     length: usize,
-    /// Keys, and whether they are the end of a range instead of its beginning.
+    /// Keys, and whether they end a range.
     elements: Vec<(u128, bool)>,
-    /// It holds something else too: it is somebody else's, and nothing is told of it.
+    /// It has other elements: foreign, and not decoded.
     foreign: bool,
 }
 
 impl Sets {
-    /// Reads a set's own attributes.
+    /// Reads the attributes of a set.
     pub(crate) fn add(&mut self, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<7>::parse(attributes)?;
         let flags = a.get(NFTA_SET_FLAGS);
@@ -196,30 +194,29 @@ impl Sets {
             elements: Vec::new(),
             foreign: false,
         };
-        // A name that is no text is no name of ours.
+        // Managed sets have UTF-8 names.
         if let Ok(name) = a.string(NFTA_SET_NAME) {
             self.0.insert(name.to_owned(), set);
         }
         Ok(())
     }
 
-    /// Whether some are maps by which packets come to chains.
+    /// Whether there are verdict maps.
     pub(crate) fn lead_to_chains(&self) -> bool {
         self.0.values().any(|set| set.verdicts)
     }
 
-    /// The names of all sets, also those that the kernel made up.
+    /// All names, including generated ones.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The names that somebody gave.
+    /// Names that were not generated.
     pub(crate) fn named(&self) -> impl Iterator<Item = &str> {
         let named = self.0.iter().filter(|(_, set)| !set.nameless);
         named.map(|(name, _)| name.as_str())
     }
 
-    /// Reads some elements of a set.
     pub(crate) fn fill(&mut self, name: &str, attributes: &[u8]) -> Result<(), Malformed> {
         let a = AttributeTable::<4>::parse(attributes)?;
         let set = self.0.get_mut(name).ok_or(Malformed)?;
@@ -232,7 +229,7 @@ impl Sets {
         Ok(())
     }
 
-    /// The addresses of a set, if that is what it holds.
+    /// The addresses of a set, if it holds only addresses.
     pub(crate) fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
         let address = |key: u128| match family {
@@ -247,7 +244,7 @@ impl Sets {
         AddressSet::from_ranges(ranges?).filter(|_| set.length == usize::from(family.bits() / 8))
     }
 
-    /// The ports of a set, if that is what it holds.
+    /// The ports of a set, if it holds only ports.
     pub(crate) fn ports(&self, name: &str) -> Option<PortSet> {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
         let ranges: Option<Vec<PortRange>> = set
@@ -260,8 +257,8 @@ impl Sets {
 }
 
 impl LiveSet {
-    /// An element's key, and whether it is the end of a range. `None` for what no set of ours holds:
-    /// longer keys, or an element without one that stands for all others.
+    /// The key of an element, and whether it ends a range. `None` for elements that managed sets do
+    /// not have: longer keys, or a catch-all element.
     fn read_element(&self, attributes: &[u8]) -> Result<Option<(u128, bool)>, Malformed> {
         let element = AttributeTable::<4>::parse(attributes)?;
         let Some(key) = element.get(NFTA_SET_ELEM_KEY) else {
@@ -284,7 +281,7 @@ impl LiveSet {
         if !self.interval {
             return elements.into_iter().map(|(key, _)| (key, key)).collect();
         }
-        // Where a range ends and the next begins, the end comes first.
+        // Where ranges touch, the end sorts first.
         elements.sort_by_key(|(key, end)| (*key, !end));
         let mut ranges = Vec::new();
         let mut open = None;

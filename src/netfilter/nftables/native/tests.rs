@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 const CHAIN: &str = "ISTIO_OUTPUT";
 
-/// The rules of a chain in the form in which the backend keeps them.
+/// Rules in the normalised form of the backend.
 fn merged(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
     let mut table = Table::new(family, TableName::Nat);
     table.chains.push(Chain {
@@ -29,7 +29,7 @@ fn merged(family: Family, rules: Vec<Rule>) -> Vec<Rule> {
         .rules
 }
 
-/// What a kernel keeps of a set.
+/// Simulates the dump of a set.
 fn keep(set: &Set, found: &mut Sets, name: &str) {
     let mut w = Writer::default();
     set.write(&mut w);
@@ -49,8 +49,7 @@ fn keep(set: &Set, found: &mut Sets, name: &str) {
     }
 }
 
-/// The rules of a chain as they come back from the bytes that were written. `None` if there is no
-/// form to write one in.
+/// Encodes and decodes rules. `None` if a rule cannot be expressed.
 fn through_bytes(family: Family, rules: &[Rule]) -> Option<Vec<Rule>> {
     let rules: Vec<&Rule> = rules.iter().collect();
     let lists = Lists::of(CHAIN, &rules);
@@ -80,7 +79,7 @@ fn through_bytes(family: Family, rules: &[Rule]) -> Option<Vec<Rule>> {
     Some(read_back)
 }
 
-/// The kernel makes up names for sets that have none.
+/// Names anonymous sets as the kernel does.
 fn name_sets(exprs: &mut [Expr]) {
     for expr in exprs {
         if let Expr::Lookup {
@@ -103,7 +102,7 @@ proptest! {
         let rules: Vec<Rule> = rules
             .into_iter()
             .map(|mut rule| {
-                // What nf_tables cannot say is refused, and has no way back.
+                // Rules that cannot be expressed are refused.
                 if let Target::SaveMark { ctmask: mask, .. }
                 | Target::RestoreMark { nfmask: mask, .. } = &mut rule.target
                 {

@@ -1,5 +1,5 @@
-//! x_tables' matches and targets that only others use: layouts from linux/netfilter/xt_*.h. What they
-//! say is read; nothing of it is written.
+//! Decodes xt matches and targets that only foreign rules have (layouts from
+//! linux/netfilter/xt_*.h).
 
 use super::info::Fields;
 use super::{matches, target};
@@ -9,7 +9,7 @@ use crate::netfilter::model::{
 };
 use crate::netfilter::nftables::expr::Extension;
 
-/// What a match asks, which may be several things. What cannot be read is one that is not decoded.
+/// Decodes a match, which may be several tests; one undecoded match if it is unknown.
 pub(in crate::netfilter::nftables) fn read_match(e: &Extension, family: Family) -> Vec<Match> {
     let known = matches::read(e).map(|m| vec![m]);
     let read = || by_name(&e.name, e.revision, Fields(&e.info), family);
@@ -18,7 +18,7 @@ pub(in crate::netfilter::nftables) fn read_match(e: &Extension, family: Family) 
         .unwrap_or_else(|| vec![Match::new(Test::Undecoded(text(&e.name, Fields(&e.info))))])
 }
 
-/// Whether it is a match on ports or flags that holds for all of them, as `-m tcp` alone.
+/// Whether it is a match on ports or flags without a condition, as `-m tcp` alone.
 pub(super) fn asks_nothing(e: &Extension) -> bool {
     let of_protocol = ["tcp", "udp"].contains(&&*e.name);
     let read = || by_name(&e.name, e.revision, Fields(&e.info), Family::V4);
@@ -37,7 +37,7 @@ fn by_name(name: &str, revision: u32, info: Fields, family: Family) -> Option<Ve
         ("tcp", _) => {
             let flags = info.u8(9)?;
             let inverted = info.u8(11)?;
-            // A TCP option cannot be known of a packet that is made up.
+            // TCP options of a simulated packet are unknown.
             if info.u8(8)? != 0 {
                 return None;
             }
@@ -97,7 +97,7 @@ fn by_name(name: &str, revision: u32, info: Fields, family: Family) -> Option<Ve
             )]
         }
         ("rpfilter", 0) => vec![fields(one(Field::ReversePath, 1), info.u8(0)? & 8 != 0)],
-        // Of what does not come from a bridge each part holds if it is negated.
+        // Without a bridge port each part matches if it is negated.
         ("physdev", 0) => {
             let (inverted, asked) = (info.u8(64)?, info.u8(65)?);
             vec![fields(one(Field::Bridged, 1), asked & !inverted == 0)]
@@ -110,7 +110,7 @@ fn one(field: Field, value: u128) -> FieldTest {
     FieldTest::new(field, [(value, value)])
 }
 
-/// Both ranges that `tcp` and `udp` begin with.
+/// The port ranges at the start of `tcp` and `udp`.
 fn ports(info: Fields, inverted: u8) -> Option<Vec<Match>> {
     let range = |at: usize, side: Side, bit: u8| {
         let ports = PortRange::new(info.u16(at)?, info.u16(at + 2)?)?;
@@ -218,7 +218,7 @@ fn owner(info: Fields) -> Option<Vec<Match>> {
     (asked & SUPPLEMENTARY == 0).then(|| found.collect())
 }
 
-/// As iptables-save would print it, if that is known.
+/// As iptables-save prints it, if known.
 fn text(name: &str, info: Fields) -> String {
     let known = match name {
         "limit" => limit(info),
@@ -258,8 +258,8 @@ fn statistic(info: Fields) -> Option<String> {
     })
 }
 
-/// What a target does: nothing that a rule could ask about, if it is `None`. Otherwise, how
-/// iptables-save would begin to print it.
+/// Decodes a target; `None` if it does nothing that rules test. An error is how iptables-save would
+/// begin to print it.
 pub(in crate::netfilter::nftables) fn read_target(
     e: &Extension,
     family: Family,
@@ -272,7 +272,7 @@ pub(in crate::netfilter::nftables) fn read_target(
     known.or_else(read).ok_or_else(|| format!("{} …", e.name))
 }
 
-/// DNAT or SNAT, if it has no other options than where to.
+/// DNAT or SNAT, if it has no further options.
 pub(super) fn read_translation(e: &Extension, family: Family) -> Option<Target> {
     let info = Fields(&e.info);
     let is_plain = info.u32(flags_at(family, e.revision == 0))? & !(MAP_IPS | PROTO_SPECIFIED) == 0;
@@ -321,7 +321,7 @@ fn target_by_name(
 const MAP_IPS: u32 = 1;
 const PROTO_SPECIFIED: u32 = 2;
 
-/// Where the flags of a range are.
+/// The offset of the flags of a range.
 fn flags_at(family: Family, is_old: bool) -> usize {
     match (family, is_old) {
         (Family::V4, true) => 4,
@@ -329,8 +329,7 @@ fn flags_at(family: Family, is_old: bool) -> usize {
     }
 }
 
-/// `struct nf_nat_ipv4_multi_range_compat`, which IPv4 has in older revisions, or `struct
-/// nf_nat_range`.
+/// `struct nf_nat_ipv4_multi_range_compat`, in older revisions for IPv4, or `struct nf_nat_range`.
 fn range(info: Fields, family: Family, is_old: bool) -> Option<NatTo> {
     let (first, last, port) = match (family, is_old) {
         (Family::V4, true) => (8, 12, 16),

@@ -1,11 +1,11 @@
-//! The structures that travel in `match` and `target` expressions, field by field.
+//! Structures of `match` and `target` expressions, field by field.
 
 use crate::netfilter::model::Family;
 use crate::netfilter::nftables::expr::Extension;
 use crate::netfilter::nftables::header::address_of;
 use std::net::IpAddr;
 
-/// A structure in the making.
+/// Builds a structure.
 #[derive(Default)]
 pub(super) struct Info(Vec<u8>);
 
@@ -32,13 +32,13 @@ impl Info {
         self
     }
 
-    /// Zeros up to this length.
+    /// Pads with zeros to this length.
     pub(super) fn to(mut self, length: usize) -> Self {
         self.0.resize(length, 0);
         self
     }
 
-    /// Padded as x_tables does it (`XT_ALIGN`).
+    /// Pads as x_tables does (`XT_ALIGN`).
     pub(super) fn finish(self, name: &'static str, revision: u32) -> Extension {
         let length = self.0.len().next_multiple_of(8);
         Extension {

@@ -1,8 +1,6 @@
-//! x_tables' matches: names and revisions as iptables-nft picks them, layouts from
-//! linux/netfilter/xt_*.h.
+//! xt matches: names and revisions as iptables-nft uses them, layouts from linux/netfilter/xt_*.h.
 //!
-//! Reading looks for the value that would have been written; what would be written differently in
-//! any byte is not understood.
+//! Only what would be written with the same bytes is decoded.
 
 use super::info::{Fields, Info};
 use crate::netfilter::model::{ConnState, Match, Owner, PortRange, PortSet, Side, Test};
@@ -11,8 +9,8 @@ use crate::netfilter::nftables::expr::Extension;
 /// The longest comment that fits, with its NUL (xt_comment.h).
 const XT_MAX_COMMENT_LEN: usize = 256;
 
-/// The `match` expression of a match that has no native form with iptables-nft. `None` if x_tables
-/// cannot say it: a negated `socket`, or more ports than `multiport` has room for.
+/// Encodes a match as `match` expression. `None` if x_tables cannot express it: a negated `socket`,
+/// or too many ports for `multiport`.
 pub(crate) fn write(m: &Match) -> Option<Extension> {
     let not = u8::from(m.not);
     let (info, name, revision) = match &m.test {
@@ -31,7 +29,7 @@ pub(crate) fn write(m: &Match) -> Option<Extension> {
     Some(info.finish(name, revision))
 }
 
-/// Reads what [`write`] writes, and what iptables writes for `-m state`.
+/// Decodes what [`write`] writes, and `-m state` of iptables.
 pub(crate) fn read(extension: &Extension) -> Option<Match> {
     let info = Fields(&extension.info);
     let (not, test) = match extension.name.as_ref() {
@@ -52,13 +50,12 @@ pub(crate) fn read(extension: &Extension) -> Option<Match> {
     (write(&m)? == under_its_new_name(extension)).then_some(m)
 }
 
-/// The match on the states that these bits stand for.
 pub(super) fn states(bits: u16) -> Match {
     let all = ConnState::ALL.into_iter().chain(ConnState::TRANSLATED);
     Match::state(all.filter(|s| bits & bit(*s) != 0))
 }
 
-/// `-m state` is the match `conntrack` with a flag that only its printing minds.
+/// `-m state` is `conntrack` with a flag for printing only.
 fn under_its_new_name(extension: &Extension) -> Extension {
     const XT_CONNTRACK_STATE_ALIAS: u16 = 1 << 13;
     let mut plain = extension.clone();
@@ -71,7 +68,7 @@ fn under_its_new_name(extension: &Extension) -> Extension {
     plain
 }
 
-/// The `comment` match; `None` if the comment is too long for it or holds a NUL.
+/// Encodes a comment; `None` if it is too long or contains NUL.
 pub(crate) fn write_comment(comment: &str) -> Option<Extension> {
     let fits = comment.len() < XT_MAX_COMMENT_LEN && !comment.contains('\0');
     let info = Info::default()
@@ -80,14 +77,14 @@ pub(crate) fn write_comment(comment: &str) -> Option<Extension> {
     fits.then(|| info.finish("comment", 0))
 }
 
-/// Reads what [`write_comment`] writes.
+/// Decodes a comment.
 pub(crate) fn read_comment(extension: &Extension) -> Option<String> {
     let text = extension.info.split(|b| *b == 0).next()?;
     let comment = std::str::from_utf8(text).ok()?;
     (write_comment(comment)? == *extension).then(|| comment.to_owned())
 }
 
-/// What is compared, and by the same bits, what is inverted (xt_owner.h).
+/// Bits of compared and, likewise, of inverted fields (xt_owner.h).
 const XT_OWNER_UID: u8 = 1;
 const XT_OWNER_GID: u8 = 2;
 
@@ -109,11 +106,11 @@ fn read_owner(info: Fields) -> Option<(bool, Test)> {
     Some((info.u8(17)? != 0, Test::Owner(owner)))
 }
 
-/// Where `struct xt_conntrack_mtinfo3` keeps what is compared, what is inverted, and the states.
+/// Offsets in `struct xt_conntrack_mtinfo3` of compared fields, inverted fields and states.
 const COMPARED: usize = 146;
 const INVERTED: usize = 148;
 const STATES: usize = 150;
-/// How long it is, in bytes.
+/// Its length in bytes.
 const CONNTRACK_INFO: usize = 164;
 
 fn conntrack_info(states: &[ConnState], not: bool) -> Info {
@@ -127,7 +124,7 @@ fn conntrack_info(states: &[ConnState], not: bool) -> Info {
         .to(CONNTRACK_INFO)
 }
 
-/// `XT_CONNTRACK_STATE_BIT` of a state, and the bits that have names of their own.
+/// `XT_CONNTRACK_STATE_BIT` of a state, and bits with own names.
 fn bit(state: ConnState) -> u16 {
     match state {
         ConnState::Invalid => 1,
@@ -140,7 +137,7 @@ fn bit(state: ConnState) -> u16 {
     }
 }
 
-/// A range takes two slots, and its first is flagged.
+/// A range takes two slots, the first with a flag.
 fn multiport_info(side: Side, ports: &PortSet, not: u8) -> Option<Info> {
     let mut slots = Vec::new();
     for range in ports.as_slice() {

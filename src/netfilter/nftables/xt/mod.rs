@@ -1,5 +1,5 @@
-//! Rules as iptables-nft writes them: what the packet itself says as native expressions, the rest
-//! as x_tables' matches and targets, then a counter, then the verdict or the target.
+//! Rules as iptables-nft writes them: header matches as native expressions, others as xt matches,
+//! then a counter, then the verdict or target.
 
 pub(super) mod foreign;
 mod info;
@@ -12,7 +12,7 @@ use super::header::{self, Style};
 use super::verdict;
 use crate::netfilter::model::{Family, Match, Rule, RuleId, Test};
 
-/// The expressions of a rule, in iptables-nft's order.
+/// Encodes a rule in the order of iptables-nft.
 pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
     let mut matches: Vec<&Match> = rule.matches.iter().collect();
     matches.sort_by_key(|m| rank(m));
@@ -34,13 +34,13 @@ pub(super) fn write(rule: &Rule, family: Family) -> Result<Vec<Expr>, NoForm> {
     Ok(exprs)
 }
 
-/// A rule that was understood, and its comment, whoever wrote it.
+/// A decoded rule, and its comment of any origin.
 pub(super) struct Understood {
     pub rule: Rule,
     pub comment: Option<String>,
 }
 
-/// Reads a rule; `None` if the model cannot say exactly what it does.
+/// Decodes a rule; `None` if the model cannot express it exactly.
 pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     let counter = exprs.iter().position(|e| *e == Expr::Counter)?;
     let (mut tests, target) = (&exprs[..counter], &exprs[counter + 1..]);
@@ -79,7 +79,7 @@ pub(super) fn read(exprs: &[Expr], family: Family) -> Option<Understood> {
     Some(Understood { rule, comment })
 }
 
-/// The comment of a rule that is otherwise not understood.
+/// The comment of an undecoded rule.
 pub(super) fn comment(exprs: &[Expr]) -> Option<String> {
     exprs.iter().find_map(|e| match e {
         Expr::Match(extension) if is_comment(e) => matches::read_comment(extension),
@@ -87,12 +87,12 @@ pub(super) fn comment(exprs: &[Expr]) -> Option<String> {
     })
 }
 
-/// Whether this is no more than a comment.
+/// Whether this is a comment match.
 pub(super) fn is_comment(expr: &Expr) -> bool {
     matches!(expr, Expr::Match(extension) if extension.name == "comment")
 }
 
-/// The order of iptables-nft, which is not that of iptables-save.
+/// The order of iptables-nft, which differs from that of iptables-save.
 fn rank(m: &Match) -> u8 {
     match m.test {
         Test::InInterface(_) => 0,
@@ -111,7 +111,6 @@ mod tests {
     use crate::netfilter::nftables::expr;
     use proptest::prelude::*;
 
-    /// The rule as it comes back from the bytes that were written.
     fn through_bytes(rule: &Rule, family: Family) -> Option<Understood> {
         let exprs = write(rule, family).expect("iptables has a form for it");
         read(&expr::tests::through_bytes(&exprs), family)
@@ -128,7 +127,7 @@ mod tests {
             prop_assert_eq!(back.rule, rule);
         }
 
-        /// Whatever is changed in the bytes of an extension, it is read as what it says, or not.
+        /// A changed byte of an extension is decoded as what it means, or not at all.
         #[test]
         fn a_changed_byte_is_noticed(
             rule in strategy::rule(Family::V4),

@@ -1,12 +1,11 @@
-//! x_tables' targets; see the matches beside them.
+//! xt targets; see `matches`.
 
 use super::info::{Fields, Info};
 use crate::netfilter::model::{Family, RejectWith, Target};
 use crate::netfilter::nftables::expr::Extension;
 use crate::netfilter::nftables::header::octets;
 
-/// The `target` expression of a target that is not a mere verdict. `None` if x_tables cannot say
-/// it in this family.
+/// Encodes a target that is not a verdict. `None` if x_tables cannot express it in this family.
 pub(crate) fn write(target: &Target, family: Family) -> Option<Extension> {
     let info = Info::default();
     let (info, name, revision) = match target {
@@ -38,7 +37,7 @@ pub(crate) fn write(target: &Target, family: Family) -> Option<Extension> {
     Some(info.finish(name, revision))
 }
 
-/// Reads what [`write`] writes.
+/// Decodes what [`write`] writes.
 pub(crate) fn read(extension: &Extension, family: Family) -> Option<Target> {
     let info = Fields(&extension.info);
     let target = match extension.name.as_ref() {
@@ -95,7 +94,7 @@ const XT_CONNMARK_SAVE: u8 = 1;
 const XT_CONNMARK_RESTORE: u8 = 2;
 
 fn connmark_info(nfmask: u32, ctmask: u32, mode: u8) -> Info {
-    // Shifts, in between, are not used.
+    // The shift fields are not used.
     let info = Info::default().u32(0).u32(ctmask).u32(nfmask);
     info.u8(0).u8(0).u8(mode)
 }

@@ -1,16 +1,16 @@
-//! System calls: those that a run makes, and the errors that each can return.
+//! System calls of a run, and the errors that each can return.
 
 use crate::lab::{Done, Namespace};
 use std::path::Path;
 use std::process::Command;
 
-/// One thing that goes wrong.
+/// An injected fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub call: String,
-    /// Which call of that name, the first is 1.
+    /// The number of the call with that name, from 1.
     pub nth: usize,
-    /// `None` is SIGKILL in its place.
+    /// SIGKILL if `None`.
     pub error: Option<&'static str>,
 }
 
@@ -22,7 +22,7 @@ impl std::fmt::Display for Fault {
 }
 
 impl Fault {
-    /// strace(1) that does this to the program behind it.
+    /// The strace(1) command that injects it.
     pub fn strace(&self) -> Vec<String> {
         let Fault { call, nth, .. } = self;
         let what = match self.error {
@@ -36,13 +36,13 @@ impl Fault {
         words.map(str::to_owned).collect()
     }
 
-    /// Whether the C library or the allocator may end the program for this.
+    /// Whether the C library or the allocator may abort.
     pub fn is_want_of_memory(&self) -> bool {
         ["brk", "mmap", "munmap", "mprotect", "mremap"].contains(&&*self.call)
     }
 }
 
-/// The names of the calls that a command makes, in their order.
+/// The system calls of a command, in order.
 pub fn of(namespace: &Namespace, command: &Command) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().expect("a temporary file");
     let mut strace = Command::new("strace");
@@ -66,7 +66,7 @@ pub fn in_log(log: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// Every fault there can be at these calls, the first `passed` of which go as they should.
+/// All faults of these calls after the first `passed`.
 pub fn faults(calls: &[String], passed: usize, errors: bool) -> Vec<Fault> {
     let fault = |(at, call): (usize, &String)| {
         let nth = calls[..=at].iter().filter(|c| *c == call).count();
@@ -87,8 +87,8 @@ pub fn faults(calls: &[String], passed: usize, errors: bool) -> Vec<Fault> {
         .collect()
 }
 
-/// What a call can return by its man page, when it is called as it should be. Left out are errors that
-/// are answers: that something is not there (ENOENT, EAFNOSUPPORT), that a terminal is none (ENOTTY).
+/// Errors of a call by its man page. Errors that are regular results (ENOENT, EAFNOSUPPORT, ENOTTY)
+/// are left out.
 fn errors_of(call: &str) -> &'static [&'static str] {
     match call {
         "openat" | "open" => &["EACCES", "EMFILE", "ENFILE", "ENOMEM", "EINTR", "EIO"],
@@ -130,8 +130,8 @@ fn errors_of(call: &str) -> &'static [&'static str] {
         "fchmod" | "fchown" => &["EPERM", "EROFS", "EIO"],
         "getdents64" => &["EIO", "ENOMEM"],
         "brk" | "mmap" | "mprotect" | "mremap" => &["ENOMEM"],
-        // These cannot fail as they are called, or by a fault of the C library's alone. Whatever
-        // close says, the kernel has closed: strace, which leaves the call out, could not show that.
+        // Never fail as used here. After a failed close the descriptor is closed anyway, which
+        // strace cannot simulate.
         "close" | "execve" | "exit_group" | "munmap" | "ioctl" | "gettid" | "getpid" | "getuid"
         | "geteuid" | "getgid" | "getegid" | "rt_sigaction" | "rt_sigprocmask" | "sigaltstack"
         | "lseek" | "sched_getaffinity" | "sched_yield" | "prlimit64" | "arch_prctl" | "futex"

@@ -1,13 +1,13 @@
-//! Faults at every system call: a kill in its place, and every error that it can return. Whatever
-//! goes wrong, the kernel holds the state before or the one after (or the mixture that docs/limits.md
-//! allows), the exit status and the message are true, and the next run ends in the wanted state.
+//! Faults at every system call: SIGKILL and every error. Afterwards the kernel has the old or the
+//! new state (or a mixture allowed by docs/limits.md), exit status and message are correct, and the
+//! next run converges.
 //!
 //! `cargo test` tries a sample, the same each time; `scripts/faults` all of them.
 
 pub mod calls;
 mod states;
 
-use super::world::{run, the_product};
+use super::world::{run, the_program};
 use crate::lab::{Done, Namespace, is_thorough, product};
 use calls::Fault;
 use states::{State, States};
@@ -16,21 +16,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How many faults `cargo test` tries of each way.
+/// The number of faults per transition in `cargo test`.
 const SAMPLE: usize = 30;
 
-/// Longer than any run waits for anything.
 const HANGS: Duration = Duration::from_secs(60);
 
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A way from one state to another.
+/// A transition between two states.
 struct Way {
-    /// What is done before, line by line.
+    /// Command lines before it.
     before: &'static [&'static str],
-    /// The run that meets the fault.
+    /// The run with the fault.
     line: &'static str,
-    /// A tool that meets it instead, started by that run.
+    /// A tool started by that run, if the fault is in it.
     tool: Option<&'static str>,
 }
 
@@ -59,7 +58,6 @@ impl Way {
         States { old, new, whole }
     }
 
-    /// All faults of this way.
     fn faults(&self) -> Vec<Fault> {
         let namespace = self.start();
         let mut command = product();
@@ -67,7 +65,7 @@ impl Way {
         match self.tool {
             None => {
                 let calls = calls::of(&namespace, &command);
-                // Before that it is the loader's.
+                // Earlier calls are those of the loader.
                 let main = calls
                     .iter()
                     .position(|c| c == "poll")
@@ -90,7 +88,7 @@ impl Way {
             None => drop(command.args(fault.strace())),
         }
         command
-            .arg(the_product())
+            .arg(the_program())
             .args(self.line.split_whitespace());
         let start = Instant::now();
         let done = namespace.run(&mut command);
@@ -139,12 +137,12 @@ impl Way {
     }
 }
 
-/// Keeps some, the same each time as long as the program makes the same calls; all, if all are to be tried.
+/// Keeps a sample, stable as long as the program makes the same calls, or all.
 pub fn sample(faults: &mut Vec<Fault>) {
     if is_thorough() {
         return;
     }
-    // Knuth's linear congruential generator, from a fixed seed.
+    // A linear congruential generator with a fixed seed.
     let mut random = 2026_u64;
     while faults.len() > SAMPLE {
         random = random
@@ -154,7 +152,7 @@ pub fn sample(faults: &mut Vec<Fault>) {
     }
 }
 
-/// A directory in which a tool is found that runs under `wrapper`.
+/// A stub of a tool that runs it under `wrapper`.
 fn stub(tool: &str, wrapper: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join(tool);
@@ -167,7 +165,7 @@ fn stub(tool: &str, wrapper: &str) -> tempfile::TempDir {
     directory
 }
 
-/// The calls of the run of a tool that makes the most.
+/// The calls of the longest run of a tool.
 fn calls_of_tool(namespace: &Namespace, line: &str, tool: &str) -> Vec<String> {
     let logs = tempfile::tempdir().expect("a temporary directory");
     let strace = format!("strace -qq -e signal=none -o {}/$$", logs.path().display());
@@ -182,13 +180,12 @@ fn calls_of_tool(namespace: &Namespace, line: &str, tool: &str) -> Vec<String> {
     runs.max_by_key(Vec::len).expect("the tool was started")
 }
 
-/// A $PATH on which a directory comes first.
+/// $PATH with this directory first.
 fn path_with(directory: &tempfile::TempDir) -> String {
     format!("{}:{PATH}", directory.path().display())
 }
 
-/// A test for each way: what is done before, the run that meets the fault, and the tool if it is one
-/// that does.
+/// A test for each transition: lines before, run with the fault, and the tool if it is in one.
 macro_rules! ways {
     ($($name:ident: [$($before:literal)?] => $line:literal $(, in $tool:literal)?;)+) => {$(
         #[test]

@@ -1,14 +1,13 @@
-//! What the kernel may hold after a fault.
+//! States that the kernel may have after a fault.
 
 use super::super::world;
 use super::calls::Fault;
 use crate::lab::{Done, Namespace};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A mark, and a table, that no mesh uses by itself.
 const OWN: [&str; 2] = ["lookup 99", "table 99"];
 
-/// The rules of each table, and what of routing is ours.
+/// The rules of each table, and managed routing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     tables: BTreeMap<String, BTreeSet<String>>,
@@ -28,7 +27,7 @@ impl State {
         }
     }
 
-    /// The tables that change as one, together.
+    /// The tables that change in one transaction.
     fn units(&self, whole: bool) -> BTreeMap<&str, Vec<&BTreeSet<String>>> {
         let mut units: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for (table, chains) in &self.tables {
@@ -51,32 +50,32 @@ impl State {
     }
 }
 
-/// How a state differs from another, in the first few lines.
-fn difference(wanted: &State, found: &State) -> String {
+/// The first differences between two states.
+fn difference(desired: &State, found: &State) -> String {
     let lines = |state: &State| -> Vec<String> {
         let chains = state.tables.values().flatten().flat_map(|c| c.lines());
         let lines = chains.chain(state.routing.iter().map(String::as_str));
         lines.map(str::to_owned).collect()
     };
-    let (wanted, found) = (lines(wanted), lines(found));
-    let missing = wanted.iter().filter(|l| !found.contains(l));
-    let surplus = found.iter().filter(|l| !wanted.contains(l));
+    let (desired, found) = (lines(desired), lines(found));
+    let missing = desired.iter().filter(|l| !found.contains(l));
+    let surplus = found.iter().filter(|l| !desired.contains(l));
     let told = missing.map(|l| format!("    - {l}\n"));
     let told = told.chain(surplus.map(|l| format!("    + {l}\n")));
     told.take(6).collect()
 }
 
-/// The state before a run, and the one that it is to bring.
+/// The states before and after a run.
 pub struct States {
     pub old: State,
     pub new: State,
-    /// Whether all of nf_tables changes at once; else one table of one family does.
+    /// Whether all tables change in one transaction, otherwise each one of each family.
     pub whole: bool,
 }
 
 impl States {
-    /// Fails unless each part is as it was, or as it is to be; docs/limits.md says which these are:
-    /// what a backend changes at once, and routes, which are there as long as rules need them.
+    /// Fails unless each transaction is old or new as docs/limits.md allows, with routes for all
+    /// rules that need them.
     pub fn allow(&self, found: &State) -> Result<(), String> {
         let (old, new) = (self.old.units(self.whole), self.new.units(self.whole));
         for (unit, tables) in found.units(self.whole) {
@@ -104,8 +103,8 @@ impl States {
         }
     }
 
-    /// A run that succeeded: all is as it is to be, and something was done for it. A route that nobody
-    /// uses any more may stay, and rules in a store that we may not look into, if that is said.
+    /// Checks a successful run: everything is new and reported. An unused route and rules in tables
+    /// that cannot be read may be left if that is reported.
     pub fn says_that_it_is_new(
         &self,
         found: &State,
@@ -114,7 +113,7 @@ impl States {
     ) -> Result<(), String> {
         let idle = ["already in place", "nothing of a mesh was here"];
         let idle = idle.iter().any(|words| done.err.contains(words));
-        // When the answer to a commit is lost, it cannot know whose the commit was.
+        // After a lost reply it cannot know which commit was its own.
         done.check(
             !idle || fault.call.starts_with("recv"),
             "it says that it did nothing",
@@ -122,27 +121,30 @@ impl States {
         if done.err.contains("rules there may be left") {
             return Ok(());
         }
-        match done.err.contains("a route that no rule needs is left") {
+        match done
+            .err
+            .contains("a policy route that no rule needs could not be removed")
+        {
             true => self.has_new_rules(found),
             false => self.is_new(found),
         }
     }
 
-    /// A run that failed: it says why, and, unless all is as it was, what it has left.
+    /// Checks a failed run: it reports the reason and what it has left.
     pub fn says_what_stands(
         &self,
         found: &State,
         done: &Done,
         fault: &Fault,
     ) -> Result<(), String> {
-        // Of a log that cannot be written nothing is heard.
+        // An unwritable log is empty.
         let heard = !done.err.is_empty() || fault.call == "write";
         done.check(heard, "it does not say why")?;
         let words = [
             "in place",
             "are removed",
             "changed already",
-            "cannot be told",
+            "cannot be determined",
             "stay",
         ];
         let said = words.iter().any(|words| done.err.contains(words));
@@ -152,29 +154,29 @@ impl States {
         )
     }
 
-    /// Fails unless all is as it is to be.
+    /// Fails unless everything is new.
     pub fn is_new(&self, found: &State) -> Result<(), String> {
         self.has_new_rules(found)?;
         let mut surplus = found.routing.difference(&self.new.routing);
-        // Of a mark of its own, a route outlives the rules that a killed run removed.
+        // The route of another mark may outlive rules that a killed run removed.
         match surplus.all(|route| OWN.iter().any(|own| route.contains(own))) {
             true => Ok(()),
             false => Err(self.tell("routes of before", found)),
         }
     }
 
-    /// Fails unless all rules are as they are to be, and have their routes.
+    /// Fails unless all rules are new and have their routes.
     fn has_new_rules(&self, found: &State) -> Result<(), String> {
         let routed = found.routing.is_superset(&self.new.routing);
         match found.tables == self.new.tables && routed {
             true => Ok(()),
-            false => Err(self.tell("not the wanted state", found)),
+            false => Err(self.tell("not the desired state", found)),
         }
     }
 
     /// What is wrong with a state.
     pub fn tell(&self, what: &str, found: &State) -> String {
         let [old, new] = [&self.old, &self.new].map(|state| difference(state, found));
-        format!("{what}\n  against before:\n{old}  against what is wanted:\n{new}")
+        format!("{what}\n  against before:\n{old}  against what is desired:\n{new}")
     }
 }

@@ -1,5 +1,5 @@
-//! The network namespace that is watched, where it was named. A watch pins the namespace, which would
-//! otherwise be gone, so its path is polled.
+//! The watched network namespace, if it was named. A watch keeps the namespace alive, so its path
+//! is polled to notice that it was deleted.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 /// A network namespace and the path by which it was entered.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct NamedNamespace {
     pub path: PathBuf,
-    /// Device and inode: what distinguishes namespaces (namespaces(7)).
+    /// Device and inode, which identify a namespace (namespaces(7)).
     id: (u64, u64),
 }
 
-impl Place {
+impl NamedNamespace {
     /// The namespace of this process, entered by `path`.
     pub(super) fn entered_by(path: &Path) -> io::Result<Self> {
-        Ok(Place {
+        Ok(NamedNamespace {
             path: path.to_owned(),
             id: id(Path::new("/proc/self/ns/net"))?,
         })
     }
 
-    /// Whether the path still leads here, as far as that can be determined.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the path still refers to the namespace, as far as that can be determined.
+    pub(super) fn exists(&self) -> bool {
         match id(&self.path) {
             Ok(id) => id == self.id,
             Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),

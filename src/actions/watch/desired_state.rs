@@ -1,5 +1,3 @@
-//! The desired state, and what it was made from.
-
 use super::last_good::LastGood;
 use crate::engine::error::Error;
 use crate::engine::host;
@@ -9,21 +7,21 @@ use crate::mesh::config::{Facts, resolv_conf};
 use crate::netfilter::model::Ruleset;
 use std::path::Path;
 
-/// A good configuration, and the facts that it was made from.
+/// A valid configuration, its desired state, and the facts that they were made from.
 #[derive(Debug)]
-pub(super) struct Goal {
+pub(super) struct DesiredState {
     pub resolved: Resolved,
     pub facts: Facts,
 }
 
-impl Goal {
+impl DesiredState {
     /// Reads the configuration.
     pub(super) fn read(request: &Request) -> Result<Self, Error> {
         let (resolved, facts) = request.resolve()?;
-        Ok(Goal { resolved, facts })
+        Ok(DesiredState { resolved, facts })
     }
 
-    /// The same from the last good configuration; the error again if there is none.
+    /// Reads the last good configuration instead; returns `error` again if there is none.
     pub(super) fn read_last_good(
         request: &Request,
         last_good: &LastGood,
@@ -35,24 +33,23 @@ impl Goal {
         }
         facts.ipv6 = Some(host::ipv6()?);
         let resolved = request.resolve_with(&mut facts, host::file)?;
-        Ok((Goal { resolved, facts }, error))
+        Ok((DesiredState { resolved, facts }, error))
     }
 
-    /// The same configuration with what the host is like now: its addresses and nameservers.
+    /// Resolves again with the current addresses and nameservers.
     pub(super) fn refreshed(&self, request: &Request) -> Result<Self, Error> {
         let mut facts = self.facts.clone();
         facts.ipv6 = Some(host::ipv6()?);
         facts.forget(Path::new(resolv_conf::PATH));
         let resolved = request.resolve_with(&mut facts, host::file)?;
-        Ok(Goal { resolved, facts })
+        Ok(DesiredState { resolved, facts })
     }
 
     pub(super) fn desired(&self) -> &Ruleset {
         &self.resolved.desired
     }
 
-    /// Whether both ask for the same.
-    pub(super) fn asks_for_the_same(&self, other: &Goal) -> bool {
+    pub(super) fn is_equivalent(&self, other: &DesiredState) -> bool {
         let (one, two) = (&self.resolved, &other.resolved);
         (&one.config, &one.desired) == (&two.config, &two.desired)
     }
