@@ -2,6 +2,7 @@
 
 use super::close_wait::CloseWait;
 use super::event::{Event, resolve};
+use super::translated_first::translated_first;
 use crate::engine::error::Error;
 use crate::engine::lock::Name;
 use crate::engine::reconcile::{self, Patience, Reconciled};
@@ -45,6 +46,12 @@ pub(super) fn apply(
         let owners = user_namespace::unmapped(&resolved.desired);
         if !owners.is_empty() {
             tell(Event::Unmapped(owners));
+        }
+    }
+    if done.foreign_first && !resolved.config.inbound_ports.is_none() {
+        let rules = translated_first(&resolved.config);
+        if !rules.is_empty() {
+            tell(Event::TranslatedFirst(rules));
         }
     }
     if done.changed()

@@ -15,6 +15,8 @@ pub enum Event {
     Unmapped(Vec<Owner>),
     /// New SSH connections will be redirected.
     SshCaptured,
+    /// Foreign rules translate connections to captured ports before ours redirect them.
+    TranslatedFirst(Vec<String>),
     /// A watch is at work in this network namespace, and restores what its own options ask for.
     WatchAtWork(i32),
     /// Of a watch.

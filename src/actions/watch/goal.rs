@@ -34,7 +34,7 @@ impl Goal {
             return Err(error);
         }
         facts.ipv6 = Some(host::ipv6()?);
-        let resolved = request.resolve_with(&mut facts, host::file)?;
+        let resolved = request.resolve_on_host(&mut facts)?;
         Ok((Goal { resolved, facts }, error))
     }
 
@@ -43,7 +43,7 @@ impl Goal {
         let mut facts = self.facts.clone();
         facts.ipv6 = Some(host::ipv6()?);
         facts.forget(Path::new(resolv_conf::PATH));
-        let resolved = request.resolve_with(&mut facts, host::file)?;
+        let resolved = request.resolve_on_host(&mut facts)?;
         Ok(Goal { resolved, facts })
     }
 

@@ -27,6 +27,8 @@ pub struct Reconciled {
     pub changes: Vec<Change>,
     /// How many of the desired rules were not there.
     pub missing: usize,
+    /// Whether a foreign rule that may translate connections stands before ours in nat PREROUTING.
+    pub foreign_first: bool,
     /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
 }
@@ -112,6 +114,7 @@ fn reconcile(
         backend,
         changes: rules.record.changes,
         missing: rules.record.missing,
+        foreign_first: rules.record.foreign_first,
         rerouted: raised || routed || unrouted,
     })
 }

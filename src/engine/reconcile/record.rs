@@ -3,7 +3,7 @@
 use super::plan::{missing, plan};
 use crate::engine::backends::is_absence;
 use crate::engine::error::Left;
-use crate::mesh::managed::tproxy_marks;
+use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Live, Ruleset};
 use std::collections::BTreeSet;
@@ -17,6 +17,8 @@ pub(crate) struct Record {
     pub missing: usize,
     /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     pub marks: BTreeSet<u32>,
+    /// A foreign rule that may translate connections stands before ours in nat PREROUTING.
+    pub foreign_first: bool,
     /// What a commit that failed has left.
     left: Option<Left>,
 }
@@ -50,6 +52,7 @@ impl Record {
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&live));
+        self.foreign_first |= managed::translates_first(&live);
         Ok(anything)
     }
 

@@ -1,6 +1,7 @@
 //! The sentence for each warning.
 
 use super::errors;
+use super::escape::Foreign;
 use crate::actions::Event;
 use crate::mesh::Warning;
 use crate::mesh::config::resolv_conf;
@@ -15,6 +16,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
             Warning::HostBits { .. } => "host-bits",
             Warning::RootExempt => "root-exempt",
             Warning::NoNameserver => "no-nameserver",
+            Warning::DockerResolver => "docker-resolver",
             Warning::NoGlobalIpv6 => "no-global-ipv6",
             Warning::NoIpv6OnLoopback => "no-ipv6-on-loopback",
             Warning::UnreadVariable { .. } => "unread-variable",
@@ -23,6 +25,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
         },
         Event::Unmapped(_) => "unmapped-owner",
         Event::SshCaptured => "ssh-captured",
+        Event::TranslatedFirst(_) => "translated-first",
         Event::WatchAtWork(_) => "watch-at-work",
         Event::Watch(_) => "watch",
         Event::Checked(_) => "checked",
@@ -40,12 +43,27 @@ pub(super) fn words(event: &Event) -> String {
                                connections fail"
                 .to_owned()
         }
+        Event::TranslatedFirst(rules) => translated_first(rules),
         Event::Watch(_) => String::new(),
         Event::WatchAtWork(watch) => format!(
             "a watch (pid {watch}) is running in this network namespace and restores the rules of its own options: change those \
              and reload it, or stop it first (systemctl stop prepare-proxy, or SIGTERM to it)"
         ),
     }
+}
+
+fn translated_first(rules: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = match rules.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown: Vec<&str> = rules.iter().take(SHOWN).map(String::as_str).collect();
+    let shown = shown.join("; ");
+    format!(
+        "foreign rules in nat PREROUTING take precedence, and what they translate bypasses the proxy: {}{more}",
+        Foreign(&shown)
+    )
 }
 
 fn warning_words(warning: &Warning) -> String {
@@ -75,6 +93,11 @@ fn warning_words(warning: &Warning) -> String {
         }
         Warning::NoNameserver => format!(
             "{} names no nameserver: DNS is not redirected",
+            resolv_conf::PATH
+        ),
+        Warning::DockerResolver => format!(
+            "{} names docker's nameserver 127.0.0.11, which answers from another port: with DNS capture its answers \
+             are lost; give the container another nameserver (docker run --dns), or leave DNS capture off",
             resolv_conf::PATH
         ),
         Warning::NoGlobalIpv6 => {

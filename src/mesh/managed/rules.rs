@@ -4,7 +4,7 @@ use super::flushed::flushed_chain_rules;
 use super::{is_our_chain, is_our_comment, leftovers};
 use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
-    ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, same_effects,
+    ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, Target, same_effects,
 };
 
 /// Tells our rules from foreign ones, in what one backend has read.
@@ -50,6 +50,30 @@ impl Ours {
         let stands =
             |left: &Vec<Rule>| same_effects(chain.rules.iter().take(left.len()), left.iter());
         left.find(stands).map_or(0, |left| left.len())
+    }
+}
+
+/// Whether a foreign rule of nat's PREROUTING that may translate connections stands before the last of
+/// ours, or ours are still to come.
+pub(crate) fn translates_first(live: &Live) -> bool {
+    let ours = Ours::among(live);
+    let tables = live.tables.iter().filter(|t| t.name == TableName::Nat);
+    let chains = tables.flat_map(|t| t.chains.iter().map(move |c| (t.family, c)));
+    let mut inbound = chains.filter(|(_, chain)| chain.name == ChainName::PREROUTING);
+    inbound.any(|(family, chain)| {
+        let ours = ours.rules(family, TableName::Nat, chain);
+        let is_ours = |rule: &LiveRule| ours.iter().any(|o| std::ptr::eq(*o, rule));
+        let last = chain.rules.iter().rposition(is_ours);
+        let before = &chain.rules[..last.unwrap_or(chain.rules.len())];
+        before.iter().any(|r| !is_ours(r) && may_translate(r))
+    })
+}
+
+/// Whether it translates, or leads to a chain that may; what cannot be decoded may.
+fn may_translate(live: &LiveRule) -> bool {
+    match live.rule.as_ref().map(|rule| &rule.target) {
+        Some(Target::Jump(_) | Target::Dnat(_) | Target::Redirect { .. }) | None => true,
+        Some(target) => matches!(target, Target::RedirectAmong(_)),
     }
 }
 

@@ -24,6 +24,17 @@ pub fn links() -> Result<Vec<Link>, RoutingError> {
     Router::open()?.links()
 }
 
+/// The bridges of this network namespace. One with a name that iptables could not be given is none.
+///
+/// # Errors
+/// When the kernel says no.
+pub fn bridges() -> Result<Vec<Interface>, RoutingError> {
+    let read = message::read_bridge;
+    let mut router = Router::<Socket>::open()?;
+    let names = router.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 /// The way to an address, or nothing if there is none.
 pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)
