@@ -166,7 +166,7 @@ impl Others {
                 Err(e) if keep.is_some() && is_out_of_reach(&e) => {
                     log::warn!("rules there may be left: {e}");
                 }
-                Err(e) if is_absence(&e) => log::debug!("not looked into: {e}"),
+                Err(e) if is_absence(&e) => log::debug!("skipped: {e}"),
                 Err(e) => shut = Some(e),
             }
         }
@@ -249,7 +249,7 @@ impl Candidate {
         record: &mut Record,
     ) -> Result<FirstWrite, BackendError> {
         let mut backend = backends.open(self.store)?;
-        log::debug!("backend {}: {}", backend.name(), self.reason);
+        log::debug!("backend {} is tried: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.put(&mut *backend, wanted) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {
                 let plain = wanted.without_comments();
