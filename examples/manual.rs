@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example manual -- DIRECTORY`
 #![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "writing files is what it is for")]
 
 use clap_complete::Shell;
 use clap_mangen::Man;
