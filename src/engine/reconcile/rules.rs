@@ -259,7 +259,7 @@ impl Candidate {
         record: &mut Record,
     ) -> Result<FirstWrite, BackendError> {
         let mut backend = backends.open(self.store)?;
-        log::debug!("backend {}: {}", backend.name(), self.reason);
+        log::debug!("backend {} is tried: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.reconcile(&mut *backend, rules) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {
                 let plain = rules.without_comments();
