@@ -68,7 +68,7 @@ pub(super) fn status() -> Result<Status, Error> {
     for store in stores_besides(None) {
         let mut backend = match backends.open_used(store) {
             Err(e) if is_absence(&e) => {
-                log::debug!("not looked into: {e}");
+                log::debug!("skipped: {e}");
                 continue;
             }
             Err(e) if is_uninspectable(&e) => {

@@ -92,7 +92,7 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
     });
     let others = [
         Candidate {
-            reason: "one transaction, and no other program",
+            reason: "it writes all in one transaction and needs no other program",
             store: Store::Xt,
         },
         Candidate {
@@ -243,7 +243,7 @@ fn iptables_legacy() -> Result<Box<dyn Backend>, BackendError> {
 
 fn no_legacy_tables() -> BackendError {
     BackendError::Missing {
-        doing: "looking for rules of iptables-legacy".to_owned(),
+        doing: "iptables-legacy".to_owned(),
         feature: Feature::LegacyTables,
     }
 }

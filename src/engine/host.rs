@@ -7,6 +7,7 @@
 use crate::engine::error::Error;
 use crate::mesh::config::facts::{GROUP, PASSWD};
 use crate::mesh::config::{Ipv6, TextFile};
+use crate::netfilter::model::Interface;
 use crate::netfilter::rtnetlink;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
@@ -39,6 +40,14 @@ pub(crate) fn ipv6() -> Result<Ipv6, Error> {
         on_loopback: found.on_loopback,
         addresses: found.addresses,
     })
+}
+
+/// The bridges in the network namespace.
+///
+/// # Errors
+/// When the kernel does not list its interfaces.
+pub(crate) fn bridges() -> Result<Vec<Interface>, Error> {
+    Ok(rtnetlink::bridges()?)
 }
 
 /// Whether a path exists; only "not found" means no.

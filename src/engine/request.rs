@@ -35,8 +35,18 @@ impl Request {
         if facts.ipv6.is_none() {
             facts.ipv6 = Some(host::ipv6()?);
         }
-        let resolved = self.resolve_with(&mut facts, host::file)?;
+        let resolved = self.resolve_on_host(&mut facts)?;
         Ok((resolved, facts))
+    }
+
+    /// Resolves with `facts`; the host adds what is missing.
+    pub(crate) fn resolve_on_host(&self, facts: &mut Facts) -> Result<Resolved, Error> {
+        let resolved = self.resolve_with(facts, host::file)?;
+        if resolved.config.dns.is_none() {
+            return Ok(resolved);
+        }
+        facts.bridges = host::bridges()?;
+        Ok(self.resolve_with(facts, host::file)?)
     }
 
     /// Resolves with `facts`, adding missing ones by `read`.

@@ -17,6 +17,7 @@ mod architecture;
 mod bad_input;
 mod cni;
 mod command_lines;
+mod completions;
 mod explain;
 mod goldens;
 mod iptables_crate;

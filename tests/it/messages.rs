@@ -269,42 +269,6 @@ fn errors_have_one_prefix() {
     }
 }
 
-/// What each shell itself says of its script.
-#[test]
-fn shells_take_their_completions() {
-    for (shell, check) in [("bash", "bash -n"), ("zsh", "head -1"), ("fish", "head -1")] {
-        let done = run(&format!("completions {shell}"))
-            .expect(0, shell)
-            .unwrap();
-        for word in ["outbound-exclude-cidrs", "explain", "istio-1.0"] {
-            assert!(done.out.contains(word), "{shell}: {word}");
-        }
-        let script = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(script.path(), &done.out).expect("it is ours");
-        let check = format!("{check} {}", script.path().display());
-        let checked = Command::new("sh")
-            .args(["-c", &check])
-            .output()
-            .expect("a shell");
-        assert!(checked.status.success(), "{checked:?}");
-    }
-    let bash = run("completions bash").expect(0, "").unwrap().out;
-    let script = tempfile::NamedTempFile::new().expect("a temporary file");
-    let complete = "COMP_WORDS=(prepare-proxy cl) COMP_CWORD=1
-        $(complete -p prepare-proxy | sed 's/.*-F \\([^ ]*\\).*/\\1/') prepare-proxy cl prepare-proxy
-        echo \"${COMPREPLY[@]}\"";
-    std::fs::write(script.path(), bash + complete).expect("it is ours");
-    let completed = Command::new("bash")
-        .arg(script.path())
-        .output()
-        .expect("bash");
-    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "clean");
-    let refused = run("completions tcsh")
-        .expect(2, "an unknown shell")
-        .unwrap();
-    says(&refused, &["tcsh", "bash"]);
-}
-
 /// As wide as the terminal, no wider.
 #[test]
 fn help_is_wrapped() {

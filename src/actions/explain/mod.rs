@@ -4,7 +4,7 @@
 //! the kernel holds.
 
 mod answer;
-mod live;
+pub(super) mod live;
 mod place;
 mod question;
 pub mod view;

@@ -32,7 +32,7 @@ impl DesiredState {
             return Err(error);
         }
         facts.ipv6 = Some(host::ipv6()?);
-        let resolved = request.resolve_with(&mut facts, host::file)?;
+        let resolved = request.resolve_on_host(&mut facts)?;
         Ok((DesiredState { resolved, facts }, error))
     }
 
@@ -41,7 +41,7 @@ impl DesiredState {
         let mut facts = self.facts.clone();
         facts.ipv6 = Some(host::ipv6()?);
         facts.forget(Path::new(resolv_conf::PATH));
-        let resolved = request.resolve_with(&mut facts, host::file)?;
+        let resolved = request.resolve_on_host(&mut facts)?;
         Ok(DesiredState { resolved, facts })
     }
 

@@ -12,6 +12,8 @@ use crate::engine::retry::Attempts;
 use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
+use log::Level;
+use nix::unistd::geteuid;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -168,7 +170,12 @@ impl OtherBackends {
                 }
                 // Sufficient for an apply, but clean must not report success.
                 Err(e) if keep.is_some() && is_uninspectable(&e) => {
-                    log::warn!("managed rules of iptables-legacy may be left: {e}");
+                    // Other users than root may never inspect them: that says nothing about this machine.
+                    let level = match geteuid().is_root() {
+                        true => Level::Warn,
+                        false => Level::Debug,
+                    };
+                    log::log!(level, "managed rules of iptables-legacy may be left: {e}");
                 }
                 Err(e) if is_absence(&e) => log::debug!("not checked: {e}"),
                 Err(e) => failure = Some(e),
@@ -252,7 +259,7 @@ impl Candidate {
         record: &mut Record,
     ) -> Result<FirstWrite, BackendError> {
         let mut backend = backends.open(self.store)?;
-        log::debug!("backend {}: {}", backend.name(), self.reason);
+        log::debug!("backend {} is tried: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.reconcile(&mut *backend, rules) {
             Err(e) if may_be_the_comments(&e, backend.store()) => {
                 let plain = rules.without_comments();

@@ -53,17 +53,20 @@ const MEANT: &[(&[&str], &str)] = &[
     ),
     (
         &["--force", "--yes", "-y"],
-        "not needed: apply and clean do not ask",
+        "not needed, as apply and clean do not ask",
     ),
-    (&["--json", "-o=json"], "--format json"),
-    (&["--port"], "--proxy-port (-p)"),
-    (&["--uid", "--user"], "--proxy-uid (-u)"),
-    (&["--gid", "--group"], "--proxy-gid (-g)"),
-    (&["--ipv6", "-6"], "--dual-stack"),
-    (&["--namespace", "--ns"], "--network-namespace"),
+    (&["--json", "-o=json"], "did you mean --format json?"),
+    (&["--port"], "did you mean --proxy-port (-p)?"),
+    (&["--uid", "--user"], "did you mean --proxy-uid (-u)?"),
+    (&["--gid", "--group"], "did you mean --proxy-gid (-g)?"),
+    (&["--ipv6", "-6"], "did you mean --dual-stack?"),
+    (
+        &["--namespace", "--ns"],
+        "did you mean --network-namespace?",
+    ),
     (
         &["aply", "install", "add", "start", "run", "setup", "inject"],
-        "the action apply",
+        "did you mean the action apply?",
     ),
     (
         &[
@@ -76,17 +79,23 @@ const MEANT: &[(&[&str], &str)] = &[
             "undo",
             "stop",
         ],
-        "the action clean",
+        "did you mean the action clean?",
     ),
-    (&["list", "ls", "get", "info", "rules"], "the action status"),
+    (
+        &["list", "ls", "get", "info", "rules"],
+        "did you mean the action status?",
+    ),
     (
         &["check", "test", "validate", "prove"],
-        "the action verify, or diff",
+        "did you mean the action verify, or diff?",
     ),
-    (&["why", "trace", "debug"], "the action explain"),
-    (&["compare", "plan"], "the action diff"),
-    (&["monitor", "daemon"], "the action watch"),
-    (&["version"], "--version"),
+    (
+        &["why", "trace", "debug"],
+        "did you mean the action explain?",
+    ),
+    (&["compare", "plan"], "did you mean the action diff?"),
+    (&["monitor", "daemon"], "did you mean the action watch?"),
+    (&["version"], "did you mean --version?"),
 ];
 
 fn meant(word: &str, before: Option<&str>) -> Option<String> {
@@ -95,10 +104,10 @@ fn meant(word: &str, before: Option<&str>) -> Option<String> {
     let mut found = rows.filter(|(words, _)| words.contains(&name));
     let json = word == "json" && before == Some("-o");
     let hint = match json {
-        true => Some("--format json"),
+        true => Some("did you mean --format json?"),
         false => found.next().map(|(_, hint)| *hint),
     };
-    hint.map(|hint| format!("unknown {word:?}; did you mean: {hint}"))
+    hint.map(|hint| format!("unknown {word:?}: {hint}"))
 }
 
 /// `-q` alone, which takes ports here.
@@ -109,7 +118,7 @@ fn missing_value(error: &Error) -> Option<String> {
     };
     let empty = matches!(error.get(ContextKind::InvalidValue), Some(ContextValue::String(v)) if v.is_empty());
     (empty && arg.starts_with("--outbound-ports")).then(|| {
-        "-q, --outbound-ports: a value is required (PORTS); did you mean: --quiet".to_owned()
+        "-q, --outbound-ports: a value is required (PORTS); did you mean --quiet?".to_owned()
     })
 }
 

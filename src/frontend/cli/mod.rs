@@ -16,6 +16,7 @@ mod actions;
 mod compat;
 mod general;
 mod hint;
+pub mod manual;
 mod options;
 
 pub(super) use compat::exit_as_called;
@@ -73,27 +74,6 @@ impl Invocation {
     }
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  prepare-proxy -p 15001 -u 1337
-      Redirect all inbound and outbound TCP to port 15001, except the traffic of uid 1337
-  prepare-proxy -p 15001 -u 1337 -i 10.0.0.0/8,172.16.0.0/12
-      The same, outbound only to these destinations
-  prepare-proxy --dry-run -p 15001 -u 1337
-      Print the rules; needs no privilege
-  prepare-proxy --dry-run --format commands -p 15001 -u 1337 | less
-      Print them as iptables commands
-  prepare-proxy completions bash >/etc/bash_completion.d/prepare-proxy
-      Complete words in bash; likewise in elvish, fish, powershell and zsh
-
-Exit status:
-  0    done                      1  the kernel or a tool refused
-  2    bad input, nothing done   3  a capability is missing
-  126  the redirection does not hold (verify, istio-iptables --run-validation)
-
-Options are taken from the command line, else from the environment, else from --env-file, else from
-the mesh's defaults. RUST_LOG sets log levels in detail.";
-
 /// The whole command line but for the tools replaced, see [`drop_ins`]; also what the man page and
 /// the completions are made from.
 pub fn command() -> Command {
@@ -115,7 +95,7 @@ fn bare() -> Command {
             "prepare-proxy [ACTION] [OPTIONS]\n       prepare-proxy istio-iptables [FLAGS]\n       \
              prepare-proxy proxy-init [FLAGS]",
         )
-        .after_help(EXAMPLES)
+        .after_help(manual::after_help())
         .subcommand_help_heading("Actions")
         .subcommand_value_name("ACTION")
         .args_override_self(true)

@@ -7,6 +7,7 @@
 use super::unknown::{FactError, Unreadable};
 use super::values;
 use crate::mesh::managed::PASSTHROUGH;
+use crate::netfilter::model::Interface;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -27,6 +28,8 @@ pub struct Facts {
     pub environment: Environment,
     /// IPv6 in the network namespace, once it is known.
     pub ipv6: Option<Ipv6>,
+    /// The bridges in the network namespace, if they were asked for: containers may be behind them.
+    pub bridges: Vec<Interface>,
     files: BTreeMap<PathBuf, Result<TextFile, Unreadable>>,
 }
 

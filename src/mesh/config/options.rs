@@ -76,6 +76,8 @@ macro_rules! options {
             /// Inbound TCP is handed to the proxy as it is, instead of redirected.
             pub tproxy: Option<Tproxy>,
             pub dns: Option<Dns>,
+            /// Behind which others may be whose DNS passes through; none unless DNS is captured.
+            pub dns_passes: Vec<Interface>,
             pub ipv6: Ipv6,
         }
 
@@ -86,6 +88,7 @@ macro_rules! options {
                     $($field: self.$how(Opt::$opt, |$text, $names: &Reading<'_>| $parse)?,)*
                     tproxy: None,
                     dns: None,
+                    dns_passes: Vec::new(),
                     ipv6: self.reading.facts.ipv6()?.clone(),
                 })
             }

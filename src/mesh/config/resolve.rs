@@ -6,6 +6,7 @@ use super::unknown::FactError;
 use super::values::Mode;
 use super::{Config, ConfigError, DefaultValue, Dns, Given, Opt, Options, Origin, Profile};
 use super::{EnvFiles, Selection, Tproxy, resolv_conf, sources};
+use crate::netfilter::model::Interface;
 use std::path::Path;
 
 /// The most groups that `--owner-groups` takes: one rule has a match for each of them, and a rule has
@@ -90,6 +91,7 @@ impl Resolver<'_> {
         }
         config.tproxy = self.tproxy(&config);
         config.dns = self.dns(&config)?;
+        config.dns_passes = self.dns_passes(&config);
         self.dual_stack(&mut config)?;
         Ok(config)
     }
@@ -176,6 +178,25 @@ impl Resolver<'_> {
                 Ok((!servers.is_empty()).then_some(Dns::Servers(servers)))
             }
         }
+    }
+
+    /// The interfaces that are exempt, those of virtual machines, and bridges.
+    fn dns_passes(&self, config: &Config) -> Vec<Interface> {
+        if config.dns.is_none() {
+            return Vec::new();
+        }
+        let named = [&config.exclude_interfaces, &config.virtual_interfaces];
+        let mut all: Vec<Interface> = Vec::new();
+        for name in named
+            .into_iter()
+            .flatten()
+            .chain(&self.reading.facts.bridges)
+        {
+            if !all.contains(name) {
+                all.push(name.clone());
+            }
+        }
+        all
     }
 
     /// Asked for by name it must be there; a mesh that has it by default does without.

@@ -1,7 +1,8 @@
 //! DNS capture: queries go to the proxy's agent on port 15053.
 //!
 //! App and agent may ask the same nameserver from the same port, so the two conversations are kept
-//! apart by conntrack zones: agent and nameserver talk in zone 1, app and agent in zone 2.
+//! apart by conntrack zones: agent and nameserver talk in zone 1, app and agent in zone 2. Every answer of
+//! a nameserver is in zone 1: so are the queries of containers and virtual machines that pass through.
 
 use super::owners;
 use crate::mesh::config::{Config, Dns};
@@ -89,6 +90,19 @@ pub(super) fn raw(config: &Config, family: Family) -> Table {
             answer.into_iter().chain(from),
             AGENT_AND_SERVER,
         );
+        for interface in &config.dns_passes {
+            let query = [
+                Match::in_interface(interface.clone()),
+                udp(),
+                Match::dport(PORT),
+            ];
+            let to = server.map(Match::destination);
+            table.chain(INBOUND).rule(
+                "zone-passing-query",
+                query.into_iter().chain(to),
+                AGENT_AND_SERVER,
+            );
+        }
     }
     if captures(config, family) {
         table.chain(ChainName::PREROUTING).rule(

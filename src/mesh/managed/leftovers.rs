@@ -4,7 +4,7 @@
 use crate::netfilter::model::{ChainName, Rule, TableName};
 
 /// Each kind of rule as iptables-save prints it, by table, and by the versions of Istio that wrote it.
-/// `{}` stands for what was chosen.
+/// `{}` stands for what was chosen, to the end of its word.
 #[rustfmt::skip]
 const WRITTEN: &[(TableName, &str)] = &[
     // Interfaces of virtual machines, since 1.0, and those exempt, since 1.12.
@@ -18,8 +18,8 @@ const WRITTEN: &[(TableName, &str)] = &[
     (TableName::Mangle, "-A PREROUTING -p tcp -m mark --mark {} -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
     (TableName::Mangle, "-A OUTPUT -p tcp -m connmark --mark {} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
     (TableName::Mangle, "-A OUTPUT -o lo -p tcp -m mark --mark {} -j RETURN"),
-    (TableName::Mangle, "-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
-    (TableName::Mangle, "-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --gid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT ! -d 127.{}/{} -o lo -p tcp -m owner --uid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
+    (TableName::Mangle, "-A OUTPUT ! -d 127.{}/{} -o lo -p tcp -m owner --gid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
     (TableName::Mangle, "-A OUTPUT ! -d ::1/128 -o lo -p tcp -m owner --uid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
     (TableName::Mangle, "-A OUTPUT ! -d ::1/128 -o lo -p tcp -m owner --gid-owner {} -j MARK --set-xmark 0x53a/0xffffffff"),
     // DNS, 1.6 to 1.17: what the agent and Envoy ask for themselves.
@@ -57,11 +57,15 @@ pub(super) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
 /// Whether a rule is of a kind: word by word, and a prefix in both its parts.
 fn fits(kind: &str, printed: &str) -> bool {
     let words = |text| str::split(text, [' ', '/']);
+    let begins = |kind: &str, word: &str| {
+        let fixed = kind.strip_suffix("{}");
+        fixed.is_some_and(|fixed| word.starts_with(fixed))
+    };
     let (mut kind, mut printed) = (words(kind), words(printed));
     loop {
         match (kind.next(), printed.next()) {
             (None, None) => return true,
-            (Some(k), Some(p)) if k == "{}" || k == p => {}
+            (Some(k), Some(p)) if k == p || begins(k, p) => {}
             _ => return false,
         }
     }
@@ -99,7 +103,8 @@ mod tests {
     #[test]
     fn each_kind_is_what_iptables_save_prints() {
         for (table, kind) in WRITTEN {
-            let numbers = kind.replace("{}/{}", "10.0.0.10/32");
+            let numbers = kind.replace("127.{}/{}", "127.0.0.0/16");
+            let numbers = numbers.replace("{}/{}", "10.0.0.10/32");
             let rule = numbers
                 .replace("{}/0x", "0x7/0x")
                 .replace("mark {}", "mark 0x7");

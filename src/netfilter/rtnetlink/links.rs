@@ -24,6 +24,17 @@ pub fn links() -> Result<Vec<Link>, RoutingError> {
     Router::open()?.links()
 }
 
+/// The bridges of this network namespace. One whose name iptables cannot take is left out.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn bridges() -> Result<Vec<Interface>, RoutingError> {
+    let read = message::read_bridge;
+    let mut router = Router::<Socket>::open()?;
+    let names = router.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 /// The route to an address, if any.
 pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)

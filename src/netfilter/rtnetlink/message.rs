@@ -304,6 +304,24 @@ pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     Ok((index, a.string(NAME)?.to_owned()))
 }
 
+/// Reads the name of an interface that is a bridge; `None` if it is something else.
+pub(super) fn read_bridge(payload: &[u8]) -> Result<Option<String>, Malformed> {
+    /// `IFLA_IFNAME`, `IFLA_LINKINFO`, and in that `IFLA_INFO_KIND`.
+    const NAME: u16 = 3;
+    const LINK_INFO: u16 = 18;
+    const KIND: u16 = 1;
+    let (_, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
+    let a = AttributeTable::<19>::parse(attributes)?;
+    let Some(info) = a.get(LINK_INFO) else {
+        return Ok(None);
+    };
+    let info = AttributeTable::<2>::parse(info)?;
+    let is_bridge = info.get(KIND).is_some() && info.string(KIND)? == "bridge";
+    is_bridge
+        .then(|| Ok(a.string(NAME)?.to_owned()))
+        .transpose()
+}
+
 /// `IFF_UP`.
 const UP: u32 = 1;
 

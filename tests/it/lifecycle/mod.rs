@@ -8,6 +8,7 @@ mod clean;
 mod concurrency;
 mod converge;
 mod diff;
+mod docker;
 pub mod faults;
 mod foreign_rules;
 mod host_network;

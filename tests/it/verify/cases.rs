@@ -185,7 +185,6 @@ const REDUNDANT: &[&str] = &[
 /// Real kernels, real rules: each is deleted, noticed, and put back.
 #[test]
 fn each_rule_that_is_deleted_is_noticed() {
-    let mut unnoticed = Vec::new();
     for (mesh, tables, proxy) in [
         (MESHES[2], &["raw", "nat"][..], None),
         (
@@ -216,11 +215,8 @@ fn each_rule_that_is_deleted_is_noticed() {
                 let (name, number) = chain;
                 lab.pod
                     .sh(&format!("iptables-nft -t {table} -D {name} {number}"));
-                let done = verify(&lab, "", mesh);
-                match done.code {
-                    Some(0) => unnoticed.push(format!("{table} {rule}")),
-                    _ => drop(done.ends(126, rule)),
-                }
+                let redundant = REDUNDANT.contains(&format!("{table} {rule}").as_str());
+                verify(&lab, "", mesh).ends(if redundant { 0 } else { 126 }, rule);
                 let back =
                     rule.replacen("-A ", "", 1)
                         .replacen(name, &format!("{name} {number}"), 1);
@@ -229,5 +225,4 @@ fn each_rule_that_is_deleted_is_noticed() {
         }
         verify(&lab, "", mesh).ends(0, mesh);
     }
-    assert_eq!(unnoticed, REDUNDANT);
 }
