@@ -62,10 +62,10 @@ RUN set -e; \
     ln -s usr/local/bin/prepare-proxy /image/prepare_proxy.sh
 
 FROM toolchain AS demo-build
-COPY examples/lab examples/lab
-RUN CARGO_PROFILE_DEV_STRIP=true cargo build --locked --example lab \
+COPY lab lab
+RUN CARGO_PROFILE_DEV_STRIP=true cargo build --locked --features lab --bin lab \
     && mkdir -p /image/usr/local/bin \
-    && cp target/*/debug/examples/lab /image/usr/local/bin/
+    && cp target/*/debug/lab /image/usr/local/bin/
 
 FROM scratch AS demo
 COPY --from=demo-build /image /

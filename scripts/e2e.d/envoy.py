@@ -83,7 +83,7 @@ LINKERD = "--mesh linkerd --inbound-ports-to-ignore 9090,15021 --outbound-ports-
 CLUSTER_ENV = "ISTIO_SERVICE_CIDR=10.96.0.0/16,fd96::/112\n"
 SIDECAR_ENV = "ISTIO_INBOUND_PORTS=8080\nENABLE_INBOUND_IPV6=true\n"
 VM = "--env-file /run/cluster.env --env-file /run/sidecar.env"
-NATIVE, ALL = ("netlink", "nftables"), ("netlink", "nftables", "iptables-legacy")
+NATIVE, ALL = ("netlink", "nftables"), ("netlink", "nftables", "iptables-nft", "iptables-legacy")
 # The columns are those of PROBES. IPv6 takes the same way, or none through the proxy where the mesh leaves it alone.
 CASES = """
 one-port        both all     i  i  o  o  i  oi -  -  i  o  o  o  i   -p 15001 -u 1337 --dual-stack
@@ -98,6 +98,7 @@ istio           both native  i  -  -  -  -  oi -  -  i  -  -  -  r   --mesh isti
 istio-tproxy    both all     i  -  -  -  -  oi -  -  i  o  o  o  r   {ISTIO} -m TPROXY
 istio-tproxy    both native  i  -  -  -  -  oi -  -  i  d  d  o  r   {ISTIO} -m TPROXY --redirect-dns --capture-all-dns
 linkerd         both all     i  -  -  o  -  oi -  -  -  o  o  o  r   {LINKERD}
+linkerd         both native  -  -  -  o  -  o  -  -  -  o  o  o  r   {LINKERD} --subnets-to-ignore {NODE[0]}/32,{NODE[1]}/128
 """
 
 

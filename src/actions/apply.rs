@@ -2,13 +2,14 @@
 
 use super::close_wait::CloseWait;
 use super::event::{Event, resolve};
-use super::translated_first::translated_first;
+use super::verify;
 use crate::engine::error::Error;
 use crate::engine::lock::Name;
 use crate::engine::reconcile::{self, Patience, Reconciled};
 use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege, user_namespace};
 use crate::mesh::Resolved;
+use crate::netfilter::model::Ruleset;
 use std::time::{Duration, Instant};
 
 /// What an apply does besides.
@@ -48,11 +49,8 @@ pub(super) fn apply(
             tell(Event::Unmapped(owners));
         }
     }
-    if done.foreign_first && !resolved.config.inbound_ports.is_none() {
-        let rules = translated_first(&resolved.config);
-        if !rules.is_empty() {
-            tell(Event::TranslatedFirst(rules));
-        }
+    if done.beside_others {
+        ahead(&resolved.desired, tell);
     }
     if done.changed()
         && let Some(watch) = Name::Watch.holder()
@@ -65,4 +63,12 @@ pub(super) fn apply(
         done,
         took: start.elapsed(),
     })
+}
+
+/// Warns of foreign rules that take precedence. That they cannot be read is no reason to fail.
+fn ahead(desired: &Ruleset, tell: &mut dyn FnMut(Event)) {
+    match verify::rules_ahead(desired) {
+        Ok(rules) => rules.into_iter().map(Event::Ahead).for_each(tell),
+        Err(e) => log::debug!("cannot look for foreign rules that take precedence: {e}"),
+    }
 }

@@ -1,5 +1,6 @@
 //! What an action has to say before it has ended.
 
+use super::verify::ahead::Ahead;
 use super::verify::report::Check;
 use super::watch::event::WatchEvent;
 use crate::engine::error::Error;
@@ -15,8 +16,8 @@ pub enum Event {
     Unmapped(Vec<Owner>),
     /// New SSH connections will be redirected.
     SshCaptured,
-    /// Foreign rules translate connections to captured ports before ours redirect them.
-    TranslatedFirst(Vec<String>),
+    /// A foreign rule decides on connections that are to be captured.
+    Ahead(Ahead),
     /// A watch is at work in this network namespace, and restores what its own options ask for.
     WatchAtWork(i32),
     /// Of a watch.

@@ -9,7 +9,6 @@ mod dry_run;
 mod event;
 pub mod explain;
 pub mod status;
-mod translated_first;
 pub mod verify;
 pub mod watch;
 

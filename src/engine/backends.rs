@@ -150,6 +150,12 @@ impl Backends {
         self.open(store)
     }
 
+    /// Whether there are tables that no backend writes to, or legacy ones.
+    pub(crate) fn has_foreign_tables(&mut self) -> bool {
+        let nf_tables = self.nf_tables.as_ref();
+        nf_tables.is_some_and(NfTables::has_foreign_tables) || self.legacy_in_use().unwrap_or(true)
+    }
+
     #[cfg(feature = "iptables")]
     fn legacy_in_use(&mut self) -> Result<bool, BackendError> {
         if let Some(known) = self.legacy_in_use {

@@ -4,7 +4,6 @@
 use crate::mesh::config::ConfigError;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::Owner;
-use crate::netfilter::nftables::Unprintable;
 use crate::netfilter::rtnetlink::RoutingError;
 use crate::netfilter::trace::JumpLoop;
 use std::io;
@@ -71,9 +70,6 @@ pub enum Error {
 
     #[error("no backend that this program was built with can work here")]
     NoBackend,
-
-    #[error(transparent)]
-    Unprintable(#[from] Unprintable),
 
     #[error("cannot observe connections: {0}")]
     Probe(io::Error),

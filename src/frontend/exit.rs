@@ -50,7 +50,6 @@ impl From<&Error> for Exit {
             Error::Config(ConfigError::Fact(_)) | Error::HostNetworkUnknown(_) => Exit::Failed,
             Error::Config(_)
             | Error::HostNetwork
-            | Error::Unprintable(_)
             | Error::Probe(_)
             | Error::NotANamespace { .. } => Exit::BadInput,
             Error::NoNetAdmin(_)

@@ -67,7 +67,7 @@ pub fn perform(
 ) -> Result<Exit, Error> {
     let mut tell = |event| output::tell(&event, invocation.format, out);
     let report = actions::run(action, &invocation.request, &mut tell)?;
-    let text = output::text(&report, invocation.format, invocation.verbose)?;
+    let text = output::text(&report, invocation.format, invocation.verbose);
     print(out, &text)?;
     output::log_report(&report);
     Ok(Exit::from(&report))

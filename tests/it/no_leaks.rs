@@ -1,7 +1,7 @@
 //! While the rules are applied again and again, with other options each time,
 //! no connection slips past the proxy, and none fails.
 
-use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, product};
+use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, is_thorough, product};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -102,9 +102,9 @@ macro_rules! escape {
 }
 
 escape! {
-    netlink: "netlink", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
-    nftables: "nftables", 200 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
-    iptables_legacy: "iptables-legacy", 50 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
+    netlink: "netlink", 40 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
+    nftables: "nftables", 40 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES;
+    iptables_legacy: "iptables-legacy", 8 times, nginmesh NGINMESH, istio ISTIO, linkerd LINKERD, modes MODES, mixed MIXED;
 }
 
 fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
@@ -115,6 +115,7 @@ fn nobody_escapes(changes: &Changes, backend: &str, applies: usize) {
         lab.pod.output(command.args(options.split(' ')));
     };
     let what = format!("{} on {backend}", changes.mesh);
+    let applies = if is_thorough() { 5 * applies } else { applies };
     let mut options = changes.options.iter().cycle().take(1 + applies);
     nobody_escapes_while(&lab, changes, &what, || options.next().map(apply).is_some());
 }

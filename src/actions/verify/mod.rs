@@ -5,6 +5,7 @@
 //! real connections (`observe`, `evidence`), and by the rules in the kernel where those may be read
 //! (`rules`). Nothing goes further than one hop, and nothing is changed.
 
+pub(super) mod ahead;
 mod evidence;
 mod installed;
 mod interrupt;
@@ -20,6 +21,8 @@ mod rules;
 #[expect(clippy::disallowed_types, reason = "a probe is a connection")]
 mod socket;
 
+pub use ahead::Ahead;
+pub(super) use ahead::rules_ahead;
 pub use report::{
     Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
     Verdict,

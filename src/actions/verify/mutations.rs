@@ -1,5 +1,6 @@
 //! Every mesh and mode, with rules deleted, swapped and inserted: what changes the fate of some
-//! connection is noticed, and nothing else is.
+//! connection is noticed, and nothing else is. `THOROUGH=1` tries all command lines; each takes most of
+//! a minute.
 
 use super::probes::{User, Vantage, derive};
 use super::report::ANY_PORT;
@@ -15,10 +16,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-const LINES: [&str; 3] = [
+const LINES: [&str; 12] = [
     "--mesh nginmesh -p 15001 -u 1337",
+    "--mesh nginmesh -p 15001 -u 1337 -i 10.0.0.0/8",
+    "--mesh istio-1.0 -u 1337 -i * -b * -x 198.51.100.0/24",
     "--mesh istio-1.0 -u 1337 -i 10.96.0.0/16 -b 80,9080 -m TPROXY",
+    "--mesh istio -u 1337 -i * -b * -d 15090,15021",
+    "--mesh istio -u 1337 -i * -b * -o 9000 -x 198.51.100.0/24 --redirect-dns --capture-all-dns",
+    "--mesh istio -u 1337 -i * -b * --redirect-dns",
     "--mesh istio -u 1337 -i 203.0.113.0/24 -b 8080 -q 9000 --drop-invalid",
+    "--mesh istio -u 1337 -i * -b * -m TPROXY -d 15090",
+    "--mesh istio -u 1337 -i * -b * --owner-groups 2000,2001 -k tap0 -c eth1",
+    "--mesh istio -u 1337 -i 127.0.0.0/8,10.0.0.0/8 -b * --owner-groups-exclude 2000",
+    "--mesh linkerd -o 9000,9100-9102 -x 198.51.100.0/24 -d 4190-4191",
 ];
 
 /// The port of a foreign rule, which no option names.
@@ -298,7 +308,8 @@ fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
 #[test]
 fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
     let (mut wrong, mut total, mut felt) = (Vec::new(), 0, 0);
-    for line in LINES {
+    let is_thorough = std::env::var_os("THOROUGH").is_some();
+    for line in LINES.iter().step_by(if is_thorough { 1 } else { 5 }) {
         let desired = desired(line);
         let vantage = Vantage {
             network: &desired.network,

@@ -7,9 +7,9 @@
 use super::report::ANY_PORT;
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{
-    AddressSet, Base, ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook,
-    HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Target, Test,
-    Tracking,
+    AddressSet, Base, ConnState, Connection, Credentials, Entry, Facts, Family, Field, FieldTest,
+    FoundSocket, Hook, HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules,
+    Side, Span, Target, Test, Tracking,
 };
 use crate::netfilter::trace::{Network, Start, Walk, Way, follow};
 use ipnet::IpNet;
@@ -199,7 +199,64 @@ fn variants(entry: &Entry) -> Vec<Vec<Match>> {
             _ => with_each(&variants, &exact[..1]),
         };
     }
+    let looked_up = entry
+        .matches()
+        .iter()
+        .filter(|m| !m.not)
+        .find_map(|m| match &m.test {
+            Test::Fields(test) => Some(test),
+            _ => None,
+        });
+    let keys = match entry {
+        Entry::Map { map, .. } => Some(&map.keys),
+        _ => looked_up,
+    };
+    let named = keys.map(named).unwrap_or_default();
+    let more = named.iter().filter(|n| !n.is_empty());
+    let more: Vec<Vec<Match>> = more.map(|n| [variants[0].as_slice(), n].concat()).collect();
+    variants.extend(more);
     variants
+}
+
+/// What a lookup names, as conditions on one field each: both ends of its first values.
+fn named(test: &FieldTest) -> Vec<Vec<Match>> {
+    let condition = |field: &Field, value: u128| {
+        let test = match field {
+            Field::Port(side) => Test::Port {
+                side: *side,
+                ports: u16::try_from(value).ok()?.into(),
+            },
+            Field::Address(family, Side::Source) => Test::Source(host(*family, value)),
+            Field::Address(family, Side::Destination) => Test::Destination(host(*family, value)),
+            Field::Protocol => Test::Protocol(Protocol::of(u8::try_from(value).ok()?)),
+            Field::Uid | Field::OwnerUid => Test::Owner(Owner::Uid(u32::try_from(value).ok()?)),
+            Field::Gid | Field::OwnerGid => Test::Owner(Owner::Gid(u32::try_from(value).ok()?)),
+            _ => return None,
+        };
+        Some(Match::new(test))
+    };
+    let ends = |spans: &Vec<Span>| {
+        let pick = |end: fn(&Span) -> u128| {
+            let fields = test.fields.iter().zip(spans);
+            fields
+                .filter_map(|(f, span)| condition(f, end(span)))
+                .collect()
+        };
+        [pick(|span| span.0), pick(|span| span.1)]
+    };
+    test.values
+        .iter()
+        .take(SAMPLE * SAMPLE)
+        .flat_map(ends)
+        .collect()
+}
+
+fn host(family: Family, number: u128) -> IpNet {
+    let address: IpAddr = match family {
+        Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(number).into(),
+    };
+    address.into()
 }
 
 fn with_each(variants: &[Vec<Match>], matches: &[Match]) -> Vec<Vec<Match>> {

@@ -99,7 +99,7 @@ pub enum Unread {
 }
 
 /// A rule, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Rule {
     pub table: String,
     pub chain: String,
@@ -135,6 +135,15 @@ pub struct Connection {
     /// Of a packet in the middle of a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
+    /// Of the packet (`SO_MARK`), and of its connection (`CONNMARK`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mark: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub connection_mark: u32,
+}
+
+fn is_zero(mark: &u32) -> bool {
+    *mark == 0
 }
 
 fn shown<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
@@ -208,6 +217,11 @@ impl Connection {
             from_port: Some(packet.source.port()).filter(|port| *port != ANY_PORT),
             to: packet.destination,
             state: (state != ConnState::New).then_some(state.as_str()),
+            mark: packet.mark,
+            connection_mark: match walk.tracking {
+                Tracking::Known(connection) => connection.mark,
+                _ => 0,
+            },
         }
     }
 }

@@ -230,7 +230,8 @@ fn steps(trace: &Trace) -> impl Iterator<Item = (&TablePassage, &Step)> {
     tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
 }
 
-/// The rule that decides, or the policy of a chain.
+/// The rule that decides, or the policy of a chain; if neither does, the last rule that did anything: a
+/// goto past the others, or NOTRACK, without which there is no nat.
 fn deciding_rule(trace: &Trace) -> Option<Rule> {
     let tables = || trace.passages.iter().flat_map(|p| &p.tables);
     let by_policy = tables().find(|t| t.policy == Some(false)).map(|t| Rule {
@@ -240,7 +241,12 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
         managed: false,
     });
     let by_rule = || {
-        let (table, step) = steps(trace).find(|(_, step)| step.decides)?;
+        let last = || {
+            steps(trace)
+                .filter(|(_, s)| s.outcome.effect().is_some())
+                .last()
+        };
+        let (table, step) = steps(trace).find(|(_, s)| s.decides).or_else(last)?;
         Some(Rule {
             table: table.table.clone(),
             chain: step.chain.to_string(),

@@ -86,12 +86,14 @@ pub(super) fn departing(
     if mark != 0 {
         setsockopt(&fd, sockopt::Mark, &mark)?;
     }
-    if let Some(from) = from {
-        bind(
-            fd.as_raw_fd(),
-            &SockaddrStorage::from(SocketAddr::new(from, 0)),
-        )?;
-    }
+    // A port of its own, by which the connection is recognised where it arrives: connect(2) would give
+    // the same one to connections that go elsewhere.
+    let any = || match to {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let own = SocketAddr::new(from.unwrap_or_else(any), 0);
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(own))?;
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(e) => return Err(e),

@@ -1,5 +1,6 @@
 //! What a watch has to say.
 
+use crate::actions::verify::ahead::Ahead;
 use crate::engine::error::Error;
 use crate::engine::reconcile::Reconciled;
 use crate::mesh::Resolved;
@@ -44,7 +45,7 @@ pub enum WatchEvent {
     ContestEnds,
     /// A foreign rule precedes managed ones and decides before them.
     Ahead {
-        rule: String,
+        rule: Ahead,
         by: Vec<Process>,
     },
     /// Tables without events are read every so often.

@@ -7,7 +7,6 @@
 //! A part that fails is retried with the one retry policy, and reported once.
 
 mod agenda;
-mod ahead;
 pub(crate) mod event;
 mod goal;
 mod last_good;
@@ -18,6 +17,7 @@ mod sources;
 mod work;
 
 use super::event::Event;
+use super::verify::Ahead;
 use crate::engine::backends::BackendChoice;
 use crate::engine::error::Error;
 use crate::engine::lock::{Held, Holder, Name, Taken};
@@ -67,7 +67,7 @@ struct Watch<'a> {
     /// Once the rules were in place.
     installed: bool,
     /// Foreign rules ahead of managed ones that were reported.
-    ahead: BTreeSet<String>,
+    ahead: BTreeSet<Ahead>,
     place: Option<Place>,
     /// The last commit after which the rules are known to have been in place.
     known: Option<u32>,

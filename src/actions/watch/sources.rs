@@ -4,7 +4,7 @@ use super::signals::{Received, Signals};
 use crate::engine::error::Error;
 use crate::mesh::managed::is_our_chain;
 use crate::netfilter::backend::{BackendError, Store};
-use crate::netfilter::model::{ChainName, Ruleset, Table};
+use crate::netfilter::model::{ChainName, Hook, Ruleset, Table};
 use crate::netfilter::netlink::Arrived;
 use crate::netfilter::nftables::{Monitor, Notification, Object, Process, Touched};
 use crate::netfilter::rtnetlink;
@@ -191,9 +191,11 @@ fn concerns(desired: &Ruleset, touched: &Touched<'_>) -> bool {
         (Store::Native, _) => true,
         (_, Object::Table | Object::Chain(_)) => table.is_some(),
         (_, Object::Rule(chain)) => {
-            let managed = || ChainName::new(chain).is_ok_and(|name| is_our_chain(&name));
             let desired = |t: &Table| t.chains.iter().any(|c| c.name.as_str() == chain);
-            table.is_some_and(desired) || managed()
+            // Where packets are captured, a foreign rule may take precedence.
+            let captures = |hook| matches!(hook, Hook::Prerouting | Hook::Output);
+            let counts = |name: ChainName| name.hook().is_some_and(captures) || is_our_chain(&name);
+            table.is_some_and(desired) || ChainName::new(chain).is_ok_and(counts)
         }
         (_, Object::Other) => false,
     }

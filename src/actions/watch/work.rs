@@ -1,11 +1,11 @@
 //! The work of a watch: waiting, and what is done about what has happened.
 
 use super::agenda::{Outcome, Task};
-use super::ahead::rules_ahead;
 use super::event::WatchEvent;
 use super::sources::{Happened, Sources};
 use super::{Event, Goal, Part, Watch};
-use crate::engine::backends::{BackendChoice, Backends, has_silent_tables};
+use crate::actions::verify::{Ahead, rules_ahead};
+use crate::engine::backends::{BackendChoice, has_silent_tables};
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Patience, Reconciled};
@@ -280,20 +280,14 @@ impl Watch<'_> {
         Ok(done)
     }
 
-    /// Reports foreign rules that have come to precede managed ones since the last time.
+    /// Reports foreign rules that have come to precede managed ones since the last time. If others
+    /// commit meanwhile, there will be another look.
     fn report_rules_ahead(&mut self) {
-        let mut backends = Backends::default();
-        let candidates = self.backend.candidates(&mut backends).unwrap_or_default();
-        // If others commit meanwhile, there will be another look.
-        let live = candidates
-            .first()
-            .map(|candidate| backends.open(candidate.store)?.read());
-        let ahead = match live {
-            Some(Ok(live)) => rules_ahead(&live),
-            Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),
-            None => return,
+        let ahead = match rules_ahead(self.goal.desired()) {
+            Ok(ahead) => ahead,
+            Err(e) => return log::debug!("cannot list preceding rules: {e}"),
         };
-        let new: Vec<String> = ahead.difference(&self.ahead).cloned().collect();
+        let new: Vec<Ahead> = ahead.difference(&self.ahead).cloned().collect();
         for rule in new {
             self.say(WatchEvent::Ahead {
                 rule,

@@ -13,7 +13,7 @@ use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{Change, Routing, Ruleset};
 use crate::netfilter::netlink::Socket;
-use crate::netfilter::rtnetlink::{self, Made, Router};
+use crate::netfilter::rtnetlink::{Made, Router};
 use rules::Reconciliation;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,10 +27,10 @@ pub struct Reconciled {
     pub changes: Vec<Change>,
     /// How many of the desired rules were not there.
     pub missing: usize,
-    /// Whether a foreign rule that may translate connections stands before ours in nat PREROUTING.
-    pub foreign_first: bool,
     /// Whether a policy route or an address had to be made or removed, or lo brought up.
     pub rerouted: bool,
+    /// Whether there are rules of others.
+    pub beside_others: bool,
 }
 
 impl Reconciled {
@@ -84,8 +84,8 @@ fn reconcile(
     choice: BackendChoice,
     patience: Patience,
 ) -> Result<Reconciled, Error> {
-    let raised = rtnetlink::bring_loopback_up()?;
     let mut router = Router::open()?;
+    let raised = router.bring_loopback_up()?;
     let state = router.look(&desired.routing)?;
     let found = state.candidates();
     let mut rules = Reconciliation::to(desired, choice)?;
@@ -112,9 +112,9 @@ fn reconcile(
         });
     Ok(Reconciled {
         backend,
+        beside_others: rules.are_beside_others(),
         changes: rules.record.changes,
         missing: rules.record.missing,
-        foreign_first: rules.record.foreign_first,
         rerouted: raised || routed || unrouted,
     })
 }

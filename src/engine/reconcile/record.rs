@@ -17,8 +17,8 @@ pub(crate) struct Record {
     pub missing: usize,
     /// TPROXY's marks in the rules that were there, but for such as could not be changed.
     pub marks: BTreeSet<u32>,
-    /// A foreign rule that may translate connections stands before ours in nat PREROUTING.
-    pub foreign_first: bool,
+    /// Whether chains that hold managed rules hold foreign ones too.
+    pub beside_others: bool,
     /// What a commit that failed has left.
     left: Option<Left>,
 }
@@ -52,7 +52,7 @@ impl Record {
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&live));
-        self.foreign_first |= managed::translates_first(&live);
+        self.beside_others |= managed::holds_foreign_rules(&live);
         Ok(anything)
     }
 

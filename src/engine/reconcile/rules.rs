@@ -12,6 +12,8 @@ use crate::engine::retry::Attempts;
 use crate::engine::user_namespace;
 use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
 use crate::netfilter::model::{Live, Ruleset};
+use log::Level;
+use nix::unistd::geteuid;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -70,6 +72,11 @@ impl<'w> Reconciliation<'w> {
     /// The backend that has written the new rules, or found them in place.
     pub(crate) fn backend(&self) -> Option<&dyn Backend> {
         self.goal.as_ref()?.backend.as_deref()
+    }
+
+    /// Whether other programs have rules here, as far as a look into the tables has shown.
+    pub(crate) fn are_beside_others(&mut self) -> bool {
+        self.record.beside_others || self.backends.has_foreign_tables()
     }
 
     /// Goes round until nothing changes any more.
@@ -164,7 +171,12 @@ impl Others {
                 Err(e @ BackendError::NoProgram(_)) => log::warn!("rules there may be left: {e}"),
                 // Enough for an apply, but not to say that everything is clean.
                 Err(e) if keep.is_some() && is_out_of_reach(&e) => {
-                    log::warn!("rules there may be left: {e}");
+                    // Users other than root may never look, so it says nothing about this machine.
+                    let level = match geteuid().is_root() {
+                        true => Level::Warn,
+                        false => Level::Debug,
+                    };
+                    log::log!(level, "rules there may be left: {e}");
                 }
                 Err(e) if is_absence(&e) => log::debug!("skipped: {e}"),
                 Err(e) => shut = Some(e),

@@ -43,16 +43,30 @@ pub(super) struct Failure {
     pub code: Code,
     /// One line: what failed, on what, and what is allowed.
     pub msg: String,
+    /// `NAMESPACE/NAME`, where the call is about a pod.
+    pod: Option<String>,
     /// The version of the answer.
     version: &'static str,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, msg: String) -> Self {
-        // It is shown in the pod's events.
-        let msg = plain(&msg).replace('\n', " ");
+        let msg = one_line(&msg);
         let version = super::VERSIONS[super::VERSIONS.len() - 1];
-        Failure { code, msg, version }
+        Failure {
+            code,
+            msg,
+            pod: None,
+            version,
+        }
+    }
+
+    /// The same of this pod.
+    pub(super) fn of_pod(self, pod: &str) -> Self {
+        Failure {
+            pod: Some(one_line(pod)),
+            ..self
+        }
     }
 
     /// The same in the version that was asked for.
@@ -66,15 +80,23 @@ impl Failure {
         struct Answer<'a> {
             cni_version: &'a str,
             code: u32,
-            msg: &'a str,
+            msg: String,
             details: &'a str,
         }
         let answer = Answer {
             cni_version: self.version,
             code: self.code as u32,
-            msg: &self.msg,
+            msg: match &self.pod {
+                Some(pod) => format!("pod {pod}: {}", self.msg),
+                None => self.msg.clone(),
+            },
             details: self.code.remedy(),
         };
         serde_json::to_string(&answer).expect("a struct of texts is JSON") + "\n"
     }
+}
+
+/// It is shown in the pod's events.
+fn one_line(text: &str) -> String {
+    plain(text).replace('\n', " ")
 }

@@ -229,5 +229,5 @@ impl<'a> Job<'a> {
 }
 
 fn failure(pod: &str, code: Code, problem: impl Display) -> Failure {
-    Failure::new(code, format!("pod {pod}: {problem}"))
+    Failure::new(code, problem.to_string()).of_pod(pod)
 }

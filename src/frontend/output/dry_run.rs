@@ -2,34 +2,30 @@
 
 use super::{Format, json};
 use crate::actions::{CloseWait, DryRun};
-use crate::engine::error::Error;
 use crate::engine::reconcile::plan::plan;
 use crate::netfilter::model::{Family, Live, Ruleset};
 use crate::netfilter::{iptables, nftables};
 
 /// The whole output, with the sysctl that would be set: a command, or a comment for a tool that reads
 /// rules only.
-pub(super) fn text(dry_run: &DryRun, format: Option<Format>) -> Result<String, Error> {
+pub(super) fn text(dry_run: &DryRun, format: Option<Format>) -> String {
     let format = format.unwrap_or(Format::Restore);
-    let text = render(&dry_run.desired, format)?;
-    Ok(match (dry_run.close_wait.map(CloseWait::command), format) {
+    let text = render(&dry_run.desired, format);
+    match (dry_run.close_wait.map(CloseWait::command), format) {
         (None, _) | (_, Format::Json) => text,
         (Some(command), Format::Commands) => format!("{text}{command}\n"),
         (Some(command), _) => format!("{text}# {command}\n"),
-    })
+    }
 }
 
 /// A ruleset with a newline at its end.
-///
-/// # Errors
-/// [`Error::Unprintable`] when a format has no way to express something.
-pub fn render(desired: &Ruleset, format: Format) -> Result<String, Error> {
-    Ok(match format {
+pub fn render(desired: &Ruleset, format: Format) -> String {
+    match format {
         Format::Restore | Format::Text => restore(desired),
         Format::Commands => commands(desired),
-        Format::Nft => comments(desired) + &nftables::render(desired)?,
+        Format::Nft => comments(desired) + &nftables::render(desired),
         Format::Json => json(desired),
-    })
+    }
 }
 
 fn restore(desired: &Ruleset) -> String {

@@ -42,7 +42,6 @@ pub fn kind(error: &Error) -> &'static str {
         Error::NamespaceGone { .. } => "namespace-gone",
         Error::Watch { .. } => "watch",
         Error::NoBackend => "no-backend",
-        Error::Unprintable(_) => "unprintable",
         Error::Probe(_) => "probe",
         Error::CloseWait { .. } => "sysctl",
         Error::Output(_) => "output",
@@ -81,9 +80,6 @@ pub fn words(error: &Error) -> String {
         Error::Contended(_) => format!("{error}; run this again when they have ended"),
         Error::AnotherWatch(_) => format!("{error} already: stop it first, or give --wait"),
         Error::NamespaceGone { .. } => format!("{error}: there is nothing left to watch"),
-        Error::Unprintable(_) => {
-            format!("--format nft: {error}; --format json and --backend nftables can express it")
-        }
         Error::CloseWait { installed, .. } => {
             let left = match installed {
                 true => "the rules are installed and stay",

@@ -16,7 +16,6 @@ pub use dry_run::render;
 
 use crate::actions::verify::Verdict;
 use crate::actions::{Event, Report};
-use crate::engine::error::Error;
 use serde::Serialize;
 use std::io::Write;
 
@@ -47,14 +46,10 @@ impl Format {
 }
 
 /// What is printed of a report, with a newline at its end; empty if nothing is.
-pub(super) fn text(
-    report: &Report,
-    format: Option<Format>,
-    verbose: bool,
-) -> Result<String, Error> {
+pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> String {
     let json_wanted = format == Some(Format::Json);
-    Ok(match report {
-        Report::DryRun(dry_run) => dry_run::text(dry_run, format)?,
+    match report {
+        Report::DryRun(dry_run) => dry_run::text(dry_run, format),
         Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
         Report::Diff(diff) | Report::CleanDryRun(diff) => diff::text(diff),
         Report::Explanation(explanation) if json_wanted => json(explanation),
@@ -66,7 +61,7 @@ pub(super) fn text(
         Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {
             String::new()
         }
-    })
+    }
 }
 
 /// A result as indented JSON with a newline at its end.

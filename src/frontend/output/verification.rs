@@ -3,8 +3,8 @@
 
 use super::escape::Foreign;
 use crate::actions::verify::{
-    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
-    Verdict,
+    Ahead, Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender,
+    Unread, Verdict,
 };
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -93,14 +93,16 @@ fn connection(c: &Connection) -> String {
         Some(port) => SocketAddr::new(c.from, port).to_string(),
         None => c.from.to_string(),
     };
-    match &c.sender {
-        Sender::User { uid, gid } => {
-            format!("{protocol}{state} from uid {uid}, gid {gid} at {from} to {to}")
-        }
-        Sender::Interface(name) => {
-            format!("{protocol}{state} from {from} through {name} to {to}")
-        }
-    }
+    let sender = match &c.sender {
+        Sender::User { uid, gid } => format!("uid {uid}, gid {gid} at {from}"),
+        Sender::Interface(name) => format!("{from} through {name}"),
+    };
+    let mark = |name, mark| match mark {
+        0 => String::new(),
+        mark => format!(", {name} {mark:#x}"),
+    };
+    let marks = mark("mark", c.mark) + &mark("connection mark", c.connection_mark);
+    format!("{protocol}{state} from {sender}{marks} to {to}")
 }
 
 fn end(expected: Expected) -> String {
@@ -159,6 +161,18 @@ fn came(found: Found) -> String {
         Found::Dropped => "it was dropped".to_owned(),
         Found::OtherMark => "it got another mark or conntrack zone".to_owned(),
     }
+}
+
+/// The sentence about a foreign rule that takes precedence, and who may have written it.
+pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
+    let keeps = match ahead.decoded {
+        true => "keeps connections from the proxy",
+        false => "may keep connections from the proxy (it cannot be decoded)",
+    };
+    format!(
+        "a foreign rule takes precedence and {keeps}{by}: {}",
+        rule(&ahead.rule)
+    )
 }
 
 fn rule(rule: &Rule) -> String {

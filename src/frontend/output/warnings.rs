@@ -1,7 +1,6 @@
 //! The sentence for each warning.
 
 use super::errors;
-use super::escape::Foreign;
 use crate::actions::Event;
 use crate::mesh::Warning;
 use crate::mesh::config::resolv_conf;
@@ -25,7 +24,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
         },
         Event::Unmapped(_) => "unmapped-owner",
         Event::SshCaptured => "ssh-captured",
-        Event::TranslatedFirst(_) => "translated-first",
+        Event::Ahead(_) => "rule-ahead",
         Event::WatchAtWork(_) => "watch-at-work",
         Event::Watch(_) => "watch",
         Event::Checked(_) => "checked",
@@ -43,27 +42,13 @@ pub(super) fn words(event: &Event) -> String {
                                connections fail"
                 .to_owned()
         }
-        Event::TranslatedFirst(rules) => translated_first(rules),
+        Event::Ahead(rule) => super::verification::ahead(rule, ""),
         Event::Watch(_) => String::new(),
         Event::WatchAtWork(watch) => format!(
             "a watch (pid {watch}) is running in this network namespace and restores the rules of its own options: change those \
              and reload it, or stop it first (systemctl stop prepare-proxy, or SIGTERM to it)"
         ),
     }
-}
-
-fn translated_first(rules: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let more = match rules.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let shown: Vec<&str> = rules.iter().take(SHOWN).map(String::as_str).collect();
-    let shown = shown.join("; ");
-    format!(
-        "foreign rules in nat PREROUTING take precedence, and what they translate bypasses the proxy: {}{more}",
-        Foreign(&shown)
-    )
 }
 
 fn warning_words(warning: &Warning) -> String {

@@ -1,6 +1,6 @@
 //! The messages of a watch, for the log and for `systemctl status`.
 
-use super::{errors, summary};
+use super::{errors, summary, verification};
 use crate::actions::watch::event::WatchEvent;
 use crate::netfilter::nftables::Process;
 use log::Level;
@@ -107,11 +107,7 @@ fn message(event: &WatchEvent) -> (Level, &'static str, String) {
                 [] => String::new(),
                 by => format!(" ({} committed last)", names(by)),
             };
-            let words = format!(
-                "a foreign rule precedes managed ones and takes precedence{by}: {}",
-                rule.escape_debug()
-            );
-            (Level::Warn, "rule-ahead", words)
+            (Level::Warn, "rule-ahead", verification::ahead(rule, &by))
         }
         WatchEvent::Polling(interval) => (
             Level::Info,

@@ -11,7 +11,7 @@ mod routing;
 mod rules;
 
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
-pub(crate) use rules::{Ours, translates_first};
+pub(crate) use rules::{Ours, holds_foreign_rules};
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;

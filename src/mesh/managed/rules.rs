@@ -4,7 +4,7 @@ use super::flushed::flushed_chain_rules;
 use super::{is_our_chain, is_our_comment, leftovers};
 use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
-    ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, Target, same_effects,
+    ChainName, Family, Live, LiveChain, LiveRule, Rule, TableName, same_effects,
 };
 
 /// Tells our rules from foreign ones, in what one backend has read.
@@ -53,28 +53,15 @@ impl Ours {
     }
 }
 
-/// Whether a foreign rule of nat's PREROUTING that may translate connections stands before the last of
-/// ours, or ours are still to come.
-pub(crate) fn translates_first(live: &Live) -> bool {
+/// Whether base chains hold rules that are not managed.
+pub(crate) fn holds_foreign_rules(live: &Live) -> bool {
     let ours = Ours::among(live);
-    let tables = live.tables.iter().filter(|t| t.name == TableName::Nat);
-    let chains = tables.flat_map(|t| t.chains.iter().map(move |c| (t.family, c)));
-    let mut inbound = chains.filter(|(_, chain)| chain.name == ChainName::PREROUTING);
-    inbound.any(|(family, chain)| {
-        let ours = ours.rules(family, TableName::Nat, chain);
-        let is_ours = |rule: &LiveRule| ours.iter().any(|o| std::ptr::eq(*o, rule));
-        let last = chain.rules.iter().rposition(is_ours);
-        let before = &chain.rules[..last.unwrap_or(chain.rules.len())];
-        before.iter().any(|r| !is_ours(r) && may_translate(r))
-    })
-}
-
-/// Whether it translates, or leads to a chain that may; what cannot be decoded may.
-fn may_translate(live: &LiveRule) -> bool {
-    match live.rule.as_ref().map(|rule| &rule.target) {
-        Some(Target::Jump(_) | Target::Dnat(_) | Target::Redirect { .. }) | None => true,
-        Some(target) => matches!(target, Target::RedirectAmong(_)),
-    }
+    let chains = live
+        .tables
+        .iter()
+        .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
+    let mut foreign = chains.filter(|(_, chain)| !is_our_chain(&chain.name));
+    foreign.any(|(t, chain)| ours.rules(t.family, t.name, chain).len() < chain.rules.len())
 }
 
 /// Whether a chain of ours in this family holds a rule without one of our comments.

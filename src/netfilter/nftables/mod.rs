@@ -38,7 +38,7 @@ use batch::Batch;
 use dump::Dump;
 use encode::Origin;
 pub use monitor::{Commit, Monitor, Notification, Object, Process, Touched};
-pub use native::{Unprintable, render};
+pub use native::render;
 use nix::errno::Errno;
 pub use session::{Managed, NfTables};
 use std::borrow::Cow;

@@ -97,6 +97,20 @@ impl<T: Transport> NfTables<T> {
         Ok(hooked::tables(&dump.map_err(error::of_read)?))
     }
 
+    /// Whether IP packets come to tables that no backend writes to, as far as the tables were listed.
+    pub fn has_foreign_tables(&self) -> bool {
+        let session = self.0.borrow();
+        let heads = session.heads.iter().flat_map(|h| &h.all);
+        let is_foreign = |h: &TableHead| {
+            [Store::Xt, Store::Native]
+                .iter()
+                .all(|s| h.place(*s).is_none())
+        };
+        heads
+            .into_iter()
+            .any(|h| hooked::is_met(h) && is_foreign(h))
+    }
+
     pub(super) fn read(&self, store: Store) -> Result<Dump, Error> {
         self.0.borrow_mut().read_store(store)
     }

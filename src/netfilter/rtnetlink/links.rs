@@ -40,17 +40,13 @@ pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)
 }
 
-/// Brings lo up if it is down, as it is in a new network namespace: what TPROXY marks is routed
-/// there, and connections of a pod to itself take it. Returns whether it was down.
-///
-/// # Errors
-/// When the kernel says no.
-pub fn bring_loopback_up() -> Result<bool, RoutingError> {
-    Router::<Socket>::open()?.bring_loopback_up()
-}
-
 impl<T: Transport> Router<T> {
-    fn bring_loopback_up(&mut self) -> Result<bool, RoutingError> {
+    /// Brings lo up if it is down, as it is in a new network namespace: what TPROXY marks is routed
+    /// there, and connections of a pod to itself take it. Returns whether it was down.
+    ///
+    /// # Errors
+    /// When the kernel says no.
+    pub fn bring_loopback_up(&mut self) -> Result<bool, RoutingError> {
         let mut is_up = false;
         let name = |w: &mut Writer| message::write_loopback(w, false);
         let asked = self.0.get(message::GET_LINK, name, |answer| {

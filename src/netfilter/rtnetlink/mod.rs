@@ -13,7 +13,7 @@ mod state;
 
 pub use error::RoutingError;
 pub use ipv6::{Ipv6, ipv6};
-pub use links::{Link, bridges, bring_loopback_up, hop, links};
+pub use links::{Link, bridges, hop, links};
 pub use message::Hop;
 pub use monitor::{Event, Monitor};
 pub use state::State;

@@ -117,6 +117,8 @@ pub fn code(done: &Done) -> i64 {
         !msg.is_empty() && !msg.contains(char::is_control),
         "{msg:?}"
     );
+    let twice = |line: &str| line.matches("demo/web-0").count() > 1;
+    assert!(!done.err.lines().any(twice), "{}", done.err);
     assert!(answer["cniVersion"].is_string() && answer["details"].is_string());
     answer["code"].as_i64().expect("code")
 }

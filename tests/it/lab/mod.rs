@@ -31,6 +31,11 @@ pub enum Variant {
     Legacy,
 }
 
+/// Whether all is to be tried (`THOROUGH=1`: `scripts/faults`, `scripts/bench`), or a sample.
+pub fn is_thorough() -> bool {
+    std::env::var_os("THOROUGH").is_some()
+}
+
 /// Every backend that writes.
 pub const BACKENDS: [&str; 3] = ["netlink", "nftables", "iptables-legacy"];
 

@@ -2,7 +2,6 @@
 
 use super::Namespace;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -38,32 +37,11 @@ pub fn product() -> Command {
     command
 }
 
-/// The lab's own program (`examples/lab`), as some user.
+/// The lab's own program (`lab/`), as some user.
 pub fn lab(User(uid, gid): User) -> Command {
-    let mut command = Command::new(lab_binary());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
     command.arg(format!("--user={uid}:{gid}"));
     command
-}
-
-/// Cargo puts examples beside the directory of the test executables. It builds
-/// them before it runs all tests, but not for `--test NAME`.
-fn lab_binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let target = test
-        .ancestors()
-        .nth(2)
-        .expect("tests lie in target/PROFILE/deps");
-    let binary = target.join("examples/lab");
-    let modified = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/lab");
-    let sources = sources.read_dir().expect("the lab has sources").flatten();
-    let newest = sources.filter_map(|file| modified(&file.path())).max();
-    let built = modified(&binary);
-    assert!(
-        built.is_some() && built >= newest,
-        "missing or old: cargo build --example lab"
-    );
-    binary
 }
 
 /// A long-running sub-command of the lab's program. It ends when this value is

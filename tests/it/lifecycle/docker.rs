@@ -86,7 +86,7 @@ fn a_published_port_is_said_to_bypass_the_proxy() {
             let bypasses = bypasses && backend == "netlink";
             for _ in 0..2 {
                 let done = run(&namespace, &line).expect(0, &what).unwrap();
-                warns(&done, "translated-first", bypasses);
+                warns(&done, "rule-ahead", bypasses);
             }
         }
     }
@@ -100,5 +100,5 @@ fn a_rule_behind_ours_is_none_of_it() {
     run(&namespace, line).expect(0, line).unwrap();
     namespace.sh(&PUBLISHED.replace("PROTOCOL", "tcp"));
     let done = run(&namespace, line).expect(0, line).unwrap();
-    warns(&done, "translated-first", false);
+    warns(&done, "rule-ahead", false);
 }

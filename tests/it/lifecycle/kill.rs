@@ -2,7 +2,7 @@
 
 use super::on_every_backend;
 use super::world::{ISTIO, OTHER, SOME, apply, rules, run};
-use crate::lab::{Namespace, product, same};
+use crate::lab::{Namespace, is_thorough, product, same};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How many times an apply is killed: tools that are started make it slower.
 fn kills(backend: &str) -> u32 {
-    match is_whole(backend) {
-        true => 300,
-        false => 100,
-    }
+    let sample = if is_whole(backend) { 60 } else { 24 };
+    if is_thorough() { 10 * sample } else { sample }
 }
 
 /// Netlink changes everything at once, the iptables tools one table after the other.
@@ -145,13 +143,13 @@ fn a_kill_never_leaves_tproxy_without_its_route() {
     on_every_backend(|backend| {
         let namespace = Namespace::new();
         let lines = [ISTIO, SOME].map(|options| format!("--backend {backend} {options}"));
+        let start = Instant::now();
+        apply(&namespace, backend, ISTIO)?;
+        let takes = start.elapsed();
         let mut seen = 0;
         for i in 0..kills(backend) / 3 {
-            let delay = part_of(Duration::from_millis(if is_whole(backend) {
-                10
-            } else {
-                200
-            }));
+            // Half of them are killed, the others come to their end.
+            let delay = part_of(2 * takes);
             apply_and_kill(&namespace, &lines[i as usize % 2], delay, i % 3 == 0);
             let found = rules(&namespace);
             let marks = found.contains("--on-port") || found.contains("tproxy to");

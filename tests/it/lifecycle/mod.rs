@@ -1,6 +1,7 @@
 //! Life on a host: rules of every origin converge, others' rules stay as they are, and whatever
 //! happens in between, the kernel ends up with the wanted state or the one before.
 
+mod ahead;
 mod auto;
 mod capabilities;
 mod clean;

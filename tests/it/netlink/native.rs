@@ -45,7 +45,7 @@ fn nft_loads_again_what_it_lists() {
 #[test]
 fn a_dry_run_loads_as_what_is_written() {
     let wanted = every_match::everything();
-    let again = loaded(&render(&wanted).unwrap());
+    let again = loaded(&render(&wanted));
     same(&listed(&written(&wanted)), &listed(&again), "loaded").unwrap();
     assert_eq!(difference(&again, open_native, &wanted), Change::default());
 }

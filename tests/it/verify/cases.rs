@@ -170,13 +170,21 @@ fn an_address_or_a_route_that_rules_rely_on_is_missed() {
     }
 }
 
-/// Rules whose absence no connection feels: others behind them do the same to all that they are about.
-const UNFELT: &[&str] = &[];
+/// Rules that no connection needs: those behind or before them do the same to all that they match.
+const REDUNDANT: &[&str] = &[
+    // No rule captures UDP to another port than 53.
+    "nat -A ISTIO_OUTPUT -p udp -m udp --dport 9000 -m comment --comment \"istio/bypass-outbound-port-9000\" -j RETURN",
+    // The same rule for the uid comes first, and returns everybody but uid 1337, who is returned next.
+    "nat -A ISTIO_OUTPUT -o lo -p tcp -m tcp ! --dport 53 -m owner ! --gid-owner 1337 -m comment --comment \"istio/bypass-app-to-itself\" -j RETURN",
+    // Nor does anything that comes so far go to 127.0.0.1.
+    "nat -A ISTIO_OUTPUT -d 127.0.0.1/32 -m comment --comment \"istio/bypass-explicit-loopback\" -j RETURN",
+    // On lo the rule behind it returns this mark, and from elsewhere nobody brings one.
+    "mangle -A ISTIO_INBOUND -p tcp -m mark --mark 0x539 -m comment --comment \"istio/bypass-marked\" -j RETURN",
+];
 
 /// Real kernels, real rules: each is deleted, noticed, and put back.
 #[test]
 fn each_rule_that_is_deleted_is_noticed() {
-    let mut unfelt = Vec::new();
     for (mesh, tables, proxy) in [
         (MESHES[2], &["raw", "nat"][..], None),
         (
@@ -207,11 +215,8 @@ fn each_rule_that_is_deleted_is_noticed() {
                 let (name, number) = chain;
                 lab.pod
                     .sh(&format!("iptables-nft -t {table} -D {name} {number}"));
-                let done = verify(&lab, "", mesh);
-                match done.code {
-                    Some(0) => unfelt.push(format!("{table} {rule}")),
-                    _ => drop(done.ends(126, rule)),
-                }
+                let redundant = REDUNDANT.contains(&format!("{table} {rule}").as_str());
+                verify(&lab, "", mesh).ends(if redundant { 0 } else { 126 }, rule);
                 let back =
                     rule.replacen("-A ", "", 1)
                         .replacen(name, &format!("{name} {number}"), 1);
@@ -220,5 +225,4 @@ fn each_rule_that_is_deleted_is_noticed() {
         }
         verify(&lab, "", mesh).ends(0, mesh);
     }
-    assert_eq!(unfelt, UNFELT);
 }

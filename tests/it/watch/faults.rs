@@ -1,10 +1,10 @@
 //! Faults at every system call of a watch: whatever error one returns, the watch goes on, or ends
 //! before the rules are in place with a status that makes systemd start it again.
 //!
-//! `cargo test` tries a sample, the same each time; `scripts/faults` all of them (FAULTS=all).
+//! `cargo test` tries a sample, the same each time; `scripts/faults` all of them.
 
 use super::watcher::{Watcher, kind};
-use crate::lab::{Namespace, product};
+use crate::lab::{Namespace, is_thorough, product};
 use crate::lifecycle::faults::calls::{self, Fault};
 use crate::lifecycle::faults::sample;
 use crate::lifecycle::rules;
@@ -178,8 +178,8 @@ fn no_error_of_a_system_call_ends_a_watch_or_keeps_rules_away() {
         .expect("Rust's start");
     let mut faults = calls::faults(&made, main + 1, true);
     faults.retain(|fault| fault.error.is_some() && !fault.is_want_of_memory());
-    if std::env::var_os("FAULTS").is_none_or(|which| which != "all") {
-        sample(&mut faults);
+    sample(&mut faults);
+    if !is_thorough() {
         faults.truncate(SAMPLE);
     }
     let failed: Vec<String> = faults

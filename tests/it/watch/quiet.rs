@@ -85,7 +85,7 @@ fn foreign_rules_beside_ours_stay() {
     let line = watcher.wait_for(&kind("rule-ahead"), 1);
     assert!(line.contains("iptables"), "{line}");
     assert!(
-        line.contains("IPv4 nat OUTPUT: ") && line.contains("--to-ports 9"),
+        line.contains("in nat OUTPUT") && line.contains("--to-ports 9"),
         "{line}"
     );
     watcher.settle();

@@ -1,7 +1,7 @@
 //! Whatever is taken away comes back, and no connection passes the proxy by afterwards.
 
 use super::watcher::{Watcher, generation, kind};
-use crate::lab::{APP, Lab, Namespace, ROOT, Server, User};
+use crate::lab::{APP, Lab, Namespace, ROOT, Server, User, is_thorough};
 use crate::lifecycle::{apply, rules};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -12,9 +12,6 @@ type Taking = &'static str;
 
 /// What is logged when something was put back.
 const REPAIR: &str = "\"kind\":\"repaired\"";
-
-/// How often something is taken away under load.
-const TIMES: usize = 300;
 
 const ISTIO: &str = "--mesh istio -u 1337 -m TPROXY -b * -i * -d 22 --redirect-dns --capture-all-dns --drop-invalid";
 
@@ -135,8 +132,10 @@ fn take_away(namespace: &Namespace, taking: Taking) {
     namespace.sh(&format!("T=iptables-nft T6=ip6tables-nft\n{taking}"));
 }
 
-/// Takes away in every way, again and again, and looks each time.
-fn always_back(backend: &str, takings: &[Taking], times: usize) {
+/// Takes away in every way under load, and looks each time.
+fn always_back(backend: &str, takings: &[Taking]) {
+    let rounds = if is_thorough() { 12 } else { 1 };
+    let times = rounds * takings.len();
     let world = World::new();
     let pod = &world.lab.pod;
     let line = format!("-v --backend {backend} {ISTIO}");
@@ -184,12 +183,12 @@ fn foreignless(rules: &str) -> String {
 
 #[test]
 fn whatever_is_taken_away_under_load_comes_back() {
-    always_back("netlink", TAKINGS, TIMES);
+    always_back("netlink", TAKINGS);
 }
 
 #[test]
 fn so_it_does_where_others_write_too() {
-    always_back("nftables", NATIVE_TAKINGS, 5 * NATIVE_TAKINGS.len());
+    always_back("nftables", NATIVE_TAKINGS);
 }
 
 /// Nobody tells of changes to iptables-legacy's tables.

@@ -13,7 +13,7 @@ use super::nf_tables::NFTA_RULE_USERDATA;
 use crate::netfilter::model::{ConnState, Family, Match, Owner, Rule, RuleId, Side, Target, Test};
 use crate::netfilter::netlink::Writer;
 pub(crate) use merge::merged_into_sets;
-pub use render::{Unprintable, render};
+pub use render::render;
 pub(crate) use sets::{Lists, Set, Sets, is_list};
 
 /// What else nf_tables needs for a rule: TPROXY drops a packet for which there is no socket, while

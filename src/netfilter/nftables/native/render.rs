@@ -11,30 +11,10 @@ use crate::netfilter::model::{
 use crate::netfilter::nftables::hooks::{Base, base, table_name};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
-use thiserror::Error;
 
 /// What `nft -f` is to read to leave what the backend `nftables` leaves of a ruleset in a namespace
-/// where there is nothing of ours. An interface name that nft has no way to write is an error.
-pub fn render(ruleset: &Ruleset) -> Result<String, Unprintable> {
-    let chains = ruleset.tables.iter().flat_map(|t| &t.chains);
-    for m in chains.flat_map(|c| &c.rules).flat_map(|r| &r.matches) {
-        if let Test::InInterface(name) | Test::OutInterface(name) = &m.test {
-            interface(name)?;
-        }
-    }
-    Ok(render_all(ruleset))
-}
-
-/// An interface name of 15 bytes with `*` at its end: nft wants a backslash before that, and takes
-/// no more than 15 bytes with it.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "nft has no way to write the interface name \"{0}\": it is 15 bytes long and ends in \"*\", which would have to \
-     be escaped"
-)]
-pub struct Unprintable(String);
-
-fn render_all(ruleset: &Ruleset) -> String {
+/// where there is nothing of ours.
+pub fn render(ruleset: &Ruleset) -> String {
     let merged = merged_into_sets(ruleset);
     let mut text = String::new();
     for family in Family::ALL {
@@ -254,25 +234,15 @@ fn port_range(ports: PortRange) -> String {
 }
 
 fn write_interface(text: &mut String, field: &str, not: &str, name: &Interface) -> fmt::Result {
-    write!(
-        text,
-        "{field} {not}\"{}\" ",
-        interface(name).map_err(|_| fmt::Error)?
-    )
+    write!(text, "{field} {not}\"{}\" ", interface(name))
 }
 
-/// A name as it stands between nft's quotation marks: `*` at the end is any rest, unless a backslash
-/// is before it. Nothing else means anything there.
-fn interface(name: &Interface) -> Result<String, Unprintable> {
-    const LONGEST: usize = 15;
-    let text = match (name.prefix(), name.as_str().strip_suffix('*')) {
-        (Some(prefix), _) => format!("{prefix}*"),
-        (None, Some(stem)) => format!("{stem}\\*"),
-        (None, None) => name.to_string(),
-    };
-    match text.len() > LONGEST {
-        true => Err(Unprintable(name.to_string())),
-        false => Ok(text),
+/// A name as it stands between nft's quotation marks, where `*` at the end is any rest. No option takes
+/// a name with `*` in it.
+fn interface(name: &Interface) -> String {
+    match name.prefix() {
+        Some(prefix) => format!("{prefix}*"),
+        None => name.to_string(),
     }
 }
 

@@ -2,13 +2,13 @@
 //! goes wrong, the kernel holds the state before or the one after (or the mixture that docs/limits.md
 //! allows), the exit status and the message are true, and the next run ends in the wanted state.
 //!
-//! `cargo test` tries a sample, the same each time; `scripts/faults` all of them (FAULTS=all).
+//! `cargo test` tries a sample, the same each time; `scripts/faults` all of them.
 
 pub mod calls;
 mod states;
 
 use super::world::{run, the_product};
-use crate::lab::{Done, Namespace, product};
+use crate::lab::{Done, Namespace, is_thorough, product};
 use calls::Fault;
 use states::{State, States};
 use std::fs;
@@ -119,9 +119,7 @@ impl Way {
     fn try_faults(&self) {
         let states = self.states();
         let mut faults = self.faults();
-        if std::env::var_os("FAULTS").is_none_or(|which| which != "all") {
-            sample(&mut faults);
-        }
+        sample(&mut faults);
         let failed: Vec<String> = faults
             .iter()
             .filter_map(|fault| Some(format!("{fault}: {}", self.check(&states, fault).err()?)))
@@ -141,8 +139,11 @@ impl Way {
     }
 }
 
-/// Keeps some, the same each time as long as the program makes the same calls.
+/// Keeps some, the same each time as long as the program makes the same calls; all, if all are to be tried.
 pub fn sample(faults: &mut Vec<Fault>) {
+    if is_thorough() {
+        return;
+    }
     // Knuth's linear congruential generator, from a fixed seed.
     let mut random = 2026_u64;
     while faults.len() > SAMPLE {

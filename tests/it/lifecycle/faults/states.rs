@@ -122,7 +122,7 @@ impl States {
         if done.err.contains("rules there may be left") {
             return Ok(());
         }
-        match done.err.contains("stays") {
+        match done.err.contains("a route that no rule needs is left") {
             true => self.has_new_rules(found),
             false => self.is_new(found),
         }

@@ -1,0 +1,91 @@
+//! Foreign rules that take precedence: they decide on connections that the desired rules capture.
+
+use super::probes::Vantage;
+use super::report::{Expected, Rule};
+use super::rules::{self, Fate, Judged, Place};
+use super::{Options, place, probes};
+use crate::actions::explain::live_rules;
+use crate::engine::error::Error;
+use crate::netfilter::model::{Family, Interface, Rules, Ruleset};
+use crate::netfilter::trace::{Network, Way};
+use ipnet::IpNet;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// A foreign rule that takes precedence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ahead {
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// Whether it is known which packets it matches; otherwise it may take precedence.
+    pub decoded: bool,
+}
+
+/// With more rules than these in the kernel nothing is looked for: each is followed for each connection.
+const MOST_RULES: usize = 5000;
+
+/// The foreign rules that keep a connection from being captured, each once, found by following
+/// connections through the desired rules and through those in the kernel; nothing where the kernel
+/// has more than 5,000 rules.
+///
+/// # Errors
+/// Where the rules in the kernel, or addresses and routes, cannot be read.
+pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahead>, Error> {
+    let (kernel, routing) = live_rules()?;
+    let chains = kernel.tables.iter().flat_map(|t| &t.chains);
+    if chains.map(|c| c.rules.len()).sum::<usize>() > MOST_RULES {
+        return Ok(BTreeSet::new());
+    }
+    let rules = Rules::of(desired);
+    let here = place::network([], &desired.routing)?;
+    let mut addresses = probes::addresses(&rules, &here);
+    addresses.extend(probes::addresses(&kernel, &here));
+    let mut network = place::network(addresses, &desired.routing)?;
+    for family in Family::ALL {
+        add_way_out(&mut network, family);
+    }
+    let kernel = Place::observed(kernel, routing, &network);
+    Ok(among(&Place { rules, network }, &kernel))
+}
+
+/// Gives the network an interface and a route of the family, if it has none: they may come later.
+fn add_way_out(network: &mut Network, family: Family) {
+    let leaves = |(net, way): &(IpNet, Way)| {
+        Family::of(net.addr()) == family && matches!(way, Way::Out { .. })
+    };
+    if network.routes.iter().any(leaves) {
+        return;
+    }
+    let (address, all) = match family {
+        Family::V4 => ("192.0.2.2/24", "0.0.0.0/0"),
+        Family::V6 => ("2001:db8::2/64", "::/0"),
+    };
+    let [address, all] = [address, all].map(|net| net.parse::<IpNet>().expect("a prefix"));
+    network.add_address(&Interface::ETH0, address);
+    let way = Way::Out {
+        through: Interface::ETH0,
+        source: Some(address.addr()),
+    };
+    network.routes.push((all, way));
+}
+
+/// Those among the rules of the kernel.
+fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
+    let vantage = Vantage {
+        network: &desired.network,
+        only: None,
+        port: Options::PORT,
+    };
+    let mut walks = probes::derive(desired, None, &vantage);
+    walks.extend(probes::derive(kernel, Some(&desired.rules), &vantage));
+    let deciding = |walk| {
+        let fate = Fate::desired(walk, desired)?;
+        let (rule, decoded) = match (fate.end, rules::judge(walk, fate, kernel)) {
+            (Expected::Captured(_), Judged::Otherwise { by, .. }) => (by?, true),
+            (Expected::Captured(_), Judged::Undecoded(rule)) => (rule, false),
+            _ => return None,
+        };
+        (!rule.managed).then_some(Ahead { rule, decoded })
+    };
+    walks.iter().filter_map(deciding).collect()
+}

@@ -1,0 +1,61 @@
+//! Foreign rules that take precedence over managed ones are named.
+
+use super::world::run;
+use crate::lab::{Done, Namespace};
+
+const ISTIO: &str = "--mesh istio -u 1337 -i * -b *";
+
+/// Ways to keep connections from the proxy without touching a managed rule.
+const AHEAD: &[&str] = &[
+    "iptables-nft -t nat -I OUTPUT -p tcp -j ACCEPT",
+    "iptables-nft -t nat -I OUTPUT -p tcp --dport 3306 -j RETURN",
+    "iptables-nft -t nat -I OUTPUT -p tcp -j DNAT --to 198.51.100.4",
+    "iptables-nft -t nat -I OUTPUT -p tcp -j NETMAP --to 198.51.100.0/24",
+    "iptables-nft -t nat -N F; iptables-nft -t nat -A F -j ACCEPT; iptables-nft -t nat -I OUTPUT -j F",
+    "iptables-nft -t nat -N G; iptables-nft -t nat -I OUTPUT -g G",
+    "iptables-nft -t raw -A OUTPUT -j CT --notrack",
+    "iptables-nft -t nat -I PREROUTING -p tcp --dport 8080 -j DNAT --to 198.51.100.4:80",
+    "nft insert rule ip nat OUTPUT tcp dport 80 accept",
+    "nft insert rule ip nat OUTPUT meta l4proto tcp redirect to :9",
+    "nft insert rule ip nat OUTPUT tcp dport 80 dnat to 198.51.100.4",
+    "nft insert rule ip nat OUTPUT tcp dport vmap '{ 80 : accept }'",
+    // What the program does not decode may take precedence.
+    "iptables-nft -t nat -I OUTPUT -p tcp -m time --timestart 00:00 -j ACCEPT",
+];
+
+/// What leaves captured connections alone.
+const HARMLESS: &[&str] = &[
+    "iptables-nft -t nat -I OUTPUT -p tcp -m comment --comment counted",
+    "iptables-nft -t nat -I OUTPUT -p udp --dport 5353 -j ACCEPT",
+    "iptables-nft -t nat -A OUTPUT -p tcp -j ACCEPT",
+    "iptables-nft -t mangle -A OUTPUT -j MARK --set-mark 7",
+    "iptables-nft -t nat -I POSTROUTING -s 10.0.0.0/8 -j MASQUERADE",
+    // To accept in a chain of nat is to leave the decision to the next one.
+    "nft 'table ip x { chain o { type nat hook output priority -150; tcp dport 80 accept; }; }'",
+    "nft 'table inet f { chain i { type filter hook input priority 0; tcp dport 22 drop; }; }'",
+];
+
+/// An apply over rules that are in place, beside a foreign one.
+fn apply_beside(foreign: &str) -> Done {
+    let namespace = Namespace::new();
+    run(&namespace, ISTIO).expect(0, "apply").unwrap();
+    namespace.sh(foreign);
+    let again = run(&namespace, &format!("--log-format json {ISTIO}"));
+    again.expect(0, foreign).unwrap()
+}
+
+#[test]
+fn an_apply_names_the_rules_that_take_precedence() {
+    for foreign in AHEAD {
+        let done = apply_beside(foreign);
+        assert!(done.err.contains("\"rule-ahead\""), "{foreign}: {done:?}");
+    }
+}
+
+#[test]
+fn an_apply_does_not_name_rules_that_change_nothing() {
+    for foreign in HARMLESS {
+        let done = apply_beside(foreign);
+        assert!(!done.err.contains("\"rule-ahead\""), "{foreign}: {done:?}");
+    }
+}
