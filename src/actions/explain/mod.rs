@@ -4,7 +4,7 @@
 //! the kernel holds.
 
 mod answer;
-pub(super) mod live;
+mod live;
 mod place;
 mod question;
 pub mod view;
