@@ -156,6 +156,7 @@ pub fn error_word(error: &io::Error) -> String {
         Some(Errno::EINPROGRESS | Errno::EAGAIN | Errno::ETIMEDOUT) => "timeout".into(),
         Some(Errno::ECONNRESET) => "reset".into(),
         Some(other) => format!("{other:?}"),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "closed".into(),
         None => format!("{:?}", error.kind()),
     }
 }
