@@ -5,6 +5,7 @@
 //! kernel in agreement.
 
 mod chain;
+pub mod classes;
 mod network;
 mod passage;
 #[cfg(test)]
