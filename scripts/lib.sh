@@ -16,6 +16,10 @@ fi
 # shellcheck disable=SC2034
 size_budget=3200000
 
+# Whom this machine trusts.
+# shellcheck disable=SC2034
+authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1

@@ -1,27 +1,30 @@
-//! How fast a watch puts back what others take away, who gets past meanwhile, and what it costs to
-//! have one.
+//! How fast a watch restores what other programs remove, alone and beside many foreign rules, which
+//! connections bypass the proxy meanwhile, and what it costs to have one.
 
 use crate::world::{fresh, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use prepare_proxy::netfilter::model::{Family, PolicyRoute, Routing};
 use prepare_proxy::netfilter::nftables::{Monitor, Notification};
+use prepare_proxy::netfilter::rtnetlink;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// What others do, as shell scripts.
-const TAKINGS: &[(&str, &str)] = &[
+/// What other programs do, as shell scripts.
+const CHANGES: &[(&str, &str)] = &[
     ("nft flush ruleset", "nft flush ruleset"),
     ("nft delete table ip nat", "nft delete table ip nat"),
     ("nft flush chain ip nat ISTIO_OUTPUT", "nft flush chain ip nat ISTIO_OUTPUT"),
     ("iptables -t nat -F", "iptables-nft -t nat -F"),
     ("iptables -t nat -D OUTPUT 1", "iptables-nft -t nat -D OUTPUT 1"),
-    ("a rule before ours in a chain of ours", "iptables-nft -t nat -I ISTIO_OUTPUT -j RETURN"),
+    ("iptables -t nat -I ISTIO_OUTPUT -j RETURN", "iptables-nft -t nat -I ISTIO_OUTPUT -j RETURN"),
+    ("iptables -t nat -E ISTIO_REDIRECT GONE", "iptables-nft -t nat -E ISTIO_REDIRECT GONE"),
     (
         "the last rule of a chain becomes the first",
         "r=$(iptables-nft -t nat -S ISTIO_OUTPUT | tail -n 1)
@@ -33,11 +36,23 @@ const TAKINGS: &[(&str, &str)] = &[
     ),
 ];
 
+/// What other programs do to TPROXY's routing.
+const ROUTING_CHANGES: &[(&str, &str)] = &[
+    ("ip rule del fwmark 1337", "ip rule del fwmark 1337"),
+    ("ip route flush table 133", "ip route flush table 133"),
+];
+
+/// How many foreign rules there are in `ip nat`.
+const FOREIGN_RULES: usize = 10_000;
+
 /// Commits that are none of our business.
 const FOREIGN_COMMITS: usize = 100_000;
 
 /// As many of them are made by one program.
 const COMMITS_OF_ONE: usize = 1000;
+
+/// Against hangs alone.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
@@ -48,7 +63,11 @@ const PROXY: &str = "[::]:15001";
 
 /// Prints all there is to say, with so many takings-away of each kind.
 pub fn measure(product: &Path, rounds: usize) -> io::Result<()> {
-    fresh(|| takings(product, rounds))?;
+    println!("Alone\n");
+    fresh(|| repairs(product, rounds, 0))?;
+    println!("Beside {FOREIGN_RULES} foreign rules in the same table\n");
+    fresh(|| repairs(product, rounds, FOREIGN_RULES))?;
+    fresh(|| routing_repairs(product, rounds))?;
     fresh(|| cost(product))
 }
 
@@ -57,8 +76,13 @@ struct Watch(Child);
 
 impl Watch {
     fn start(product: &Path) -> io::Result<Self> {
+        Self::start_with(product, &["-p", "15001", "-u", "1337"])
+    }
+
+    fn start_with(product: &Path, options: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(product)
-            .args(["watch", "-p", "15001", "-u", "1337"])
+            .arg("watch")
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()?;
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
@@ -151,26 +175,27 @@ impl Load {
     }
 }
 
-fn takings(product: &Path, rounds: usize) -> io::Result<()> {
+fn repairs(product: &Path, rounds: usize, foreign: usize) -> io::Result<()> {
     run("ip", ["addr", "add", "192.0.2.1/32", "dev", "lo"])?;
     serve(PROXY, b"p")?;
     serve(ELSEWHERE, b"d")?;
+    let rules = foreign_rules(foreign)?;
     let watch = Watch::start(product)?;
     let load = Load::default();
     println!(
-        "| taken away, {rounds} times each | median | p99 | longest | connections | past the proxy before it was back | after |"
+        "| change, {rounds} times each | p50 | p99 | longest | connections | bypassed the proxy until the repair | after it |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|");
     let result = thread::scope(|scope| {
         scope.spawn(|| load.connect_all_the_time());
-        let result = TAKINGS
+        let result = CHANGES
             .iter()
-            .try_for_each(|(name, script)| taken(name, script, rounds, &load));
+            .try_for_each(|(name, script)| changed(name, script, rounds, &rules, &load));
         load.over.store(true, Ordering::Relaxed);
         result
     });
     println!(
-        "\nMemory after all that: {} kB (most {} kB), {} files open\n",
+        "\nMemory afterwards: {} kB (most {} kB), {} open files\n",
         watch.status("VmRSS")?,
         watch.status("VmHWM")?,
         watch.descriptors()?
@@ -179,13 +204,52 @@ fn takings(product: &Path, rounds: usize) -> io::Result<()> {
     result
 }
 
-/// Takes one thing away so often, and prints a line about it.
-fn taken(name: &str, script: &str, rounds: usize, load: &Load) -> io::Result<()> {
+/// A file that makes so many rules in a chain of `ip nat`, whatever was there.
+fn foreign_rules(count: usize) -> io::Result<NamedFile> {
+    let mut text =
+        "add table ip nat\nadd chain ip nat FOREIGN\nflush chain ip nat FOREIGN\n".to_owned();
+    for n in 0..count {
+        let (high, low) = (n >> 8, n & 255);
+        text += &format!("add rule ip nat FOREIGN ip daddr 10.9.{high}.{low} counter accept\n");
+    }
+    let path = std::env::temp_dir().join(format!(
+        "prepare-proxy-bench-{}-{count}",
+        std::process::id()
+    ));
+    fs::write(&path, text)?;
+    Ok(NamedFile(path))
+}
+
+/// A file that is removed when this is dropped.
+struct NamedFile(PathBuf);
+
+impl Drop for NamedFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Makes one change so often, and prints a line about it.
+fn changed(
+    name: &str,
+    script: &str,
+    rounds: usize,
+    foreign: &NamedFile,
+    load: &Load,
+) -> io::Result<()> {
     let counts = || [&load.by_proxy, &load.past, &load.failed].map(|c| c.load(Ordering::Relaxed));
-    let before = counts();
-    let mut times = Vec::new();
-    let mut late = 0;
+    let (mut connections, mut times, mut late) = ([0; 3], Vec::new(), 0);
     for _ in 0..rounds {
+        // Some changes remove them, or leave a chain of another name.
+        run("nft", ["-f".as_ref(), foreign.0.as_os_str()])?;
+        run(
+            "sh",
+            [
+                "-c",
+                "nft 'flush chain ip nat GONE; delete chain ip nat GONE' 2>/dev/null; sleep 0.05",
+            ],
+        )?;
+        let before = counts();
         let monitor = Monitor::open().map_err(io::Error::other)?;
         let answer = thread::scope(|scope| {
             let answer = scope.spawn(|| answer_of(monitor));
@@ -196,33 +260,83 @@ fn taken(name: &str, script: &str, rounds: usize, load: &Load) -> io::Result<()>
         for _ in 0..3 {
             late += u32::from(!is_by_proxy()?);
         }
-        // Not more often than is answered at once.
-        sleep(Duration::from_millis(20));
+        let after = counts();
+        for (sum, (before, after)) in connections.iter_mut().zip(before.iter().zip(after)) {
+            *sum += after - before;
+        }
     }
-    let [by_proxy, past, failed] = counts();
+    let [by_proxy, past, failed] = connections;
+    let failed = if failed == 0 {
+        String::new()
+    } else {
+        format!(" ({failed} failed)")
+    };
+    println!(
+        "| {name} | {} | {} | {past}{failed} | {late} |",
+        percentiles(&mut times),
+        by_proxy + past
+    );
+    Ok(())
+}
+
+/// The median, the 99th percentile and the longest, as cells.
+fn percentiles(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |part: f64| {
         times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64() * 1000.0
     };
-    println!(
-        "| {name} | {:.2} ms | {:.2} ms | {:.2} ms | {} | {}{} | {late} |",
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        by_proxy - before[0] + past - before[1],
-        past - before[1],
-        match failed - before[2] {
-            0 => String::new(),
-            n => format!(" ({n} failed)"),
-        },
-    );
-    Ok(())
+    format!("{:.2} ms | {:.2} ms | {:.2} ms", at(0.5), at(0.99), at(1.0))
+}
+
+/// From the notification of a removal to the one of its repair.
+fn routing_repairs(product: &Path, rounds: usize) -> io::Result<()> {
+    let options = [
+        "--mesh", "istio", "-m", "TPROXY", "-u", "1337", "-i", "*", "-b", "*",
+    ];
+    let watch = Watch::start_with(product, &options)?;
+    let (family, mark, table) = (Family::V4, 1337, 133);
+    let desired = Routing {
+        policy_routes: vec![PolicyRoute {
+            family,
+            mark,
+            table,
+        }],
+        loopback_addresses: Vec::new(),
+    };
+    println!("| change of routing, {rounds} times each | p50 | p99 | longest |\n|---|--:|--:|--:|");
+    for (name, script) in ROUTING_CHANGES {
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            sleep(Duration::from_millis(50));
+            let mut monitor = rtnetlink::Monitor::open(&desired).map_err(io::Error::other)?;
+            let limit = Instant::now() + HANGS;
+            let answer = thread::scope(|scope| {
+                let answer = scope.spawn(move || {
+                    let mut events = Vec::new();
+                    while events.len() < 2 && Instant::now() < limit {
+                        let drained = monitor.drain(|_| events.push(Instant::now()));
+                        drained.map_err(io::Error::other)?;
+                    }
+                    match events[..] {
+                        [removed, restored, ..] => Ok(restored - removed),
+                        _ => Err(io::Error::other("the watch does not answer")),
+                    }
+                });
+                run("sh", ["-ec", script])?;
+                answer.join().expect("a measurement does not panic")
+            });
+            times.push(answer?);
+        }
+        println!("| {name} | {} |", percentiles(&mut times));
+    }
+    println!();
+    watch.stop()
 }
 
 /// From the last commit of others to the one of the watch that answers it, as the kernel told of
 /// both. Whoever measures that must not sleep.
 fn answer_of(mut monitor: Monitor) -> io::Result<Duration> {
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + HANGS;
     let (mut theirs, mut ours) = (None, None);
     while ours.is_none() {
         let told = monitor.drain(|notification| {

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Others who write rules on a machine: whatever they do, ours are back, theirs stay theirs, and nobody fights.
 
-repairs() { journal | grep -c '; back after' || true; }
+repairs() { journal | grep -c '; restored after' || true; }
 
 # whole WHAT: the rules are as they were when $wanted was taken, and take connections to the proxy.
 whole() {
@@ -27,8 +27,8 @@ firewalls() {
     ufw
     nftables_service
     docker_like
-    ! journal | grep -q 'keeps taking' || die "somebody was fought: $(journal | grep 'keeps taking')"
-    journal | grep '; back after' | sed -E 's/.*warning: //; s/\([0-9]+\)//; s/;.*//' | sort | uniq -c | sort -rn | sed 's/^/      /'
+    ! journal | grep -q 'keeps removing' || die "somebody was fought: $(journal | grep 'keeps removing')"
+    journal | grep '; restored after' | sed -E 's/ \(pid [0-9]+\)//; s/;.*//' | sort | uniq -c | sort -rn | sed 's/^/      /'
     proved "firewalld, ufw, nftables.service and docker's way with iptables: the rules are back each time ($(($(repairs) - before)) repairs)"
 }
 

@@ -22,9 +22,6 @@ export CONTAINERS_STORAGE_CONF=$work/storage.conf
 export CONTAINERS_CONF=$work/containers.conf
 export CONTAINERS_REGISTRIES_CONF=$work/registries.conf
 
-# Whom this machine trusts.
-authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
-
 # One line about what was proved.
 proved() { printf 'ok    %s\n' "$*"; }
 # want TEXT PATTERN WHAT: the text holds a line that matches the extended regular expression.
@@ -37,11 +34,11 @@ ${1:0:2000}"
 by_proxy() { want "$1" ' by=proxy:15001 .* > by='"$2" "$3"; }
 direct() { want "$1" "^to=[^ ]+ by=$2" "$3"; }
 
-# Waits until COMMAND succeeds, at most ten seconds.
+# Waits until COMMAND succeeds; the limit is against hangs alone.
 eventually() {
-    local end=$((SECONDS + 10))
+    local end=$((SECONDS + 120))
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "still not so after ten seconds: $*"
+        ((SECONDS < end)) || die "still not so after two minutes: $*"
         sleep 0.1
     done
 }

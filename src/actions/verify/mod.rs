@@ -28,7 +28,9 @@ pub use report::{
 use super::event::Event;
 use crate::engine::error::Error;
 use crate::engine::request::Request;
-use crate::netfilter::model::{ConnState, Protocol, Rules, Ruleset, Tracking};
+use crate::netfilter::model::{
+    ConnState, Connection as Connected, Protocol, Rules, Ruleset, Tracking,
+};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Start, Walk};
 use evidence::{Evidence, agrees, locate};
@@ -153,8 +155,8 @@ impl Run<'_> {
                 .map(|u| (u.uid, u.gid)),
             port: self.options.probe_port,
         };
-        let mut walks = probes::derive(desired, &vantage);
-        let others = in_kernel.map(|place| probes::derive(place, &vantage));
+        let mut walks = probes::derive(desired, None, &vantage);
+        let others = in_kernel.map(|place| probes::derive(place, Some(&desired.rules), &vantage));
         for walk in others.into_iter().flatten() {
             if !walks.contains(&walk) {
                 walks.push(walk);
@@ -219,14 +221,20 @@ impl Run<'_> {
 /// What was seen of a connection, or why it was not made.
 type Seen = Result<Evidence, Reason>;
 
+/// What conntrack knows of a connection that begins.
+const FIRST: Connected = Connected {
+    state: ConnState::New,
+    mark: 0,
+};
+
 /// Whether a connection can be made from here that begins so.
 fn is_made(walk: &Walk) -> bool {
     let packet = &walk.packet;
     walk.start == Start::Here
         && packet.owner.is_some()
         && packet.protocol != Protocol::Icmpv6
-        && matches!(walk.tracking, Tracking::Known(c) if c.state == ConnState::New)
-        && packet.source.port() == probes::ANY_PORT
+        && walk.tracking == Tracking::Known(FIRST)
+        && packet.source.port() == report::ANY_PORT
 }
 
 /// What became of a connection: what was seen decides, and the rules where that proves nothing.

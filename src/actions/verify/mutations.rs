@@ -1,7 +1,8 @@
 //! Every mesh and mode, with rules deleted, swapped and inserted: what changes the fate of some
 //! connection is noticed, and nothing else is.
 
-use super::probes::{ANY_PORT, User, Vantage, derive};
+use super::probes::{User, Vantage, derive};
+use super::report::ANY_PORT;
 use super::rules::{Fate, Judged, Place, judge};
 use crate::frontend::cli;
 use crate::mesh::config::{Environment, Ipv6};
@@ -288,7 +289,10 @@ fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
         let fate = Fate::desired(walk, desired);
         fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judged::Otherwise { .. }))
     };
-    walks.iter().any(wrong) || derive(mutated, &vantage).iter().any(wrong)
+    walks.iter().any(wrong)
+        || derive(mutated, Some(&desired.rules), &vantage)
+            .iter()
+            .any(wrong)
 }
 
 #[test]
@@ -301,7 +305,7 @@ fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
             only: None,
             port: 15002,
         };
-        let walks = derive(&desired, &vantage);
+        let walks = derive(&desired, None, &vantage);
         assert!(!is_noticed(&desired, &desired, &walks), "{line}");
         let everything = everything(&desired.rules, &desired.network);
         let fates: Vec<_> = everything

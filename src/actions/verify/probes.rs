@@ -4,9 +4,10 @@
 //! for, and what leads to it, says how the connection must be; everything else is tried from a short
 //! list. Both ends of each range of ports and of each prefix are taken.
 
+use super::report::ANY_PORT;
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{
-    AddressSet, ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook,
+    AddressSet, Base, ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook,
     HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Target, Test,
     Tracking,
 };
@@ -14,9 +15,6 @@ use crate::netfilter::trace::{Network, Start, Walk, Way, follow};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// Stands for any port that the kernel picks for whoever connects (`ip_local_port_range`).
-pub(super) const ANY_PORT: u16 = 50000;
 
 /// The first id that is given to people and to what they run (`UID_MIN` of login.defs(5)).
 const FIRST_ORDINARY_ID: u32 = 1000;
@@ -55,8 +53,8 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
 }
 
 /// A connection for each rule that makes a difference to one, each once; of the first rules, where
-/// there are very many.
-pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
+/// there are very many. Chains that `done` has too are left out.
+pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> Vec<Walk> {
     let mut search = Search {
         words: Words::of(&place.rules, vantage),
         place,
@@ -69,11 +67,31 @@ pub(super) fn derive(place: &Place, vantage: &Vantage) -> Vec<Walk> {
     let tables = place.rules.tables.iter().enumerate();
     let chains = tables.flat_map(|(t, table)| (0..table.chains.len()).map(move |c| (t, c)));
     let mut left = RULES;
-    for (t, c) in chains {
+    let is_done =
+        |t: usize, c: usize| done.is_some_and(|done| has(done, &place.rules.tables[t], c));
+    for (t, c) in chains.filter(|(t, c)| !is_done(*t, *c)) {
         search.chain(t, c, left);
+        search.policy(t, c);
         left = left.saturating_sub(place.rules.tables[t].chains[c].rules.len());
     }
     search.walks
+}
+
+/// Whether the rules have this very chain, comments aside.
+fn has(rules: &Rules, table: &HookedTable, c: usize) -> bool {
+    let chain = &table.chains[c];
+    let same = |a: &Entry, b: &Entry| a.matches() == b.matches() && a.target() == b.target();
+    let mut tables = rules.tables.iter();
+    let table = tables.find(|t| (&t.name, t.family) == (&table.name, table.family));
+    let other = table.and_then(|t| t.chains.iter().find(|c| c.name == chain.name));
+    other.is_some_and(|other| {
+        let pairs = other.rules.iter().zip(&chain.rules);
+        other.base == chain.base
+            && other.rules.len() == chain.rules.len()
+            && pairs
+                .into_iter()
+                .all(|(a, b)| matches!(b, Entry::Known(_)) && same(a, b))
+    })
 }
 
 /// The search for connections.
@@ -94,7 +112,7 @@ impl Search<'_> {
         for (r, entry) in rules.iter().enumerate().take(left) {
             self.changed.rules.tables[t].chains[c].rules.remove(r);
             for conditions in variants(entry) {
-                self.add(table, &paths, entry, &conditions);
+                self.add(table, &paths, Some(entry), &conditions);
             }
             let changed = &mut self.changed.rules.tables[t].chains[c].rules;
             changed.insert(r, entry.clone());
@@ -104,14 +122,31 @@ impl Search<'_> {
             {
                 changed.swap(r, r + 1);
                 let both = [entry.matches(), next.matches()].concat();
-                self.add(table, &paths, entry, &both);
+                self.add(table, &paths, Some(entry), &both);
                 self.changed.rules.tables[t].chains[c].rules.swap(r, r + 1);
             }
         }
     }
 
+    /// The same for the policy of a base chain that drops.
+    fn policy(&mut self, t: usize, c: usize) {
+        let table = &self.place.rules.tables[t];
+        let accepts = |accepts| table.chains[c].base.map(|base| Base { accepts, ..base });
+        if table.chains[c].base == accepts(false) && accepts(false).is_some() {
+            self.changed.rules.tables[t].chains[c].base = accepts(true);
+            self.add(table, &paths(table, c), None, &[]);
+            self.changed.rules.tables[t].chains[c].base = accepts(false);
+        }
+    }
+
     /// Adds a connection that fulfils the conditions and to which the change makes a difference.
-    fn add(&mut self, table: &HookedTable, paths: &[Path], entry: &Entry, conditions: &[Match]) {
+    fn add(
+        &mut self,
+        table: &HookedTable,
+        paths: &[Path],
+        entry: Option<&Entry>,
+        conditions: &[Match],
+    ) {
         let found = self.words.find(table, paths, conditions, |walk| {
             makes_a_difference(walk, entry, self.place, &self.changed)
         });
@@ -125,23 +160,22 @@ fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
     entry.target().is_none() || entry.target() != next.target()
 }
 
-/// Whether the fate of a connection is another one with the other rules; of a rule that cannot be decoded,
-/// whether it is met.
-fn makes_a_difference(walk: &Walk, entry: &Entry, place: &Place, without: &Place) -> bool {
+/// Whether the fate of a connection that meets the rule is another one with the other rules; of a rule
+/// that cannot be decoded, whether it is met.
+fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed: &Place) -> bool {
     let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
         return false;
     };
-    let steps = trace
-        .passages
-        .iter()
-        .flat_map(|p| &p.tables)
-        .flat_map(|t| &t.steps);
-    let mut met = steps.filter(|step| step.rule == *entry);
+    let differs = || Fate::desired(walk, changed) != Fate::of(&trace);
+    let Some(entry) = entry else {
+        return differs();
+    };
+    let tables = trace.passages.iter().flat_map(|p| &p.tables);
+    let mut met = tables
+        .flat_map(|t| &t.steps)
+        .filter(|step| step.rule == *entry);
     match entry {
-        Entry::Known(_) => {
-            met.any(|step| step.outcome.effect().is_some())
-                && Fate::desired(walk, without) != Fate::desired(walk, place)
-        }
+        Entry::Known(_) => met.any(|step| step.outcome.effect().is_some()) && differs(),
         _ => met.next().is_some(),
     }
 }

@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+/// The source port that stands for whichever the kernel picks (`ip_local_port_range`).
+pub(super) const ANY_PORT: u16 = 50000;
+
 /// Where a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -118,12 +121,16 @@ pub enum Sender {
 
 /// A connection that was tried, or followed through the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Connection {
     #[serde(flatten)]
     pub sender: Sender,
     #[serde(serialize_with = "shown")]
     pub protocol: Protocol,
     pub from: IpAddr,
+    /// Nothing where the kernel picks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_port: Option<u16>,
     pub to: SocketAddr,
     /// Of a packet in the middle of a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,6 +205,7 @@ impl Connection {
             sender,
             protocol: packet.protocol,
             from: packet.source.ip(),
+            from_port: Some(packet.source.port()).filter(|port| *port != ANY_PORT),
             to: packet.destination,
             state: (state != ConnState::New).then_some(state.as_str()),
         }
@@ -264,20 +272,26 @@ impl Report {
 }
 
 /// Exempt traffic alone proves nothing: it is so without any rule too. So for each port of the proxy,
-/// and each side from which connections come to it, one that was captured is asked for.
+/// and each side from which connections come to it, one that was captured is asked for, and none may
+/// be left that ought to have been seen.
 fn all_kinds_captured(checks: &[Check]) -> bool {
-    let kinds = checks.iter().filter_map(|check| {
-        let (expected, held) = match &check.outcome {
-            Outcome::Holds { expected, .. } => (expected, true),
-            Outcome::Inconclusive {
-                expected: Some(expected),
-                ..
-            } => (expected, false),
-            _ => return None,
-        };
+    let (mut held, mut open) = (BTreeSet::new(), BTreeSet::new());
+    for check in checks {
         let outside = matches!(check.connection.sender, Sender::Interface(_));
-        matches!(expected, Expected::Captured(_)).then_some(((*expected, outside), held))
-    });
-    let kinds: BTreeSet<((Expected, bool), bool)> = kinds.collect();
-    !kinds.is_empty() && kinds.iter().all(|(kind, _)| kinds.contains(&(*kind, true)))
+        match &check.outcome {
+            Outcome::Holds { expected, .. } => drop(held.insert((*expected, outside))),
+            Outcome::Inconclusive {
+                expected: Some(expected @ Expected::Captured(_)),
+                reason,
+            } => {
+                if matches!(reason, Reason::Undecoded(_) | Reason::NotArrived) {
+                    return false;
+                }
+                open.insert((*expected, outside));
+            }
+            _ => {}
+        }
+    }
+    let captured = |(expected, _): &(Expected, bool)| matches!(expected, Expected::Captured(_));
+    held.iter().any(captured) && open.is_subset(&held)
 }

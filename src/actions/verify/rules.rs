@@ -48,7 +48,7 @@ impl Fate {
         Fate::of(&follow(walk, &place.rules, &place.network, &[]).ok()?)
     }
 
-    fn of(trace: &Trace) -> Option<Self> {
+    pub(super) fn of(trace: &Trace) -> Option<Self> {
         let end = match &trace.end {
             End::Delivered { port, by: Some(_) } => Expected::Captured(*port),
             End::Delivered { by: None, .. } | End::Sent { .. } => Expected::Exempt,

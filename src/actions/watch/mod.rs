@@ -62,6 +62,8 @@ struct Watch<'a> {
     goal: Goal,
     /// Why the configuration was refused when it was read last; the one before is in use.
     refused: Option<String>,
+    /// The pause before the configuration is read once more.
+    settling: Duration,
     /// Once the rules were in place.
     installed: bool,
     /// Foreign rules ahead of managed ones that were reported.
@@ -136,6 +138,7 @@ pub(crate) fn watch(
         backend: request.backend,
         goal,
         refused: words,
+        settling: work::SETTLES,
         installed: false,
         ahead: BTreeSet::new(),
         place,

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 /// How often to look while there are no events.
 const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
-/// A configuration that was read is read again after so long, until it stays the same: a file may be
-/// written in pieces, and change between the read and the moment from which systemd notices changes.
-const SETTLES: Duration = Duration::from_secs(1);
+/// A configuration that was read is read again after so long, and after pauses that double up to the
+/// longest while it stays the same: a file may be written in pieces, and change between the read and the
+/// moment from which systemd notices changes again, which is late on a busy machine.
+pub(super) const SETTLES: Duration = Duration::from_secs(1);
+const LONGEST_SETTLING: Duration = Duration::from_secs(64);
 
 impl Watch<'_> {
     /// Applies first, then listens, and works until it is told to end.
@@ -187,7 +189,7 @@ impl Watch<'_> {
         failed.map_or(Ok(outcome), Err)
     }
 
-    /// Reads the configuration again, and once more if it is another one. A bad one changes nothing.
+    /// Reads the configuration again, and later once more. A bad one changes nothing.
     fn reload(&mut self, task: Task, now: Instant) -> Result<Option<Goal>, Error> {
         let asked = task == Task::Reload;
         let (goal, refused) = match Goal::read(self.request) {
@@ -199,8 +201,12 @@ impl Watch<'_> {
         let changed = goal
             .as_ref()
             .is_some_and(|goal| goal.facts != self.goal.facts);
-        if asked || refused_anew || changed {
-            self.agenda.reread_at(now + SETTLES);
+        self.settling = match asked || refused_anew || changed {
+            true => SETTLES,
+            false => self.settling * 2,
+        };
+        if self.settling <= LONGEST_SETTLING {
+            self.agenda.reread_at(now + self.settling);
         }
         match (refused, &goal) {
             (Some(e), _) if asked || refused_anew => self.say(WatchEvent::Refused(e)),

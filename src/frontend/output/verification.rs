@@ -7,6 +7,7 @@ use crate::actions::verify::{
     Verdict,
 };
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 /// The line of one connection.
 pub(super) fn line(check: &Check) -> String {
@@ -88,15 +89,16 @@ fn connection(c: &Connection) -> String {
     let Connection { protocol, to, .. } = c;
     let protocol = protocol.to_string().to_uppercase();
     let state = c.state.map(|s| format!(" ({s})")).unwrap_or_default();
+    let from = match c.from_port {
+        Some(port) => SocketAddr::new(c.from, port).to_string(),
+        None => c.from.to_string(),
+    };
     match &c.sender {
         Sender::User { uid, gid } => {
-            format!(
-                "{protocol}{state} from uid {uid}, gid {gid} at {} to {to}",
-                c.from
-            )
+            format!("{protocol}{state} from uid {uid}, gid {gid} at {from} to {to}")
         }
         Sender::Interface(name) => {
-            format!("{protocol}{state} from {} through {name} to {to}", c.from)
+            format!("{protocol}{state} from {from} through {name} to {to}")
         }
     }
 }

@@ -322,7 +322,9 @@ impl Target {
             (Target::SetConnmark { value, mask }, Tracking::Known(connection)) => {
                 connection.mark = mixed(connection.mark, *mask, *value);
             }
-            (Target::CtZone(zone), Tracking::NotYet) => packet.zone = *zone,
+            // The first one counts: behind it the packet has a template (`xt_ct_target`,
+            // `nft_ct_set_zone_eval`).
+            (Target::CtZone(zone), Tracking::NotYet) if packet.zone == 0 => packet.zone = *zone,
             (Target::NoTrack, tracking @ Tracking::NotYet) => *tracking = Tracking::Untracked,
             _ => {}
         }

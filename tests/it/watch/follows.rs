@@ -174,7 +174,7 @@ fn a_change_just_after_a_reload_is_not_lost() {
     let namespace = Namespace::new();
     etc.write("proxy.env", "");
     let watcher = etc.watch(&namespace, "--mesh istio --env-file /etc/proxy.env");
-    // A test that is held up for longer than that tries again.
+    // A test that is held up meanwhile tries again.
     let seen = (1000..2000).any(|port| {
         etc.write("proxy.env", &format!("ISTIO_INBOUND_PORTS={port}\n"));
         watcher.signal(Signal::SIGHUP);

@@ -3,6 +3,7 @@
 
 mod attacked;
 mod beside;
+mod faults;
 mod follows;
 mod quiet;
 mod service;

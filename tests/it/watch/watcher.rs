@@ -98,6 +98,21 @@ impl Watcher {
         self.line_within(text, 1, limit).is_some()
     }
 
+    /// Waits until a line holds this text, or it ends. Returns whether one does.
+    pub fn logs_or_ends(&self, text: &str) -> bool {
+        let line = self.line_within(text, 1, LONGEST_WAIT);
+        assert!(
+            line.is_some() || self.has_ended(),
+            "neither logs it nor ends"
+        );
+        line.is_some()
+    }
+
+    /// Whether it has closed its standard error.
+    pub fn has_ended(&self) -> bool {
+        self.log.0.lock().unwrap().1
+    }
+
     fn line_within(&self, text: &str, count: usize, limit: Duration) -> Option<String> {
         let found = |log: &Vec<String>| {
             let mut lines = log.iter().filter(|l| l.contains(text));

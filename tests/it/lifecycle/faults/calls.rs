@@ -113,6 +113,8 @@ fn errors_of(call: &str) -> &'static [&'static str] {
             "ECONNREFUSED",
         ],
         "recvfrom" | "recvmsg" => &["ENOBUFS", "ENOMEM", "EAGAIN", "EINTR"],
+        "signalfd4" => &["EMFILE", "ENFILE", "ENOMEM"],
+        "accept" | "accept4" => &["EMFILE", "ENOMEM", "ECONNABORTED"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
         "pipe2" => &["EMFILE", "ENFILE"],
         "clone" | "clone3" | "vfork" | "fork" => &["EAGAIN", "ENOMEM", "EPERM"],
