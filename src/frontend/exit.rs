@@ -34,6 +34,7 @@ impl From<&Report> for Exit {
         match report {
             Report::Diff(diff) if diff.differs => Exit::Failed,
             Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
+            Report::Connections(connections) if !connections.determined => Exit::BadInput,
             Report::Verified(report) => match report.verdict {
                 Verdict::Holds => Exit::Done,
                 Verdict::Fails => Exit::NotVerified,
@@ -51,6 +52,7 @@ impl From<&Error> for Exit {
             Error::Config(_)
             | Error::HostNetwork
             | Error::Unprintable(_)
+            | Error::TooManyClasses
             | Error::Probe(_)
             | Error::NotANamespace { .. } => Exit::BadInput,
             Error::NoNetAdmin(_)

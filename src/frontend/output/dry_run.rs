@@ -25,7 +25,7 @@ pub(super) fn text(dry_run: &DryRun, format: Option<Format>) -> Result<String, E
 /// [`Error::Unprintable`] when a format has no way to express something.
 pub fn render(desired: &Ruleset, format: Format) -> Result<String, Error> {
     Ok(match format {
-        Format::Restore | Format::Text => restore(desired),
+        Format::Restore | Format::Text | Format::Mermaid => restore(desired),
         Format::Commands => commands(desired),
         Format::Nft => comments(desired) + &nftables::render(desired)?,
         Format::Json => json(desired),

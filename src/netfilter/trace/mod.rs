@@ -21,7 +21,7 @@ pub use passage::{
     Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded,
 };
 pub use walk::{every_way, follow};
-pub use walker::{Start, Walk};
+pub use walker::{Start, Walk, chains_at};
 
 use crate::netfilter::model::ChainName;
 use thiserror::Error;

@@ -6,8 +6,8 @@ use super::network::{Network, Way};
 use super::passage::{Capture, End, Passage, TablePassage, Trace};
 use super::state::State;
 use crate::netfilter::model::{
-    Base, ConnState, Connection, Family, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
-    Rules, Tracking,
+    Base, ConnState, Connection, Family, Hook, HookedChain, HookedTable, Interface, Packet,
+    Protocol, Rules, Tracking,
 };
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
@@ -326,7 +326,7 @@ fn interface_to(way: &Way) -> Interface {
 }
 
 /// The base chains that packets of a family meet at a hook, in order.
-pub(super) fn chains_at(
+pub fn chains_at(
     rules: &Rules,
     family: Family,
     hook: Hook,

@@ -233,11 +233,7 @@ impl Space {
 
     /// The packets that conntrack has a connection for.
     pub(super) fn connected(&mut self, header: &Header) -> Set {
-        let known = [
-            ConnState::New,
-            ConnState::Related,
-            ConnState::Established,
-        ];
+        let known = [ConnState::New, ConnState::Related, ConnState::Established];
         known.into_iter().fold(Set::NONE, |found, state| {
             let one = self.in_state(header, state);
             self.sets.or(found, one)
@@ -326,7 +322,7 @@ impl Space {
             absent: whether(family != mine),
             unknown: Set::NONE,
         };
-        let mut tracked = |space: &mut Space, holding: Holding| {
+        let tracked = |space: &mut Space, holding: Holding| {
             let connected = space.connected(header);
             Holding {
                 absent: space.sets.or(holding.absent, !connected),
@@ -377,7 +373,10 @@ impl Space {
             }
             Field::EtherSource => {
                 let from_outside = self.came_in(&header.in_interface, |packet| {
-                    packet.in_interface.as_ref().is_some_and(|name| *name != Interface::LOOPBACK)
+                    packet
+                        .in_interface
+                        .as_ref()
+                        .is_some_and(|name| *name != Interface::LOOPBACK)
                 });
                 Holding {
                     value: is(0),
@@ -407,10 +406,9 @@ impl Space {
                     packet.tracking = match state {
                         ConnState::Invalid => Tracking::Invalid,
                         ConnState::Untracked => Tracking::Untracked,
-                        state => Tracking::Known(crate::netfilter::model::Connection {
-                            state,
-                            mark: 0,
-                        }),
+                        state => {
+                            Tracking::Known(crate::netfilter::model::Connection { state, mark: 0 })
+                        }
                     };
                     (known(field.of(&packet)), self.in_state(header, state))
                 });
@@ -486,12 +484,13 @@ impl Space {
         match content {
             Content::Bits(bits) => {
                 let places = (0..bits.len()).rev();
-                let bits = bits.iter().zip(places).map(|(bit, place)| {
-                    match mask >> place & 1 {
+                let bits = bits
+                    .iter()
+                    .zip(places)
+                    .map(|(bit, place)| match mask >> place & 1 {
                         1 => *bit,
                         _ => Set::NONE,
-                    }
-                });
+                    });
                 let bits: Vec<Set> = bits.collect();
                 self.sets.within(&bits, span)
             }
@@ -516,10 +515,7 @@ impl Space {
             .fold(Set::NONE, |found, one| self.sets.or(found, one));
         let held = match not {
             false => self.sets.without(possible, unknown),
-            true => {
-                let others = self.sets.without(!possible, absent);
-                others
-            }
+            true => self.sets.without(!possible, absent),
         };
         Passing {
             surely: held,

@@ -7,6 +7,7 @@
 
 mod compare;
 mod fields;
+mod parts;
 #[cfg(test)]
 mod properties;
 mod sets;
@@ -15,6 +16,7 @@ mod table;
 mod walker;
 
 pub use compare::{Difference, differing};
+pub use parts::{Part, Values};
 pub use sets::Set;
 pub use space::{Dimension, Space};
 pub use table::{Hit, Took};
@@ -22,9 +24,7 @@ pub use table::{Hit, Took};
 use super::passage::{Capture, End, Trace};
 use super::walker::Start;
 use super::{JumpLoop, Network};
-use crate::netfilter::model::{
-    Base, Entry, Family, Hook, Interface, Packet, RejectWith, Rules, Side,
-};
+use crate::netfilter::model::{Interface, RejectWith, Rules};
 use fields::Header;
 use space::{Bits, Dimension as D};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,16 +46,21 @@ pub enum Stopped {
 }
 
 /// What becomes of packets.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Delivered to the socket that it is for.
     Direct,
     /// Delivered after nat gave it another destination.
     Redirected,
     /// Delivered to the transparent socket on this port.
-    Tproxied { port: u16 },
+    Tproxied {
+        port: u16,
+    },
     /// It left; `forwarded` if it came from outside.
-    Sent { through: Interface, forwarded: bool },
+    Sent {
+        through: Interface,
+        forwarded: bool,
+    },
     Dropped,
     Rejected(RejectWith),
     NoRoute,
@@ -192,7 +197,7 @@ pub struct Picture<'a> {
 pub struct Class<'p, 'a> {
     pub packets: Set,
     pub end: &'p Ended,
-    /// The rule that decides, if one does.
+    /// The rule that decides, if one does, where packets of the class first meet it.
     pub by: Option<Hit<'a>>,
 }
 
@@ -206,17 +211,18 @@ pub fn follow_all<'a>(
     rules: &'a Rules,
     network: &'a Network,
     within: Set,
-    missing: Option<&'a Entry>,
 ) -> Result<Picture<'a>, Stopped> {
-    let mut picture = follow_in_order(space, start, rules, network, within, missing)?;
-    if missing.is_none() && !rules.ties(space.family).is_empty() {
+    let mut picture = follow_in_order(space, start, rules, network, within)?;
+    if !rules.ties(space.family).is_empty() {
         let other_rules = rules.in_the_other_order();
-        let other = follow_in_order(space, start, &other_rules, network, within, None)?;
-        for difference in differing(space, &picture, &other) {
-            picture.undetermined = space.or(picture.undetermined, difference.packets);
+        let other = follow_in_order(space, start, &other_rules, network, within)?;
+        let differences = differing(space, &picture, &other);
+        let packets: Vec<Set> = differences.iter().map(|d| d.packets).collect();
+        for set in packets {
+            picture.undetermined = space.or(picture.undetermined, set);
         }
     }
-    match space.sets.is_exhausted() {
+    match space.is_exhausted() {
         true => Err(Stopped::Bounded),
         false => Ok(picture),
     }
@@ -228,7 +234,6 @@ fn follow_in_order<'a>(
     rules: &'a Rules,
     network: &'a Network,
     within: Set,
-    missing: Option<&'a Entry>,
 ) -> Result<Picture<'a>, Stopped> {
     let all = space.all(start, network);
     let all = space.and(all, within);
@@ -236,7 +241,6 @@ fn follow_in_order<'a>(
         space,
         rules,
         network,
-        missing,
         hits: Vec::new(),
         ends: Vec::new(),
     };
@@ -307,7 +311,10 @@ impl<'a> Picture<'a> {
                 by == Some(std::ptr::from_ref(hit.entry)) && std::ptr::eq(class.end, end)
             };
             match classes.iter_mut().rev().take(1).find(same) {
-                Some(class) => class.packets = space.or(class.packets, packets),
+                Some(class) => {
+                    class.packets = space.or(class.packets, packets);
+                    class.by = Some(*hit);
+                }
                 None => classes.push(Class {
                     packets,
                     end,

@@ -1,12 +1,12 @@
 //! That sets of packets are followed as each of their packets is.
 
 use super::super::tests::{CHAINS, network};
-use super::super::{Start, Walk, follow};
+use super::super::{Start, Walk, every_way, follow};
 use super::*;
 use crate::netfilter::model::{
-    AddressSet, ChainName, ConnState, Connection, Credentials, Facts, FieldTest, Field, FoundSocket,
-    HookedTable, Match, NatTo, Owner, PolicyRoute, PortRange, PortSet, Protocol, Rule, Ruleset,
-    Table, TableName, Target, Test, Tracking,
+    AddressSet, ChainName, ConnState, Connection, Credentials, Entry, Facts, Family, Field,
+    FieldTest, FoundSocket, HookedTable, Match, NatTo, Owner, Packet, PolicyRoute, PortRange,
+    PortSet, Protocol, Rule, Ruleset, Side, Table, TableName, Target, Test, Tracking,
 };
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -85,7 +85,10 @@ fn field_test() -> impl Strategy<Value = FieldTest> {
         choices.push(one(Field::Address(Family::V6, side), addresses.clone()));
         choices.push(one(Field::OriginalAddress(v4, side), addresses.clone()));
         choices.push(one(Field::Port(side), PORTS.map(u128::from).to_vec()));
-        choices.push(one(Field::OriginalPort(side), PORTS.map(u128::from).to_vec()));
+        choices.push(one(
+            Field::OriginalPort(side),
+            PORTS.map(u128::from).to_vec(),
+        ));
         choices.push(one(Field::AddressType(side), vec![1, 2, 3, 5]));
     }
     for field in [Field::InInterface, Field::OutInterface] {
@@ -98,7 +101,11 @@ fn field_test() -> impl Strategy<Value = FieldTest> {
     }
     let single = proptest::strategy::Union::new(choices);
     let masked = (any::<bool>(), mark()).prop_map(|(of_packet, (value, mask))| {
-        let field = if of_packet { Field::Mark } else { Field::Connmark };
+        let field = if of_packet {
+            Field::Mark
+        } else {
+            Field::Connmark
+        };
         FieldTest {
             mask: mask.into(),
             ..FieldTest::new(field, [(value.into(), value.into())])
@@ -106,7 +113,9 @@ fn field_test() -> impl Strategy<Value = FieldTest> {
     });
     let pair = vec((select(addresses), select(PORTS.as_slice())), 1..4).prop_map(move |pairs| {
         let span = |n: u128| (n, n);
-        let values = pairs.into_iter().map(|(a, p)| vec![span(a), span(p.into())]);
+        let values = pairs
+            .into_iter()
+            .map(|(a, p)| vec![span(a), span(p.into())]);
         FieldTest {
             fields: vec![
                 Field::Address(v4, Side::Destination),
@@ -196,7 +205,12 @@ fn target() -> impl Strategy<Value = Target> {
 fn entry() -> impl Strategy<Value = Entry> {
     let known = (vec(one_match(), 0..3), target())
         .prop_map(|(matches, target)| Entry::Known(Rule::without_comment(matches, target)));
-    let map = (vec(one_match(), 0..2), field_test(), target(), proptest::option::of(target()))
+    let map = (
+        vec(one_match(), 0..2),
+        field_test(),
+        target(),
+        proptest::option::of(target()),
+    )
         .prop_map(|(matches, keys, target, default)| Entry::Map {
             matches,
             map: crate::netfilter::model::TargetMap {
@@ -205,15 +219,18 @@ fn entry() -> impl Strategy<Value = Entry> {
                 default,
             },
         });
-    let undecoded = (vec(one_match(), 0..2), proptest::option::of(target())).prop_map(
-        |(matches, target)| Entry::Undecoded {
-            text: "undecoded".to_owned(),
-            handle: None,
-            matches,
-            target,
-        },
-    );
-    let idle = Just(Entry::Idle { text: "counter".to_owned() });
+    let undecoded =
+        (vec(one_match(), 0..2), proptest::option::of(target())).prop_map(|(matches, target)| {
+            Entry::Undecoded {
+                text: "undecoded".to_owned(),
+                handle: None,
+                matches,
+                target,
+            }
+        });
+    let idle = Just(Entry::Idle {
+        text: "counter".to_owned(),
+    });
     prop_oneof![20 => known, 2 => map, 1 => undecoded, 1 => idle]
 }
 
@@ -242,7 +259,11 @@ fn any_rules() -> impl Strategy<Value = Rules> {
     vec(table, 1..4).prop_map(|tables| {
         let mut rules = Rules::default();
         for table in tables {
-            if rules.tables.iter().all(|t: &HookedTable| t.name != table.name) {
+            if rules
+                .tables
+                .iter()
+                .all(|t: &HookedTable| t.name != table.name)
+            {
                 rules.tables.push(table);
             }
         }
@@ -257,7 +278,12 @@ fn any_walk() -> impl Strategy<Value = Walk> {
     let state = select(ConnState::ALL.to_vec());
     let owner = proptest::option::of((select(vec![0u32, 1000, 1337, 7]), select(vec![0u32, 1337])));
     let outside = proptest::option::of(select(vec!["eth0", "eth1", "other0"]));
-    let protocol = select(vec![Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Other(1)]);
+    let protocol = select(vec![
+        Protocol::Tcp,
+        Protocol::Tcp,
+        Protocol::Udp,
+        Protocol::Other(1),
+    ]);
     let socket = select(vec![
         FoundSocket::None,
         FoundSocket::Plain,
@@ -270,35 +296,53 @@ fn any_walk() -> impl Strategy<Value = Walk> {
         (state, owner, outside, protocol, socket),
         marks,
     )
-        .prop_map(|((own, far, to), (sport, dport), (state, owner, outside, protocol, socket), (mark, connmark))| {
-            let from = if outside.is_some() { far } else { own };
-            let end = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
-            let tracking = match state {
-                ConnState::Invalid => Tracking::Invalid,
-                ConnState::Untracked => Tracking::Untracked,
-                state => Tracking::Known(Connection { state, mark: connmark }),
-            };
-            let owner = owner.filter(|_| outside.is_none());
-            let packet = Packet {
-                protocol,
-                source: end(from, sport),
-                destination: end(to, dport),
-                in_interface: outside.map(|name| name.parse().unwrap()),
-                out_interface: None,
-                owner: owner.map(|(uid, gid)| Credentials {
-                    uid,
-                    gid,
-                    supplementary_groups: Vec::new(),
-                }),
-                mark,
-                zone: 0,
-                tracking: Tracking::NotYet,
-                socket,
-                facts: Facts::default(),
-            };
-            let start = if outside.is_some() { Start::Outside } else { Start::Here };
-            Walk { start, packet, tracking }
-        })
+        .prop_map(
+            |(
+                (own, far, to),
+                (sport, dport),
+                (state, owner, outside, protocol, socket),
+                (mark, connmark),
+            )| {
+                let from = if outside.is_some() { far } else { own };
+                let end = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
+                let tracking = match state {
+                    ConnState::Invalid => Tracking::Invalid,
+                    ConnState::Untracked => Tracking::Untracked,
+                    state => Tracking::Known(Connection {
+                        state,
+                        mark: connmark,
+                    }),
+                };
+                let owner = owner.filter(|_| outside.is_none());
+                let packet = Packet {
+                    protocol,
+                    source: end(from, sport),
+                    destination: end(to, dport),
+                    in_interface: outside.map(|name| name.parse().unwrap()),
+                    out_interface: None,
+                    owner: owner.map(|(uid, gid)| Credentials {
+                        uid,
+                        gid,
+                        supplementary_groups: Vec::new(),
+                    }),
+                    mark,
+                    zone: 0,
+                    tracking: Tracking::NotYet,
+                    socket,
+                    facts: Facts::default(),
+                };
+                let start = if outside.is_some() {
+                    Start::Outside
+                } else {
+                    Start::Here
+                };
+                Walk {
+                    start,
+                    packet,
+                    tracking,
+                }
+            },
+        )
 }
 
 fn place() -> Network {
@@ -337,8 +381,61 @@ fn agrees(space: &mut Space, walk: &Walk, end: &Ended, trace: &Trace) -> bool {
     same && arrived.zone == packet.zone
 }
 
+/// Whether a packet of a picture ends as it does when it is followed alone, by the same rule.
+fn ends_as_alone(
+    space: &mut Space,
+    picture: &Picture,
+    classes: &[Class],
+    walk: &Walk,
+    rules: &Rules,
+) -> Result<(), TestCaseError> {
+    let only = space.only(walk);
+    prop_assert_eq!(
+        space.and(picture.all, only),
+        only,
+        "{:?} is among all",
+        walk
+    );
+    let ends: Vec<&Ended> = picture
+        .ends
+        .iter()
+        .filter(|e| space.and(e.set, only) == only)
+        .collect();
+    for trace in &every_way(walk, rules, picture.network).unwrap() {
+        let fate = Fate::of(trace);
+        let found = ends.iter().filter(|e| e.fate == fate);
+        let found = found.filter(|e| agrees(space, walk, e, trace)).count();
+        prop_assert_eq!(found, 1, "{:?} of {:?} in {:?}", fate, walk, ends);
+    }
+    if space.and(picture.undetermined, only) != only {
+        prop_assert_eq!(ends.len(), 1);
+        let trace = follow(walk, rules, picture.network, &[]).unwrap();
+        let tables = trace.passages.iter().flat_map(|p| &p.tables);
+        let deciding = tables.flat_map(|t| &t.steps).find(|s| s.decides);
+        let mine: Vec<_> = classes
+            .iter()
+            .filter(|c| space.and(c.packets, only) == only)
+            .collect();
+        prop_assert_eq!(mine.len(), 1);
+        prop_assert_eq!(mine[0].by.map(|hit| hit.entry), deciding.map(|s| &s.rule));
+    }
+    Ok(())
+}
+
+/// The parts that describe a set hold its packets and, of those that matter, no others.
+fn described_exactly(space: &mut Space, set: Set, care: Set) -> Result<(), TestCaseError> {
+    if let Some(parts) = space.parts(set, care) {
+        let sets: Vec<Set> = parts.iter().map(|part| space.of_part(part)).collect();
+        let all = sets
+            .into_iter()
+            .fold(Set::NONE, |all, one| space.or(all, one));
+        prop_assert_eq!(space.and(all, care), space.and(set, care));
+    }
+    Ok(())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Each packet is in the class of its fate, whatever the rules are; where rules were not decoded,
     /// in the classes of all its fates.
@@ -346,35 +443,20 @@ proptest! {
     fn each_packet_is_in_the_class_of_its_fate(rules in any_rules(), walks in vec(any_walk(), 1..12)) {
         let network = place();
         let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
-        for walk in walks {
-            let only = space.only(&walk);
-            let all = space.all(walk.start, &network);
-            prop_assert_eq!(space.and(all, only), only, "{:?} is among all", walk);
-            let picture = match follow_all(&mut space, walk.start, &rules, &network, Set::ALL, None) {
+        for start in [Start::Here, Start::Outside] {
+            let mut walks = walks.iter().filter(|walk| walk.start == start).peekable();
+            if walks.peek().is_none() {
+                continue;
+            }
+            let picture = match follow_all(&mut space, start, &rules, &network, Set::ALL) {
                 Ok(picture) => picture,
                 // A loop that only other packets come to.
                 Err(Stopped::Loop(_)) => continue,
                 Err(Stopped::Bounded) => return Err(TestCaseError::fail("bounded")),
             };
-            let traces = crate::netfilter::trace::every_way(&walk, &rules, &network).unwrap();
-            let ends: Vec<&Ended> = picture.ends.iter().filter(|e| space.sets.and(e.set, only) == only).collect();
-            for trace in &traces {
-                let fate = Fate::of(trace);
-                let found = ends.iter().filter(|e| e.fate == fate);
-                let found: Vec<_> = found.filter(|e| agrees(&mut space, &walk, e, trace)).collect();
-                prop_assert_eq!(found.len(), 1, "{:?} of {:?} in {:?}", fate, walk, ends);
-            }
-            let is_open = space.and(picture.undetermined, only) == only;
-            if !is_open {
-                prop_assert_eq!(ends.len(), 1);
-                // By the same rule.
-                let trace = follow(&walk, &rules, &network, &[]).unwrap();
-                let tables = trace.passages.iter().flat_map(|p| &p.tables);
-                let deciding = tables.flat_map(|t| &t.steps).find(|s| s.decides);
-                let classes = picture.classes(&mut space);
-                let mine: Vec<_> = classes.iter().filter(|c| space.sets.and(c.packets, only) == only).collect();
-                prop_assert_eq!(mine.len(), 1);
-                prop_assert_eq!(mine[0].by.map(|hit| hit.entry), deciding.map(|s| &s.rule));
+            let classes = picture.classes(&mut space);
+            for walk in walks {
+                ends_as_alone(&mut space, &picture, &classes, walk, &rules)?;
             }
         }
     }
@@ -385,11 +467,12 @@ proptest! {
         let network = place();
         let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
         for start in [Start::Here, Start::Outside] {
-            let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL, None) else { continue };
+            let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL) else { continue };
             for class in picture.classes(&mut space) {
                 let walk = space.representative(class.packets, start, &network).unwrap();
                 let only = space.only(&walk);
                 prop_assert_eq!(space.and(class.packets, only), only);
+                described_exactly(&mut space, class.packets, picture.all)?;
                 let trace = follow(&walk, &rules, &network, &[]).unwrap();
                 prop_assert_eq!(&Fate::of(&trace), &class.end.fate);
             }

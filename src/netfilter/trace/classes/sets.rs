@@ -10,8 +10,8 @@ use std::ops::Not;
 pub struct Set(u32);
 
 impl Set {
-    pub(super) const NONE: Set = Set(0);
-    pub(super) const ALL: Set = Set(1);
+    pub const NONE: Set = Set(0);
+    pub const ALL: Set = Set(1);
 
     fn index(self) -> usize {
         (self.0 >> 1) as usize
@@ -79,7 +79,7 @@ impl Sets {
         self.make(bit, Set::NONE, Set::ALL)
     }
 
-    fn make(&mut self, bit: u16, zero: Set, one: Set) -> Set {
+    pub(super) fn make(&mut self, bit: u16, zero: Set, one: Set) -> Set {
         if zero == one {
             return zero;
         }
@@ -152,34 +152,42 @@ impl Sets {
         self.or(only_a, only_b)
     }
 
-    /// A simpler set that is the same within `care` (Coudert and Madre's restriction).
-    pub(super) fn simplified(&mut self, set: Set, care: Set) -> Set {
-        let mut known = HashMap::new();
-        self.simplify(set, care, &mut known)
+    /// The packets that would be in the set with other bits from the first one to before the second
+    /// one.
+    pub(super) fn forgetting(&mut self, set: Set, bits: (u16, u16)) -> Set {
+        self.forget(set, bits, &mut HashMap::new())
     }
 
-    fn simplify(&mut self, set: Set, care: Set, known: &mut HashMap<(Set, Set), Set>) -> Set {
-        if care == Set::ALL || self.first_bit(set) == LAST {
+    fn forget(&mut self, set: Set, bits: (u16, u16), known: &mut HashMap<Set, Set>) -> Set {
+        let bit = self.first_bit(set);
+        if bit >= bits.1 {
             return set;
         }
-        if let Some(result) = known.get(&(set, care)) {
+        if let Some(result) = known.get(&set) {
             return *result;
         }
-        let bit = self.first_bit(set).min(self.first_bit(care));
-        let ((s0, s1), (c0, c1)) = (self.halves(set, bit), self.halves(care, bit));
-        let result = if c0 == Set::NONE {
-            self.simplify(s1, c1, known)
-        } else if c1 == Set::NONE {
-            self.simplify(s0, c0, known)
-        } else if s0 == s1 {
-            let either = self.or(c0, c1);
-            self.simplify(set, either, known)
-        } else {
-            let (zero, one) = (self.simplify(s0, c0, known), self.simplify(s1, c1, known));
-            self.make(bit, zero, one)
+        let (zero, one) = self.halves(set, bit);
+        let (zero, one) = (
+            self.forget(zero, bits, known),
+            self.forget(one, bits, known),
+        );
+        let result = match bit < bits.0 {
+            true => self.make(bit, zero, one),
+            false => self.or(zero, one),
         };
-        known.insert((set, care), result);
+        known.insert(set, result);
         result
+    }
+
+    /// The packets of which some bits have these values where the mask is 1.
+    #[cfg(test)]
+    pub(super) fn masked(&mut self, bits: &[Set], (value, mask): (u128, u128)) -> Set {
+        let places = bits.iter().rev().enumerate();
+        let asked = places.filter(|(place, _)| mask >> place & 1 == 1);
+        asked.fold(Set::ALL, |all, (place, bit)| {
+            let bit = if value >> place & 1 == 1 { *bit } else { !*bit };
+            self.and(all, bit)
+        })
     }
 
     /// The packets of which some bits, the most significant one first, are a number of at least

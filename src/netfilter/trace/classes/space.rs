@@ -66,6 +66,11 @@ impl Dimension {
         }
     }
 
+    /// Its greatest value.
+    pub fn last(self, family: Family) -> u128 {
+        u128::MAX >> (128 - self.width(family))
+    }
+
     /// The number of its first bit.
     pub(super) fn offset(self, family: Family) -> u16 {
         let before = Dimension::ALL.into_iter().take_while(|d| *d != self);
@@ -87,7 +92,8 @@ const CLIENT_PORT: u16 = 50000;
 /// All packets of one family.
 pub struct Space {
     pub family: Family,
-    /// Those that are there, that rules name, and one that nobody names. The first stands for none.
+    /// The first stands for none; then lo, those that are there or that rules name, and one that
+    /// nobody names.
     pub interfaces: Vec<Option<Interface>>,
     pub(super) sets: Sets,
 }
@@ -107,8 +113,9 @@ impl Space {
         }
         names.remove("lo");
         let other = (0..).map(|n| format!("other{n}"));
-        names.extend(other.into_iter().find(|name| !names.contains(name)));
-        let known = names.iter().filter_map(|name| name.parse().ok()).map(Some);
+        let other = other.into_iter().find(|name| !names.contains(name));
+        let names = names.into_iter().chain(other);
+        let known = names.filter_map(|name| name.parse().ok()).map(Some);
         Space {
             family,
             interfaces: [None, Some(Interface::LOOPBACK)]
@@ -149,13 +156,13 @@ impl Space {
         set == Set::NONE
     }
 
-    /// The number of an interface.
+    /// The number of an interface; one that nobody names is like another.
     pub(super) fn number(&self, name: &Interface) -> u128 {
         let at = self
             .interfaces
             .iter()
             .position(|i| i.as_ref() == Some(name));
-        at.unwrap_or_default() as u128
+        at.unwrap_or(self.interfaces.len() - 1) as u128
     }
 
     /// Every packet that begins there. What comes in has an interface and no owner; what a process
@@ -198,26 +205,27 @@ impl Space {
         })
     }
 
-    /// The packets whose address, in these bits, is one of this namespace ([`Network::is_own`]).
+    /// The packets whose source or destination, at their start, is an address of this namespace.
+    pub fn own_at(&mut self, network: &Network, dimension: Dimension) -> Set {
+        let address = self.bits(dimension);
+        self.own(network, &address)
+    }
+
+    /// The packets whose address, in these bits, is one of this namespace.
     pub(super) fn own(&mut self, network: &Network, address: &[Set]) -> Set {
-        let mut own = Set::NONE;
-        for link in &network.links {
-            let whole = link.name == Interface::LOOPBACK && self.family == Family::V4;
-            for net in &link.addresses {
-                if Family::of(net.addr()) != self.family {
-                    continue;
-                }
-                let (first, last) = match whole {
-                    true => (net.network(), net.broadcast()),
-                    false => (net.addr(), net.addr()),
-                };
-                let one = self
-                    .sets
-                    .within(address, (number_of(first), number_of(last)));
-                own = self.sets.or(own, one);
-            }
-        }
-        own
+        network
+            .own(self.family)
+            .into_iter()
+            .fold(Set::NONE, |own, (first, last)| {
+                let span = (number_of(first), number_of(last));
+                let one = self.sets.within(address, span);
+                self.sets.or(own, one)
+            })
+    }
+
+    /// Whether too many steps were taken: sets made since then are too small.
+    pub fn is_exhausted(&self) -> bool {
+        self.sets.is_exhausted()
     }
 
     /// A packet of the set, as plain as can be: new TCP of an ordinary user, without marks.
@@ -227,7 +235,9 @@ impl Space {
             Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits(),
         };
         let own = network.links.iter().rev().flat_map(|l| &l.addresses);
-        let own = own.map(|net| net.addr()).find(|a| Family::of(*a) == self.family);
+        let own = own
+            .map(|net| net.addr())
+            .find(|a| Family::of(*a) == self.family);
         let own = own.map_or(far, number_of);
         let (source, destination) = match start {
             Start::Here => (own, far),
@@ -262,7 +272,9 @@ impl Space {
             let width = dimension.width(self.family);
             let bits = member.iter().filter(|(_, is_set)| *is_set);
             let bits = bits.filter(|(bit, _)| (first..first + width).contains(bit));
-            bits.fold(0, |number, (bit, _)| number | 1u128 << (first + width - 1 - bit))
+            bits.fold(0, |number, (bit, _)| {
+                number | 1u128 << (first + width - 1 - bit)
+            })
         };
         Some(self.walk(start, value))
     }
@@ -349,10 +361,12 @@ impl Space {
             (Dimension::Source, address(Side::Source)),
             (Dimension::Destination, address(Side::Destination)),
         ];
-        values.into_iter().fold(Set::ALL, |set, (dimension, value)| {
-            let one = self.having(dimension, (value, value));
-            self.sets.and(set, one)
-        })
+        values
+            .into_iter()
+            .fold(Set::ALL, |set, (dimension, value)| {
+                let one = self.having(dimension, (value, value));
+                self.sets.and(set, one)
+            })
     }
 }
 

@@ -102,8 +102,6 @@ pub(super) struct InTable<'w, 'a> {
     pub network: &'a Network,
     pub table: &'a HookedTable,
     pub base: Base,
-    /// A rule that is left out.
-    pub missing: Option<&'a Entry>,
     pub hits: &'w mut Vec<Hit<'a>>,
     pub verdicts: Vec<(Verdict, State, Set)>,
     inside: Vec<&'a HookedChain>,
@@ -124,7 +122,6 @@ impl<'w, 'a> InTable<'w, 'a> {
         network: &'a Network,
         table: &'a HookedTable,
         base: Base,
-        missing: Option<&'a Entry>,
         hits: &'w mut Vec<Hit<'a>>,
     ) -> Self {
         InTable {
@@ -132,7 +129,6 @@ impl<'w, 'a> InTable<'w, 'a> {
             network,
             table,
             base,
-            missing,
             hits,
             verdicts: Vec::new(),
             inside: Vec::new(),
@@ -140,7 +136,11 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     /// The packets that come to the end of the chain, or are sent back out of it.
-    pub(super) fn chain(&mut self, chain: &'a HookedChain, mut flow: Flow) -> Result<Flow, Stopped> {
+    pub(super) fn chain(
+        &mut self,
+        chain: &'a HookedChain,
+        mut flow: Flow,
+    ) -> Result<Flow, Stopped> {
         if self.inside.iter().any(|c| c.name == chain.name) {
             return Err(Stopped::Loop(JumpLoop {
                 table: self.table.name.clone(),
@@ -155,9 +155,6 @@ impl<'w, 'a> InTable<'w, 'a> {
             }
             if self.space.sets.is_exhausted() || flow.len() > GROUPS {
                 return Err(Stopped::Bounded);
-            }
-            if self.missing.is_some_and(|missing| std::ptr::eq(missing, entry)) {
-                continue;
             }
             let mut onward = Onward::default();
             for (state, set) in &mut flow {
@@ -447,10 +444,16 @@ impl<'w, 'a> InTable<'w, 'a> {
     /// To the loopback address, or to one of the interface that a packet came in through.
     fn redirect(&mut self, entry: &'a Entry, port: Bits, state: State, set: Set) {
         let v4 = self.space.family == Family::V4;
-        let mut to = |this: &mut Self, address: IpAddr, set| {
+        let to = |this: &mut Self, address: IpAddr, set| {
             let address = constant_end(SocketAddr::new(address, 0)).address;
             let port = port.clone();
-            this.translate(entry, Side::Destination, End { address, port }, state.clone(), set);
+            this.translate(
+                entry,
+                Side::Destination,
+                End { address, port },
+                state.clone(),
+                set,
+            );
         };
         if self.base.hook == Hook::Output {
             let loopback = match v4 {
@@ -463,7 +466,9 @@ impl<'w, 'a> InTable<'w, 'a> {
             true => Set::NONE,
             false => {
                 let span = (0xfe80 << 112, (0xfec0 << 112) - 1);
-                self.space.sets.within(&state.header.destination.address, span)
+                self.space
+                    .sets
+                    .within(&state.header.destination.address, span)
             }
         };
         let near = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
@@ -537,7 +542,13 @@ fn and_mask(bits: &Bits, mask: u32) -> Bits {
     let places = (0..32).rev();
     bits.iter()
         .zip(places)
-        .map(|(bit, place)| if mask >> place & 1 == 1 { *bit } else { Set::NONE })
+        .map(|(bit, place)| {
+            if mask >> place & 1 == 1 {
+                *bit
+            } else {
+                Set::NONE
+            }
+        })
         .collect()
 }
 

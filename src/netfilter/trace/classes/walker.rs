@@ -7,12 +7,12 @@ use super::space::{Bits, Space};
 use super::table::{Flow, Hit, InTable, Led, State, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
-    Base, ConnState, Entry, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
+    Base, ConnState, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
     number_of,
 };
 use crate::netfilter::trace::network::{self, Network};
-use crate::netfilter::trace::walker::{CONNTRACK, chains_at};
-use crate::netfilter::trace::Start;
+use crate::netfilter::trace::walker::CONNTRACK;
+use crate::netfilter::trace::{Start, chains_at};
 use ipnet::IpNet;
 
 /// Packets on their way.
@@ -20,8 +20,6 @@ pub(super) struct Walker<'w, 'a> {
     pub space: &'w mut Space,
     pub rules: &'a Rules,
     pub network: &'a Network,
-    /// A rule that is left out.
-    pub missing: Option<&'a Entry>,
     pub hits: Vec<Hit<'a>>,
     pub ends: Vec<Ended>,
 }
@@ -107,7 +105,11 @@ impl<'a> Walker<'_, 'a> {
         for (mut state, set) in flow {
             for (way, set) in self.routes(&state.header, set) {
                 state.way = way;
-                let to = if way == Way::Here { &mut here } else { &mut through };
+                let to = if way == Way::Here {
+                    &mut here
+                } else {
+                    &mut through
+                };
                 add(self.space, to, state.clone(), set);
             }
         }
@@ -277,15 +279,11 @@ impl<'a> Walker<'_, 'a> {
         if set == Set::NONE {
             return Ok(());
         }
-        let before = (state.header.destination.address.clone(), state.header.mark.clone());
-        let mut inside = InTable::new(
-            self.space,
-            self.network,
-            table,
-            base,
-            self.missing,
-            &mut self.hits,
+        let before = (
+            state.header.destination.address.clone(),
+            state.header.mark.clone(),
         );
+        let mut inside = InTable::new(self.space, self.network, table, base, &mut self.hits);
         let rest = inside.chain(chain, vec![(state, set)])?;
         let policy = match base.accepts {
             true => Verdict::Accept,
@@ -339,7 +337,9 @@ impl<'a> Walker<'_, 'a> {
     ) {
         let mut changed = Set::NONE;
         if base.hook == Hook::Output && base.is_nat {
-            changed = self.space.unequal(address, &state.header.destination.address);
+            changed = self
+                .space
+                .unequal(address, &state.header.destination.address);
         }
         if base.hook == Hook::Output && base.reroutes {
             let marked = self.space.unequal(mark, &state.header.mark);
