@@ -40,6 +40,8 @@ pub enum Action {
     CleanDryRun,
     /// Say what happens to one connection.
     Explain(explain::Question),
+    /// Say what happens to every connection.
+    Connections(explain::connections::Options),
     /// Show what is installed.
     Status,
     /// Prove by real connections that the redirection holds.
@@ -58,6 +60,7 @@ pub enum Report {
     Diff(Diff),
     CleanDryRun(Diff),
     Explanation(Box<explain::view::Explanation>),
+    Connections(explain::connections::Connections),
     Status(Status),
     Verified(verify::Report),
     /// A watch has ended on a signal.
@@ -90,6 +93,9 @@ pub fn run(
         Action::CleanDryRun => Report::CleanDryRun(diff::of_clean(request)?),
         Action::Explain(question) => {
             Report::Explanation(Box::new(explain::explain(question, request)?))
+        }
+        Action::Connections(options) => {
+            Report::Connections(explain::connections::connections(options, request)?)
         }
         Action::Status => Report::Status(status::status()?),
         Action::Verify(options) => Report::Verified(verify::verify(request, options, report)?),

@@ -5,6 +5,7 @@ use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::Owner;
 use crate::netfilter::rtnetlink::RoutingError;
 use crate::netfilter::trace::JumpLoop;
+use crate::netfilter::trace::classes::Stopped;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub enum Error {
 
     #[error(transparent)]
     JumpLoop(#[from] JumpLoop),
+
+    /// Rules that divide connections into more classes than can be followed.
+    #[error("the rules divide connections into too many classes to be followed all at once")]
+    TooManyClasses,
 
     /// Reading and changing rules requires it.
     #[error("CAP_NET_ADMIN is missing")]
@@ -82,6 +87,15 @@ pub enum Error {
 
     #[error("cannot write the result: {0}")]
     Output(io::Error),
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Loop(jump_loop) => Error::JumpLoop(jump_loop),
+            Stopped::Bounded => Error::TooManyClasses,
+        }
+    }
 }
 
 /// What would grant a missing capability, where this process runs.

@@ -34,6 +34,7 @@ impl From<&Report> for Exit {
         match report {
             Report::Diff(diff) if diff.differs => Exit::Failed,
             Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
+            Report::Connections(connections) if !connections.determined => Exit::BadInput,
             Report::Verified(report) => match report.verdict {
                 Verdict::Holds => Exit::Done,
                 Verdict::Fails => Exit::NotVerified,
@@ -50,6 +51,7 @@ impl From<&Error> for Exit {
             Error::Config(ConfigError::Fact(_)) | Error::HostNetworkUnknown(_) => Exit::Failed,
             Error::Config(_)
             | Error::HostNetwork
+            | Error::TooManyClasses
             | Error::Probe(_)
             | Error::NotANamespace { .. } => Exit::BadInput,
             Error::NoNetAdmin(_)

@@ -81,7 +81,13 @@ fn finish(result: Result<(), Error>, action: Option<&Action>) -> Exit {
     output::errors::log(&error);
     let answers = matches!(
         action,
-        Some(Action::Diff | Action::Explain(_) | Action::Status | Action::Verify(_))
+        Some(
+            Action::Diff
+                | Action::Explain(_)
+                | Action::Connections(_)
+                | Action::Status
+                | Action::Verify(_)
+        )
     );
     match Exit::from(&error) {
         Exit::Failed if answers => Exit::BadInput,

@@ -31,6 +31,8 @@ pub enum Purpose {
     Exempt(&'static str),
     /// It exempts the proxy's own traffic, by its owner.
     ExemptProxy,
+    /// It exempts the proxy's own traffic, by something else; why.
+    ExemptPassed(&'static str),
 }
 
 /// Rule ids, each as the stem that it begins with.

@@ -164,7 +164,10 @@ const TABLE: &[Bad] = &[
     bad_env("-p 15001 -u 1337", &[("PREPARE_PROXY_MESH", "osm")], &["PREPARE_PROXY_MESH", "\"osm\"", "nginmesh, istio-1.0, istio"]),
     bad_env("istio-iptables", &[("SKIP_RULE_APPLY", "x")], &["skip-rule-apply", "\"x\""]),
     // The connection to explain.
-    bad("explain --mesh istio", &["--to"]),
+    bad("explain --mesh istio --user 1000", &["--to"]),
+    bad("explain --mesh istio --udp", &["--to"]),
+    bad("explain --mesh istio --format nft", &["--format", "text or json"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --format mermaid", &["--format", "--to"]),
     bad("explain --mesh istio --to 10.1.2.3", &["--to", "\"10.1.2.3\"", "ADDRESS:PORT"]),
     bad("explain --mesh istio --to 10.1.2.3:0", &["--to", "\"0\"", "1–65535"]),
     bad("explain --mesh istio --to example.com:80", &["--to", "\"example.com:80\""]),

@@ -144,6 +144,7 @@ fn reason(step: Option<&Step>) -> String {
     };
     match (purpose(Some(step)), step.rule.id()) {
         (Some((Purpose::Exempt(why), value)), _) => why.replace("{}", value),
+        (Some((Purpose::ExemptPassed(why), _)), _) => why.to_owned(),
         (Some((Purpose::ExemptProxy, _)), _) => is_the_proxy(step),
         (_, Some(id)) => format!("matched \"{}\" in {}", id.as_str(), step.chain),
         (_, None) => format!("matched \"{}\" in {}", step.rule.text(), step.chain),

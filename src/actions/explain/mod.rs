@@ -4,6 +4,7 @@
 //! the kernel holds.
 
 mod answer;
+pub mod connections;
 mod live;
 mod place;
 mod question;
@@ -36,7 +37,7 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
     })?;
     let (rules, routing) = match question.live {
         true => live::rules()?,
-        false => desired(&asked, request)?,
+        false => desired(&asked.local, request)?,
     };
     let network = place::network(&mut asked, &routing)?;
     if question.live {
@@ -57,12 +58,12 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
 }
 
 /// The rules that the options ask for: on this host, or on one with the addresses of the question.
-fn desired(asked: &Asked, request: &Request) -> Result<(Rules, Routing), Error> {
-    let resolved = match asked.local.is_empty() {
+fn desired(local: &[(Interface, IpNet)], request: &Request) -> Result<(Rules, Routing), Error> {
+    let resolved = match local.is_empty() {
         true => request.resolve()?.0,
         false => {
             let mut facts = request.facts.clone();
-            facts.ipv6 = Some(elsewhere(&asked.local));
+            facts.ipv6 = Some(elsewhere(local));
             request.resolve_with(&mut facts, host::file)?
         }
     };

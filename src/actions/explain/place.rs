@@ -12,17 +12,84 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network as `--local-address` tells it, or else that of this namespace.
 pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, Error> {
-    let mut network = match asked.local.is_empty() {
-        true => here(asked)?,
+    let network = match asked.local.is_empty() {
+        true => {
+            let links = rtnetlink::links()?;
+            asked.assumed.push(assumed_here(&links));
+            let routes = route(asked.to.ip(), &links)?.into_iter().collect();
+            here(links, routes)
+        }
         false => told(&asked.local),
     };
+    Ok(with(network, routing))
+}
+
+/// A network, and what is assumed of it.
+pub(super) struct Place {
+    pub network: Network,
+    pub assumed: Vec<String>,
+}
+
+/// The network for all destinations: the networks of the interfaces, and a way out for the rest. A
+/// machine without addresses stands for one that has some, unless it is itself in question.
+pub(super) fn whole(
+    local: &[(Interface, IpNet)],
+    routing: &Routing,
+    live: bool,
+) -> Result<Place, Error> {
+    const SAMPLE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+    if !local.is_empty() {
+        return Ok(Place {
+            network: with(told(local), routing),
+            assumed: Vec::new(),
+        });
+    }
+    let links = rtnetlink::links()?;
+    let others = links.iter().filter(|l| l.name != Interface::LOOPBACK);
+    let addressed = others.filter(|l| !l.addresses.is_empty());
+    let local: Vec<(Interface, IpNet)> = addressed
+        .flat_map(|link| link.addresses.iter().map(|net| (link.name.clone(), *net)))
+        .collect();
+    let is_sample = local.is_empty() && !live;
+    let assumed = match is_sample {
+        true => format!("the pod or VM has the address {SAMPLE} on eth0 (--local-address)"),
+        false => assumed_here(&links),
+    };
+    let network = match is_sample {
+        true => told(&[(Interface::ETH0, net(SAMPLE, 24))]),
+        false => {
+            let mut routes = told(&local).routes;
+            for family in Family::ALL {
+                routes.extend(default_route(family, &links)?);
+            }
+            here(links, routes)
+        }
+    };
+    Ok(Place {
+        network: with(network, routing),
+        assumed: vec![assumed],
+    })
+}
+
+/// The kernel's way out to where nobody is (RFC 5737, RFC 3849), for all that has no other one.
+fn default_route(family: Family, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
+    let nobody = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    };
+    let route = route(nobody, links)?;
+    Ok(route.map(|(_, way)| (net(family.unspecified(), 0), way)))
+}
+
+/// A network with what the rules rely on outside netfilter.
+fn with(mut network: Network, routing: &Routing) -> Network {
     for address in routing.loopback_addresses.iter().map(|a| a.0) {
         if !network.is_own(address.addr()) {
             network.add_address(&Interface::LOOPBACK, address);
         }
     }
     network.policy_routes.clone_from(&routing.policy_routes);
-    Ok(network)
+    network
 }
 
 /// What is said to come in somewhere comes in through an interface that is there.
@@ -66,9 +133,8 @@ fn told(local: &[(Interface, IpNet)]) -> Network {
     network
 }
 
-/// What the kernel says of this network namespace, to whoever asks.
-fn here(asked: &mut Asked) -> Result<Network, Error> {
-    let links = rtnetlink::links()?;
+/// What is assumed where the addresses are those of this network namespace.
+fn assumed_here(links: &[rtnetlink::Link]) -> String {
     let others = links.iter().filter(|l| l.name != Interface::LOOPBACK);
     let names: Vec<String> = others
         .filter(|l| !l.addresses.is_empty())
@@ -78,19 +144,20 @@ fn here(asked: &mut Asked) -> Result<Network, Error> {
         [] => "none but lo's".to_owned(),
         names => names.join("; "),
     };
-    asked.assumed.push(format!(
-        "the addresses are those of this network namespace, {names} (--local-address)"
-    ));
-    let routes = route(asked.to.ip(), &links)?.into_iter().collect();
+    format!("the addresses are those of this network namespace, {names} (--local-address)")
+}
+
+/// This network namespace.
+fn here(links: Vec<rtnetlink::Link>, routes: Vec<(IpNet, Way)>) -> Network {
     let links = links.into_iter().map(|link| Link {
         name: link.name,
         addresses: link.addresses,
     });
-    Ok(Network {
+    Network {
         links: links.collect(),
         routes,
         policy_routes: Vec::new(),
-    })
+    }
 }
 
 /// The kernel's route to an address.

@@ -202,7 +202,7 @@ fn mark(option: &str, text: &str) -> Result<u32, ConfigError> {
 }
 
 /// `10.244.1.17`, `10.244.1.17/24`, `10.67.0.2/24%br0`.
-fn local(text: &str) -> Result<(Interface, IpNet), ConfigError> {
+pub(super) fn local(text: &str) -> Result<(Interface, IpNet), ConfigError> {
     const OPTION: &str = "--local-address";
     let (address, name) = text.split_once('%').unwrap_or((text, "eth0"));
     let net = match address.parse::<IpAddr>() {

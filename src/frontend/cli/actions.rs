@@ -18,7 +18,8 @@ pub(super) enum Word {
     Clean,
     /// Show what an apply would change
     Diff,
-    /// Explain what happens to one connection, rule by rule
+    /// Explain who goes where: all connections, or one rule by rule
+    #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Question),
     /// Show installed rules, their purpose and counters
     #[command(name = "status", visible_alias = "show")]
@@ -42,7 +43,7 @@ impl Word {
             Word::Clean if dry_run => Action::CleanDryRun,
             Word::Clean => Action::Clean,
             Word::Diff => Action::Diff,
-            Word::Explain(question) => Action::Explain(question.into()),
+            Word::Explain(question) => question.into(),
             Word::Status => Action::Status,
             Word::Verify(probes) => Action::Verify(verify::Options {
                 probe_port: probes.probe_port,
@@ -56,28 +57,39 @@ impl Word {
     }
 }
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  prepare-proxy explain --mesh istio -i '*' -b '*' --local-address 10.244.1.17/24
+      Who goes through the proxy and who does not, as a table; needs no privilege
+  prepare-proxy explain --live
+      The same from the rules in the kernel, foreign ones included
+  prepare-proxy explain --format mermaid --mesh istio -i '*' -b '*'
+      The rules as a flow chart
+  prepare-proxy explain --to 10.96.7.1:80 --user 1000 --mesh istio -i '*' -b '*'
+      What happens to one connection, rule by rule";
+
 /// The options of `explain`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "The connection")]
 pub(super) struct Question {
-    /// Destination
+    /// Destination of one connection [default: all connections]
     #[arg(long, value_name = "ADDRESS:PORT")]
-    to: String,
+    to: Option<String>,
 
     /// Sender, a local process: numbers or names; supplementary groups come last
-    #[arg(long, value_name = "UID[:GID[,GID...]]")]
+    #[arg(long, value_name = "UID[:GID[,GID...]]", requires = "to")]
     user: Option<String>,
 
     /// Source; without --user from outside, unless the address is a local one
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "to")]
     from: Option<String>,
 
     /// Interface that it comes in through [default: the one with the destination address]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "to")]
     interface: Option<String>,
 
     /// UDP instead of TCP
-    #[arg(long)]
+    #[arg(long, requires = "to")]
     udp: bool,
 
     /// State in conntrack
@@ -86,20 +98,27 @@ pub(super) struct Question {
         value_name = "STATE",
         value_enum,
         ignore_case = true,
-        default_value_t
+        default_value_t,
+        requires = "to"
     )]
     ct_state: State,
 
     /// Packet mark, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0")]
+    #[arg(long, value_name = "MARK", default_value = "0", requires = "to")]
     mark: String,
 
     /// Conntrack mark of its connection, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0")]
+    #[arg(long, value_name = "MARK", default_value = "0", requires = "to")]
     ct_mark: String,
 
     /// Open socket, bound to one address, that -m socket finds
-    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value_t,
+        requires = "to"
+    )]
     socket: Socket,
 
     /// Address of the pod or VM, on eth0 or the interface named; may be repeated [default: those of
@@ -134,10 +153,16 @@ enum Socket {
     Transparent,
 }
 
-impl From<Question> for explain::Question {
+impl From<Question> for Action {
     fn from(question: Question) -> Self {
-        explain::Question {
-            to: question.to,
+        let Some(to) = question.to else {
+            return Action::Connections(explain::connections::Options {
+                local_addresses: question.local_address,
+                live: question.live,
+            });
+        };
+        Action::Explain(explain::Question {
+            to,
             user: question.user,
             from: question.from,
             interface: question.interface,
@@ -158,7 +183,7 @@ impl From<Question> for explain::Question {
             },
             local_addresses: question.local_address,
             live: question.live,
-        }
+        })
     }
 }
 

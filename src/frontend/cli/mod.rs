@@ -63,11 +63,14 @@ impl Invocation {
             return Ok(self);
         };
         let problem = match self.actions.first() {
+            Some(Action::Connections(_)) if format == Format::Mermaid => return Ok(self),
+            _ if format == Format::Mermaid => "mermaid is for explain without --to",
             Some(Action::DryRun(_) | Action::Check) if format != Format::Text => return Ok(self),
             Some(Action::DryRun(_)) => "a dry run is printed as restore, commands, nft or json",
             Some(Action::Apply(_) | Action::Clean) => "requires --dry-run, which prints a result",
             Some(Action::Watch(_)) => "watch prints no result",
             _ if matches!(format, Format::Json | Format::Text) => return Ok(self),
+            Some(Action::Connections(_)) => "this result is printed as text or json, or mermaid",
             _ => "this result is printed as text or json",
         };
         Err(invalid("--format", problem))

@@ -21,7 +21,7 @@ pub(super) fn text(dry_run: &DryRun, format: Option<Format>) -> String {
 /// A ruleset with a newline at its end.
 pub fn render(desired: &Ruleset, format: Format) -> String {
     match format {
-        Format::Restore | Format::Text => restore(desired),
+        Format::Restore | Format::Text | Format::Mermaid => restore(desired),
         Format::Commands => commands(desired),
         Format::Nft => comments(desired) + &nftables::render(desired),
         Format::Json => json(desired),

@@ -32,6 +32,7 @@ pub fn kind(error: &Error) -> &'static str {
         },
         Error::Routing(_) => "routing",
         Error::JumpLoop(_) => "jump-loop",
+        Error::TooManyClasses => "too-many-classes",
         Error::NoNetAdmin(_) => "not-permitted",
         Error::HostNetwork | Error::HostNetworkUnknown(_) => "host-network",
         Error::Namespace { .. } | Error::NotANamespace { .. } => "network-namespace",

@@ -1,11 +1,13 @@
 //! The text and the JSON of every report, and the messages of the log.
 
+mod connections;
 mod diff;
 mod dry_run;
 pub mod errors;
 pub(crate) mod escape;
 mod explanation;
 pub mod log;
+mod mermaid;
 mod status;
 pub(crate) mod summary;
 mod verification;
@@ -32,6 +34,8 @@ pub enum Format {
     Nft,
     /// For a program, see docs/json.md.
     Json,
+    /// A flow chart of the rules.
+    Mermaid,
 }
 
 impl Format {
@@ -42,6 +46,7 @@ impl Format {
         ("commands", Format::Commands),
         ("nft", Format::Nft),
         ("json", Format::Json),
+        ("mermaid", Format::Mermaid),
     ];
 }
 
@@ -54,6 +59,11 @@ pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> St
         Report::Diff(diff) | Report::CleanDryRun(diff) => diff::text(diff),
         Report::Explanation(explanation) if json_wanted => json(explanation),
         Report::Explanation(explanation) => explanation::text(explanation, verbose),
+        Report::Connections(connections) => match format {
+            Some(Format::Json) => json(connections),
+            Some(Format::Mermaid) => mermaid::text(&connections.chart),
+            _ => connections::text(connections, verbose),
+        },
         Report::Status(status) if json_wanted => json(status),
         Report::Status(status) => status::text(status),
         Report::Verified(report) if json_wanted => json(report),

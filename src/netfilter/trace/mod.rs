@@ -5,6 +5,7 @@
 //! kernel in agreement.
 
 mod chain;
+pub mod classes;
 mod network;
 mod passage;
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub use passage::{
     Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded,
 };
 pub use walk::{every_way, follow};
-pub use walker::{Start, Walk};
+pub use walker::{Start, Walk, chains_at};
 
 use crate::netfilter::model::ChainName;
 use thiserror::Error;

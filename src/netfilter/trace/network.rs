@@ -58,14 +58,29 @@ impl Network {
         best.map(|(_, way)| way.clone())
     }
 
-    /// Whether packets to the address are delivered here: to an address of an interface, and of lo's
-    /// IPv4 prefixes to all of the prefix (`fib_add_ifaddr`).
+    /// Whether packets to the address are delivered here.
     pub fn is_own(&self, address: IpAddr) -> bool {
-        self.links.iter().any(|link| {
-            let whole = link.name == Interface::LOOPBACK && address.is_ipv4();
-            let mut nets = link.addresses.iter();
-            nets.any(|net| net.addr() == address || (whole && net.contains(&address)))
-        })
+        let own = self.own(Family::of(address));
+        own.iter()
+            .any(|(first, last)| (*first..=*last).contains(&address))
+    }
+
+    /// The first and the last of the addresses that are delivered here: each of an interface, and of
+    /// lo's IPv4 prefixes all of the prefix (`fib_add_ifaddr`).
+    pub fn own(&self, family: Family) -> Vec<(IpAddr, IpAddr)> {
+        let of_link = |link: &Link| {
+            let whole = link.name == Interface::LOOPBACK && family == Family::V4;
+            let nets = link
+                .addresses
+                .iter()
+                .filter(|net| Family::of(net.addr()) == family);
+            let span = |net: &IpNet| match whole {
+                true => (net.network(), net.broadcast()),
+                false => (net.addr(), net.addr()),
+            };
+            nets.map(span).collect::<Vec<_>>()
+        };
+        self.links.iter().flat_map(of_link).collect()
     }
 
     /// The address that REDIRECT sends a packet to that came in there: the first of the interface,

@@ -123,7 +123,7 @@ fn mark_deciding_rule(trace: &mut Trace) {
 }
 
 /// Whether a packet can be given another destination or socket there.
-fn may_capture(base: &Base) -> bool {
+pub(super) fn may_capture(base: &Base) -> bool {
     match base.hook {
         Hook::Output => base.is_nat,
         Hook::Prerouting => base.priority > CONNTRACK,

@@ -6,8 +6,8 @@ use super::network::{Network, Way};
 use super::passage::{Capture, End, Passage, TablePassage, Trace};
 use super::state::State;
 use crate::netfilter::model::{
-    Base, ConnState, Connection, Hook, HookedChain, HookedTable, Interface, Packet, Protocol,
-    Rules, Tracking,
+    Base, ConnState, Connection, Family, Hook, HookedChain, HookedTable, Interface, Packet,
+    Protocol, Rules, Tracking,
 };
 
 /// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
@@ -177,7 +177,7 @@ impl<'a> Walker<'a> {
             packet: self.state.packet.clone(),
             tables: Vec::new(),
         });
-        for (table, chain, base) in chains_at(self.rules, &self.state.packet, hook) {
+        for (table, chain, base) in chains_at(self.rules, self.state.packet.family(), hook) {
             self.look_up_addresses();
             if base.priority > CONNTRACK {
                 self.track();
@@ -325,13 +325,12 @@ fn interface_to(way: &Way) -> Interface {
     }
 }
 
-/// The base chains that a packet meets at a hook, in order.
-fn chains_at<'a>(
-    rules: &'a Rules,
-    packet: &Packet,
+/// The base chains that packets of a family meet at a hook, in order.
+pub fn chains_at(
+    rules: &Rules,
+    family: Family,
     hook: Hook,
-) -> Vec<(&'a HookedTable, &'a HookedChain, Base)> {
-    let family = packet.family();
+) -> Vec<(&HookedTable, &HookedChain, Base)> {
     let sees = |table: &&HookedTable| table.family.is_none_or(|f| f == family);
     let chains = rules.tables.iter().filter(sees);
     let chains = chains.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));

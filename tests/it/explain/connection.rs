@@ -132,6 +132,11 @@ pub fn connection() -> impl Strategy<Value = Connection> {
 }
 
 impl Connection {
+    /// It comes from outside and is for outside.
+    pub fn goes_through(&self) -> bool {
+        self.place != Place::Pod && !is_here(self.to.ip())
+    }
+
     /// The same where it can be seen how it ends. Under TPROXY the answers to what is forwarded are
     /// taken for the proxy's, and no such connection comes about: a datagram needs no answer.
     pub fn under(mut self, options: &Options) -> Self {

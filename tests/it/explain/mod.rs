@@ -6,6 +6,7 @@ mod connection;
 mod live;
 mod options;
 mod page;
+mod table;
 mod told;
 mod world;
 

@@ -1,0 +1,185 @@
+//! What packets of a row have in common, as words and numbers.
+
+use crate::netfilter::model::{ConnState, Family, Protocol, number_of};
+use crate::netfilter::trace::Network;
+use crate::netfilter::trace::classes::{Dimension, Part, Space, Values};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use serde::Serialize;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// What a field must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    pub field: Field,
+    /// It must be none of the values.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not: bool,
+    /// Prefixes, ports (`8000:8100`), numbers (`0-999`), names, marks (`VALUE/MASK`).
+    pub values: Vec<String>,
+    /// What is left out of the prefixes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+    /// The values are the addresses of this network namespace.
+    #[serde(skip)]
+    pub own: bool,
+}
+
+/// A field of a packet, in the order in which they are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Field {
+    Uid,
+    Gid,
+    Process,
+    InInterface,
+    Source,
+    SourcePort,
+    Mark,
+    CtMark,
+    CtState,
+    Socket,
+    Protocol,
+    Destination,
+    DestinationPort,
+}
+
+impl Field {
+    fn of(dimension: Dimension) -> Self {
+        match dimension {
+            Dimension::Protocol => Field::Protocol,
+            Dimension::State => Field::CtState,
+            Dimension::HasOwner => Field::Process,
+            Dimension::Socket => Field::Socket,
+            Dimension::InInterface => Field::InInterface,
+            Dimension::Uid => Field::Uid,
+            Dimension::Gid => Field::Gid,
+            Dimension::Mark => Field::Mark,
+            Dimension::Connmark => Field::CtMark,
+            Dimension::SourcePort => Field::SourcePort,
+            Dimension::DestinationPort => Field::DestinationPort,
+            Dimension::Source => Field::Source,
+            Dimension::Destination => Field::Destination,
+        }
+    }
+
+    pub(super) fn is_address(self) -> bool {
+        matches!(self, Field::Source | Field::Destination)
+    }
+}
+
+type Span = (u128, u128);
+
+/// The conditions of a part, in the order of the fields.
+pub(in crate::actions) fn conditions(
+    part: &Part,
+    space: &Space,
+    network: &Network,
+) -> Vec<Condition> {
+    let one = |listed: &Values| {
+        let field = Field::of(listed.dimension);
+        let (spans, gaps) = match field.is_address() {
+            true => {
+                // Nobody sends from or to the unspecified address.
+                let mut listed = listed.values.clone();
+                listed.retain(|span| *span != (0, 0));
+                with_gaps(&listed, space.family)
+            }
+            false => (listed.values.clone(), Vec::new()),
+        };
+        let shown = |spans: &[Span]| {
+            let values = spans.iter().flat_map(|span| values(field, *span, space));
+            values.collect::<Vec<_>>()
+        };
+        Condition {
+            field,
+            not: listed.not,
+            values: shown(&spans),
+            except: shown(&gaps),
+            own: field.is_address() && spans == own(space.family, network),
+        }
+    };
+    let mut conditions: Vec<Condition> = part.iter().map(one).collect();
+    conditions.sort_by_key(|condition| condition.field);
+    conditions
+}
+
+/// Fewer runs of addresses, and what is left out of them, where that is shorter.
+fn with_gaps(spans: &[Span], family: Family) -> (Vec<Span>, Vec<Span>) {
+    let length = |span| prefixes(family, span).len();
+    let (mut runs, mut gaps): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
+    for span in spans {
+        if let Some(run) = runs.last_mut() {
+            let gap = (run.1 + 1, span.0 - 1);
+            let whole = (run.0, span.1);
+            if length(whole) + length(gap) < length(*run) + length(*span) {
+                *run = whole;
+                gaps.push(gap);
+                continue;
+            }
+        }
+        runs.push(*span);
+    }
+    (runs, gaps)
+}
+
+/// The addresses of this namespace, as runs.
+fn own(family: Family, network: &Network) -> Vec<Span> {
+    let own = network.own(family).into_iter();
+    let mut spans: Vec<Span> = own
+        .map(|(first, last)| (number_of(first), number_of(last)))
+        .collect();
+    spans.sort_unstable();
+    spans.dedup();
+    spans
+}
+
+fn values(field: Field, (first, last): Span, space: &Space) -> Vec<String> {
+    let run = |sign: &str| match first == last {
+        true => vec![first.to_string()],
+        false => vec![format!("{first}{sign}{last}")],
+    };
+    let each = |name: &dyn Fn(usize) -> Option<String>| {
+        let numbers = first as usize..=last as usize;
+        numbers.map_while(name).collect::<Vec<_>>()
+    };
+    let named = |names: &[&str]| each(&|at| Some((*names.get(at)?).to_owned()));
+    match field {
+        Field::Source | Field::Destination => prefixes(space.family, (first, last)),
+        Field::SourcePort | Field::DestinationPort => run(":"),
+        Field::Uid | Field::Gid => run("-"),
+        Field::Mark | Field::CtMark => vec![match last == u128::from(u32::MAX) {
+            true => format!("{first:#x}"),
+            false => format!("{first:#x}/{last:#x}"),
+        }],
+        Field::Protocol => each(&|number| {
+            let number = u8::try_from(number).ok()?;
+            Some(Protocol::of(number).to_string())
+        }),
+        Field::Process => named(&["no", "yes"]),
+        Field::Socket => named(&["none", "plain", "transparent"]),
+        Field::CtState => named(&ConnState::ALL.map(|state| state.as_str())),
+        Field::InInterface => each(&|number| {
+            let name = space.interfaces.get(number)?.as_ref();
+            Some(name.map_or("none".to_owned(), ToString::to_string))
+        }),
+    }
+}
+
+/// A run of addresses as prefixes, single addresses without their length.
+fn prefixes(family: Family, (first, last): Span) -> Vec<String> {
+    let nets: Vec<IpNet> = match family {
+        Family::V4 => {
+            let [first, last] = [first, last].map(|n| Ipv4Addr::from_bits(n as u32));
+            Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()
+        }
+        Family::V6 => {
+            let [first, last] = [first, last].map(Ipv6Addr::from_bits);
+            Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()
+        }
+    };
+    let shown = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    };
+    nets.iter().map(shown).collect()
+}

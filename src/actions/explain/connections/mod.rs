@@ -1,0 +1,187 @@
+//! Who goes where: what happens to every connection that the rules tell apart.
+
+pub mod chart;
+pub mod conditions;
+pub mod rows;
+
+use super::place::Place;
+use super::{desired, live, place, question};
+use crate::engine::error::Error;
+use crate::engine::request::Request;
+use crate::netfilter::model::{ConnState, Family, Interface, Rules};
+use crate::netfilter::trace::classes::{Dimension, STEPS, Set, Space, Stopped, follow_all};
+use crate::netfilter::trace::{Network, Start};
+use chart::Arrow;
+use rows::{Fate, Row};
+use serde::Serialize;
+
+/// The options of `explain` without a destination, as typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// As [`super::Question::local_addresses`].
+    pub local_addresses: Vec<String>,
+    /// As [`super::Question::live`].
+    pub live: bool,
+}
+
+/// All connections.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Connections {
+    /// No rule that could not be decoded makes a difference.
+    pub determined: bool,
+    /// What nobody said, in sentences without their full stop.
+    pub assumptions: Vec<String>,
+    pub sections: Vec<Section>,
+    #[serde(skip)]
+    pub chart: Vec<Arrow>,
+}
+
+/// The connections of one direction.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    pub direction: Direction,
+    /// The families for which the rows are the same.
+    pub families: Vec<Family>,
+    /// In the reader's order; the first row that fits a connection says what happens to it.
+    pub rows: Vec<Row>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Outbound,
+    Inbound,
+}
+
+/// Answers for all connections.
+pub(in crate::actions) fn connections(
+    options: &Options,
+    request: &Request,
+) -> Result<Connections, Error> {
+    let addresses = options.local_addresses.iter().map(|a| question::local(a));
+    let local = addresses.collect::<Result<Vec<_>, _>>()?;
+    let (rules, routing) = match options.live {
+        true => live::rules()?,
+        false => desired(&local, request)?,
+    };
+    let Place {
+        network,
+        mut assumed,
+    } = place::whole(&local, &routing, options.live)?;
+    let mut sections = Vec::new();
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let mut of_direction: Vec<Section> = Vec::new();
+        for family in families(&network) {
+            let rows = of_family(direction, family, &rules, &network)?;
+            let merged = of_direction
+                .first_mut()
+                .is_some_and(|other| other.merge(family, &rows));
+            if !merged {
+                of_direction.push(Section {
+                    direction,
+                    families: vec![family],
+                    rows,
+                });
+            }
+        }
+        sections.extend(of_direction);
+    }
+    if options.live {
+        for family in families(&network) {
+            assumed.extend(live::policy_rules_of_others(family)?);
+        }
+    }
+    let mut rows = sections.iter().flat_map(|section| &section.rows);
+    Ok(Connections {
+        determined: rows.all(|row| row.fate != Fate::Undetermined),
+        assumptions: assumed,
+        chart: chart::arrows(&rules, &families(&network)),
+        sections,
+    })
+}
+
+/// The families in which this namespace has an address that others reach; both if there is none.
+fn families(network: &Network) -> Vec<Family> {
+    let others = network
+        .links
+        .iter()
+        .filter(|link| link.name != Interface::LOOPBACK);
+    let nets: Vec<_> = others.flat_map(|link| &link.addresses).collect();
+    let has = |family: &Family| nets.iter().any(|net| Family::of(net.addr()) == *family);
+    match nets.is_empty() {
+        true => Family::ALL.to_vec(),
+        false => Family::ALL.into_iter().filter(has).collect(),
+    }
+}
+
+fn of_family(
+    direction: Direction,
+    family: Family,
+    rules: &Rules,
+    network: &Network,
+) -> Result<Vec<Row>, Stopped> {
+    let mut space = Space::new(family, [(rules, network)], STEPS);
+    let start = match direction {
+        Direction::Outbound => Start::Here,
+        Direction::Inbound => Start::Outside,
+    };
+    let within = first_packets(&mut space, start, network);
+    let picture = follow_all(&mut space, start, rules, network, within)?;
+    rows::rows(&mut space, &picture, rules)
+}
+
+/// The first packets of connections, which have no mark of a connection yet. Those that processes
+/// send have no mark, or to an address of this namespace one that a policy route is about, as a
+/// transparent proxy sets it. Those from outside have none, come from elsewhere through an interface
+/// that is there or that a rule names, and are for an address of this namespace.
+fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
+    let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
+    let new = new.unwrap_or_default() as u128;
+    let mut set = space.having(Dimension::State, (new, new));
+    for dimension in [Dimension::Connmark, Dimension::Socket] {
+        let none = space.having(dimension, (0, 0));
+        set = space.and(set, none);
+    }
+    let to = space.own_at(network, Dimension::Destination);
+    let unmarked = space.having(Dimension::Mark, (0, 0));
+    let more = match start {
+        Start::Here => {
+            let somebody = space.having(Dimension::HasOwner, (1, 1));
+            let marks = network
+                .policy_routes
+                .iter()
+                .map(|route| u128::from(route.mark));
+            let marked = marks.fold(Set::NONE, |marked, mark| {
+                let one = space.having(Dimension::Mark, (mark, mark));
+                space.or(marked, one)
+            });
+            let marked = space.and(marked, to);
+            let marked = space.or(marked, unmarked);
+            space.and(somebody, marked)
+        }
+        Start::Outside => {
+            let from = space.own_at(network, Dimension::Source);
+            let arriving = space.without(to, from);
+            let last = space.interfaces.len() as u128 - 1;
+            let unknown = space.having(Dimension::InInterface, (last, last));
+            let arriving = space.without(arriving, unknown);
+            space.and(unmarked, arriving)
+        }
+    };
+    space.and(set, more)
+}
+
+impl Section {
+    /// Takes in the rows of another family, if they differ from these in addresses only.
+    fn merge(&mut self, family: Family, rows: &[Row]) -> bool {
+        let same =
+            self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(|(a, b)| a.is_alike(b));
+        if same {
+            self.families.push(family);
+            let pairs = self.rows.iter_mut().zip(rows);
+            pairs.for_each(|(row, other)| row.add(other));
+        }
+        same
+    }
+}

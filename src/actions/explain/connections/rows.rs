@@ -1,0 +1,349 @@
+//! The rows of the table: classes of packets with one fate, in the reader's order.
+
+use super::conditions::{Condition, conditions};
+use crate::mesh::managed::purpose_of;
+use crate::mesh::signature::Purpose;
+use crate::netfilter::model::{Entry, Owner, Rules, Test};
+use crate::netfilter::trace::Start;
+use crate::netfilter::trace::classes::{
+    self, Class, Dimension, Hit, Part, Picture, Set, Space, Stopped, Took,
+};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// Packets with one fate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub group: Group,
+    /// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
+    pub packets: Option<Vec<Vec<Condition>>>,
+    #[serde(flatten)]
+    pub fate: Fate,
+    /// The rules that decide; none where no rule does.
+    pub rules: Vec<Decider>,
+}
+
+/// Whose packets they are, in the reader's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// What the proxy sends.
+    Proxy,
+    Exempt,
+    Captured,
+    Other,
+}
+
+/// What happens to them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(tag = "fate", rename_all = "kebab-case")]
+pub enum Fate {
+    /// To the proxy.
+    Proxy {
+        /// Who listens there, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        listener: Option<&'static str>,
+        port: u16,
+        /// By TPROXY: addresses stay as they are.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        transparent: bool,
+    },
+    /// The proxy's own connection to elsewhere is sent to the proxy.
+    Loop {
+        port: u16,
+    },
+    /// To where it is for.
+    Direct,
+    /// To another destination; what is the same for all.
+    Translated {
+        address: Option<String>,
+        port: Option<u16>,
+    },
+    Refused {
+        with: &'static str,
+    },
+    Dropped,
+    NoRoute,
+    /// By a rule that could not be decoded, or an order of chains that nothing shows.
+    Undetermined,
+}
+
+/// A rule that decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decider {
+    pub table: String,
+    pub chain: String,
+    pub rule: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl Decider {
+    fn of(hit: &Hit) -> Self {
+        let id = hit.entry.id().map(|id| id.as_str().to_owned());
+        Decider {
+            table: hit.table.name.clone(),
+            chain: hit.chain.name.to_string(),
+            rule: hit.entry.text(),
+            id,
+        }
+    }
+
+    fn is_alike(&self, other: &Decider) -> bool {
+        let same = match self.id.is_some() {
+            true => self.id == other.id,
+            false => self.rule == other.rule,
+        };
+        same && (&self.table, &self.chain) == (&other.table, &other.chain)
+    }
+}
+
+impl Row {
+    /// Whether the rows differ in addresses only.
+    pub(super) fn is_alike(&self, other: &Row) -> bool {
+        let shape = |row: &Row| {
+            let lists = row.packets.iter().flatten();
+            let shown = |c: &Condition| {
+                let values = (!c.field.is_address()).then(|| c.values.clone());
+                (c.field, c.not, c.own, values)
+            };
+            lists
+                .map(|list| list.iter().map(shown).collect())
+                .collect::<Vec<Vec<_>>>()
+        };
+        let rules = self.rules.len() == other.rules.len()
+            && self
+                .rules
+                .iter()
+                .zip(&other.rules)
+                .all(|(a, b)| a.is_alike(b));
+        (self.group, &self.fate) == (other.group, &other.fate)
+            && rules
+            && shape(self) == shape(other)
+    }
+
+    /// Adds the addresses of a row that is alike.
+    pub(super) fn add(&mut self, other: &Row) {
+        let mine = self.packets.iter_mut().flatten().flatten();
+        let more = other.packets.iter().flatten().flatten();
+        for (condition, more) in mine.zip(more).filter(|(c, _)| c.field.is_address()) {
+            condition.values.extend(more.values.iter().cloned());
+        }
+    }
+}
+
+/// What rows are put together by: of managed rules what they are for, of others their chain.
+type Key = (Group, Fate, String);
+
+/// A row on its way.
+struct Gathered<'a> {
+    set: Set,
+    rules: Vec<Hit<'a>>,
+    /// Where the first of its rules is met.
+    first: usize,
+}
+
+/// The rows of a picture.
+pub(super) fn rows(
+    space: &mut Space,
+    picture: &Picture,
+    rules: &Rules,
+) -> Result<Vec<Row>, Stopped> {
+    let order: HashMap<_, usize> = picture
+        .hits
+        .iter()
+        .enumerate()
+        .map(|(at, hit)| ((std::ptr::from_ref(hit.entry), hit.set), at))
+        .collect();
+    let proxy = match picture.start {
+        Start::Here => proxy(space, rules),
+        Start::Outside => Set::NONE,
+    };
+    let own = space.own_at(picture.network, Dimension::Destination);
+    let mut gathered: HashMap<Key, Gathered> = HashMap::new();
+    for class in picture.classes(space) {
+        for (set, group, fate) in divided(space, &class, proxy, own) {
+            let row = gathered
+                .entry((group, fate, stem(class.by)))
+                .or_insert(Gathered {
+                    set,
+                    rules: Vec::new(),
+                    first: usize::MAX,
+                });
+            row.set = space.or(row.set, set);
+            row.rules.extend(class.by);
+            let by = class.by.map(|hit| (std::ptr::from_ref(hit.entry), hit.set));
+            let at = by.and_then(|by| order.get(&by));
+            row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
+        }
+    }
+    if !space.is_empty(picture.undetermined) {
+        let key = (Group::Other, Fate::Undetermined, String::new());
+        gathered.insert(key, undetermined(space, picture));
+    }
+    let mut ordered: Vec<(Key, Gathered)> = gathered.into_iter().collect();
+    ordered.sort_by_key(|((group, _, _), row)| (*group, row.first));
+    let mut care = picture.all;
+    let mut rows = Vec::new();
+    for ((group, fate, _), row) in ordered {
+        let parts = space.parts(row.set, care);
+        care = space.without(care, row.set);
+        let described = |parts: Vec<Part>| {
+            let each = parts
+                .iter()
+                .map(|part| conditions(part, space, picture.network));
+            each.collect()
+        };
+        let mut rules: Vec<Decider> = Vec::new();
+        for rule in row.rules.iter().map(Decider::of) {
+            if rules.last() != Some(&rule) {
+                rules.push(rule);
+            }
+        }
+        rows.push(Row {
+            group,
+            packets: parts.map(described),
+            fate,
+            rules,
+        });
+    }
+    match space.is_exhausted() {
+        true => Err(Stopped::Bounded),
+        false => Ok(rows),
+    }
+}
+
+/// The packets of the users and groups that rules exempt as the proxy's.
+fn proxy(space: &mut Space, rules: &Rules) -> Set {
+    let mut proxy = Set::NONE;
+    let chains = rules.tables.iter().flat_map(|table| &table.chains);
+    for entry in chains.flat_map(|chain| &chain.rules) {
+        let owner = entry.matches().iter().find_map(|m| match m.test {
+            Test::Owner(owner) if !m.not => Some(owner),
+            _ => None,
+        });
+        if let (Some((Purpose::ExemptProxy, _)), Some(owner)) = (purpose(entry), owner) {
+            let (dimension, id) = match owner {
+                Owner::Uid(id) => (Dimension::Uid, id),
+                Owner::Gid(id) => (Dimension::Gid, id),
+            };
+            let owned = space.having(dimension, (id.into(), id.into()));
+            proxy = space.or(proxy, owned);
+        }
+    }
+    proxy
+}
+
+fn purpose(entry: &Entry) -> Option<(Purpose, &str)> {
+    purpose_of(entry.id()?)
+}
+
+/// What rows are put together by, of the rule that decides.
+fn stem(by: Option<Hit>) -> String {
+    let Some(hit) = by else {
+        return String::new();
+    };
+    let place = format!("{} {}", hit.table.name, hit.chain.name);
+    match (hit.entry.id(), purpose(hit.entry)) {
+        (Some(id), Some((_, rest))) => {
+            let id = id.as_str();
+            format!("{place} {}", &id[..id.len() - rest.len()])
+        }
+        (Some(id), None) => format!("{place} {}", id.as_str()),
+        (None, _) => place,
+    }
+}
+
+/// The parts of a class that differ in whose packets they are.
+fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, Group, Fate)> {
+    let fate = fate(class);
+    let set = class.packets;
+    let mine = space.and(set, proxy);
+    let others = space.without(set, proxy);
+    let parts = match &fate {
+        Fate::Direct => {
+            let purpose = class.by.and_then(|hit| purpose(hit.entry));
+            let group = match purpose {
+                Some((Purpose::ExemptProxy | Purpose::ExemptPassed(_), _)) => Group::Proxy,
+                _ if class.by.is_none() => Group::Other,
+                _ => Group::Exempt,
+            };
+            vec![(set, group, fate)]
+        }
+        Fate::Proxy { port, listener, .. } => {
+            let to_itself = space.and(mine, own);
+            let elsewhere = space.without(mine, own);
+            let looping = match listener {
+                Some(_) => Fate::Loop { port: *port },
+                None => fate.clone(),
+            };
+            vec![
+                (to_itself, Group::Proxy, fate.clone()),
+                (elsewhere, Group::Proxy, looping),
+                (others, Group::Captured, fate),
+            ]
+        }
+        Fate::Translated { .. } => vec![(set, Group::Captured, fate)],
+        _ => vec![(set, Group::Other, fate)],
+    };
+    parts
+        .into_iter()
+        .filter(|(set, _, _)| !space.is_empty(*set))
+        .collect()
+}
+
+fn fate(class: &Class) -> Fate {
+    let (address, port) = class.end.destination();
+    let listener = || match class.by.and_then(|hit| purpose(hit.entry)) {
+        Some((Purpose::To(who), _)) => Some(who),
+        _ => None,
+    };
+    let translated = class.by.is_some_and(|hit| hit.took == Took::Translated);
+    match &class.end.fate {
+        classes::Fate::Tproxied { port } => Fate::Proxy {
+            listener: listener(),
+            port: *port,
+            transparent: true,
+        },
+        classes::Fate::Redirected => match port {
+            Some(port) => Fate::Proxy {
+                listener: listener(),
+                port,
+                transparent: false,
+            },
+            None => Fate::Translated {
+                address: address.map(|a| a.to_string()),
+                port,
+            },
+        },
+        classes::Fate::Sent { .. } if translated => Fate::Translated {
+            address: address.map(|a| a.to_string()),
+            port,
+        },
+        classes::Fate::Direct | classes::Fate::Sent { .. } => Fate::Direct,
+        classes::Fate::Dropped => Fate::Dropped,
+        classes::Fate::Rejected(with) => Fate::Refused {
+            with: with.as_str(),
+        },
+        classes::Fate::NoRoute => Fate::NoRoute,
+        classes::Fate::Unknown => Fate::Undetermined,
+    }
+}
+
+/// The packets of which it is not known what happens to them, with the rules that could not be
+/// decoded.
+fn undetermined<'a>(space: &mut Space, picture: &Picture<'a>) -> Gathered<'a> {
+    let mut rules = Vec::new();
+    for hit in &picture.hits {
+        let is_undecoded = matches!(hit.entry, Entry::Undecoded { .. });
+        let concerned = space.and(hit.set, picture.undetermined);
+        if is_undecoded && !space.is_empty(concerned) {
+            rules.push(*hit);
+        }
+    }
+    Gathered {
+        set: picture.undetermined,
+        rules,
+        first: 0,
+    }
+}

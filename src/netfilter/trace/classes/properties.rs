@@ -1,0 +1,481 @@
+//! That sets of packets are followed as each of their packets is.
+
+use super::super::tests::{CHAINS, network};
+use super::super::{Start, Walk, every_way, follow};
+use super::*;
+use crate::netfilter::model::{
+    AddressSet, ChainName, ConnState, Connection, Credentials, Entry, Facts, Family, Field,
+    FieldTest, FoundSocket, HookedTable, Match, NatTo, Owner, Packet, PolicyRoute, PortRange,
+    PortSet, Protocol, Rule, Ruleset, Side, Table, TableName, Target, Test, Tracking,
+};
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::net::SocketAddr;
+
+/// Few values of each kind, so that rules and packets meet.
+const ADDRESSES: [&str; 7] = [
+    "10.66.0.2",
+    "10.66.0.3",
+    "10.66.0.9",
+    "127.0.0.1",
+    "127.0.0.6",
+    "203.0.113.9",
+    "224.0.0.5",
+];
+const PORTS: [u16; 4] = [53, 80, 81, 15001];
+const IDS: [u32; 3] = [0, 1000, 1337];
+const MARKS: [u32; 4] = [0, 1, 0x539, 0x538];
+
+fn net() -> impl Strategy<Value = IpNet> {
+    let address = select(ADDRESSES.as_slice()).prop_map(|a| a.parse::<IpAddr>().unwrap());
+    (address, select(vec![8u8, 24, 31, 32])).prop_map(|(a, l)| IpNet::new(a, l).unwrap().trunc())
+}
+
+fn ports() -> impl Strategy<Value = PortRange> {
+    (select(PORTS.as_slice()), select(PORTS.as_slice()))
+        .prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap())
+}
+
+fn mark() -> impl Strategy<Value = (u32, u32)> {
+    (select(MARKS.as_slice()), select(vec![u32::MAX, 1, 0xff]))
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    select(vec![Side::Source, Side::Destination])
+}
+
+fn interface() -> impl Strategy<Value = Interface> {
+    select(vec!["lo", "eth0", "eth+", "eth1"]).prop_map(|n| n.parse().unwrap())
+}
+
+fn field_test() -> impl Strategy<Value = FieldTest> {
+    let v4 = Family::V4;
+    let number = |address: &str| crate::netfilter::model::number_of(address.parse().unwrap());
+    let one = |field: Field, values: Vec<u128>| {
+        let values = select(values);
+        (values.clone(), values)
+            .prop_map(move |(a, b)| FieldTest::new(field.clone(), [(a.min(b), a.max(b))]))
+            .boxed()
+    };
+    let addresses: Vec<u128> = ADDRESSES.iter().map(|a| number(a)).collect();
+    let ids = vec![0, 1000, 1337, u128::from(u32::MAX)];
+    let mut choices = vec![
+        one(Field::PacketType, vec![0, 1, 2]),
+        one(Field::EtherSource, vec![0, 1 << 47]),
+        one(Field::TcpFlags, vec![0, 2, 18]),
+        one(Field::FragmentOffset, vec![0, 1]),
+        one(Field::ReversePath, vec![0, 1]),
+        one(Field::CtState, vec![1, 2, 4, 8, 64]),
+        one(Field::CtStatus, vec![0, 16, 32]),
+        one(Field::CtDirection, vec![0, 1]),
+        one(Field::Connmark, MARKS.map(u128::from).to_vec()),
+        one(Field::Mark, MARKS.map(u128::from).to_vec()),
+        one(Field::CtZone, vec![0, 1]),
+        one(Field::OriginalProtocol, vec![6, 17]),
+        one(Field::Protocol, vec![6, 17, 58]),
+        one(Field::Other("symhash".into()), vec![0, 1]),
+    ];
+    for field in [Field::Uid, Field::Gid, Field::OwnerUid, Field::OwnerGid] {
+        choices.push(one(field, ids.clone()));
+    }
+    for side in [Side::Source, Side::Destination] {
+        choices.push(one(Field::Address(v4, side), addresses.clone()));
+        choices.push(one(Field::Address(Family::V6, side), addresses.clone()));
+        choices.push(one(Field::OriginalAddress(v4, side), addresses.clone()));
+        choices.push(one(Field::Port(side), PORTS.map(u128::from).to_vec()));
+        choices.push(one(
+            Field::OriginalPort(side),
+            PORTS.map(u128::from).to_vec(),
+        ));
+        choices.push(one(Field::AddressType(side), vec![1, 2, 3, 5]));
+    }
+    for field in [Field::InInterface, Field::OutInterface] {
+        let name = |text: &str| {
+            let mut bytes = [0; 16];
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            u128::from_be_bytes(bytes)
+        };
+        choices.push(one(field, vec![0, name("lo"), name("eth0"), name("eth1")]));
+    }
+    let single = proptest::strategy::Union::new(choices);
+    let masked = (any::<bool>(), mark()).prop_map(|(of_packet, (value, mask))| {
+        let field = if of_packet {
+            Field::Mark
+        } else {
+            Field::Connmark
+        };
+        FieldTest {
+            mask: mask.into(),
+            ..FieldTest::new(field, [(value.into(), value.into())])
+        }
+    });
+    let pair = vec((select(addresses), select(PORTS.as_slice())), 1..4).prop_map(move |pairs| {
+        let span = |n: u128| (n, n);
+        let values = pairs
+            .into_iter()
+            .map(|(a, p)| vec![span(a), span(p.into())]);
+        FieldTest {
+            fields: vec![
+                Field::Address(v4, Side::Destination),
+                Field::Port(Side::Destination),
+            ],
+            mask: u128::MAX,
+            values: values.collect(),
+            set: None,
+        }
+    });
+    prop_oneof![6 => single, 1 => masked, 1 => pair]
+}
+
+fn test() -> impl Strategy<Value = Test> {
+    let states: Vec<ConnState> = ConnState::ALL
+        .into_iter()
+        .chain(ConnState::TRANSLATED)
+        .collect();
+    prop_oneof![
+        net().prop_map(Test::Source),
+        net().prop_map(Test::Destination),
+        vec(net(), 1..4).prop_map(|nets| Test::DestinationSet(AddressSet::new(nets).unwrap())),
+        interface().prop_map(Test::InInterface),
+        interface().prop_map(Test::OutInterface),
+        select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Other(1)]).prop_map(Test::Protocol),
+        (side(), ports()).prop_map(|(side, ports)| Test::Port { side, ports }),
+        (side(), vec(ports(), 1..4)).prop_map(|(side, ports)| Test::Multiport {
+            side,
+            ports: PortSet::new(ports).unwrap(),
+        }),
+        select(IDS.as_slice()).prop_map(|id| Test::Owner(Owner::Uid(id))),
+        select(IDS.as_slice()).prop_map(|id| Test::Owner(Owner::Gid(id))),
+        proptest::sample::subsequence(states, 1..4).prop_map(Test::ConnState),
+        mark().prop_map(|(value, mask)| Test::Mark { value, mask }),
+        mark().prop_map(|(value, mask)| Test::Connmark { value, mask }),
+        any::<bool>().prop_map(|transparent| Test::Socket { transparent }),
+        field_test().prop_map(Test::Fields),
+    ]
+}
+
+fn one_match() -> impl Strategy<Value = Match> {
+    (test(), any::<bool>()).prop_map(|(test, not)| Match { not, test })
+}
+
+fn end() -> impl Strategy<Value = NatTo> {
+    let address = proptest::option::of(select(ADDRESSES.as_slice()));
+    let ports = proptest::option::of(ports());
+    (address, ports).prop_map(|(address, ports)| NatTo {
+        addresses: address.map(|a| (a.parse().unwrap(), a.parse().unwrap())),
+        ports,
+    })
+}
+
+fn simple_target() -> impl Strategy<Value = Target> {
+    let pair = || (mark(), select(vec![u32::MAX, 1, 0xff]));
+    prop_oneof![
+        4 => Just(Target::Return),
+        2 => Just(Target::Accept),
+        1 => Just(Target::Drop),
+        1 => Just(Target::Reject(RejectWith::TcpReset)),
+        3 => select(CHAINS.to_vec()).prop_map(Target::Jump),
+        1 => select(CHAINS.to_vec()).prop_map(Target::Goto),
+        2 => select(PORTS.as_slice()).prop_map(|to_port| Target::Redirect { to_port }),
+        1 => proptest::option::of(ports()).prop_map(Target::RedirectAmong),
+        1 => end().prop_map(Target::Dnat),
+        1 => end().prop_map(Target::Snat),
+        1 => Just(Target::Masquerade),
+        1 => net().prop_map(Target::Netmap),
+        1 => Just(Target::NoTrack),
+        2 => mark().prop_map(|(value, mask)| Target::Mark { value, mask }),
+        1 => mark().prop_map(|(value, mask)| Target::SetConnmark { value, mask }),
+        1 => pair().prop_map(|((_, ctmask), nfmask)| Target::SaveMark { nfmask, ctmask }),
+        1 => pair().prop_map(|((_, ctmask), nfmask)| Target::RestoreMark { nfmask, ctmask }),
+        1 => (select(PORTS.as_slice()), mark()).prop_map(|(on_port, (value, mask))| {
+            Target::Tproxy { on_port, on_ip: IpAddr::from([0, 0, 0, 0]), value, mask }
+        }),
+        1 => (1..3u16).prop_map(Target::CtZone),
+    ]
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let marks = mark().prop_map(|(value, mask)| Target::Mark { value, mask });
+    let several = (marks, simple_target()).prop_map(|(a, b)| Target::Several(vec![a, b]));
+    prop_oneof![9 => simple_target(), 1 => several]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let known = (vec(one_match(), 0..3), target())
+        .prop_map(|(matches, target)| Entry::Known(Rule::without_comment(matches, target)));
+    let map = (
+        vec(one_match(), 0..2),
+        field_test(),
+        target(),
+        proptest::option::of(target()),
+    )
+        .prop_map(|(matches, keys, target, default)| Entry::Map {
+            matches,
+            map: crate::netfilter::model::TargetMap {
+                targets: keys.values.iter().map(|_| target.clone()).collect(),
+                keys,
+                default,
+            },
+        });
+    let undecoded =
+        (vec(one_match(), 0..2), proptest::option::of(target())).prop_map(|(matches, target)| {
+            Entry::Undecoded {
+                text: "undecoded".to_owned(),
+                handle: None,
+                matches,
+                target,
+            }
+        });
+    let idle = Just(Entry::Idle {
+        text: "counter".to_owned(),
+    });
+    prop_oneof![20 => known, 2 => map, 1 => undecoded, 1 => idle]
+}
+
+/// Rules of the tables that a packet meets, with jumps to and fro.
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let base = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+    let base = base.map(|name| ChainName::new(name).unwrap());
+    let name = select(TableName::ALL.to_vec());
+    let chain = select([base.as_slice(), &base, &CHAINS].concat());
+    let table = (name, vec((chain, vec(entry(), 0..5)), 1..7)).prop_map(|(name, chains)| {
+        let mut table = Table::new(Family::V4, name);
+        for (chain, _) in &chains {
+            table.chain(chain.clone());
+        }
+        let mut hooked = Rules::of(&Ruleset {
+            tables: vec![table],
+            ..Ruleset::default()
+        });
+        for (chain, entries) in chains {
+            let table: &mut HookedTable = &mut hooked.tables[0];
+            let found = table.chains.iter_mut().find(|c| c.name == chain);
+            found.unwrap().rules.extend(entries);
+        }
+        hooked.tables.remove(0)
+    });
+    vec(table, 1..4).prop_map(|tables| {
+        let mut rules = Rules::default();
+        for table in tables {
+            if rules
+                .tables
+                .iter()
+                .all(|t: &HookedTable| t.name != table.name)
+            {
+                rules.tables.push(table);
+            }
+        }
+        rules
+    })
+}
+
+fn any_walk() -> impl Strategy<Value = Walk> {
+    let own = select(&ADDRESSES[..2]);
+    let address = || select(ADDRESSES.as_slice());
+    let port = || select(vec![53u16, 80, 81, 443, 15001, 50000]);
+    let state = select(ConnState::ALL.to_vec());
+    let owner = proptest::option::of((select(vec![0u32, 1000, 1337, 7]), select(vec![0u32, 1337])));
+    let outside = proptest::option::of(select(vec!["eth0", "eth1", "other0"]));
+    let protocol = select(vec![
+        Protocol::Tcp,
+        Protocol::Tcp,
+        Protocol::Udp,
+        Protocol::Other(1),
+    ]);
+    let socket = select(vec![
+        FoundSocket::None,
+        FoundSocket::Plain,
+        FoundSocket::Transparent,
+    ]);
+    let marks = (select(MARKS.as_slice()), select(MARKS.as_slice()));
+    (
+        (own, address(), address()),
+        (port(), port()),
+        (state, owner, outside, protocol, socket),
+        marks,
+    )
+        .prop_map(
+            |(
+                (own, far, to),
+                (sport, dport),
+                (state, owner, outside, protocol, socket),
+                (mark, connmark),
+            )| {
+                let from = if outside.is_some() { far } else { own };
+                let end = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
+                let tracking = match state {
+                    ConnState::Invalid => Tracking::Invalid,
+                    ConnState::Untracked => Tracking::Untracked,
+                    state => Tracking::Known(Connection {
+                        state,
+                        mark: connmark,
+                    }),
+                };
+                let owner = owner.filter(|_| outside.is_none());
+                let packet = Packet {
+                    protocol,
+                    source: end(from, sport),
+                    destination: end(to, dport),
+                    in_interface: outside.map(|name| name.parse().unwrap()),
+                    out_interface: None,
+                    owner: owner.map(|(uid, gid)| Credentials {
+                        uid,
+                        gid,
+                        supplementary_groups: Vec::new(),
+                    }),
+                    mark,
+                    zone: 0,
+                    tracking: Tracking::NotYet,
+                    socket,
+                    facts: Facts::default(),
+                };
+                let start = if outside.is_some() {
+                    Start::Outside
+                } else {
+                    Start::Here
+                };
+                Walk {
+                    start,
+                    packet,
+                    tracking,
+                }
+            },
+        )
+}
+
+fn place() -> Network {
+    Network {
+        policy_routes: vec![PolicyRoute {
+            family: Family::V4,
+            mark: 0x539,
+            table: 133,
+        }],
+        ..network()
+    }
+}
+
+/// Whether a packet ends as it did, in all that matters.
+fn agrees(space: &mut Space, walk: &Walk, end: &Ended, trace: &Trace) -> bool {
+    let Some(arrived) = &end.arrived else {
+        return true;
+    };
+    let packet = &trace.packet;
+    let number = |end: SocketAddr| crate::netfilter::model::number_of(end.ip());
+    let connmark = packet.connection().map(|c| c.mark);
+    let expected = [
+        Some(number(packet.source)),
+        Some(packet.source.port().into()),
+        Some(number(packet.destination)),
+        Some(packet.destination.port().into()),
+        Some(packet.mark.into()),
+        connmark.map(u128::from),
+    ];
+    let only = space.only(walk);
+    let same = arrived.header.iter().zip(expected).all(|(bits, value)| {
+        let Some(value) = value else { return true };
+        let holds = space.sets.within(bits, (value, value));
+        space.and(only, holds) == only
+    });
+    same && arrived.zone == packet.zone
+}
+
+/// Whether a packet of a picture ends as it does when it is followed alone, by the same rule.
+fn ends_as_alone(
+    space: &mut Space,
+    picture: &Picture,
+    classes: &[Class],
+    walk: &Walk,
+    rules: &Rules,
+) -> Result<(), TestCaseError> {
+    let only = space.only(walk);
+    prop_assert_eq!(
+        space.and(picture.all, only),
+        only,
+        "{:?} is among all",
+        walk
+    );
+    let ends: Vec<&Ended> = picture
+        .ends
+        .iter()
+        .filter(|e| space.and(e.set, only) == only)
+        .collect();
+    for trace in &every_way(walk, rules, picture.network).unwrap() {
+        let fate = Fate::of(trace);
+        let found = ends.iter().filter(|e| e.fate == fate);
+        let found = found.filter(|e| agrees(space, walk, e, trace)).count();
+        prop_assert_eq!(found, 1, "{:?} of {:?} in {:?}", fate, walk, ends);
+    }
+    if space.and(picture.undetermined, only) != only {
+        prop_assert_eq!(ends.len(), 1);
+        let trace = follow(walk, rules, picture.network, &[]).unwrap();
+        let tables = trace.passages.iter().flat_map(|p| &p.tables);
+        let deciding = tables.flat_map(|t| &t.steps).find(|s| s.decides);
+        let mine: Vec<_> = classes
+            .iter()
+            .filter(|c| space.and(c.packets, only) == only)
+            .collect();
+        prop_assert_eq!(mine.len(), 1);
+        prop_assert_eq!(mine[0].by.map(|hit| hit.entry), deciding.map(|s| &s.rule));
+    }
+    Ok(())
+}
+
+/// The parts that describe a set hold its packets and, of those that matter, no others.
+fn described_exactly(space: &mut Space, set: Set, care: Set) -> Result<(), TestCaseError> {
+    if let Some(parts) = space.parts(set, care) {
+        let sets: Vec<Set> = parts.iter().map(|part| space.of_part(part)).collect();
+        let all = sets
+            .into_iter()
+            .fold(Set::NONE, |all, one| space.or(all, one));
+        prop_assert_eq!(space.and(all, care), space.and(set, care));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Each packet is in the class of its fate, whatever the rules are; where rules were not decoded,
+    /// in the classes of all its fates.
+    #[test]
+    fn each_packet_is_in_the_class_of_its_fate(rules in any_rules(), walks in vec(any_walk(), 1..12)) {
+        let network = place();
+        let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
+        for start in [Start::Here, Start::Outside] {
+            let mut walks = walks.iter().filter(|walk| walk.start == start).peekable();
+            if walks.peek().is_none() {
+                continue;
+            }
+            let picture = match follow_all(&mut space, start, &rules, &network, Set::ALL) {
+                Ok(picture) => picture,
+                // A loop that only other packets come to.
+                Err(Stopped::Loop(_)) => continue,
+                Err(Stopped::Bounded) => return Err(TestCaseError::fail("bounded")),
+            };
+            let classes = picture.classes(&mut space);
+            for walk in walks {
+                ends_as_alone(&mut space, &picture, &classes, walk, &rules)?;
+            }
+        }
+    }
+
+    /// A representative is of its class.
+    #[test]
+    fn a_representative_is_of_its_class(rules in any_rules()) {
+        let network = place();
+        let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
+        for start in [Start::Here, Start::Outside] {
+            let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL) else { continue };
+            for class in picture.classes(&mut space) {
+                let walk = space.representative(class.packets, start, &network).unwrap();
+                let only = space.only(&walk);
+                prop_assert_eq!(space.and(class.packets, only), only);
+                described_exactly(&mut space, class.packets, picture.all)?;
+                let trace = follow(&walk, &rules, &network, &[]).unwrap();
+                prop_assert_eq!(&Fate::of(&trace), &class.end.fate);
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Sets of packets as binary decision diagrams: every question about a packet is one about some of
+//! its bits. Equal sets are the same node, so that comparing two of them costs nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Not;
+
+/// A set; only of use with the [`Sets`] that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Set(u32);
+
+impl Set {
+    pub const NONE: Set = Set(0);
+    pub const ALL: Set = Set(1);
+
+    fn index(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    fn is_complement(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// What is not in it.
+impl Not for Set {
+    type Output = Set;
+
+    fn not(self) -> Set {
+        Set(self.0 ^ 1)
+    }
+}
+
+/// The sets of those packets of which a bit is 0, and of those of which it is 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Node {
+    bit: u16,
+    zero: Set,
+    one: Set,
+}
+
+/// Stands below all bits.
+const LAST: u16 = u16::MAX;
+
+/// How many results of [`Sets::and`] are kept, a power of two.
+const REMEMBERED: usize = 1 << 17;
+
+/// Every set that has been made.
+pub(super) struct Sets {
+    nodes: Vec<Node>,
+    known: HashMap<Node, u32, BuildHasherDefault<Mixer>>,
+    results: Vec<(Set, Set, Set)>,
+    /// How many more steps may be taken.
+    steps: u32,
+}
+
+impl Sets {
+    pub(super) fn new(steps: u32) -> Self {
+        let last = Node {
+            bit: LAST,
+            zero: Set::NONE,
+            one: Set::NONE,
+        };
+        Sets {
+            nodes: vec![last],
+            known: HashMap::default(),
+            results: vec![(Set::NONE, Set::NONE, Set::NONE); REMEMBERED],
+            steps,
+        }
+    }
+
+    /// All steps were taken: sets made since then are too small.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.steps == 0
+    }
+
+    /// The packets of which this bit is 1.
+    pub(super) fn bit(&mut self, bit: u16) -> Set {
+        self.make(bit, Set::NONE, Set::ALL)
+    }
+
+    pub(super) fn make(&mut self, bit: u16, zero: Set, one: Set) -> Set {
+        if zero == one {
+            return zero;
+        }
+        // The first set of a node is never a complement, so that each set is one node.
+        if zero.is_complement() {
+            return !self.make(bit, !zero, !one);
+        }
+        let node = Node { bit, zero, one };
+        let next = self.nodes.len() as u32;
+        let index = *self.known.entry(node).or_insert(next);
+        if index == next {
+            self.nodes.push(node);
+        }
+        Set(index << 1)
+    }
+
+    /// The first bit that a set depends on.
+    pub(super) fn first_bit(&self, set: Set) -> u16 {
+        self.nodes[set.index()].bit
+    }
+
+    /// What is left of the set where this bit is 0 and where it is 1; no bit before it matters.
+    pub(super) fn halves(&self, set: Set, bit: u16) -> (Set, Set) {
+        let node = self.nodes[set.index()];
+        match (node.bit == bit, set.is_complement()) {
+            (false, _) => (set, set),
+            (true, false) => (node.zero, node.one),
+            (true, true) => (!node.zero, !node.one),
+        }
+    }
+
+    pub(super) fn and(&mut self, a: Set, b: Set) -> Set {
+        let (a, b) = if a <= b { (a, b) } else { (b, a) };
+        match (a, b) {
+            (Set::NONE, _) => return Set::NONE,
+            (Set::ALL, other) => return other,
+            _ if a == b => return a,
+            _ if a == !b => return Set::NONE,
+            _ => {}
+        }
+        let slot = mixed(u64::from(a.0) << 32 | u64::from(b.0)) as usize % REMEMBERED;
+        if let (x, y, result) = self.results[slot]
+            && (x, y) == (a, b)
+        {
+            return result;
+        }
+        if self.is_exhausted() {
+            return Set::NONE;
+        }
+        self.steps -= 1;
+        let bit = self.first_bit(a).min(self.first_bit(b));
+        let ((a0, a1), (b0, b1)) = (self.halves(a, bit), self.halves(b, bit));
+        let (zero, one) = (self.and(a0, b0), self.and(a1, b1));
+        let result = self.make(bit, zero, one);
+        self.results[slot] = (a, b, result);
+        result
+    }
+
+    pub(super) fn or(&mut self, a: Set, b: Set) -> Set {
+        !self.and(!a, !b)
+    }
+
+    pub(super) fn without(&mut self, a: Set, b: Set) -> Set {
+        self.and(a, !b)
+    }
+
+    /// Where the two do not agree.
+    pub(super) fn differing(&mut self, a: Set, b: Set) -> Set {
+        let (only_a, only_b) = (self.without(a, b), self.without(b, a));
+        self.or(only_a, only_b)
+    }
+
+    /// The packets that would be in the set with other bits from the first one to before the second
+    /// one.
+    pub(super) fn forgetting(&mut self, set: Set, bits: (u16, u16)) -> Set {
+        self.forget(set, bits, &mut HashMap::new())
+    }
+
+    fn forget(&mut self, set: Set, bits: (u16, u16), known: &mut HashMap<Set, Set>) -> Set {
+        let bit = self.first_bit(set);
+        if bit >= bits.1 {
+            return set;
+        }
+        if let Some(result) = known.get(&set) {
+            return *result;
+        }
+        let (zero, one) = self.halves(set, bit);
+        let (zero, one) = (
+            self.forget(zero, bits, known),
+            self.forget(one, bits, known),
+        );
+        let result = match bit < bits.0 {
+            true => self.make(bit, zero, one),
+            false => self.or(zero, one),
+        };
+        known.insert(set, result);
+        result
+    }
+
+    /// The packets of which some bits have these values where the mask is 1.
+    #[cfg(test)]
+    pub(super) fn masked(&mut self, bits: &[Set], (value, mask): (u128, u128)) -> Set {
+        let places = bits.iter().rev().enumerate();
+        let asked = places.filter(|(place, _)| mask >> place & 1 == 1);
+        asked.fold(Set::ALL, |all, (place, bit)| {
+            let bit = if value >> place & 1 == 1 { *bit } else { !*bit };
+            self.and(all, bit)
+        })
+    }
+
+    /// The packets of which some bits, the most significant one first, are a number of at least
+    /// `first` and at most `last`.
+    pub(super) fn within(&mut self, bits: &[Set], (first, last): (u128, u128)) -> Set {
+        if first > last || (bits.len() < 128 && first >> bits.len() != 0) {
+            return Set::NONE;
+        }
+        let (mut at_least, mut at_most) = (Set::ALL, Set::ALL);
+        let cap = match bits.len() {
+            128.. => u128::MAX,
+            length => (1 << length) - 1,
+        };
+        let last = last.min(cap);
+        for (place, bit) in bits.iter().rev().enumerate() {
+            at_least = match first >> place & 1 {
+                1 => self.and(*bit, at_least),
+                _ => self.or(*bit, at_least),
+            };
+            at_most = match last >> place & 1 {
+                1 => self.or(!*bit, at_most),
+                _ => self.and(!*bit, at_most),
+            };
+        }
+        self.and(at_least, at_most)
+    }
+
+    /// One member: the bits that matter, each with its value. Nothing if there is none.
+    pub(super) fn member(&self, set: Set) -> Option<Vec<(u16, bool)>> {
+        let mut member = Vec::new();
+        let mut rest = set;
+        loop {
+            match rest {
+                Set::NONE => return None,
+                Set::ALL => return Some(member),
+                _ => {}
+            }
+            let bit = self.first_bit(rest);
+            let (zero, one) = self.halves(rest, bit);
+            member.push((bit, zero == Set::NONE));
+            rest = if zero == Set::NONE { one } else { zero };
+        }
+    }
+}
+
+/// Spreads the bits of a number (Fibonacci hashing).
+fn mixed(number: u64) -> u64 {
+    let product = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ product >> 32
+}
+
+/// A hasher for nodes, which nobody chooses in order to collide.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u64((*b).into()));
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = mixed(self.0.rotate_left(5) ^ number);
+    }
+}
