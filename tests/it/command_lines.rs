@@ -313,3 +313,21 @@ fn resolv_conf_without_nameservers_is_a_warning() {
     );
     assert!(!rules(&namespace, Family::V4).contains("15053"));
 }
+
+#[test]
+fn every_recipe_is_taken() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("    prepare-proxy "));
+    let recipes: Vec<&str> = lines.collect();
+    assert!(recipes.len() > 4, "{recipes:?}");
+    let namespace = Namespace::with_resolv_conf("nameserver 10.96.0.10\n");
+    for recipe in recipes {
+        let program = product().get_program().display().to_string();
+        let line = recipe.replace("prepare-proxy", &program);
+        namespace.sh(&line);
+        namespace.run(product().arg("clean")).must("clean");
+    }
+}
