@@ -15,6 +15,7 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
+use std::collections::BTreeSet;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
@@ -86,25 +87,17 @@ pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
 /// Compares the tables of every backend with what is desired in them: everything in those that an
 /// apply would write to, nothing in the others.
 fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
-    let mut backends = Backends::default();
-    let (backend, live) = target(choice, &mut backends)?;
-    let mut diff = Diff {
-        backend: backend.name(),
-        ..Diff::default()
-    };
-    diff.add(backend.name(), &live, &backend.canonical(wanted));
-    let mut marks = managed::tproxy_marks(&live);
-    for store in stores_besides(Some(backend.store())) {
-        match read(backends.open_used(store)) {
-            // An apply would leave them alone too.
-            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
-            read => {
-                if let Some((other, live)) = read? {
-                    diff.add(other.name(), &live, &Ruleset::default());
-                    marks.extend(managed::tproxy_marks(&live));
-                }
+    let mut diff = Diff::default();
+    let mut marks = BTreeSet::new();
+    for (at, (backend, live)) in stores(choice)?.into_iter().enumerate() {
+        match at {
+            0 => {
+                diff.backend = backend.name();
+                diff.add(backend.name(), &live, &backend.canonical(wanted));
             }
+            _ => diff.add(backend.name(), &live, &Ruleset::default()),
         }
+        marks.extend(managed::tproxy_marks(&live));
     }
     let routing = rtnetlink::look(&wanted.routing)?;
     let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
@@ -117,6 +110,22 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
 }
 
 type Opened = (Box<dyn Backend>, Live);
+
+/// Every store that can be read: first the one that an apply would write to.
+pub(super) fn stores(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
+    let mut backends = Backends::default();
+    let first = target(choice, &mut backends)?;
+    let besides = stores_besides(Some(first.0.store()));
+    let mut opened = vec![first];
+    for store in besides {
+        match read(backends.open_used(store)) {
+            // An apply would leave them alone too.
+            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
+            read => opened.extend(read?),
+        }
+    }
+    Ok(opened)
+}
 
 /// Reads what was opened, or `None` where this machine cannot have it.
 fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {

@@ -5,6 +5,7 @@ pub mod apply;
 mod clean;
 mod close_wait;
 pub mod diff;
+pub mod differences;
 mod dry_run;
 mod event;
 pub mod explain;
@@ -37,6 +38,8 @@ pub enum Action {
     Clean,
     /// Compare the observed state with the desired one.
     Diff,
+    /// Compare what happens to connections.
+    Differences(differences::Options),
     /// Compare the observed state with an empty one: what a clean would remove.
     CleanDryRun,
     /// Say what happens to one connection.
@@ -59,6 +62,7 @@ pub enum Report {
     Checked,
     Cleaned(Cleaned),
     Diff(Diff),
+    Differences(differences::Differences),
     CleanDryRun(Diff),
     Explanation(Box<explain::view::Explanation>),
     Connections(explain::connections::Connections),
@@ -89,6 +93,9 @@ pub fn run(
         }
         Action::Clean => Report::Cleaned(clean::clean(request, tell)?),
         Action::Diff => Report::Diff(diff::diff(request)?),
+        Action::Differences(options) => {
+            Report::Differences(differences::differences(options, request)?)
+        }
         Action::CleanDryRun => Report::CleanDryRun(diff::of_clean(request)?),
         Action::Explain(question) => {
             Report::Explanation(Box::new(explain::explain(question, request)?))

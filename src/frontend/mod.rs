@@ -83,6 +83,7 @@ fn finish(result: Result<(), Error>, action: Option<&Action>) -> Exit {
         action,
         Some(
             Action::Diff
+                | Action::Differences(_)
                 | Action::Explain(_)
                 | Action::Connections(_)
                 | Action::Status

@@ -6,6 +6,7 @@
 //! field, never a second copy.
 
 mod change;
+mod changed;
 mod field;
 mod field_test;
 mod hooked;
