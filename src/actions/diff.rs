@@ -1,5 +1,6 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
+use super::verify::{self, Ahead};
 use crate::engine::backends::{BackendChoice, Backends, is_absence, read_tables, stores_besides};
 use crate::engine::error::Error;
 use crate::engine::privilege;
@@ -14,6 +15,7 @@ use crate::netfilter::model::{
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
+use std::collections::BTreeSet;
 
 /// Everything that differs; empty when the kernel holds just what is wanted.
 #[derive(Debug, Default, Serialize)]
@@ -29,6 +31,16 @@ pub struct Diff {
     pub inet_tables: Vec<InetTable>,
     /// Policy routes and addresses that come or go, as ip(8) commands that make them.
     pub routing: Vec<Line>,
+    /// Foreign rules that take precedence over managed ones, as an apply finds them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<Ahead>,
+}
+
+/// The options of `diff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Foreign rules that take precedence are a difference too.
+    pub strict: bool,
 }
 
 /// A table that has the flag `dormant`.
@@ -73,10 +85,19 @@ pub enum LineAction {
 }
 
 /// Compares the observed state with what the options ask for.
-pub(super) fn diff(request: &Request) -> Result<Diff, Error> {
+pub(super) fn diff(options: Options, request: &Request) -> Result<Diff, Error> {
     let (resolved, _) = request.resolve()?;
     privilege::require_net_admin()?;
-    against(&resolved.desired, request.backend)
+    let mut diff = against(&resolved.desired, request.backend)?;
+    diff.ahead = match verify::rules_ahead(&resolved.desired) {
+        Err(e) if !options.strict => {
+            log::debug!("cannot look for foreign rules that take precedence: {e}");
+            Vec::new()
+        }
+        ahead => ahead?.into_iter().collect(),
+    };
+    diff.differs |= options.strict && !diff.ahead.is_empty();
+    Ok(diff)
 }
 
 /// Compares the observed state with nothing at all: what a clean would remove.
@@ -88,25 +109,17 @@ pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
 /// Compares the tables of every backend with what is desired in them: everything in those that an
 /// apply would write to, nothing in the others.
 fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
-    let mut backends = Backends::default();
-    let (backend, live) = target(choice, &mut backends)?;
-    let mut diff = Diff {
-        backend: backend.name(),
-        ..Diff::default()
-    };
-    diff.add(backend.name(), &live, &backend.normalised(wanted));
-    let mut marks = managed::tproxy_marks(&live);
-    for store in stores_besides(Some(backend.store())) {
-        match read(backends.open_used(store)) {
-            // An apply would leave them alone too.
-            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
-            read => {
-                if let Some((other, live)) = read? {
-                    diff.add(other.name(), &live, &Ruleset::default());
-                    marks.extend(managed::tproxy_marks(&live));
-                }
+    let mut diff = Diff::default();
+    let mut marks = BTreeSet::new();
+    for (at, (backend, live)) in stores(choice)?.into_iter().enumerate() {
+        match at {
+            0 => {
+                diff.backend = backend.name();
+                diff.add(backend.name(), &live, &backend.normalised(wanted));
             }
+            _ => diff.add(backend.name(), &live, &Ruleset::default()),
         }
+        marks.extend(managed::tproxy_marks(&live));
     }
     let routing = rtnetlink::look(&wanted.routing)?;
     let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
@@ -119,6 +132,22 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
 }
 
 type Opened = (Box<dyn Backend>, Live);
+
+/// Every store that can be read: first the one that an apply would write to.
+pub(super) fn stores(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
+    let mut backends = Backends::default();
+    let first = target(choice, &mut backends)?;
+    let besides = stores_besides(Some(first.0.store()));
+    let mut opened = vec![first];
+    for store in besides {
+        match read(backends.open_used(store)) {
+            // An apply would leave them alone too.
+            Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
+            read => opened.extend(read?),
+        }
+    }
+    Ok(opened)
+}
 
 /// Reads what was opened, or `None` where this machine cannot have it.
 fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {

@@ -5,6 +5,7 @@ pub mod apply;
 mod clean;
 mod close_wait;
 pub mod diff;
+pub mod differences;
 mod dry_run;
 mod event;
 pub mod explain;
@@ -35,7 +36,9 @@ pub enum Action {
     /// Remove all that is managed.
     Clean,
     /// Compare the observed state with the desired one.
-    Diff,
+    Diff(diff::Options),
+    /// Compare what happens to connections.
+    Differences(differences::Options),
     /// Compare the observed state with an empty one: what a clean would remove.
     CleanDryRun,
     /// Say what happens to one connection.
@@ -58,6 +61,7 @@ pub enum Report {
     Checked,
     Cleaned(Cleaned),
     Diff(Diff),
+    Differences(differences::Differences),
     CleanDryRun(Diff),
     Explanation(Box<explain::view::Explanation>),
     Connections(explain::connections::Connections),
@@ -89,7 +93,10 @@ pub fn run(
             Report::Checked
         }
         Action::Clean => Report::Cleaned(clean::clean(request, report)?),
-        Action::Diff => Report::Diff(diff::diff(request)?),
+        Action::Diff(options) => Report::Diff(diff::diff(*options, request)?),
+        Action::Differences(options) => {
+            Report::Differences(differences::differences(options, request)?)
+        }
         Action::CleanDryRun => Report::CleanDryRun(diff::of_clean(request)?),
         Action::Explain(question) => {
             Report::Explanation(Box::new(explain::explain(question, request)?))

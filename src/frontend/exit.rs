@@ -33,6 +33,8 @@ impl From<&Report> for Exit {
     fn from(report: &Report) -> Self {
         match report {
             Report::Diff(diff) if diff.differs => Exit::Failed,
+            Report::Differences(found) if found.differs => Exit::Failed,
+            Report::Differences(found) if !found.determined => Exit::BadInput,
             Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
             Report::Connections(connections) if !connections.determined => Exit::BadInput,
             Report::Verified(report) => match report.verdict {

@@ -82,7 +82,8 @@ fn finish(result: Result<(), Error>, action: Option<&Action>) -> Exit {
     let answers = matches!(
         action,
         Some(
-            Action::Diff
+            Action::Diff(_)
+                | Action::Differences(_)
                 | Action::Explain(_)
                 | Action::Connections(_)
                 | Action::Status

@@ -163,6 +163,11 @@ const TABLE: &[Bad] = &[
     bad_env("--mesh istio-1.0", &[("ENABLE_INBOUND_IPV6", "often")], &["ENABLE_INBOUND_IPV6", "\"often\""]),
     bad_env("-p 15001 -u 1337", &[("PREPARE_PROXY_MESH", "osm")], &["PREPARE_PROXY_MESH", "\"osm\"", "nginmesh, istio-1.0, istio"]),
     bad_env("istio-iptables", &[("SKIP_RULE_APPLY", "x")], &["skip-rule-apply", "\"x\""]),
+    // What connections are compared with.
+    bad("diff --mesh istio --against /no/such/file", &["--connections"]),
+    bad("diff --mesh istio --connections --against /no/such/file", &["/no/such/file"]),
+    bad("diff --mesh istio --connections --against /proc/self/status", &["/proc/self/status"]),
+    bad("diff --mesh istio --connections --local-address 10.0.0.1", &["--against"]),
     // The connection to explain.
     bad("explain --mesh istio --user 1000", &["--to"]),
     bad("explain --mesh istio --udp", &["--to"]),

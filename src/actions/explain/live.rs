@@ -4,7 +4,7 @@ use crate::engine::backends::{Backends, is_absence, read_until_unchanged};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{Family, HookedTable, Routing, Rules};
+use crate::netfilter::model::{Family, HookedTable, Routing, Rules, TableName};
 use crate::netfilter::rtnetlink;
 
 /// Reads everything, with the policy routes.
@@ -44,11 +44,20 @@ fn nf_tables(backends: &mut Backends) -> Result<Vec<HookedTable>, BackendError> 
     }
 }
 
+/// What a table of a store is called here.
+pub(crate) fn table_name(store: Store, table: TableName) -> String {
+    match store {
+        Store::Xt => table.to_string(),
+        Store::Native => format!("prepare-proxy-{table}"),
+        Store::Legacy => format!("{table} (iptables-legacy)"),
+    }
+}
+
 fn legacy(mut backend: Box<dyn Backend>) -> Result<Vec<HookedTable>, BackendError> {
     let live = backend.read()?;
-    let named = live.tables.iter().map(|table| {
-        let name = format!("{} (iptables-legacy)", table.name);
-        HookedTable::live(name, table)
-    });
+    let named = live
+        .tables
+        .iter()
+        .map(|table| HookedTable::live(table_name(Store::Legacy, table.name), table));
     Ok(named.collect())
 }

@@ -6,11 +6,11 @@
 mod answer;
 pub mod connections;
 mod live;
-mod place;
+pub(super) mod place;
 mod question;
 pub mod view;
 
-pub(crate) use live::rules as live_rules;
+pub(crate) use live::{rules as live_rules, table_name};
 pub use question::Question;
 
 use crate::engine::error::Error;
@@ -55,6 +55,12 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
         }
     };
     Ok(Explanation::new(asked, &walk, &traces))
+}
+
+/// Addresses as `--local-address` takes them.
+pub(super) fn local_addresses(typed: &[String]) -> Result<Vec<(Interface, IpNet)>, Error> {
+    let addresses = typed.iter().map(|address| question::local(address));
+    Ok(addresses.collect::<Result<_, _>>()?)
 }
 
 /// The rules that the options ask for: on this host, or on one with the addresses of the question.

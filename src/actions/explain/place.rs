@@ -25,14 +25,14 @@ pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, E
 }
 
 /// A network, and what is assumed of it.
-pub(super) struct Place {
+pub(in crate::actions) struct Place {
     pub network: Network,
     pub assumed: Vec<String>,
 }
 
 /// The network for all destinations: the networks of the interfaces, and a way out for the rest. A
 /// machine without addresses stands for one that has some, unless it is itself in question.
-pub(super) fn whole(
+pub(in crate::actions) fn whole(
     local: &[(Interface, IpNet)],
     routing: &Routing,
     live: bool,

@@ -1,10 +1,11 @@
 //! The actions as words of the command line, with their own options.
 
 use super::general::duration;
-use crate::actions::{Action, apply, explain, verify, watch};
+use crate::actions::{Action, apply, diff, differences, explain, verify, watch};
 use crate::netfilter::model::{ConnState, FoundSocket};
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Redirect a pod's or VM's TCP traffic to its sidecar proxy
@@ -16,8 +17,9 @@ pub(super) enum Word {
     Apply,
     /// Remove all managed rules, whatever installed them
     Clean,
-    /// Show what an apply would change
-    Diff,
+    /// Show what an apply would change, in the rules or for connections
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(Comparison),
     /// Explain who goes where: all connections, or one rule by rule
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Question),
@@ -42,7 +44,15 @@ impl Word {
             Word::Apply | Word::Completions { .. } => Action::Apply(apply),
             Word::Clean if dry_run => Action::CleanDryRun,
             Word::Clean => Action::Clean,
-            Word::Diff => Action::Diff,
+            Word::Diff(comparison) => match comparison.connections {
+                false => Action::Diff(diff::Options {
+                    strict: comparison.strict,
+                }),
+                true => Action::Differences(differences::Options {
+                    against: comparison.against,
+                    local_addresses: comparison.local_address,
+                }),
+            },
             Word::Explain(question) => question.into(),
             Word::Status => Action::Status,
             Word::Verify(probes) => Action::Verify(verify::Options {
@@ -55,6 +65,45 @@ impl Word {
             }),
         }
     }
+}
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  prepare-proxy diff --mesh istio -i '*' -b '*'
+      What an apply would change in the rules
+  prepare-proxy diff --connections --mesh istio -i '*' -b '*'
+      Which connections it would treat differently
+  prepare-proxy diff --connections --against old.rules --mesh istio -i '*' -b '*'
+      The same for rules in a file; needs no privilege
+
+Exit status: 0 no difference, 1 a difference, 2 cannot be determined";
+
+/// The options of `diff`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Comparison")]
+pub(super) struct Comparison {
+    /// Compare what happens to connections instead of rules
+    #[arg(long)]
+    connections: bool,
+
+    /// End with status 1 also for foreign rules that take precedence
+    #[arg(long, conflicts_with = "connections")]
+    strict: bool,
+
+    /// Compare with rules that iptables-save, ip6tables-save or a dry run has printed, instead of
+    /// those installed
+    #[arg(long, value_name = "FILE", requires = "connections")]
+    against: Option<PathBuf>,
+
+    /// Address of the pod or VM, on eth0 or the interface named; may be repeated [default: those of
+    /// this network namespace]
+    #[arg(
+        long,
+        value_name = "ADDRESS[/LENGTH][%INTERFACE]",
+        value_delimiter = ',',
+        requires = "against"
+    )]
+    local_address: Vec<String>,
 }
 
 const EXPLAIN_EXAMPLES: &str = "\

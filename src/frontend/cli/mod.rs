@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(options.iter().count(), 1);
         assert!(line.general.dry_run && line.general.verbose == 1);
         assert_eq!(line.general.mesh.map(|m| m.profile.name), Some("istio"));
-        assert!(matches!(line.action, Some(Word::Diff)));
+        assert!(matches!(line.action, Some(Word::Diff(_))));
         assert!(lean_command(&words).try_get_matches_from(&words).is_ok());
     }
 }

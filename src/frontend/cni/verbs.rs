@@ -5,7 +5,7 @@ use super::entry::{ANNOTATIONS, Entry, version_of};
 use super::failure::{Code, Failure};
 use super::{VERSIONS, journal, pod_facts};
 use crate::actions::diff::{Diff, LineAction};
-use crate::actions::{self, Action, Report, apply};
+use crate::actions::{self, Action, Report, apply, diff};
 use crate::engine::backends::Backends;
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
@@ -91,7 +91,7 @@ fn add(entry: &Entry, environment: &Environment) -> Result<String, Failure> {
 
 fn check(entry: &Entry, environment: &Environment) -> Result<String, Failure> {
     if let Some(job) = Job::find(entry, environment)?
-        && let Report::Diff(diff) = job.run(&Action::Diff)?
+        && let Report::Diff(diff) = job.run(&Action::Diff(diff::Options::default()))?
         && diff.differs
     {
         let problem = format!(

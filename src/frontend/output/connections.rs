@@ -2,7 +2,7 @@
 
 use super::escape::Foreign;
 use crate::actions::explain::connections::conditions::{Condition, Field};
-use crate::actions::explain::connections::rows::{Decider, Fate, Group, Row};
+use crate::actions::explain::connections::rows::{Decider, Fate, Group};
 use crate::actions::explain::connections::{Connections, Direction, Section};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,12 +13,10 @@ const SHOWN: usize = 4;
 /// The whole text. `all` shows every value and every rule.
 pub(super) fn text(connections: &Connections, all: bool) -> String {
     let mut text = String::new();
-    for section in &connections.sections {
+    // Where there is no address, nothing comes in.
+    for section in connections.sections.iter().filter(|s| !s.rows.is_empty()) {
         let families: Vec<String> = section.families.iter().map(ToString::to_string).collect();
-        let direction = match section.direction {
-            Direction::Outbound => "Outbound",
-            Direction::Inbound => "Inbound",
-        };
+        let direction = direction(section.direction);
         let _ = writeln!(text, "{direction}, {}", families.join(" and "));
         columns(&mut text, &lines(section, all));
         text.push('\n');
@@ -33,6 +31,13 @@ pub(super) fn text(connections: &Connections, all: bool) -> String {
     text
 }
 
+pub(super) fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "Outbound",
+        Direction::Inbound => "Inbound",
+    }
+}
+
 /// Group, who, to what, fate, rule.
 type Line = [String; 5];
 
@@ -45,7 +50,7 @@ fn lines(section: &Section, all: bool) -> Vec<Line> {
             false => heading(row.group),
         };
         let (fate, rules) = (fate(&row.fate), rules(&row.rules, all));
-        let shown = packets(row, section.direction, all);
+        let shown = packets(row.packets.as_deref(), section.direction, all);
         for (at, (who, what)) in shown.into_iter().enumerate() {
             lines.push(match at {
                 0 => [heading.to_owned(), who, what, fate.clone(), rules.clone()],
@@ -72,8 +77,12 @@ fn heading(group: Group) -> &'static str {
 }
 
 /// Who sends, and to what; one pair for each list of conditions.
-pub(super) fn packets(row: &Row, direction: Direction, all: bool) -> Vec<(String, String)> {
-    let Some(lists) = &row.packets else {
+pub(super) fn packets(
+    lists: Option<&[Vec<Condition>]>,
+    direction: Direction,
+    all: bool,
+) -> Vec<(String, String)> {
+    let Some(lists) = lists else {
         return vec![("various".to_owned(), "too many conditions".to_owned())];
     };
     lists

@@ -1,6 +1,7 @@
 //! The text of `diff`: one paragraph a chain; `-` is removed, `+` is added, what stays is indented.
 
 use super::escape::Foreign;
+use super::verification;
 use crate::actions::diff::{Diff, Line, LineAction};
 use std::fmt::Write;
 
@@ -33,6 +34,9 @@ pub(super) fn text(diff: &Diff) -> String {
         text.push_str("routing\n");
     }
     lines(&mut text, &diff.routing);
+    for rule in &diff.ahead {
+        let _ = writeln!(text, "{}", verification::ahead(rule, ""));
+    }
     text
 }
 

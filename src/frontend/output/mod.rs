@@ -2,6 +2,7 @@
 
 mod connections;
 mod diff;
+mod differences;
 mod dry_run;
 pub mod errors;
 pub(crate) mod escape;
@@ -57,6 +58,8 @@ pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> St
         Report::DryRun(dry_run) => dry_run::text(dry_run, format),
         Report::Diff(diff) | Report::CleanDryRun(diff) if json_wanted => json(diff),
         Report::Diff(diff) | Report::CleanDryRun(diff) => diff::text(diff),
+        Report::Differences(differences) if json_wanted => json(differences),
+        Report::Differences(differences) => differences::text(differences, verbose),
         Report::Explanation(explanation) if json_wanted => json(explanation),
         Report::Explanation(explanation) => explanation::text(explanation, verbose),
         Report::Connections(connections) => match format {

@@ -1,14 +1,11 @@
 //! The tools of iptables-legacy: one `…-restore --noflush` per family writes, `…-save` reads.
 //!
-//! The only module that starts processes; without the feature `iptables` only the text for dry runs
-//! is available.
+//! The only module that starts processes; without the feature `iptables` only the text is left, which
+//! dry runs print and comparisons read.
 
-#[cfg(feature = "iptables")]
 mod extensions;
-#[cfg(feature = "iptables")]
 mod options;
 mod order;
-#[cfg(feature = "iptables")]
 mod parse;
 #[cfg(feature = "iptables")]
 mod program;
@@ -19,7 +16,6 @@ mod run;
 mod tool;
 mod words;
 
-#[cfg(feature = "iptables")]
 pub use parse::parse_save;
 pub use render::{commands, restore};
 #[cfg(feature = "iptables")]

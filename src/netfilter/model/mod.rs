@@ -5,6 +5,7 @@
 //! encoding and comparisons share one value. The family is a field, never a second copy.
 
 mod change;
+mod changed;
 mod field;
 mod field_test;
 mod hooked;

@@ -5,6 +5,7 @@
 //! proved to say the same ([`formats`]), and of one ruleset with every match and target all four
 //! are kept. What nft makes of its format is asked in [`crate::kernel`].
 
+mod connections;
 mod formats;
 mod json;
 mod ownership;

@@ -2,6 +2,7 @@
 
 use super::world::run;
 use crate::lab::{Done, Namespace};
+use serde_json::Value;
 
 const ISTIO: &str = "--mesh istio -u 1337 -i * -b *";
 
@@ -49,6 +50,20 @@ fn an_apply_names_the_rules_that_take_precedence() {
     for foreign in AHEAD {
         let done = apply_beside(foreign);
         assert!(done.err.contains("\"rule-ahead\""), "{foreign}: {done:?}");
+    }
+}
+
+#[test]
+fn a_diff_lists_them_and_differs_if_it_is_strict() {
+    let namespace = Namespace::new();
+    run(&namespace, ISTIO).expect(0, "apply").unwrap();
+    namespace.sh(AHEAD[0]);
+    for (option, status, differs) in [("", 0, false), ("--strict", 1, true)] {
+        let line = format!("diff --format json {option} {ISTIO}");
+        let done = run(&namespace, &line).expect(status, &line).unwrap();
+        let diff: Value = serde_json::from_str(&done.out).expect("JSON");
+        assert_eq!(diff["ahead"][0]["chain"], "OUTPUT", "{diff}");
+        assert_eq!(diff["differs"], differs, "{diff}");
     }
 }
 

@@ -5,7 +5,7 @@ pub mod conditions;
 pub mod rows;
 
 use super::place::Place;
-use super::{desired, live, place, question};
+use super::{desired, live, local_addresses, place};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::{ConnState, Family, Interface, Rules};
@@ -59,8 +59,7 @@ pub(in crate::actions) fn connections(
     options: &Options,
     request: &Request,
 ) -> Result<Connections, Error> {
-    let addresses = options.local_addresses.iter().map(|a| question::local(a));
-    let local = addresses.collect::<Result<Vec<_>, _>>()?;
+    let local = local_addresses(&options.local_addresses)?;
     let (rules, routing) = match options.live {
         true => live::rules()?,
         false => desired(&local, request)?,
@@ -102,7 +101,7 @@ pub(in crate::actions) fn connections(
 }
 
 /// The families in which this namespace has an address that others reach; both if there is none.
-fn families(network: &Network) -> Vec<Family> {
+pub(in crate::actions) fn families(network: &Network) -> Vec<Family> {
     let others = network
         .links
         .iter()
@@ -163,13 +162,19 @@ fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
         Start::Outside => {
             let from = space.own_at(network, Dimension::Source);
             let arriving = space.without(to, from);
-            let last = space.interfaces.len() as u128 - 1;
-            let unknown = space.having(Dimension::InInterface, (last, last));
-            let arriving = space.without(arriving, unknown);
+            let known = through_known_interfaces(space);
+            let arriving = space.and(arriving, known);
             space.and(unmarked, arriving)
         }
     };
     space.and(set, more)
+}
+
+/// The packets that do not come in through an interface that is neither there nor named by a rule.
+pub(in crate::actions) fn through_known_interfaces(space: &mut Space) -> Set {
+    let last = space.interfaces.len() as u128 - 1;
+    let unknown = space.having(Dimension::InInterface, (last, last));
+    space.without(Set::ALL, unknown)
 }
 
 impl Section {

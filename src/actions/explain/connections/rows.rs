@@ -6,7 +6,7 @@ use crate::mesh::signature::Purpose;
 use crate::netfilter::model::{Entry, Owner, Rules, Test};
 use crate::netfilter::trace::Start;
 use crate::netfilter::trace::classes::{
-    self, Class, Dimension, Hit, Part, Picture, Set, Space, Stopped, Took,
+    self, Class, Dimension, Ended, Hit, Part, Picture, Set, Space, Stopped,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -293,40 +293,44 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
 }
 
 fn fate(class: &Class) -> Fate {
-    let (address, port) = class.end.destination();
-    let listener = || match class.by.and_then(|hit| purpose(hit.entry)) {
+    let purpose = class.by.and_then(|hit| purpose(hit.entry));
+    Fate::of(class.end, |_| match purpose {
         Some((Purpose::To(who), _)) => Some(who),
         _ => None,
-    };
-    let translated = class.by.is_some_and(|hit| hit.took == Took::Translated);
-    match &class.end.fate {
-        classes::Fate::Tproxied { port } => Fate::Proxy {
-            listener: listener(),
-            port: *port,
-            transparent: true,
-        },
-        classes::Fate::Redirected => match port {
-            Some(port) => Fate::Proxy {
-                listener: listener(),
-                port,
-                transparent: false,
+    })
+}
+
+impl Fate {
+    /// The fate of packets with one end; `listener` is who listens on a port.
+    pub(in crate::actions) fn of(
+        end: &Ended,
+        listener: impl Fn(u16) -> Option<&'static str>,
+    ) -> Self {
+        let proxy = |port, transparent| Fate::Proxy {
+            listener: listener(port),
+            port,
+            transparent,
+        };
+        match (&end.fate, end.destination()) {
+            (classes::Fate::Tproxied { port }, _) => proxy(*port, true),
+            (classes::Fate::Redirected, (_, Some(port))) => proxy(port, false),
+            (classes::Fate::Redirected, (address, None))
+            | (classes::Fate::Sent { .. }, (address @ Some(_), None)) => Fate::Translated {
+                address: address.map(|a| a.to_string()),
+                port: None,
             },
-            None => Fate::Translated {
+            (classes::Fate::Sent { .. }, (address, port @ Some(_))) => Fate::Translated {
                 address: address.map(|a| a.to_string()),
                 port,
             },
-        },
-        classes::Fate::Sent { .. } if translated => Fate::Translated {
-            address: address.map(|a| a.to_string()),
-            port,
-        },
-        classes::Fate::Direct | classes::Fate::Sent { .. } => Fate::Direct,
-        classes::Fate::Dropped => Fate::Dropped,
-        classes::Fate::Rejected(with) => Fate::Refused {
-            with: with.as_str(),
-        },
-        classes::Fate::NoRoute => Fate::NoRoute,
-        classes::Fate::Unknown => Fate::Undetermined,
+            (classes::Fate::Direct | classes::Fate::Sent { .. }, _) => Fate::Direct,
+            (classes::Fate::Dropped, _) => Fate::Dropped,
+            (classes::Fate::Rejected(with), _) => Fate::Refused {
+                with: with.as_str(),
+            },
+            (classes::Fate::NoRoute, _) => Fate::NoRoute,
+            (classes::Fate::Unknown, _) => Fate::Undetermined,
+        }
     }
 }
 

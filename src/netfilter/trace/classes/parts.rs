@@ -1,8 +1,7 @@
 //! A set of packets described field by field, in as few parts as are found without a search.
 
-use super::sets::Set;
+use super::sets::{Known, Set};
 use super::space::{Dimension, Space};
-use std::collections::HashMap;
 
 /// Packets by the values of their fields. A field that is not listed may have any value.
 pub type Part = Vec<Values>;
@@ -274,7 +273,7 @@ impl List<'_> {
 impl super::sets::Sets {
     /// What is left of a set behind its first bits, for each of their values.
     fn behind(&self, set: Set, end: u16) -> Vec<Set> {
-        let (mut found, mut open, mut known) = (Vec::new(), vec![set], HashMap::new());
+        let (mut found, mut open, mut known) = (Vec::new(), vec![set], Known::default());
         while let Some(set) = open.pop() {
             if set == Set::NONE || known.insert(set, ()).is_some() {
                 continue;
@@ -293,10 +292,10 @@ impl super::sets::Sets {
 
     /// The values of a set's first bits behind which this is left.
     fn leading(&mut self, set: Set, end: u16, rest: Set) -> Set {
-        self.lead(set, end, rest, &mut HashMap::new())
+        self.lead(set, end, rest, &mut Known::default())
     }
 
-    fn lead(&mut self, set: Set, end: u16, rest: Set, known: &mut HashMap<Set, Set>) -> Set {
+    fn lead(&mut self, set: Set, end: u16, rest: Set, known: &mut Known<Set, Set>) -> Set {
         let bit = self.first_bit(set);
         if bit >= end {
             return if set == rest { Set::ALL } else { Set::NONE };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Not;
 
-/// A set; only of use with the [`Sets`] that made it.
+/// A set; only of use with the `Sets` that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Set(u32);
 
@@ -45,10 +45,13 @@ const LAST: u16 = u16::MAX;
 /// How many results of [`Sets::and`] are kept, a power of two.
 const REMEMBERED: usize = 1 << 17;
 
+/// What was found out of something.
+pub(super) type Known<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
+
 /// Every set that has been made.
 pub(super) struct Sets {
     nodes: Vec<Node>,
-    known: HashMap<Node, u32, BuildHasherDefault<Mixer>>,
+    known: Known<Node, u32>,
     results: Vec<(Set, Set, Set)>,
     /// How many more steps may be taken.
     steps: u32,
@@ -63,7 +66,7 @@ impl Sets {
         };
         Sets {
             nodes: vec![last],
-            known: HashMap::default(),
+            known: Known::default(),
             results: vec![(Set::NONE, Set::NONE, Set::NONE); REMEMBERED],
             steps,
         }
@@ -155,10 +158,10 @@ impl Sets {
     /// The packets that would be in the set with other bits from the first one to before the second
     /// one.
     pub(super) fn forgetting(&mut self, set: Set, bits: (u16, u16)) -> Set {
-        self.forget(set, bits, &mut HashMap::new())
+        self.forget(set, bits, &mut Known::default())
     }
 
-    fn forget(&mut self, set: Set, bits: (u16, u16), known: &mut HashMap<Set, Set>) -> Set {
+    fn forget(&mut self, set: Set, bits: (u16, u16), known: &mut Known<Set, Set>) -> Set {
         let bit = self.first_bit(set);
         if bit >= bits.1 {
             return set;
@@ -241,7 +244,7 @@ fn mixed(number: u64) -> u64 {
 
 /// A hasher for nodes, which nobody chooses in order to collide.
 #[derive(Default)]
-struct Mixer(u64);
+pub(super) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {

@@ -1,0 +1,287 @@
+//! `diff --connections`: which connections the options treat differently from what is installed, or
+//! from the rules in a file. Nothing is written.
+
+use super::diff::stores;
+use super::explain;
+use super::explain::connections::Direction;
+use super::explain::connections::conditions::{Condition, conditions};
+use super::explain::connections::rows::Fate;
+use super::explain::place::{self, Place};
+use crate::engine::error::Error;
+use crate::engine::host;
+use crate::engine::reconcile::plan::plan;
+use crate::engine::request::Request;
+use crate::mesh::config::ConfigError;
+use crate::mesh::managed;
+use crate::mesh::signature::Purpose;
+use crate::netfilter::backend::BackendError;
+use crate::netfilter::model::{Family, HookedTable, Live, Routing, Rules, Ruleset, Target};
+use crate::netfilter::trace::classes::{
+    Ended, Part, STEPS, Set, Space, Stopped, differing, follow_all,
+};
+use crate::netfilter::trace::{Network, Start};
+use crate::netfilter::{iptables, rtnetlink};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The options of `diff --connections`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The rules to compare with, instead of those that are installed.
+    pub against: Option<PathBuf>,
+    /// As [`super::explain::Question::local_addresses`].
+    pub local_addresses: Vec<String>,
+}
+
+/// Everything that is treated differently.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Differences {
+    pub differs: bool,
+    /// Whether no rule that could not be decoded makes a difference.
+    pub determined: bool,
+    /// What nobody said, in sentences without their full stop.
+    pub assumptions: Vec<String>,
+    pub connections: Vec<Difference>,
+}
+
+/// Packets that are treated differently in one way.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    pub direction: Direction,
+    pub family: Family,
+    /// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
+    pub packets: Option<Vec<Vec<Condition>>>,
+    pub before: End,
+    pub after: End,
+}
+
+/// What happens to packets, and with which marks they arrive where those are the same for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct End {
+    #[serde(flatten)]
+    pub fate: Fate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ct_mark: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
+}
+
+/// Rules, with the routes that they rely on.
+#[derive(Clone)]
+struct State {
+    rules: Rules,
+    routing: Routing,
+}
+
+/// Compares what is there with what an apply would make of it.
+pub(super) fn differences(options: &Options, request: &Request) -> Result<Differences, Error> {
+    let desired = request.resolve()?.0.desired;
+    let (before, after) = match &options.against {
+        Some(path) => from_file(path, &desired)?,
+        None => from_kernel(request, &desired)?,
+    };
+    let local = explain::local_addresses(&options.local_addresses)?;
+    let live = options.against.is_none();
+    let Place {
+        network,
+        mut assumed,
+    } = place::whole(&local, &before.routing, live)?;
+    if !live {
+        assumed.push("the policy routes of the options are in place".to_owned());
+    }
+    let new_network = place::whole(&local, &after.routing, live)?.network;
+    let mut found = Differences {
+        differs: false,
+        determined: true,
+        assumptions: assumed,
+        connections: Vec::new(),
+    };
+    let (before, after) = ((&before.rules, &network), (&after.rules, &new_network));
+    // What is the same treats every packet alike, whatever it is.
+    if before != after {
+        for family in explain::connections::families(&network) {
+            found.add(family, before, after)?;
+        }
+    }
+    found.differs = !found.connections.is_empty();
+    Ok(found)
+}
+
+/// The rules in a file, and what an apply would make of them. A file has no routes.
+fn from_file(path: &Path, desired: &Ruleset) -> Result<(State, State), Error> {
+    let text = host::file(path).map_err(|e| ConfigError::File {
+        path: path.to_owned(),
+        problem: e.to_string(),
+    })?;
+    let live = saved(&text.text)?;
+    if live.tables.is_empty() {
+        let error = ConfigError::File {
+            path: path.to_owned(),
+            problem: "neither iptables-save nor --dry-run --format restore printed it".to_owned(),
+        };
+        return Err(error.into());
+    }
+    let tables = live.tables.iter();
+    let mut state = State {
+        rules: Rules {
+            tables: tables
+                .map(|t| HookedTable::live(t.name.to_string(), t))
+                .collect(),
+        },
+        routing: desired.routing.clone(),
+    };
+    let before = state.clone();
+    let change = plan(&live, desired);
+    state.rules.apply(&live, &change, |table| table.to_string());
+    Ok((before, state))
+}
+
+/// The tables of both families: comments say which tool has printed what follows, iptables-save if
+/// none does. A dry run does not declare the base chains.
+fn saved(text: &str) -> Result<Live, BackendError> {
+    let (mut parts, mut family) = ([String::new(), String::new()], Family::V4);
+    let mut declared = BTreeSet::new();
+    for line in text.split_inclusive('\n') {
+        let chain = |behind: &str| {
+            let line = line.strip_prefix(behind)?;
+            line.split_whitespace().next().map(str::to_owned)
+        };
+        let part = &mut parts[usize::from(family == Family::V6)];
+        match line.as_bytes().first() {
+            Some(b'#') if line.contains("ip6tables") => family = Family::V6,
+            Some(b'#') if line.contains("iptables") => family = Family::V4,
+            Some(b'*') => declared.clear(),
+            _ => {}
+        }
+        if let Some(chain) = chain("-A ").filter(|chain| !declared.contains(chain)) {
+            *part += &format!(":{chain} - [0:0]\n");
+            declared.insert(chain);
+        }
+        declared.extend(chain(":"));
+        *part += line;
+    }
+    let [v4, v6] = parts;
+    let mut tables = iptables::parse_save(Family::V4, &v4)?;
+    tables.extend(iptables::parse_save(Family::V6, &v6)?);
+    Ok(Live {
+        tables,
+        ..Live::default()
+    })
+}
+
+/// What is installed, with everything foreign, and what an apply would make of it.
+fn from_kernel(request: &Request, desired: &Ruleset) -> Result<(State, State), Error> {
+    let (rules, routing) = explain::live_rules()?;
+    let before = State { rules, routing };
+    let mut rules = before.rules.clone();
+    let mut marks = BTreeSet::new();
+    for (at, (backend, live)) in stores(request.backend)?.into_iter().enumerate() {
+        let change = match at {
+            0 => plan(&live, &backend.normalised(desired)),
+            _ => plan(&live, &Ruleset::default()),
+        };
+        let store = backend.store();
+        rules.apply(&live, &change, |table| explain::table_name(store, table));
+        marks.extend(managed::tproxy_marks(&live));
+    }
+    let candidates = rtnetlink::look(&desired.routing)?.candidates();
+    let unneeded = managed::unneeded_routing(&candidates, &marks, &desired.routing);
+    let routing = before
+        .routing
+        .without(&unneeded)
+        .with(desired.routing.clone());
+    Ok((before, State { rules, routing }))
+}
+
+/// Rules, and where they are.
+type Rulebook<'a> = (&'a Rules, &'a Network);
+
+impl Differences {
+    /// Adds what is different for the packets of a family.
+    fn add(&mut self, family: Family, before: Rulebook, after: Rulebook) -> Result<(), Stopped> {
+        let listeners = [listeners(before.0), listeners(after.0)];
+        for (direction, start) in [
+            (Direction::Outbound, Start::Here),
+            (Direction::Inbound, Start::Outside),
+        ] {
+            let mut space = Space::new(family, [before, after], STEPS);
+            let within = explain::connections::through_known_interfaces(&mut space);
+            let old = follow_all(&mut space, start, before.0, before.1, within)?;
+            let new = follow_all(&mut space, start, after.0, after.1, within)?;
+            let unclear = space.or(old.undetermined, new.undetermined);
+            self.determined &= space.is_empty(unclear);
+            let mut kinds: Vec<(End, End, Set)> = Vec::new();
+            for difference in differing(&mut space, &old, &new) {
+                let (one, other) = (difference.before, difference.after);
+                let one_end = End::of(one, other, &listeners[0]);
+                let other_end = End::of(other, one, &listeners[1]);
+                let same =
+                    |kind: &&mut (End, End, Set)| (&kind.0, &kind.1) == (&one_end, &other_end);
+                match kinds.iter_mut().find(same) {
+                    Some(kind) => kind.2 = space.or(kind.2, difference.packets),
+                    None => kinds.push((one_end, other_end, difference.packets)),
+                }
+            }
+            let care = space.and(old.all, new.all);
+            for (before, after, packets) in kinds {
+                let parts = space.parts(packets, care);
+                let described = |parts: Vec<Part>| {
+                    let each = parts
+                        .iter()
+                        .map(|part| conditions(part, &space, old.network));
+                    each.collect()
+                };
+                self.connections.push(Difference {
+                    direction,
+                    family,
+                    packets: parts.map(described),
+                    before,
+                    after,
+                });
+            }
+            if space.is_exhausted() {
+                return Err(Stopped::Bounded);
+            }
+        }
+        Ok(())
+    }
+}
+
+type Listeners = BTreeMap<u16, &'static str>;
+
+/// Who listens on the ports that managed rules lead to.
+fn listeners(rules: &Rules) -> Listeners {
+    let chains = rules.tables.iter().flat_map(|table| &table.chains);
+    let entries = chains.flat_map(|chain| &chain.rules);
+    let listeners = entries.filter_map(|entry| {
+        let port = match entry.target()? {
+            Target::Redirect { to_port } => *to_port,
+            Target::Tproxy { on_port, .. } => *on_port,
+            _ => return None,
+        };
+        match managed::purpose_of(entry.id()?)? {
+            (Purpose::To(who), _) => Some((port, who)),
+            _ => None,
+        }
+    });
+    listeners.collect()
+}
+
+impl End {
+    /// An end, with the marks in which it differs from another one.
+    fn of(ended: &Ended, other: &Ended, listeners: &Listeners) -> Self {
+        let (mine, others) = (ended.marks(), other.marks());
+        let same = ended.fate == other.fate;
+        End {
+            fate: Fate::of(ended, |port| listeners.get(&port).copied()),
+            mark: mine.0.filter(|_| same && mine.0 != others.0),
+            ct_mark: mine.1.filter(|_| same && mine.1 != others.1),
+            zone: mine.2.filter(|_| same && mine.2 != others.2),
+        }
+    }
+}
