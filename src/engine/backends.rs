@@ -150,10 +150,10 @@ impl Backends {
         self.open(store)
     }
 
-    /// Whether there are tables that no backend writes to, or legacy ones.
-    pub(crate) fn has_foreign_tables(&mut self) -> bool {
+    /// Whether there are tables of nf_tables that no backend writes to.
+    pub(crate) fn has_foreign_tables(&self) -> bool {
         let nf_tables = self.nf_tables.as_ref();
-        nf_tables.is_some_and(NfTables::has_foreign_tables) || self.legacy_in_use().unwrap_or(true)
+        nf_tables.is_some_and(NfTables::has_foreign_tables)
     }
 
     #[cfg(feature = "iptables")]

@@ -6,7 +6,7 @@ use super::rules::{self, Fate, Judged, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
-use crate::netfilter::model::{Family, Interface, Rules, Ruleset};
+use crate::netfilter::model::{Family, HookedChain, Interface, Rules, Ruleset};
 use crate::netfilter::trace::{Network, Way};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -32,8 +32,9 @@ const MOST_RULES: usize = 5000;
 /// Where the rules in the kernel, or addresses and routes, cannot be read.
 pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahead>, Error> {
     let (kernel, routing) = live_rules()?;
-    let chains = kernel.tables.iter().flat_map(|t| &t.chains);
-    if chains.map(|c| c.rules.len()).sum::<usize>() > MOST_RULES {
+    let chains = || kernel.tables.iter().flat_map(|t| &t.chains);
+    let count: usize = chains().map(|c| c.rules.len()).sum();
+    if count > MOST_RULES || !chains().any(is_foreign) {
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);
@@ -46,6 +47,13 @@ pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahea
     }
     let kernel = Place::observed(kernel, routing, &network);
     Ok(among(&Place { rules, network }, &kernel))
+}
+
+/// Whether anything in a chain is foreign: a rule, or a policy that drops.
+fn is_foreign(chain: &HookedChain) -> bool {
+    let mut rules = chain.rules.iter();
+    rules.any(|rule| !rules::is_managed_rule(&chain.name, rule))
+        || chain.base.is_some_and(|base| !base.accepts)
 }
 
 /// Gives the network an interface and a route of the family, if it has none: they may come later.

@@ -5,7 +5,7 @@ use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
 use crate::mesh::managed::{is_managed_id, is_our_chain};
 use crate::netfilter::backend::BackendError;
-use crate::netfilter::model::{Entry, Family, Routing, Rules, Target, Test};
+use crate::netfilter::model::{ChainName, Entry, Family, Routing, Rules, Target, Test};
 use crate::netfilter::trace::{
     Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
 };
@@ -257,10 +257,12 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
     by_policy.or_else(by_rule)
 }
 
-/// By its chain, by its comment, or by the chain that it leads to.
 fn is_managed(step: &Step) -> bool {
-    let leads =
-        |entry: &Entry| matches!(entry.target(), Some(Target::Jump(to)) if is_our_chain(to));
-    let says = step.rule.id().is_some_and(is_managed_id);
-    is_our_chain(&step.chain) || says || leads(&step.rule)
+    is_managed_rule(&step.chain, &step.rule)
+}
+
+/// By its chain, by its comment, or by the chain that it jumps to.
+pub(super) fn is_managed_rule(chain: &ChainName, rule: &Entry) -> bool {
+    let jumps = || matches!(rule.target(), Some(Target::Jump(to)) if is_our_chain(to));
+    is_our_chain(chain) || rule.id().is_some_and(is_managed_id) || jumps()
 }

@@ -75,7 +75,7 @@ impl<'a> Reconciliation<'a> {
     }
 
     /// Whether foreign rules were found.
-    pub(crate) fn are_beside_others(&mut self) -> bool {
+    pub(crate) fn are_beside_others(&self) -> bool {
         self.record.beside_others || self.backends.has_foreign_tables()
     }
 

@@ -113,7 +113,7 @@ fn smallest<T: ValueTree>(tree: &mut T, mut fails: impl FnMut(&T::Value) -> bool
 /// The seed never changes, so that a failure is of the program and not of the day.
 #[test]
 fn connections_go_where_explain_says() {
-    agree(1, 2000);
+    agree(1, 800);
 }
 
 /// The seed and the number of connections that scripts/bench asks for.
