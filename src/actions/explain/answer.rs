@@ -44,11 +44,11 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
             port,
             by: Some(Capture::Redirect(_)),
         } => {
-            let told = match asked.protocol {
-                Protocol::Tcp => format!(", which is told {}", asked.to),
+            let original = match asked.protocol {
+                Protocol::Tcp => format!(" (original destination {})", asked.to),
                 _ => String::new(),
             };
-            format!("{inside}goes to {}{told}", place(deciding, *port))
+            format!("{inside}goes to {}{original}", place(deciding, *port))
         }
         End::Delivered {
             port,
@@ -64,11 +64,11 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
                 .to_owned()
         }
         End::Delivered { port, by: None } => {
-            let straight = match start {
-                Start::Here => format!("goes straight to {}", asked.to),
-                Start::Outside => format!("goes straight to port {port}"),
+            let direct = match start {
+                Start::Here => format!("goes directly to {}", asked.to),
+                Start::Outside => format!("goes directly to port {port}"),
             };
-            format!("{inside}{straight}: {}", reason(deciding))
+            format!("{inside}{direct}: {}", reason(deciding))
         }
         End::Sent { through, forwarded } if translated => {
             let verb = if *forwarded { "is forwarded" } else { "goes" };
@@ -80,7 +80,7 @@ pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
                 "is for somebody else: it is forwarded through {through}, if this machine forwards"
             ),
             false => format!(
-                "goes straight to {} through {through}: {}",
+                "goes directly to {} through {through}: {}",
                 asked.to,
                 reason(deciding)
             ),
@@ -119,6 +119,7 @@ fn purpose(step: Option<&Step>) -> Option<(Purpose, &str)> {
 /// Who listens on the port that a rule leads to.
 fn place(step: Option<&Step>, port: u16) -> String {
     match purpose(step) {
+        Some((Purpose::To(who), _)) if who.ends_with(" port") => format!("{who} {port}"),
         Some((Purpose::To(who), _)) => format!("{who} on port {port}"),
         _ => format!("local port {port}"),
     }

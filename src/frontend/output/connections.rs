@@ -166,6 +166,7 @@ pub(super) fn fate(fate: &Fate) -> String {
         } => {
             let how = if *transparent { " (TPROXY)" } else { "" };
             match listener {
+                Some(who) if who.ends_with(" port") => format!("{who} {port}{how}"),
                 Some(who) => format!("{who}, port {port}{how}"),
                 None => format!("local port {port}{how}"),
             }
