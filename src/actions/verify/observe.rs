@@ -97,7 +97,7 @@ impl Observer {
             gather(&mut trials, &listeners, until, interrupt)?;
             translated(&mut trials, &mut self.conntrack, network)?;
         }
-        accepted(&mut trials);
+        accepted(&mut trials, sockets.as_deref().unwrap_or_default());
         Ok(trials.into_iter().map(|t| t.map(|t| t.evidence)).collect())
     }
 
@@ -238,8 +238,9 @@ fn gather(
     }
 }
 
-/// Adds which other socket of this network namespace holds the other end.
-fn accepted(trials: &mut Trials) {
+/// Adds which other socket of this network namespace holds the other end; not one that was there
+/// `before`, in TIME_WAIT of an earlier connection from the same port.
+fn accepted(trials: &mut Trials, before: &[sock_diag::Entry]) {
     let open = |t: &&mut Trial| t.evidence.arrived.is_none() && t.protocol == Protocol::Tcp;
     let mut open = trials.iter_mut().flatten().filter(open).peekable();
     if open.peek().is_none() {
@@ -248,7 +249,9 @@ fn accepted(trials: &mut Trials) {
     let sockets = sock_diag::sockets().unwrap_or_default();
     for trial in open {
         let is_it = |s: &&sock_diag::Entry| {
-            s.protocol == Protocol::Tcp && Some(plain(s.peer)) == trial.local.map(plain)
+            s.protocol == Protocol::Tcp
+                && Some(plain(s.peer)) == trial.local.map(plain)
+                && !before.contains(s)
         };
         trial.evidence.accepted_at = sockets.iter().find(is_it).map(|s| match s.local {
             at if plain(at) == plain(trial.to) => trial.to,
