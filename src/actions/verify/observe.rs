@@ -12,6 +12,7 @@ use crate::netfilter::trace::{Network, Walk};
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -66,6 +67,7 @@ impl Observer {
         interrupt: &Interrupt,
     ) -> io::Result<Vec<Result<Evidence, Reason>>> {
         let sockets = sock_diag::sockets().ok();
+        let avoid = self.used_ports(sockets.as_deref().unwrap_or_default())?;
         let mut destinations: Vec<(Protocol, SocketAddr, Listener)> = Vec::new();
         let mut trials = Vec::new();
         for walk in walks {
@@ -86,7 +88,7 @@ impl Observer {
                 occupied: !destination && sockets.as_ref().is_none_or(|s| s.iter().any(listens)),
                 ..self.view(to, protocol)
             };
-            trials.push(Trial::begin(walk, to, view, network));
+            trials.push(Trial::begin(walk, to, view, network, &avoid));
         }
         let listeners: Vec<&Listener> = self.listeners.open.iter().collect();
         let listeners = [listeners, destinations.iter().map(|(_, _, l)| l).collect()].concat();
@@ -97,8 +99,18 @@ impl Observer {
             gather(&mut trials, &listeners, until, interrupt)?;
             translated(&mut trials, &mut self.conntrack, network)?;
         }
-        accepted(&mut trials, sockets.as_deref().unwrap_or_default());
+        accepted(&mut trials);
         Ok(trials.into_iter().map(|t| t.map(|t| t.evidence)).collect())
+    }
+
+    /// The ports of connections that are over, but known still: of sockets in TIME_WAIT, and of conntrack's
+    /// entries, which send a new connection with the same ends where they sent the old one.
+    fn used_ports(&mut self, sockets: &[sock_diag::Entry]) -> io::Result<BTreeSet<u16>> {
+        let mut ports: BTreeSet<u16> = sockets.iter().map(|s| s.peer.port()).collect();
+        if let Some(conntrack) = &mut self.conntrack {
+            ports.extend(conntrack.entries()?.iter().map(|e| e.original.from.port()));
+        }
+        Ok(ports)
     }
 
     /// What can be seen of any connection to there.
@@ -149,7 +161,13 @@ fn plain(address: SocketAddr) -> (std::net::IpAddr, u16) {
 
 impl Trial {
     /// Connects, without waiting.
-    fn begin(walk: &Walk, to: SocketAddr, view: View, network: &Network) -> Result<Self, Reason> {
+    fn begin(
+        walk: &Walk,
+        to: SocketAddr,
+        view: View,
+        network: &Network,
+        avoid: &BTreeSet<u16>,
+    ) -> Result<Self, Reason> {
         let packet = &walk.packet;
         let owner = packet.owner.as_ref().ok_or(Reason::NoSuchUser)?;
         let user = User {
@@ -169,7 +187,7 @@ impl Trial {
                 ..Evidence::default()
             },
         };
-        match socket::departing(user, packet.protocol, from, packet.mark, to) {
+        match socket::departing(user, packet.protocol, from, packet.mark, to, avoid) {
             Ok((fd, local)) => (trial.fd, trial.local) = (Some(fd), Some(local)),
             Err(Errno::ECONNREFUSED) => trial.evidence.answer = Some(Answer::Refused),
             Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => return Err(Reason::NoRoute),
@@ -238,9 +256,8 @@ fn gather(
     }
 }
 
-/// Adds which other socket of this network namespace holds the other end; not one that was there
-/// `before`, in TIME_WAIT of an earlier connection from the same port.
-fn accepted(trials: &mut Trials, before: &[sock_diag::Entry]) {
+/// Adds which other socket of this network namespace holds the other end.
+fn accepted(trials: &mut Trials) {
     let open = |t: &&mut Trial| t.evidence.arrived.is_none() && t.protocol == Protocol::Tcp;
     let mut open = trials.iter_mut().flatten().filter(open).peekable();
     if open.peek().is_none() {
@@ -249,9 +266,7 @@ fn accepted(trials: &mut Trials, before: &[sock_diag::Entry]) {
     let sockets = sock_diag::sockets().unwrap_or_default();
     for trial in open {
         let is_it = |s: &&sock_diag::Entry| {
-            s.protocol == Protocol::Tcp
-                && Some(plain(s.peer)) == trial.local.map(plain)
-                && !before.contains(s)
+            s.protocol == Protocol::Tcp && Some(plain(s.peer)) == trial.local.map(plain)
         };
         trial.evidence.accepted_at = sockets.iter().find(is_it).map(|s| match s.local {
             at if plain(at) == plain(trial.to) => trial.to,

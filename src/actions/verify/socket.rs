@@ -12,6 +12,7 @@ use nix::sys::socket::{
     getsockopt, listen, setsockopt, socket, sockopt,
 };
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use std::collections::BTreeSet;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
 };
@@ -65,8 +66,11 @@ impl User {
     }
 }
 
+/// How many ports are tried that are not to be avoided.
+const TRIES: usize = 64;
+
 /// A socket of `user` that is on its way to `to`, and where it comes from: from `from`, or as the kernel
-/// picks. Whatever it sends ends at the first hop (TTL 1), and nothing waits.
+/// picks, from a port that is none of `avoid`. Whatever it sends ends at the first hop (TTL 1), and nothing waits.
 ///
 /// # Errors
 /// What connect(2) says at once: ENETUNREACH without a route, for one. EINPROGRESS is not an error.
@@ -76,16 +80,12 @@ pub(super) fn departing(
     from: Option<IpAddr>,
     mark: u32,
     to: SocketAddr,
+    avoid: &BTreeSet<u16>,
 ) -> nix::Result<(OwnedFd, SocketAddr)> {
     let kind = match protocol {
         Protocol::Udp => SockType::Datagram,
         _ => SockType::Stream,
     };
-    let fd = user.makes(|| unconnected(to, kind))?;
-    limit_to_one_hop(&fd, to)?;
-    if mark != 0 {
-        setsockopt(&fd, sockopt::Mark, &mark)?;
-    }
     // A port of its own, by which the connection is recognised where it arrives: connect(2) would give
     // the same one to connections that go elsewhere.
     let any = || match to {
@@ -93,17 +93,33 @@ pub(super) fn departing(
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let own = SocketAddr::new(from.unwrap_or_else(any), 0);
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(own))?;
+    let mut used = Vec::new();
+    let fd = loop {
+        let fd = user.makes(|| unconnected(to, kind))?;
+        limit_to_one_hop(&fd, to)?;
+        if mark != 0 {
+            setsockopt(&fd, sockopt::Mark, &mark)?;
+        }
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(own))?;
+        let port = local_address(&fd)?.port();
+        if !avoid.contains(&port) || used.len() == TRIES {
+            break fd;
+        }
+        used.push(fd);
+    };
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(e) => return Err(e),
     }
-    let local =
-        address(&getsockname::<SockaddrStorage>(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)?;
+    let local = local_address(&fd)?;
     if protocol == Protocol::Udp {
         send(&fd)?;
     }
     Ok((fd, local))
+}
+
+fn local_address(fd: &OwnedFd) -> nix::Result<SocketAddr> {
+    address(&getsockname::<SockaddrStorage>(fd.as_raw_fd())?).ok_or(Errno::EAFNOSUPPORT)
 }
 
 /// A datagram, which a nameserver drops as too short.
