@@ -331,3 +331,14 @@ fn every_recipe_is_taken() {
         namespace.run(product().arg("clean")).must("clean");
     }
 }
+
+#[test]
+fn explain_takes_a_destination_with_and_without_its_option() {
+    let explain = |line: &str| {
+        let line = format!("explain {line} --mesh istio -i * --local-address 10.244.1.17/24");
+        let mut command = product();
+        let done = Namespace::new().run(command.args(line.split(' ')));
+        done.expect(0, &line).unwrap().out
+    };
+    assert_eq!(explain("10.0.0.5:3306"), explain("--to 10.0.0.5:3306"));
+}

@@ -122,23 +122,27 @@ Examples:
 #[command(next_help_heading = "The connection")]
 pub(super) struct Question {
     /// Destination of one connection [default: all connections]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(value_name = "ADDRESS:PORT", group = "destination")]
+    connection: Option<String>,
+
+    /// The same by name
+    #[arg(long, value_name = "ADDRESS:PORT", group = "destination")]
     to: Option<String>,
 
     /// Sender, a local process: numbers or names; supplementary groups come last
-    #[arg(long, value_name = "UID[:GID[,GID...]]", requires = "to")]
+    #[arg(long, value_name = "UID[:GID[,GID...]]", requires = "destination")]
     user: Option<String>,
 
     /// Source; without --user from outside, unless the address is a local one
-    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "to")]
+    #[arg(long, value_name = "ADDRESS[:PORT]", requires = "destination")]
     from: Option<String>,
 
     /// Interface that it comes in through [default: the one with the destination address]
-    #[arg(long, value_name = "NAME", requires = "to")]
+    #[arg(long, value_name = "NAME", requires = "destination")]
     interface: Option<String>,
 
     /// UDP instead of TCP
-    #[arg(long, requires = "to")]
+    #[arg(long, requires = "destination")]
     udp: bool,
 
     /// State in conntrack
@@ -148,16 +152,26 @@ pub(super) struct Question {
         value_enum,
         ignore_case = true,
         default_value_t,
-        requires = "to"
+        requires = "destination"
     )]
     ct_state: State,
 
     /// Packet mark, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0", requires = "to")]
+    #[arg(
+        long,
+        value_name = "MARK",
+        default_value = "0",
+        requires = "destination"
+    )]
     mark: String,
 
     /// Conntrack mark of its connection, decimal or 0x...
-    #[arg(long, value_name = "MARK", default_value = "0", requires = "to")]
+    #[arg(
+        long,
+        value_name = "MARK",
+        default_value = "0",
+        requires = "destination"
+    )]
     ct_mark: String,
 
     /// Open socket, bound to one address, that -m socket finds
@@ -166,7 +180,7 @@ pub(super) struct Question {
         value_name = "KIND",
         value_enum,
         default_value_t,
-        requires = "to"
+        requires = "destination"
     )]
     socket: Socket,
 
@@ -204,7 +218,7 @@ enum Socket {
 
 impl From<Question> for Action {
     fn from(question: Question) -> Self {
-        let Some(to) = question.to else {
+        let Some(to) = question.connection.or(question.to) else {
             return Action::Connections(explain::connections::Options {
                 local_addresses: question.local_address,
                 live: question.live,
