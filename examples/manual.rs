@@ -14,7 +14,9 @@ use std::{env, fs, io};
 /// The page of the program itself, with the sections that clap_mangen does not know.
 fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let man = Man::new(command.clone().after_help(None::<&str>));
+    let command = command.clone().after_help(None::<&str>);
+    // As generate_to() does: there is no page of the action help.
+    let man = Man::new(command.disable_help_subcommand(true));
     man.render(&mut page)?;
     for (title, entries) in manual::sections() {
         writeln!(page, ".SH {title}")?;
