@@ -17,9 +17,7 @@ use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::{self, Request};
 use crate::mesh::config::{ConfigError, Ipv6};
-use crate::netfilter::model::{
-    ConnState, Connection, Facts, Family, Interface, Packet, Routing, Rules, Tracking,
-};
+use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Tracking};
 use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
 use question::Asked;
@@ -108,26 +106,13 @@ fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Ne
         None => (Start::Outside, Some(comes_in(asked, &mut network, live))),
     };
     let packet = Packet {
-        protocol: asked.protocol,
-        source: source(asked, &network),
-        destination: asked.to,
         in_interface: interface,
-        out_interface: None,
         owner: sender,
         mark: asked.mark,
-        zone: 0,
-        tracking: Tracking::NotYet,
         socket: asked.socket,
-        facts: Facts::default(),
+        ..Packet::new(asked.protocol, source(asked, &network), asked.to)
     };
-    let tracking = match asked.state {
-        ConnState::Invalid => Tracking::Invalid,
-        ConnState::Untracked => Tracking::Untracked,
-        state => Tracking::Known(Connection {
-            state,
-            mark: asked.ct_mark,
-        }),
-    };
+    let tracking = Tracking::new(asked.state, asked.ct_mark);
     let walk = Walk {
         start,
         packet,

@@ -102,11 +102,7 @@ pub(super) fn app(assumed: &mut Vec<String>) -> Credentials {
     assumed.push(format!(
         "an app with uid {APP} and gid {APP} connects (--user)"
     ));
-    Credentials {
-        uid: APP,
-        gid: APP,
-        supplementary_groups: Vec::new(),
-    }
+    Credentials::new(APP, APP)
 }
 
 fn bad(option: &str, problem: impl ToString) -> ConfigError {

@@ -8,8 +8,8 @@ use super::rules::{Fate, Judged, Place, judge};
 use crate::frontend::cli;
 use crate::mesh::config::{Environment, Ipv6};
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Entry, Facts, Family, FoundSocket, Hook, Interface, Match,
-    Owner, Packet, Protocol, Rule, Rules, Side, Target, Test, Tracking,
+    ConnState, Credentials, Entry, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
+    Protocol, Rule, Rules, Side, Target, Test, Tracking,
 };
 use crate::netfilter::trace::{Link, Network, Start, Walk, Way};
 use std::collections::BTreeSet;
@@ -216,30 +216,12 @@ fn begin(
             false => Start::Here,
         },
         packet: Packet {
-            protocol,
-            source: SocketAddr::new(from, sport),
-            destination: to,
             in_interface: interface.map(|n| n.parse().expect("a name")),
-            out_interface: None,
-            owner: user.map(|(uid, gid)| Credentials {
-                uid,
-                gid,
-                supplementary_groups: Vec::new(),
-            }),
+            owner: user.map(|(uid, gid)| Credentials::new(uid, gid)),
             mark: mark.0,
-            zone: 0,
-            tracking: Tracking::NotYet,
-            socket: FoundSocket::None,
-            facts: Facts::default(),
+            ..Packet::new(protocol, SocketAddr::new(from, sport), to)
         },
-        tracking: match state {
-            ConnState::Invalid => Tracking::Invalid,
-            ConnState::Untracked => Tracking::Untracked,
-            state => Tracking::Known(Connection {
-                state,
-                mark: mark.1,
-            }),
-        },
+        tracking: Tracking::new(state, mark.1),
     })
 }
 

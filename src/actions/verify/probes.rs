@@ -7,9 +7,9 @@
 use super::report::ANY_PORT;
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{
-    AddressSet, Base, ConnState, Connection, Credentials, Entry, Facts, Family, Field, FieldTest,
-    FoundSocket, Hook, HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules,
-    Side, Span, Target, Test, Tracking,
+    AddressSet, Base, ConnState, Credentials, Entry, Family, Field, FieldTest, FoundSocket, Hook,
+    HookedTable, Interface, Match, Owner, Packet, PortRange, Protocol, Rules, Side, Span, Target,
+    Test, Tracking, address_of,
 };
 use crate::netfilter::trace::{Network, Start, Walk, Way, follow};
 use ipnet::IpNet;
@@ -226,8 +226,10 @@ fn named(test: &FieldTest) -> Vec<Vec<Match>> {
                 side: *side,
                 ports: u16::try_from(value).ok()?.into(),
             },
-            Field::Address(family, Side::Source) => Test::Source(host(*family, value)),
-            Field::Address(family, Side::Destination) => Test::Destination(host(*family, value)),
+            Field::Address(family, Side::Source) => Test::Source(address_of(*family, value).into()),
+            Field::Address(family, Side::Destination) => {
+                Test::Destination(address_of(*family, value).into())
+            }
             Field::Protocol => Test::Protocol(Protocol::of(u8::try_from(value).ok()?)),
             Field::Uid | Field::OwnerUid => Test::Owner(Owner::Uid(u32::try_from(value).ok()?)),
             Field::Gid | Field::OwnerGid => Test::Owner(Owner::Gid(u32::try_from(value).ok()?)),
@@ -249,14 +251,6 @@ fn named(test: &FieldTest) -> Vec<Vec<Match>> {
         .take(SAMPLE * SAMPLE)
         .flat_map(ends)
         .collect()
-}
-
-fn host(family: Family, number: u128) -> IpNet {
-    let address: IpAddr = match family {
-        Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
-        Family::V6 => Ipv6Addr::from_bits(number).into(),
-    };
-    address.into()
 }
 
 fn with_each(variants: &[Vec<Match>], matches: &[Match]) -> Vec<Vec<Match>> {
@@ -621,35 +615,17 @@ impl<'a> Words<'a> {
         if source.is_loopback() && self.network.route(to.ip(), begin.mark.0) != Some(Way::Here) {
             return None;
         }
-        let connection = Connection {
-            state,
-            mark: begin.mark.1,
-        };
         let sport = c.port(Side::Source).unwrap_or(ANY_PORT);
         Some(Walk {
             start: begin.start,
             packet: Packet {
-                protocol,
-                source: SocketAddr::new(source, sport),
-                destination: to,
                 in_interface: begin.interface,
-                out_interface: None,
-                owner: begin.user.map(|(uid, gid)| Credentials {
-                    uid,
-                    gid,
-                    supplementary_groups: Vec::new(),
-                }),
+                owner: begin.user.map(|(uid, gid)| Credentials::new(uid, gid)),
                 mark: if outside { 0 } else { begin.mark.0 },
-                zone: 0,
-                tracking: Tracking::NotYet,
                 socket: c.socket(),
-                facts: Facts::default(),
+                ..Packet::new(protocol, SocketAddr::new(source, sport), to)
             },
-            tracking: match state {
-                ConnState::Invalid => Tracking::Invalid,
-                ConnState::Untracked => Tracking::Untracked,
-                _ => Tracking::Known(connection),
-            },
+            tracking: Tracking::new(state, begin.mark.1),
         })
     }
 }

@@ -362,6 +362,14 @@ pub fn number_of(address: IpAddr) -> u128 {
     }
 }
 
+/// The address with this number, of which IPv4 has 32 bits; the reverse of [`number_of`].
+pub fn address_of(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(number).into(),
+    }
+}
+
 fn of_family(family: Family, end: SocketAddr) -> Value {
     match Family::of(end.ip()) == family {
         true => Value::Is(number_of(end.ip())),

@@ -24,7 +24,7 @@ mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing, RoutingPart};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use field::{Field, Value, number_of};
+pub use field::{Field, Value, address_of, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
 pub use live::{Counters, InetTable, Live, LiveChain, LiveRule, LiveTable, same_effects};

@@ -25,6 +25,26 @@ pub struct Packet {
     pub facts: Facts,
 }
 
+impl Packet {
+    /// A packet with these ends, about which nothing else is known: no interface, owner or mark, and
+    /// not tracked yet.
+    pub fn new(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Self {
+        Packet {
+            protocol,
+            source,
+            destination,
+            in_interface: None,
+            out_interface: None,
+            owner: None,
+            mark: 0,
+            zone: 0,
+            tracking: Tracking::NotYet,
+            socket: FoundSocket::None,
+            facts: Facts::default(),
+        }
+    }
+}
+
 /// What NAT and routing make of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -58,6 +78,17 @@ pub struct Credentials {
     pub supplementary_groups: Vec<u32>,
 }
 
+impl Credentials {
+    /// A user without supplementary groups.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Credentials {
+            uid,
+            gid,
+            supplementary_groups: Vec::new(),
+        }
+    }
+}
+
 /// The conntrack state of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
@@ -68,6 +99,17 @@ pub enum Tracking {
     /// UNTRACKED.
     Untracked,
     Known(Connection),
+}
+
+impl Tracking {
+    /// A packet in this state; of a connection, if it is of one, with this mark.
+    pub fn new(state: ConnState, mark: u32) -> Self {
+        match state {
+            ConnState::Invalid => Tracking::Invalid,
+            ConnState::Untracked => Tracking::Untracked,
+            state => Tracking::Known(Connection { state, mark }),
+        }
+    }
 }
 
 /// A connection in conntrack's table.

@@ -35,11 +35,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
             protocol,
             tracking,
             mark,
-            owner: owned.then_some(Credentials {
-                uid: mark,
-                gid: mark,
-                supplementary_groups: Vec::new(),
-            }),
+            owner: owned.then(|| Credentials::new(mark, mark)),
             ..packet("10.66.0.2", &format!("{address}:{port}"))
         })
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Facts, Family, FoundSocket, Hook, Interface, Match, Owner,
-    Packet, PolicyRoute, Protocol, RejectWith, Rule, Ruleset, Table, TableName, Target, Tracking,
+    ConnState, Connection, Credentials, Family, Hook, Interface, Match, Owner, Packet, PolicyRoute,
+    Protocol, RejectWith, Rule, Ruleset, Table, TableName, Target, Tracking,
 };
 use crate::netfilter::model::{Entry, Rules};
 use ipnet::IpNet;
@@ -45,19 +45,8 @@ pub(super) fn network() -> Network {
 }
 
 pub(super) fn packet(source: &str, destination: &str) -> Packet {
-    Packet {
-        protocol: Protocol::Tcp,
-        source: SocketAddr::new(source.parse().unwrap(), 50000),
-        destination: destination.parse().unwrap(),
-        in_interface: None,
-        out_interface: None,
-        owner: None,
-        mark: 0,
-        zone: 0,
-        tracking: Tracking::NotYet,
-        socket: FoundSocket::None,
-        facts: Facts::default(),
-    }
+    let source = SocketAddr::new(source.parse().unwrap(), 50000);
+    Packet::new(Protocol::Tcp, source, destination.parse().unwrap())
 }
 
 fn state(state: ConnState) -> Tracking {

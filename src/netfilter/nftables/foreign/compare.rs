@@ -6,11 +6,10 @@ use super::sets::Set;
 use super::{Data, Held, Never, Reading, place, target_of};
 use crate::netfilter::model::{
     AddressSet, ConnState, Family, Field, FieldTest, Interface, Match, Owner, PortRange, PortSet,
-    Protocol, Side, Span, Target, TargetMap, Test,
+    Protocol, Side, Span, Target, TargetMap, Test, address_of,
 };
 use crate::netfilter::nftables::expr::{Expr, cmp};
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NFT_REG_1: u32 = 1;
 
@@ -457,7 +456,7 @@ fn simple(test: &FieldTest, not: bool) -> Option<(Test, bool)> {
         (Field::Address(family, Side::Destination), spans) if whole => {
             let ends = spans
                 .iter()
-                .map(|(a, z)| (address(*family, *a), address(*family, *z)));
+                .map(|(a, z)| (address_of(*family, *a), address_of(*family, *z)));
             Test::DestinationSet(AddressSet::from_ranges(ends)?)
         }
         (Field::Port(side), spans) if whole => {
@@ -523,19 +522,12 @@ fn states(test: &FieldTest, not: bool) -> Option<(Test, bool)> {
     Some((Match::state(found).test, not))
 }
 
-fn address(family: Family, number: u128) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
-        Family::V6 => Ipv6Addr::from_bits(number).into(),
-    }
-}
-
 /// The prefix equal to a range, if any.
 fn prefix(family: Family, (first, last): Span) -> Option<IpNet> {
     let differing = first ^ last;
     let is_prefix = first & differing == 0 && differing & differing.wrapping_add(1) == 0;
     let length = family.bits() - differing.count_ones() as u8;
-    IpNet::new(address(family, first), length)
+    IpNet::new(address_of(family, first), length)
         .ok()
         .filter(|_| is_prefix)
 }

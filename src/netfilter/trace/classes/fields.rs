@@ -4,8 +4,8 @@
 use super::sets::Set;
 use super::space::{Bits, Dimension, SOCKETS, Space};
 use crate::netfilter::model::{
-    AddressType, ConnState, Facts, Family, Field, FieldTest, FoundSocket, Interface, Match, Owner,
-    Packet, PortRange, Protocol, Side, Span, Test, Tracking, Value, number_of,
+    AddressType, ConnState, Family, Field, FieldTest, Interface, Match, Owner, Packet, PortRange,
+    Protocol, Side, Span, Test, Tracking, Value, number_of,
 };
 use crate::netfilter::trace::Network;
 use ipnet::IpNet;
@@ -403,13 +403,7 @@ impl Space {
             Field::CtState => {
                 let states = ConnState::ALL.map(|state| {
                     let mut packet = blank();
-                    packet.tracking = match state {
-                        ConnState::Invalid => Tracking::Invalid,
-                        ConnState::Untracked => Tracking::Untracked,
-                        state => {
-                            Tracking::Known(crate::netfilter::model::Connection { state, mark: 0 })
-                        }
-                    };
+                    packet.tracking = Tracking::new(state, 0);
                     (known(field.of(&packet)), self.in_state(header, state))
                 });
                 everywhere(Content::Choices(states.into()))
@@ -552,17 +546,5 @@ fn known(value: Value) -> u128 {
 /// A packet to be asked about one of its fields.
 fn blank() -> Packet {
     let nowhere = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0);
-    Packet {
-        protocol: Protocol::Tcp,
-        source: nowhere,
-        destination: nowhere,
-        in_interface: None,
-        out_interface: None,
-        owner: None,
-        mark: 0,
-        zone: 0,
-        tracking: Tracking::NotYet,
-        socket: FoundSocket::None,
-        facts: Facts::default(),
-    }
+    Packet::new(Protocol::Tcp, nowhere, nowhere)
 }

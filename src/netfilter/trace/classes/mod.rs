@@ -24,10 +24,10 @@ pub use table::{Hit, Took};
 use super::passage::{Capture, End, Trace};
 use super::walker::Start;
 use super::{JumpLoop, Network};
-use crate::netfilter::model::{Interface, RejectWith, Rules};
+use crate::netfilter::model::{Family, Interface, RejectWith, Rules, address_of};
 use fields::Header;
 use space::{Bits, Dimension as D};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use table::State;
 use thiserror::Error;
 use walker::Walker;
@@ -153,10 +153,11 @@ impl Ended {
             return (None, None);
         };
         let (address, port) = arrived.destination();
-        let address = number(address).map(|number| match address.len() {
-            32 => IpAddr::from(Ipv4Addr::from_bits(number as u32)),
-            _ => IpAddr::from(Ipv6Addr::from_bits(number)),
-        });
+        let family = match address.len() {
+            32 => Family::V4,
+            _ => Family::V6,
+        };
+        let address = number(address).map(|number| address_of(family, number));
         (address, number(port).map(|port| port as u16))
     }
 

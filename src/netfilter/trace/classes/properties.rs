@@ -4,9 +4,9 @@ use super::super::tests::{CHAINS, network};
 use super::super::{Link, Start, Walk, every_way, follow};
 use super::*;
 use crate::netfilter::model::{
-    AddressSet, ChainName, ConnState, Connection, Credentials, Entry, Facts, Family, Field,
-    FieldTest, FoundSocket, HookedTable, Match, NatTo, Owner, Packet, PolicyRoute, PortRange,
-    PortSet, Protocol, Rule, Ruleset, Side, Table, TableName, Target, Test, Tracking,
+    AddressSet, ChainName, ConnState, Credentials, Entry, Family, Field, FieldTest, FoundSocket,
+    HookedTable, Match, NatTo, Owner, Packet, PolicyRoute, PortRange, PortSet, Protocol, Rule,
+    Ruleset, Side, Table, TableName, Target, Test, Tracking,
 };
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -312,32 +312,15 @@ fn any_walk() -> impl Strategy<Value = Walk> {
             )| {
                 let from = if outside.is_some() { far } else { own };
                 let end = |address: &str, port| SocketAddr::new(address.parse().unwrap(), port);
-                let tracking = match state {
-                    ConnState::Invalid => Tracking::Invalid,
-                    ConnState::Untracked => Tracking::Untracked,
-                    state => Tracking::Known(Connection {
-                        state,
-                        mark: connmark,
-                    }),
-                };
                 let owner = owner.filter(|_| outside.is_none());
                 let packet = Packet {
-                    protocol,
-                    source: end(from, sport),
-                    destination: end(to, dport),
                     in_interface: outside.map(|name| name.parse().unwrap()),
-                    out_interface: None,
-                    owner: owner.map(|(uid, gid)| Credentials {
-                        uid,
-                        gid,
-                        supplementary_groups: Vec::new(),
-                    }),
+                    owner: owner.map(|(uid, gid)| Credentials::new(uid, gid)),
                     mark,
-                    zone: 0,
-                    tracking: Tracking::NotYet,
                     socket,
-                    facts: Facts::default(),
+                    ..Packet::new(protocol, end(from, sport), end(to, dport))
                 };
+                let tracking = Tracking::new(state, connmark);
                 let start = if outside.is_some() {
                     Start::Outside
                 } else {

@@ -2,12 +2,12 @@
 
 use super::sets::{Set, Sets};
 use crate::netfilter::model::{
-    ConnState, Connection, Credentials, Facts, Family, FoundSocket, Interface, Packet, Protocol,
-    Rules, Side, Test, Tracking, number_of,
+    ConnState, Credentials, Family, FoundSocket, Interface, Packet, Protocol, Rules, Side, Test,
+    Tracking, address_of, number_of,
 };
 use crate::netfilter::trace::{Network, Start, Walk};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 /// Some bits, the most significant one first; each may depend on several bits of the packet.
@@ -281,40 +281,24 @@ impl Space {
 
     fn walk(&self, start: Start, value: impl Fn(Dimension) -> u128) -> Walk {
         let end = |address, port| {
-            let number = value(address);
-            let address: IpAddr = match self.family {
-                Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
-                Family::V6 => Ipv6Addr::from_bits(number).into(),
-            };
+            let address = address_of(self.family, value(address));
             SocketAddr::new(address, value(port) as u16)
         };
         let number = |dimension| value(dimension) as u32;
-        let tracking = match ConnState::ALL[value(Dimension::State) as usize] {
-            ConnState::Invalid => Tracking::Invalid,
-            ConnState::Untracked => Tracking::Untracked,
-            state => Tracking::Known(Connection {
-                state,
-                mark: number(Dimension::Connmark),
-            }),
-        };
-        let owner = Credentials {
-            uid: number(Dimension::Uid),
-            gid: number(Dimension::Gid),
-            supplementary_groups: Vec::new(),
-        };
+        let state = ConnState::ALL[value(Dimension::State) as usize];
+        let owner = Credentials::new(number(Dimension::Uid), number(Dimension::Gid));
         let packet = Packet {
-            protocol: Protocol::of(value(Dimension::Protocol) as u8),
-            source: end(Dimension::Source, Dimension::SourcePort),
-            destination: end(Dimension::Destination, Dimension::DestinationPort),
             in_interface: self.interfaces[value(Dimension::InInterface) as usize].clone(),
-            out_interface: None,
             owner: (value(Dimension::HasOwner) == 1).then_some(owner),
             mark: number(Dimension::Mark),
-            zone: 0,
-            tracking: Tracking::NotYet,
             socket: SOCKETS[value(Dimension::Socket) as usize],
-            facts: Facts::default(),
+            ..Packet::new(
+                Protocol::of(value(Dimension::Protocol) as u8),
+                end(Dimension::Source, Dimension::SourcePort),
+                end(Dimension::Destination, Dimension::DestinationPort),
+            )
         };
+        let tracking = Tracking::new(state, number(Dimension::Connmark));
         Walk {
             start,
             packet,
