@@ -4,7 +4,7 @@
 use super::diff::stores;
 use super::explain;
 use super::explain::connections::Direction;
-use super::explain::connections::conditions::{Condition, conditions};
+use super::explain::connections::conditions::{Condition, described};
 use super::explain::connections::rows::Fate;
 use super::explain::place::{self, Place};
 use crate::engine::error::Error;
@@ -16,10 +16,8 @@ use crate::mesh::managed;
 use crate::mesh::signature::Purpose;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{Family, HookedTable, Live, Routing, Rules, Ruleset, Target};
-use crate::netfilter::trace::classes::{
-    Ended, Part, STEPS, Set, Space, Stopped, differing, follow_all,
-};
-use crate::netfilter::trace::{Network, Start};
+use crate::netfilter::trace::Network;
+use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, differing, follow_all};
 use crate::netfilter::{iptables, rtnetlink};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,10 +203,8 @@ impl Differences {
     /// Adds what is different for the packets of a family.
     fn add(&mut self, family: Family, before: Rulebook, after: Rulebook) -> Result<(), Stopped> {
         let listeners = [listeners(before.0), listeners(after.0)];
-        for (direction, start) in [
-            (Direction::Outbound, Start::Here),
-            (Direction::Inbound, Start::Outside),
-        ] {
+        for direction in Direction::ALL {
+            let start = direction.start();
             let mut space = Space::new(family, [before, after], STEPS);
             let within = explain::connections::through_known_interfaces(&mut space);
             let old = follow_all(&mut space, start, before.0, before.1, within)?;
@@ -229,24 +225,15 @@ impl Differences {
             }
             let care = space.and(old.all, new.all);
             for (before, after, packets) in kinds {
-                let parts = space.parts(packets, care);
-                let described = |parts: Vec<Part>| {
-                    let each = parts
-                        .iter()
-                        .map(|part| conditions(part, &space, old.network));
-                    each.collect()
-                };
                 self.connections.push(Difference {
                     direction,
                     family,
-                    packets: parts.map(described),
+                    packets: described(&mut space, packets, care, old.network),
                     before,
                     after,
                 });
             }
-            if space.is_exhausted() {
-                return Err(Stopped::Bounded);
-            }
+            space.check()?;
         }
         Ok(())
     }

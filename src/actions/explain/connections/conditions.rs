@@ -2,7 +2,7 @@
 
 use crate::netfilter::model::{ConnState, Family, Protocol, number_of};
 use crate::netfilter::trace::Network;
-use crate::netfilter::trace::classes::{Dimension, Part, Space, Values};
+use crate::netfilter::trace::classes::{Dimension, Part, Set, Space, Values};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -69,12 +69,21 @@ impl Field {
 
 type Span = (u128, u128);
 
-/// The conditions of a part, in the order of the fields.
-pub(in crate::actions) fn conditions(
-    part: &Part,
-    space: &Space,
+/// What packets of a set have in common, among those that matter: lists of conditions that must all hold,
+/// of which one fits each packet. Nothing where there are too many.
+pub(in crate::actions) fn described(
+    space: &mut Space,
+    packets: Set,
+    care: Set,
     network: &Network,
-) -> Vec<Condition> {
+) -> Option<Vec<Vec<Condition>>> {
+    let parts = space.parts(packets, care)?;
+    let each = parts.iter().map(|part| conditions(part, space, network));
+    Some(each.collect())
+}
+
+/// The conditions of a part, in the order of the fields.
+fn conditions(part: &Part, space: &Space, network: &Network) -> Vec<Condition> {
     let one = |listed: &Values| {
         let field = Field::of(listed.dimension);
         let (spans, gaps) = match field.is_address() {

@@ -54,6 +54,18 @@ pub enum Direction {
     Inbound,
 }
 
+impl Direction {
+    pub(in crate::actions) const ALL: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
+
+    /// Where its packets begin.
+    pub(in crate::actions) fn start(self) -> Start {
+        match self {
+            Direction::Outbound => Start::Here,
+            Direction::Inbound => Start::Outside,
+        }
+    }
+}
+
 /// Answers for all connections.
 pub(in crate::actions) fn connections(
     options: &Options,
@@ -69,7 +81,7 @@ pub(in crate::actions) fn connections(
         mut assumed,
     } = place::whole(&local, &routing, options.live)?;
     let mut sections = Vec::new();
-    for direction in [Direction::Outbound, Direction::Inbound] {
+    for direction in Direction::ALL {
         let mut of_direction: Vec<Section> = Vec::new();
         for family in families(&network) {
             let rows = of_family(direction, family, &rules, &network)?;
@@ -121,10 +133,7 @@ fn of_family(
     network: &Network,
 ) -> Result<Vec<Row>, Stopped> {
     let mut space = Space::new(family, [(rules, network)], STEPS);
-    let start = match direction {
-        Direction::Outbound => Start::Here,
-        Direction::Inbound => Start::Outside,
-    };
+    let start = direction.start();
     let within = first_packets(&mut space, start, network);
     let picture = follow_all(&mut space, start, rules, network, within)?;
     rows::rows(&mut space, &picture, rules)

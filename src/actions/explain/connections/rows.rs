@@ -1,12 +1,12 @@
 //! The rows of the table: classes of packets with one fate, in the reader's order.
 
-use super::conditions::{Condition, conditions};
+use super::conditions::{Condition, described};
 use crate::mesh::managed::purpose_of;
 use crate::mesh::signature::Purpose;
 use crate::netfilter::model::{Entry, Owner, Rules, Test};
 use crate::netfilter::trace::Start;
 use crate::netfilter::trace::classes::{
-    self, Class, Dimension, Ended, Hit, Part, Picture, Set, Space, Stopped,
+    self, Class, Dimension, Ended, Hit, Picture, Set, Space, Stopped,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -186,14 +186,8 @@ pub(super) fn rows(
     let mut care = picture.all;
     let mut rows = Vec::new();
     for ((group, fate, _), row) in ordered {
-        let parts = space.parts(row.set, care);
+        let packets = described(space, row.set, care, picture.network);
         care = space.without(care, row.set);
-        let described = |parts: Vec<Part>| {
-            let each = parts
-                .iter()
-                .map(|part| conditions(part, space, picture.network));
-            each.collect()
-        };
         let mut rules: Vec<Decider> = Vec::new();
         for rule in row.rules.iter().map(Decider::of) {
             if rules.last() != Some(&rule) {
@@ -202,15 +196,13 @@ pub(super) fn rows(
         }
         rows.push(Row {
             group,
-            packets: parts.map(described),
+            packets,
             fate,
             rules,
         });
     }
-    match space.is_exhausted() {
-        true => Err(Stopped::Bounded),
-        false => Ok(rows),
-    }
+    space.check()?;
+    Ok(rows)
 }
 
 /// The packets of the users and groups that rules exempt as the proxy's.

@@ -223,10 +223,8 @@ pub fn follow_all<'a>(
             picture.undetermined = space.or(picture.undetermined, set);
         }
     }
-    match space.is_exhausted() {
-        true => Err(Stopped::Bounded),
-        false => Ok(picture),
-    }
+    space.check()?;
+    Ok(picture)
 }
 
 fn follow_in_order<'a>(

@@ -481,7 +481,7 @@ proptest! {
             let classes = picture.classes(&mut space);
             for walk in walks {
                 let agrees = ends_as_alone(&mut space, &picture, &classes, walk, &rules);
-                if space.is_exhausted() {
+                if space.check().is_err() {
                     return Ok(());
                 }
                 agrees?;
@@ -512,7 +512,7 @@ proptest! {
                 let alone = [&rules.0, &rules.1].map(|rules| ending(walk, rules, &network));
                 let is_clear = space.and(unclear, only) != only;
                 let differs = space.and(differing, only) == only;
-                if space.is_exhausted() {
+                if space.check().is_err() {
                     return Ok(());
                 }
                 prop_assert_eq!(differs, is_clear && alone[0] != alone[1], "{:?}", walk);
@@ -529,7 +529,7 @@ proptest! {
             let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL) else { continue };
             for (at, class) in picture.classes(&mut space).into_iter().enumerate() {
                 let walk = space.representative(class.packets, start, &network);
-                if space.is_exhausted() {
+                if space.check().is_err() {
                     return Ok(());
                 }
                 let walk = walk.unwrap();
@@ -537,7 +537,7 @@ proptest! {
                 prop_assert_eq!(space.and(class.packets, only), only);
                 if at % 8 == 0 {
                     let exactly = described_exactly(&mut space, class.packets, picture.all);
-                    if space.is_exhausted() {
+                    if space.check().is_err() {
                         return Ok(());
                     }
                     exactly?;

@@ -1,5 +1,6 @@
 //! All packets of one family that rules can tell apart: what varies among them, as bits.
 
+use super::Stopped;
 use super::sets::{Set, Sets};
 use crate::netfilter::model::{
     ConnState, Credentials, Family, FoundSocket, Interface, Packet, Protocol, Rules, Side, Test,
@@ -223,9 +224,15 @@ impl Space {
             })
     }
 
-    /// Whether too many steps were taken: sets made since then are too small.
-    pub fn is_exhausted(&self) -> bool {
-        self.sets.is_exhausted()
+    /// Fails if too many steps were taken: sets made since then are too small.
+    ///
+    /// # Errors
+    /// [`Stopped::Bounded`].
+    pub fn check(&self) -> Result<(), Stopped> {
+        match self.sets.is_exhausted() {
+            true => Err(Stopped::Bounded),
+            false => Ok(()),
+        }
     }
 
     /// A packet of the set, as plain as can be: new TCP of an ordinary user, without marks.
