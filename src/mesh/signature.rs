@@ -35,6 +35,17 @@ pub enum Purpose {
     ExemptPassed(&'static str),
 }
 
+/// Who listens, with the port: "the proxy on port 15001", if that is how it is joined. A listener that is
+/// called a port takes the number behind it.
+pub(crate) fn with_port(listener: &str, joined: &str, port: u16) -> String {
+    let joined = if listener.ends_with(" port") {
+        " "
+    } else {
+        joined
+    };
+    format!("{listener}{joined}{port}")
+}
+
 /// Rule ids, each as the stem that it begins with.
 pub(crate) type Purposes = &'static [(&'static str, Purpose)];
 

@@ -2,7 +2,7 @@
 
 use super::question::Asked;
 use crate::mesh::managed::purpose_of;
-use crate::mesh::signature::Purpose;
+use crate::mesh::signature::{Purpose, with_port};
 use crate::netfilter::model::{Credentials, Hook, Match, Owner, Protocol, Test};
 use crate::netfilter::trace::{Capture, End, Start, Step, Trace};
 
@@ -119,8 +119,7 @@ fn purpose(step: Option<&Step>) -> Option<(Purpose, &str)> {
 /// Who listens on the port that a rule leads to.
 fn place(step: Option<&Step>, port: u16) -> String {
     match purpose(step) {
-        Some((Purpose::To(who), _)) if who.ends_with(" port") => format!("{who} {port}"),
-        Some((Purpose::To(who), _)) => format!("{who} on port {port}"),
+        Some((Purpose::To(who), _)) => with_port(who, " on port ", port),
         _ => format!("local port {port}"),
     }
 }

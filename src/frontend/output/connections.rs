@@ -4,6 +4,7 @@ use super::escape::Foreign;
 use crate::actions::explain::connections::conditions::{Condition, Field};
 use crate::actions::explain::connections::rows::{Decider, Fate, Group};
 use crate::actions::explain::connections::{Connections, Direction, Section};
+use crate::mesh::signature::with_port;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -166,8 +167,7 @@ pub(super) fn fate(fate: &Fate) -> String {
         } => {
             let how = if *transparent { " (TPROXY)" } else { "" };
             match listener {
-                Some(who) if who.ends_with(" port") => format!("{who} {port}{how}"),
-                Some(who) => format!("{who}, port {port}{how}"),
+                Some(who) => with_port(who, ", port ", *port) + how,
                 None => format!("local port {port}{how}"),
             }
         }
