@@ -68,6 +68,8 @@ struct Watch<'a> {
     installed: bool,
     /// Reported foreign rules that precede managed ones.
     ahead: BTreeSet<Ahead>,
+    /// Whether there were foreign rules at the last reconciliation.
+    beside_others: bool,
     namespace: Option<NamedNamespace>,
     /// The last commit after which the rules were in place.
     known: Option<u32>,
@@ -141,6 +143,7 @@ pub(crate) fn watch(
         reread_pause: work::FIRST_REREAD_PAUSE,
         installed: false,
         ahead: BTreeSet::new(),
+        beside_others: false,
         namespace,
         known: None,
         committers: Vec::new(),
