@@ -80,12 +80,16 @@ fn no_connection_is_treated_differently_from_what_was_recorded() {
     assert!(count > 60, "{count}");
 }
 
+/// What an injector of Istio asks for.
+fn injected() -> Case {
+    let mut cases = cases::all().into_iter();
+    let case = cases.find(|c| c.name == "istio-injected-default");
+    case.expect("it was recorded")
+}
+
 #[test]
 fn a_missing_rule_makes_its_difference() {
-    let case = cases::all()
-        .into_iter()
-        .find(|c| c.name == "istio-injected-default");
-    let case = case.expect("it was recorded");
+    let case = injected();
     let rules = dry_run(&case, Format::Restore).expect("rules");
     assert_eq!(compared(&case, &rules).0, Exit::Done);
     let missing = "bypass-inbound-port-15090";
@@ -113,10 +117,7 @@ fn a_missing_rule_makes_its_difference() {
 
 #[test]
 fn what_is_not_decoded_is_inconclusive() {
-    let case = cases::all()
-        .into_iter()
-        .find(|c| c.name == "istio-injected-default");
-    let case = case.expect("it was recorded");
+    let case = injected();
     // Other options, as nothing has to be compared where the rules are the same.
     let rules = dry_run(&case, Format::Restore).expect("rules");
     let rules = rules.replace("15090", "15091");
