@@ -38,10 +38,7 @@ pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahea
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);
-    let here = place::network([], &desired.routing)?;
-    let mut addresses = probes::addresses(&rules, &here);
-    addresses.extend(probes::addresses(&kernel, &here));
-    let mut network = place::network(addresses, &desired.routing)?;
+    let mut network = place::of_rules(&rules, Some(&kernel), &desired.routing)?;
     for family in Family::ALL {
         add_way_out(&mut network, family);
     }
@@ -84,8 +81,7 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
         only: None,
         port: Options::PORT,
     };
-    let mut walks = probes::derive(desired, None, &vantage);
-    walks.extend(probes::derive(kernel, Some(&desired.rules), &vantage));
+    let walks = probes::derive_all(desired, Some(kernel), &vantage);
     let deciding = |walk| {
         let fate = Fate::desired(walk, desired)?;
         let (rule, decoded) = match (fate.end, rules::judge(walk, fate, kernel)) {

@@ -120,13 +120,9 @@ impl Run<'_> {
         let missing = rtnetlink::look(routing)?.missing(routing)?;
         self.report.missing = missing.iter().map(ToString::to_string).collect();
         let rules = Rules::of(self.desired);
-        let here = place::network([], routing)?;
         let in_kernel = rules::in_kernel();
-        let mut addresses = probes::addresses(&rules, &here);
-        if let Ok((rules, _)) = &in_kernel {
-            addresses.extend(probes::addresses(rules, &here));
-        }
-        let network = place::network(addresses, routing)?;
+        let read = in_kernel.as_ref().ok().map(|(rules, _)| rules);
+        let network = place::of_rules(&rules, read, routing)?;
         let in_kernel = in_kernel.map(|(rules, routing)| Place::observed(rules, routing, &network));
         let desired = Place { rules, network };
         self.report.rules_unread = in_kernel.as_ref().err().cloned();
@@ -158,14 +154,7 @@ impl Run<'_> {
                 .map(|u| (u.uid, u.gid)),
             port: self.options.probe_port,
         };
-        let mut walks = probes::derive(desired, None, &vantage);
-        let others = in_kernel.map(|place| probes::derive(place, Some(&desired.rules), &vantage));
-        for walk in others.into_iter().flatten() {
-            if !walks.contains(&walk) {
-                walks.push(walk);
-            }
-        }
-        walks
+        probes::derive_all(desired, in_kernel, &vantage)
     }
 
     /// Tries these, and settles those that need not be tried again. Returns whether that is all.

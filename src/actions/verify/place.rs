@@ -1,19 +1,34 @@
 //! The network in which connections are tried: its addresses, and the routes to where they go.
 
+use super::probes::addresses;
 use crate::engine::error::Error;
-use crate::netfilter::model::{Family, Interface, Routing};
+use crate::netfilter::model::{Family, Interface, Routing, Rules};
 use crate::netfilter::rtnetlink;
 use crate::netfilter::trace::{Link, Network, Way};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+/// This network namespace, with the routes to all that the desired rules and those in the kernel name.
+///
+/// # Errors
+/// When the kernel does not list its addresses and routes.
+pub(super) fn of_rules(
+    desired: &Rules,
+    kernel: Option<&Rules>,
+    routing: &Routing,
+) -> Result<Network, Error> {
+    let here = network([], routing)?;
+    let rules = [Some(desired), kernel].into_iter().flatten();
+    network(rules.flat_map(|rules| addresses(rules, &here)), routing)
+}
+
 /// This network namespace, with the routes to some destinations as the kernel gives them to whoever
 /// asks.
 ///
 /// # Errors
 /// When it does not.
-pub(super) fn network(
+fn network(
     destinations: impl IntoIterator<Item = IpAddr>,
     desired: &Routing,
 ) -> Result<Network, Error> {

@@ -52,6 +52,19 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
     named.chain(usual).chain(Family::ALL.map(nobody)).collect()
 }
 
+/// A connection for each rule that makes a difference to one, of the desired ones and of those in the
+/// kernel, each once.
+pub(super) fn derive_all(desired: &Place, kernel: Option<&Place>, vantage: &Vantage) -> Vec<Walk> {
+    let mut walks = derive(desired, None, vantage);
+    let others = kernel.map(|place| derive(place, Some(&desired.rules), vantage));
+    for walk in others.into_iter().flatten() {
+        if !walks.contains(&walk) {
+            walks.push(walk);
+        }
+    }
+    walks
+}
+
 /// A connection for each rule that makes a difference to one, each once; of the first rules, where
 /// there are very many. Chains that `done` has too are left out.
 pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> Vec<Walk> {
