@@ -12,7 +12,7 @@
 //!  engine      reconcile (plan, pass), backends, lock, facts of the host, namespaces
 //!     │ options, Facts                                   ▲ Config, desired Ruleset, Warning
 //!  mesh        pure: options → config → desired ruleset; what is managed; a folder per mesh
-//!     │                                                  ▲ Live, Trace
+//!     │                                                  ▲ Observed, Trace
 //!  netfilter   rules as values (model), packets through them (trace), and the kernel:
 //!              nftables  iptables  rtnetlink  conntrack  netlink
 //! ```

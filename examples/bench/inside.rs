@@ -3,7 +3,7 @@
 use crate::world::{fresh, median};
 use nix::sys::socket::SockProtocol;
 use prepare_proxy::engine::reconcile::plan::plan;
-use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::netfilter::backend::{Backend, TableKind};
 use prepare_proxy::netfilter::model::{
     ChainName, Family, Match, Owner, Protocol, Ruleset, Table, TableName, Target,
 };
@@ -68,9 +68,9 @@ fn apply(wanted: &Ruleset) -> io::Result<(Duration, Duration)> {
         socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
         commit: Rc::clone(&commit),
     };
-    let mut backend = Netlink::new(clock, Store::Xt);
-    let live = backend.read().map_err(io::Error::other)?;
-    let change = plan(&live, wanted);
+    let mut backend = Netlink::new(clock, TableKind::Xt);
+    let observed = backend.read().map_err(io::Error::other)?;
+    let change = plan(&observed, wanted);
     backend.commit(&change).map_err(io::Error::other)?;
     Ok((start.elapsed(), commit.get()))
 }

@@ -4,9 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use prepare_proxy::netfilter::iptables::parse_save;
-use prepare_proxy::netfilter::model::{Family, LiveRule, LiveTable};
+use prepare_proxy::netfilter::model::{Family, ObservedRule, ObservedTable};
 
-fn rules(tables: &[LiveTable]) -> impl Iterator<Item = &LiveRule> {
+fn rules(tables: &[ObservedTable]) -> impl Iterator<Item = &ObservedRule> {
     tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules)
 }
 

@@ -3,7 +3,7 @@
 
 use nix::sys::socket::SockProtocol;
 use prepare_proxy::netfilter::nftables::Netlink;
-use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::netfilter::backend::{Backend, TableKind};
 use prepare_proxy::netfilter::netlink::{Socket, Transport};
 use prepare_proxy::netfilter::rtnetlink::Router;
 use prepare_proxy::netfilter::model::Routing;
@@ -40,12 +40,12 @@ impl Transport for Recorder {
 fn main() -> io::Result<()> {
     let seeds = env::args_os().nth(1).expect("a directory");
     let seeds = Path::new(&seeds);
-    for (first, store) in [(0, Store::Xt), (1, Store::Native)] {
+    for (first, kind) in [(0, TableKind::Xt), (1, TableKind::Native)] {
         let answers = record(SockProtocol::NetlinkNetFilter, vec![first], |recorder| {
-            let live = Netlink::new(recorder, store).read();
-            live.expect("nf_tables can be read");
+            let observed = Netlink::new(recorder, kind).read();
+            observed.expect("nf_tables can be read");
         })?;
-        fs::write(seeds.join(format!("netlink/{store:?}")), answers)?;
+        fs::write(seeds.join(format!("netlink/{kind:?}")), answers)?;
     }
     let answers = record(SockProtocol::NetlinkRoute, vec![], |recorder| {
         let looked = Router::new(recorder).look(&Routing::default());

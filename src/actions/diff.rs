@@ -1,7 +1,9 @@
 //! `diff`: what an apply would change, in the order of the rules. Nothing is written.
 
 use super::verify::{self, Ahead};
-use crate::engine::backends::{BackendChoice, Backends, is_absence, read_tables, stores_besides};
+use crate::engine::backends::{
+    BackendChoice, Backends, is_absence, read_tables, table_kinds_besides,
+};
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
@@ -9,7 +11,7 @@ use crate::engine::request::Request;
 use crate::mesh::managed;
 use crate::netfilter::backend::{Backend, BackendError};
 use crate::netfilter::model::{
-    ChainName, Family, InetTable, Live, LiveRule, RoutingPart, Rule, Ruleset, TableChange,
+    ChainName, Family, InetTable, Observed, ObservedRule, RoutingPart, Rule, Ruleset, TableChange,
     TableName,
 };
 use crate::netfilter::rtnetlink;
@@ -46,7 +48,7 @@ pub struct Options {
 /// A table that has the flag `dormant`.
 #[derive(Debug, Serialize)]
 pub struct DormantTable {
-    /// The backend in whose store the table is.
+    /// The backend in whose tables the table is.
     pub backend: &'static str,
     pub family: Family,
     pub table: TableName,
@@ -55,7 +57,7 @@ pub struct DormantTable {
 /// One chain in which something differs.
 #[derive(Debug, Serialize)]
 pub struct ChainDiff {
-    /// The backend in whose store the chain is.
+    /// The backend in whose tables the chain is.
     pub backend: &'static str,
     pub family: Family,
     pub table: TableName,
@@ -65,7 +67,7 @@ pub struct ChainDiff {
     pub rules: Vec<Line>,
 }
 
-/// A rule of ours: one that stays, goes or comes.
+/// A managed rule that stays, is removed or is added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     pub action: LineAction,
@@ -111,15 +113,15 @@ pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
 fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
     let mut diff = Diff::default();
     let mut marks = BTreeSet::new();
-    for (at, (backend, live)) in stores(choice)?.into_iter().enumerate() {
+    for (at, (backend, observed)) in read_all(choice)?.into_iter().enumerate() {
         match at {
             0 => {
                 diff.backend = backend.name();
-                diff.add(backend.name(), &live, &backend.normalised(wanted));
+                diff.add(backend.name(), &observed, &backend.normalised(wanted));
             }
-            _ => diff.add(backend.name(), &live, &Ruleset::default()),
+            _ => diff.add(backend.name(), &observed, &Ruleset::default()),
         }
-        marks.extend(managed::tproxy_marks(&live));
+        marks.extend(managed::tproxy_marks(&observed));
     }
     let routing = rtnetlink::look(&wanted.routing)?;
     let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
@@ -131,16 +133,16 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
     Ok(diff)
 }
 
-type Opened = (Box<dyn Backend>, Live);
+type Opened = (Box<dyn Backend>, Observed);
 
-/// Every store that can be read: first the one that an apply would write to.
-pub(super) fn stores(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
+/// The tables of every backend that can be read: first those that an apply would write to.
+pub(super) fn read_all(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
     let mut backends = Backends::default();
     let first = target(choice, &mut backends)?;
-    let besides = stores_besides(Some(first.0.store()));
+    let besides = table_kinds_besides(Some(first.0.kind()));
     let mut opened = vec![first];
-    for store in besides {
-        match read(backends.open_used(store)) {
+    for kind in besides {
+        match read(backends.open_used(kind)) {
             // An apply would leave them alone too.
             Err(Error::Backend(e @ BackendError::LegacyUnknown { .. })) => log::warn!("{e}"),
             read => opened.extend(read?),
@@ -152,8 +154,8 @@ pub(super) fn stores(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
 /// Reads what was opened, or `None` where this machine cannot have it.
 fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened>, Error> {
     let opened = backend.and_then(|mut backend| {
-        let live = read_tables(&mut *backend)?;
-        Ok((backend, live))
+        let observed = read_tables(&mut *backend)?;
+        Ok((backend, observed))
     });
     match opened {
         Err(e) if is_absence(&e) => Ok(None),
@@ -164,7 +166,7 @@ fn read(backend: Result<Box<dyn Backend>, BackendError>) -> Result<Option<Opened
 /// The backend that an apply would try first, of those that there are.
 fn target(choice: BackendChoice, backends: &mut Backends) -> Result<Opened, Error> {
     for candidate in choice.candidates(backends)? {
-        if let Some(opened) = read(backends.open(candidate.store))? {
+        if let Some(opened) = read(backends.open(candidate.kind))? {
             return Ok(opened);
         }
     }
@@ -172,9 +174,9 @@ fn target(choice: BackendChoice, backends: &mut Backends) -> Result<Opened, Erro
 }
 
 impl Diff {
-    /// Adds the difference between one store and what is wanted in it.
-    fn add(&mut self, backend: &'static str, live: &Live, wanted: &Ruleset) {
-        let change = plan(live, wanted);
+    /// Adds the difference between the tables of one backend and what is desired in them.
+    fn add(&mut self, backend: &'static str, observed: &Observed, wanted: &Ruleset) {
+        let change = plan(observed, wanted);
         self.inet_tables.extend(change.remove);
         for table in &change.tables {
             self.dormant.extend(table.wake.then_some(DormantTable {
@@ -183,7 +185,7 @@ impl Diff {
                 table: table.name,
             }));
             let before = |name: &ChainName| {
-                let chain = live.table(table.family, table.name)?.chain(name)?;
+                let chain = observed.table(table.family, table.name)?.chain(name)?;
                 Some(chain.rules.as_slice())
             };
             let made_of = |(chain, action, rules)| ChainDiff {
@@ -212,7 +214,7 @@ impl Diff {
 /// The chains of one table that change, each with its rules before and after.
 fn chains<'a>(
     table: &TableChange,
-    before: impl Fn(&ChainName) -> Option<&'a [LiveRule]>,
+    before: impl Fn(&ChainName) -> Option<&'a [ObservedRule]>,
 ) -> Vec<(ChainName, LineAction, Vec<Line>)> {
     let stays_or_comes = |name: &ChainName| match before(name) {
         Some(_) => LineAction::Keep,
@@ -254,7 +256,7 @@ fn chains<'a>(
 
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
 /// wins, so a rule's place is part of its meaning.
-fn lines(old: &[LiveRule], new: &[&Rule]) -> Vec<Line> {
+fn lines(old: &[ObservedRule], new: &[&Rule]) -> Vec<Line> {
     let before: Vec<Line> = old.iter().map(Line::of_live).collect();
     let after: Vec<Line> = new.iter().map(|r| Line::of_rule(r)).collect();
     let texts = |lines: &[Line]| lines.iter().map(|l| l.rule.clone()).collect::<Vec<_>>();
@@ -268,12 +270,12 @@ fn lines(old: &[LiveRule], new: &[&Rule]) -> Vec<Line> {
 }
 
 impl Line {
-    fn of_live(live: &LiveRule) -> Line {
-        match &live.rule {
+    fn of_live(observed: &ObservedRule) -> Line {
+        match &observed.rule {
             Some(rule) => Line::of_rule(rule),
             None => Line {
                 action: LineAction::Keep,
-                rule: live.text.clone(),
+                rule: observed.text.clone(),
                 id: None,
             },
         }

@@ -1,7 +1,7 @@
 //! `diff --connections`: which connections the options treat differently from what is installed, or
 //! from the rules in a file. Nothing is written.
 
-use super::diff::stores;
+use super::diff::read_all;
 use super::explain;
 use super::explain::connections::Direction;
 use super::explain::connections::conditions::{Condition, described};
@@ -15,7 +15,7 @@ use crate::mesh::config::ConfigError;
 use crate::mesh::managed;
 use crate::mesh::signature::Purpose;
 use crate::netfilter::backend::BackendError;
-use crate::netfilter::model::{Family, HookedTable, Live, Routing, Rules, Ruleset, Target};
+use crate::netfilter::model::{Family, HookedTable, Observed, Routing, Rules, Ruleset, Target};
 use crate::netfilter::trace::Network;
 use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, differing, follow_all};
 use crate::netfilter::{iptables, rtnetlink};
@@ -116,32 +116,34 @@ fn from_file(path: &Path, desired: &Ruleset) -> Result<(State, State), Error> {
         path: path.to_owned(),
         problem: e.to_string(),
     })?;
-    let live = saved(&text.text)?;
-    if live.tables.is_empty() {
+    let observed = saved(&text.text)?;
+    if observed.tables.is_empty() {
         let error = ConfigError::File {
             path: path.to_owned(),
             problem: "neither iptables-save nor --dry-run --format restore printed it".to_owned(),
         };
         return Err(error.into());
     }
-    let tables = live.tables.iter();
+    let tables = observed.tables.iter();
     let mut state = State {
         rules: Rules {
             tables: tables
-                .map(|t| HookedTable::live(t.name.to_string(), t))
+                .map(|t| HookedTable::observed(t.name.to_string(), t))
                 .collect(),
         },
         routing: desired.routing.clone(),
     };
     let before = state.clone();
-    let change = plan(&live, desired);
-    state.rules.apply(&live, &change, |table| table.to_string());
+    let change = plan(&observed, desired);
+    state
+        .rules
+        .apply(&observed, &change, |table| table.to_string());
     Ok((before, state))
 }
 
 /// The tables of both families: comments say which tool has printed what follows, iptables-save if
 /// none does. A dry run does not declare the base chains.
-fn saved(text: &str) -> Result<Live, BackendError> {
+fn saved(text: &str) -> Result<Observed, BackendError> {
     let (mut parts, mut family) = ([String::new(), String::new()], Family::V4);
     let mut declared = BTreeSet::new();
     for line in text.split_inclusive('\n') {
@@ -166,9 +168,9 @@ fn saved(text: &str) -> Result<Live, BackendError> {
     let [v4, v6] = parts;
     let mut tables = iptables::parse_save(Family::V4, &v4)?;
     tables.extend(iptables::parse_save(Family::V6, &v6)?);
-    Ok(Live {
+    Ok(Observed {
         tables,
-        ..Live::default()
+        ..Observed::default()
     })
 }
 
@@ -178,14 +180,14 @@ fn from_kernel(request: &Request, desired: &Ruleset) -> Result<(State, State), E
     let before = State { rules, routing };
     let mut rules = before.rules.clone();
     let mut marks = BTreeSet::new();
-    for (at, (backend, live)) in stores(request.backend)?.into_iter().enumerate() {
+    for (at, (backend, observed)) in read_all(request.backend)?.into_iter().enumerate() {
         let change = match at {
-            0 => plan(&live, &backend.normalised(desired)),
-            _ => plan(&live, &Ruleset::default()),
+            0 => plan(&observed, &backend.normalised(desired)),
+            _ => plan(&observed, &Ruleset::default()),
         };
-        let store = backend.store();
-        rules.apply(&live, &change, |table| explain::table_name(store, table));
-        marks.extend(managed::tproxy_marks(&live));
+        let kind = backend.kind();
+        rules.apply(&observed, &change, |table| explain::table_name(kind, table));
+        marks.extend(managed::tproxy_marks(&observed));
     }
     let candidates = rtnetlink::look(&desired.routing)?.candidates();
     let unneeded = managed::unneeded_routing(&candidates, &marks, &desired.routing);

@@ -1,15 +1,15 @@
-//! `show`: what of ours is in the network namespace, in whichever store, and what it has counted.
+//! `show`: what of ours is in the network namespace, in whichever kind, and what it has counted.
 
 use crate::engine::backends::{
-    Backends, is_absence, is_uninspectable, read_until_unchanged, stores_besides,
+    Backends, is_absence, is_uninspectable, read_until_unchanged, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::{
-    ChainName, Counters, Family, InetTable, Live, LiveChain, LiveRule, Routing, Rule, Ruleset,
-    TableChange, TableName,
+    ChainName, Counters, Family, InetTable, Observed, ObservedChain, ObservedRule, Routing, Rule,
+    Ruleset, TableChange, TableName,
 };
 use crate::netfilter::rtnetlink;
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub struct Status {
     pub routing: Vec<String>,
 }
 
-/// One store that holds something of ours.
+/// One kind that holds something of ours.
 #[derive(Debug, Serialize)]
 pub struct ShownStore {
     /// The backend that looked.
@@ -56,7 +56,7 @@ pub struct ShownRule {
     pub counters: Option<Counters>,
 }
 
-/// Looks into every store.
+/// Looks into every kind.
 ///
 /// # Errors
 /// Where one that may hold something of ours cannot be read.
@@ -65,8 +65,8 @@ pub(super) fn status() -> Result<Status, Error> {
     let mut shown = Status::default();
     let mut marks = BTreeSet::new();
     let mut backends = Backends::default();
-    for store in stores_besides(None) {
-        let mut backend = match backends.open_used(store) {
+    for kind in table_kinds_besides(None) {
+        let mut backend = match backends.open_used(kind) {
             Err(e) if is_absence(&e) => {
                 log::debug!("skipped: {e}");
                 continue;
@@ -77,14 +77,14 @@ pub(super) fn status() -> Result<Status, Error> {
             }
             opened => opened?,
         };
-        let live = read_until_unchanged(|| backend.read_counted())?;
-        marks.extend(tproxy_marks(&live));
-        let chains = ours(&live);
-        if !chains.is_empty() || !live.inet_tables.is_empty() {
+        let observed = read_until_unchanged(|| backend.read_counted())?;
+        marks.extend(tproxy_marks(&observed));
+        let chains = ours(&observed);
+        if !chains.is_empty() || !observed.inet_tables.is_empty() {
             shown.stores.push(ShownStore {
                 backend: backend.name(),
                 chains,
-                inet_tables: live.inet_tables,
+                inet_tables: observed.inet_tables,
             });
         }
     }
@@ -95,17 +95,17 @@ pub(super) fn status() -> Result<Status, Error> {
 }
 
 /// What a clean would remove.
-fn ours(live: &Live) -> Vec<ShownChain> {
-    let change = plan(live, &Ruleset::default());
+fn ours(observed: &Observed) -> Vec<ShownChain> {
+    let change = plan(observed, &Ruleset::default());
     change
         .tables
         .iter()
-        .flat_map(|table| of_table(live, table))
+        .flat_map(|table| of_table(observed, table))
         .collect()
 }
 
-fn of_table(live: &Live, change: &TableChange) -> Vec<ShownChain> {
-    let shown = |chain: &ChainName, ours: bool, rules: &[LiveRule]| ShownChain {
+fn of_table(observed: &Observed, change: &TableChange) -> Vec<ShownChain> {
+    let shown = |chain: &ChainName, ours: bool, rules: &[ObservedRule]| ShownChain {
         family: change.family,
         table: change.name,
         chain: chain.clone(),
@@ -116,24 +116,27 @@ fn of_table(live: &Live, change: &TableChange) -> Vec<ShownChain> {
         .base
         .iter()
         .map(|base| shown(&base.chain, false, &base.delete));
-    let live = live.table(change.family, change.name);
-    let chains = change.remove.iter().filter_map(|name| live?.chain(name));
-    let own = chains.map(|LiveChain { name, rules, .. }| shown(name, true, rules));
+    let observed = observed.table(change.family, change.name);
+    let chains = change
+        .remove
+        .iter()
+        .filter_map(|name| observed?.chain(name));
+    let own = chains.map(|ObservedChain { name, rules, .. }| shown(name, true, rules));
     base.chain(own).collect()
 }
 
 impl ShownRule {
-    fn of(live: &LiveRule) -> Self {
-        let rule = live.rule.as_ref();
+    fn of(observed: &ObservedRule) -> Self {
+        let rule = observed.rule.as_ref();
         let plain = rule.map(|rule| Rule {
             id: None,
             ..rule.clone()
         });
         let id = rule.and_then(|rule| Some(rule.id.as_ref()?.as_str().to_owned()));
         ShownRule {
-            rule: plain.map_or_else(|| live.text.clone(), |rule| rule.to_string()),
-            id: id.or_else(|| live.comment.clone()),
-            counters: live.counters,
+            rule: plain.map_or_else(|| observed.text.clone(), |rule| rule.to_string()),
+            id: id.or_else(|| observed.comment.clone()),
+            counters: observed.counters,
         }
     }
 }

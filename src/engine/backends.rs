@@ -2,9 +2,9 @@
 
 use crate::engine::reconcile::plan::plan;
 use crate::engine::retry::Attempts;
-use crate::mesh::managed::{is_our_chain, is_our_inet_table};
-use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
-use crate::netfilter::model::{Live, Ruleset, TableName};
+use crate::mesh::managed::{is_managed_chain, is_managed_inet_table};
+use crate::netfilter::backend::{Backend, BackendError, Feature, TableKind};
+use crate::netfilter::model::{Observed, Ruleset, TableName};
 use crate::netfilter::nftables::{Managed, NfTables};
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use caps::{CapSet, Capability};
 
 /// What is managed in nf_tables.
 pub const MANAGED: Managed = Managed {
-    chain: is_our_chain,
-    inet_table: is_our_inet_table,
+    chain: is_managed_chain,
+    inet_table: is_managed_inet_table,
 };
 
 /// The values of `--backend`.
@@ -36,7 +36,7 @@ pub enum BackendChoice {
 /// A backend to try, and why.
 pub struct Candidate {
     pub reason: &'static str,
-    pub store: Store,
+    pub kind: TableKind,
 }
 
 impl BackendChoice {
@@ -63,16 +63,16 @@ impl BackendChoice {
         self,
         backends: &mut Backends,
     ) -> Result<Vec<Candidate>, BackendError> {
-        let chosen = |store| {
+        let chosen = |kind| {
             let reason = "chosen with --backend";
-            Ok(vec![Candidate { reason, store }])
+            Ok(vec![Candidate { reason, kind }])
         };
         match self {
             BackendChoice::Auto => automatic(backends),
-            BackendChoice::Netlink => chosen(Store::Xt),
-            BackendChoice::Nftables => chosen(Store::Native),
+            BackendChoice::Netlink => chosen(TableKind::Xt),
+            BackendChoice::Nftables => chosen(TableKind::Native),
             #[cfg(feature = "iptables")]
-            BackendChoice::IptablesLegacy => chosen(Store::Legacy),
+            BackendChoice::IptablesLegacy => chosen(TableKind::Legacy),
         }
     }
 }
@@ -81,28 +81,28 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
     if legacy_nat_has_rules(backends)? {
         return Ok(vec![Candidate {
             reason: "this namespace has iptables-legacy NAT rules",
-            store: Store::Legacy,
+            kind: TableKind::Legacy,
         }]);
     }
-    let stays =
-        has_managed_rules(Store::Native, backends) && !has_managed_rules(Store::Xt, backends);
+    let stays = has_managed_rules(TableKind::Native, backends)
+        && !has_managed_rules(TableKind::Xt, backends);
     let current = stays.then_some(Candidate {
         reason: "managed rules are there already",
-        store: Store::Native,
+        kind: TableKind::Native,
     });
     let others = [
         Candidate {
             reason: "it writes all in one transaction and needs no other program",
-            store: Store::Xt,
+            kind: TableKind::Xt,
         },
         Candidate {
             reason: "the kernel lacks an xt extension, or the rules exceed one transaction",
-            store: Store::Native,
+            kind: TableKind::Native,
         },
         #[cfg(feature = "iptables")]
         Candidate {
             reason: "this kernel has no nf_tables",
-            store: Store::Legacy,
+            kind: TableKind::Legacy,
         },
     ];
     Ok(current.into_iter().chain(others).collect())
@@ -110,10 +110,10 @@ fn automatic(backends: &mut Backends) -> Result<Vec<Candidate>, BackendError> {
 
 /// Whether a backend has managed rules: then it stays in use, so that diff and apply agree. Tables
 /// of the tools replaced do not count.
-fn has_managed_rules(store: Store, backends: &mut Backends) -> bool {
-    let backend = backends.open(store);
-    let live = backend.and_then(|mut backend| read_tables(&mut *backend));
-    live.is_ok_and(|live| !plan(&live, &Ruleset::default()).tables.is_empty())
+fn has_managed_rules(kind: TableKind, backends: &mut Backends) -> bool {
+    let backend = backends.open(kind);
+    let observed = backend.and_then(|mut backend| read_tables(&mut *backend));
+    observed.is_ok_and(|observed| !plan(&observed, &Ruleset::default()).tables.is_empty())
 }
 
 /// State shared by the backends of one run: each is opened on first use, and facts are read once.
@@ -135,19 +135,19 @@ impl Backends {
     }
 
     /// Opens the backend of these tables.
-    pub(crate) fn open(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
-        match store {
-            Store::Xt | Store::Native => Ok(Box::new(self.nf_tables()?.backend(store))),
-            Store::Legacy => iptables_legacy(),
+    pub(crate) fn open(&mut self, kind: TableKind) -> Result<Box<dyn Backend>, BackendError> {
+        match kind {
+            TableKind::Xt | TableKind::Native => Ok(Box::new(self.nf_tables()?.backend(kind))),
+            TableKind::Legacy => iptables_legacy(),
         }
     }
 
     /// Like [`Backends::open`], but opens iptables-legacy only if this namespace uses its tables.
-    pub(crate) fn open_used(&mut self, store: Store) -> Result<Box<dyn Backend>, BackendError> {
-        if store == Store::Legacy && !self.legacy_in_use()? {
+    pub(crate) fn open_used(&mut self, kind: TableKind) -> Result<Box<dyn Backend>, BackendError> {
+        if kind == TableKind::Legacy && !self.legacy_in_use()? {
             return Err(no_legacy_tables());
         }
-        self.open(store)
+        self.open(kind)
     }
 
     /// Whether there are tables of nf_tables that no backend writes to.
@@ -174,7 +174,7 @@ impl Backends {
 }
 
 /// Reads the tables of a backend, see [`read_until_unchanged`].
-pub(crate) fn read_tables(backend: &mut dyn Backend) -> Result<Live, BackendError> {
+pub(crate) fn read_tables(backend: &mut dyn Backend) -> Result<Observed, BackendError> {
     read_until_unchanged(|| backend.read())
 }
 
@@ -193,9 +193,9 @@ pub(crate) fn read_until_unchanged<R>(
 }
 
 /// All tables except `keep` that may hold managed rules.
-pub(crate) fn stores_besides(keep: Option<Store>) -> impl Iterator<Item = Store> {
-    let all = [Store::Xt, Store::Native, Store::Legacy];
-    all.into_iter().filter(move |store| Some(*store) != keep)
+pub(crate) fn table_kinds_besides(keep: Option<TableKind>) -> impl Iterator<Item = TableKind> {
+    let all = [TableKind::Xt, TableKind::Native, TableKind::Legacy];
+    all.into_iter().filter(move |kind| Some(*kind) != keep)
 }
 
 /// Whether the next candidate may succeed: something is absent or in use by another program, as
@@ -208,9 +208,9 @@ pub(crate) fn is_absence(error: &BackendError) -> bool {
 }
 
 /// Like [`is_absence`], or the rules exceed one transaction and sets would take less room.
-pub(crate) fn allows_next_candidate(error: &BackendError, store: Store) -> bool {
+pub(crate) fn allows_next_candidate(error: &BackendError, kind: TableKind) -> bool {
     let too_large = matches!(error, BackendError::TooLarge { .. });
-    is_absence(error) || (too_large && store == Store::Xt)
+    is_absence(error) || (too_large && kind == TableKind::Xt)
 }
 
 /// Whether the legacy tables cannot be inspected for lack of a capability or of /proc. Another
@@ -265,10 +265,10 @@ pub(crate) fn has_tables_without_events() -> Result<bool, BackendError> {
 /// Rules in two NAT implementations would both be evaluated, so new rules go where legacy NAT rules
 /// are. If those cannot be read, the search for leftovers reports it.
 fn legacy_nat_has_rules(backends: &mut Backends) -> Result<bool, BackendError> {
-    let live = match backends.open_used(Store::Legacy) {
+    let observed = match backends.open_used(TableKind::Legacy) {
         Err(e) if is_absence(&e) || is_uninspectable(&e) => return Ok(false),
         legacy => legacy?.read()?,
     };
-    let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
+    let nat = observed.tables.iter().filter(|t| t.name == TableName::Nat);
     Ok(nat.flat_map(|t| &t.chains).any(|c| !c.rules.is_empty()))
 }

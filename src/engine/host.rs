@@ -21,7 +21,7 @@ use std::path::Path;
 /// The longest file that is read: a list of a hundred thousand users has some 8 MB.
 const LONGEST: u64 = 16 << 20;
 
-/// The longest file of a user other than root and ours, so that such a user cannot delay a run.
+/// The longest file of a user other than root and this process's, so that such a user cannot delay a run.
 const LONGEST_OF_OTHER_USER: u64 = 64 << 10;
 
 /// The environment, including values that are not UTF-8.

@@ -9,7 +9,7 @@ mod istio;
 mod istio_1_0;
 mod linkerd;
 pub(crate) mod managed;
-pub use managed::is_our_chain;
+pub use managed::is_managed_chain;
 mod nginmesh;
 mod resolve;
 mod shared;

@@ -3,7 +3,7 @@
 //! A backend knows tables, chains and rules, but no mesh and not which rules are managed: the
 //! [`Change`] says that.
 
-use crate::netfilter::model::{Change, Live, Ruleset};
+use crate::netfilter::model::{Change, Observed, Ruleset};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// The tables that a backend reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Store {
+pub enum TableKind {
     /// nf_tables' `ip` and `ip6` tables `nat`, `mangle`, `raw`, `filter`, as iptables-nft keeps them.
     Xt,
     /// Own tables (`prepare-proxy-nat`…) with native expressions.
@@ -26,7 +26,7 @@ pub trait Backend {
     fn name(&self) -> &'static str;
 
     /// The tables of its rules.
-    fn store(&self) -> Store;
+    fn kind(&self) -> TableKind;
 
     /// Whether a commit is refused ([`BackendError::Interrupted`]) if another program committed
     /// since the read. Otherwise the rules must be read again.
@@ -39,10 +39,10 @@ pub trait Backend {
     }
 
     /// Reads all tables of both families, managed and foreign. An absent table is not an error.
-    fn read(&mut self) -> Result<Live, BackendError>;
+    fn read(&mut self) -> Result<Observed, BackendError>;
 
     /// Like [`Backend::read`], with the counters of every rule.
-    fn read_counted(&mut self) -> Result<Live, BackendError> {
+    fn read_counted(&mut self) -> Result<Observed, BackendError> {
         self.read()
     }
 

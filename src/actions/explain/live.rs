@@ -1,21 +1,21 @@
-//! The rules that a packet meets now, in every store, whoever wrote them.
+//! The rules that a packet meets now, in the tables of every backend, whoever wrote them.
 
 use crate::engine::backends::{Backends, is_absence, read_until_unchanged};
 use crate::engine::error::Error;
 use crate::engine::privilege;
-use crate::netfilter::backend::{Backend, BackendError, Store};
+use crate::netfilter::backend::{Backend, BackendError, TableKind};
 use crate::netfilter::model::{Family, HookedTable, Routing, Rules, TableName};
 use crate::netfilter::rtnetlink;
 
 /// Reads everything, with the policy routes.
 ///
 /// # Errors
-/// Where a store cannot be read that may hold rules: nothing would be certain.
+/// Where tables cannot be read that may hold rules: nothing would be certain.
 pub(crate) fn rules() -> Result<(Rules, Routing), Error> {
     privilege::require_net_admin()?;
     let mut backends = Backends::default();
     let mut tables = nf_tables(&mut backends)?;
-    match backends.open_used(Store::Legacy) {
+    match backends.open_used(TableKind::Legacy) {
         Ok(backend) => tables.extend(legacy(backend)?),
         Err(e) if is_absence(&e) => {}
         Err(e) => return Err(e.into()),
@@ -44,20 +44,20 @@ fn nf_tables(backends: &mut Backends) -> Result<Vec<HookedTable>, BackendError> 
     }
 }
 
-/// What a table of a store is called here.
-pub(crate) fn table_name(store: Store, table: TableName) -> String {
-    match store {
-        Store::Xt => table.to_string(),
-        Store::Native => format!("prepare-proxy-{table}"),
-        Store::Legacy => format!("{table} (iptables-legacy)"),
+/// The name of a table of some kind.
+pub(crate) fn table_name(kind: TableKind, table: TableName) -> String {
+    match kind {
+        TableKind::Xt => table.to_string(),
+        TableKind::Native => format!("prepare-proxy-{table}"),
+        TableKind::Legacy => format!("{table} (iptables-legacy)"),
     }
 }
 
 fn legacy(mut backend: Box<dyn Backend>) -> Result<Vec<HookedTable>, BackendError> {
-    let live = backend.read()?;
-    let named = live
+    let observed = backend.read()?;
+    let named = observed
         .tables
         .iter()
-        .map(|table| HookedTable::live(table_name(Store::Legacy, table.name), table));
+        .map(|table| HookedTable::observed(table_name(TableKind::Legacy, table.name), table));
     Ok(named.collect())
 }

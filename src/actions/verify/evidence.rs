@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// All that was seen of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
-    /// A listener of ours got it.
+    /// It reached our own listener.
     pub arrived: Option<Delivery>,
     /// The address at which a socket of this network namespace holds the other end, by the kernel's
     /// table of sockets.
@@ -20,7 +20,7 @@ pub(super) struct Evidence {
     pub view: View,
 }
 
-/// Which listener of ours got a connection.
+/// Which of our own listeners got a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// One on a port of the proxy. `original` is the original destination that it was given, where
@@ -56,9 +56,9 @@ pub(super) enum Answer {
 /// What could have been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Listeners of ours have all ports that rules send such connections to.
+    /// Our own listeners have all ports that rules send such connections to.
     pub proxy: bool,
-    /// A listener of ours has the destination itself.
+    /// Our own listener has the destination itself.
     pub destination: bool,
     /// Another socket listens there, or that cannot be determined.
     pub occupied: bool,
@@ -90,7 +90,7 @@ pub(super) fn locate(e: &Evidence, to: SocketAddr) -> Result<(Found, Means), Rea
     }
 }
 
-/// A socket of this network namespace that is none of ours has it.
+/// A socket of this network namespace that is not our own has it.
 fn accepted(at: SocketAddr, to: SocketAddr, view: View) -> Result<Found, Reason> {
     match at == to {
         false => Ok(Found::Captured(Some(at.port()))),
@@ -131,7 +131,7 @@ fn answered(e: &Evidence) -> Result<Found, Reason> {
     match e.answer {
         // Nobody else listens there.
         Some(Answer::Established) if e.view.destination => Ok(Found::Captured(None)),
-        // A listener of ours there would have got it.
+        // Our own listener there would have got it.
         Some(_) if e.view.destination => Err(Reason::RefusedBySomebody),
         Some(_) if e.view.proxy => Ok(Found::Exempt),
         Some(Answer::Established) => Err(Reason::Occupied),

@@ -3,7 +3,7 @@
 
 use crate::actions::event::{Event, resolve};
 use crate::engine::backends::{
-    Backends, is_absence, is_uninspectable, read_tables, stores_besides,
+    Backends, is_absence, is_uninspectable, read_tables, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::privilege;
@@ -11,7 +11,7 @@ use crate::engine::reconcile::plan::plan;
 use crate::engine::request::Request;
 use crate::mesh::config::ConfigError;
 use crate::mesh::managed::{self, tproxy_marks};
-use crate::netfilter::model::{Live, LiveRule, Ruleset, Table, TableChange};
+use crate::netfilter::model::{Observed, ObservedRule, Ruleset, Table, TableChange};
 use crate::netfilter::rtnetlink;
 use std::collections::BTreeSet;
 
@@ -31,15 +31,15 @@ fn installed() -> Result<Ruleset, Error> {
     let mut ruleset = Ruleset::default();
     let mut marks = BTreeSet::new();
     let mut backends = Backends::default();
-    for store in stores_besides(None) {
-        let mut backend = match backends.open_used(store) {
+    for kind in table_kinds_besides(None) {
+        let mut backend = match backends.open_used(kind) {
             Err(e) if is_absence(&e) || is_uninspectable(&e) => continue,
             opened => opened?,
         };
-        let live = read_tables(&mut *backend)?;
-        marks.extend(tproxy_marks(&live));
-        for change in &plan(&live, &Ruleset::default()).tables {
-            add(&mut ruleset, &live, change);
+        let observed = read_tables(&mut *backend)?;
+        marks.extend(tproxy_marks(&observed));
+        for change in &plan(&observed, &Ruleset::default()).tables {
+            add(&mut ruleset, &observed, change);
         }
     }
     let found = rtnetlink::look(&ruleset.routing)?.candidates();
@@ -48,14 +48,18 @@ fn installed() -> Result<Ruleset, Error> {
 }
 
 /// Adds the managed rules of one table.
-fn add(ruleset: &mut Ruleset, live: &Live, change: &TableChange) {
+fn add(ruleset: &mut Ruleset, observed: &Observed, change: &TableChange) {
     let mut table = Table::new(change.family, change.name);
-    let known = |rules: &[LiveRule]| rules.iter().filter_map(|r| r.rule.clone()).collect();
+    let known = |rules: &[ObservedRule]| rules.iter().filter_map(|r| r.rule.clone()).collect();
     for base in &change.base {
         table.chain(base.chain.clone()).rules = known(&base.delete);
     }
-    let live = live.table(change.family, change.name);
-    for chain in change.remove.iter().filter_map(|name| live?.chain(name)) {
+    let observed = observed.table(change.family, change.name);
+    for chain in change
+        .remove
+        .iter()
+        .filter_map(|name| observed?.chain(name))
+    {
         table.chain(chain.name.clone()).rules = known(&chain.rules);
     }
     match ruleset

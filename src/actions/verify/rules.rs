@@ -3,7 +3,7 @@
 use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
-use crate::mesh::managed::{is_managed_id, is_our_chain};
+use crate::mesh::managed::{is_managed_chain, is_managed_id};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{ChainName, Entry, Family, Routing, Rules, Target, Test};
 use crate::netfilter::trace::{
@@ -263,6 +263,6 @@ fn is_managed(step: &Step) -> bool {
 
 /// By its chain, by its comment, or by the chain that it jumps to.
 pub(super) fn is_managed_rule(chain: &ChainName, rule: &Entry) -> bool {
-    let jumps = || matches!(rule.target(), Some(Target::Jump(to)) if is_our_chain(to));
-    is_our_chain(chain) || rule.id().is_some_and(is_managed_id) || jumps()
+    let jumps = || matches!(rule.target(), Some(Target::Jump(to)) if is_managed_chain(to));
+    is_managed_chain(chain) || rule.id().is_some_and(is_managed_id) || jumps()
 }

@@ -2,8 +2,8 @@
 
 use super::signals::{SignalAction, Signals};
 use crate::engine::error::Error;
-use crate::mesh::managed::is_our_chain;
-use crate::netfilter::backend::{BackendError, Store};
+use crate::mesh::managed::is_managed_chain;
+use crate::netfilter::backend::{BackendError, TableKind};
 use crate::netfilter::model::{ChainName, Hook, Ruleset, Table};
 use crate::netfilter::netlink::Delivery;
 use crate::netfilter::nftables::{ChangedObject, Monitor, Notification, Object, Process};
@@ -186,15 +186,16 @@ impl Sources {
 /// reported with the new name only.
 fn concerns(desired: &Ruleset, touched: &ChangedObject<'_>) -> bool {
     let table = desired.table(touched.family, touched.table);
-    match (touched.store, touched.object) {
+    match (touched.table_kind, touched.object) {
         // Tables of this program only.
-        (Store::Native, _) => true,
+        (TableKind::Native, _) => true,
         (_, Object::Table | Object::Chain(_)) => table.is_some(),
         (_, Object::Rule(chain)) => {
             let desired = |t: &Table| t.chains.iter().any(|c| c.name.as_str() == chain);
             // Where packets are captured, a foreign rule may take precedence.
             let captures = |hook| matches!(hook, Hook::Prerouting | Hook::Output);
-            let counts = |name: ChainName| name.hook().is_some_and(captures) || is_our_chain(&name);
+            let counts =
+                |name: ChainName| name.hook().is_some_and(captures) || is_managed_chain(&name);
             table.is_some_and(desired) || ChainName::new(chain).is_ok_and(counts)
         }
         (_, Object::Other) => false,

@@ -151,9 +151,9 @@ fn undo_routes(made: Made, needed: impl FnOnce() -> Routing, router: &mut Router
 /// or only some tables be written.
 fn still_needed(desired: &Ruleset, found: &Routing, rules: &mut Reconciliation) -> Routing {
     match rules.observe() {
-        Ok(live) => live
+        Ok(observed) => observed
             .iter()
-            .map(|live| managed::relied_on(&desired.routing, found, live))
+            .map(|observed| managed::relied_on(&desired.routing, found, observed))
             .reduce(Routing::with)
             .unwrap_or_default(),
         Err(e) => {

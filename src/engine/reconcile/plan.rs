@@ -1,24 +1,24 @@
 //! The difference between the observed and the desired state, as a change. Pure.
 
-use crate::mesh::managed::{Ours, is_our_chain};
+use crate::mesh::managed::{ManagedRules, is_managed_chain};
 use crate::netfilter::model::{
-    BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Live, LiveChain, LiveTable, Place,
-    Ruleset, Table, TableChange, TableName, same_effects,
+    BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Observed, ObservedChain,
+    ObservedTable, Place, Ruleset, Table, TableChange, TableName, same_effects,
 };
 use std::collections::HashMap;
 
-/// The change that brings everything managed in `live` to `desired`. Foreign rules and comments are
+/// The change that brings everything managed in `observed` to `desired`. Foreign rules and comments are
 /// not compared. An empty ruleset removes everything managed.
-pub fn plan(live: &Live, desired: &Ruleset) -> Change {
+pub fn plan(observed: &Observed, desired: &Ruleset) -> Change {
     let mut change = Change {
-        remove: live.inet_tables.clone(),
+        remove: observed.inet_tables.clone(),
         ..Change::default()
     };
-    let managed = Ours::among(live);
+    let managed = ManagedRules::among(observed);
     for family in Family::ALL {
         for name in TableName::ALL {
             let table = TablePlan {
-                live: live.table(family, name),
+                observed: observed.table(family, name),
                 desired: desired.table(family, name),
                 family,
                 name,
@@ -31,13 +31,13 @@ pub fn plan(live: &Live, desired: &Ruleset) -> Change {
 }
 
 /// How many rules of `desired` are missing from their chains, regardless of order and comments.
-pub(crate) fn missing(live: &Live, desired: &Ruleset) -> usize {
+pub(crate) fn missing(observed: &Observed, desired: &Ruleset) -> usize {
     let chains = desired
         .tables
         .iter()
         .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
     let missing = chains.map(|(table, chain)| {
-        let found = live.table(table.family, table.name);
+        let found = observed.table(table.family, table.name);
         let found = found.and_then(|t| t.chain(&chain.name));
         let mut there: HashMap<_, usize> = HashMap::new();
         let known = found.iter().flat_map(|c| &c.rules);
@@ -56,11 +56,11 @@ pub(crate) fn missing(live: &Live, desired: &Ruleset) -> usize {
 
 /// One table, observed and desired.
 struct TablePlan<'a> {
-    live: Option<&'a LiveTable>,
+    observed: Option<&'a ObservedTable>,
     desired: Option<&'a Table>,
     family: Family,
     name: TableName,
-    managed: &'a Ours,
+    managed: &'a ManagedRules,
 }
 
 impl<'a> TablePlan<'a> {
@@ -80,23 +80,23 @@ impl<'a> TablePlan<'a> {
     /// Whether desired rules would not be in force because the table is dormant.
     fn is_dormant(&self) -> bool {
         let anything = self.desired_chains().any(|c| !c.rules.is_empty());
-        anything && self.live.is_some_and(|t| t.dormant)
+        anything && self.observed.is_some_and(|t| t.dormant)
     }
 
     /// Base chains of managed rules whose policy drops. In the table filter that is left to
     /// firewalls.
     fn policies(&self) -> Vec<ChainName> {
         let drops = |c: &&Chain| {
-            let live = self.live.and_then(|t| t.chain(&c.name));
-            live.is_some_and(|l| l.drops) && !c.rules.is_empty()
+            let observed = self.observed.and_then(|t| t.chain(&c.name));
+            observed.is_some_and(|l| l.drops) && !c.rules.is_empty()
         };
         let chains = self.desired_chains().filter(drops);
         let chains = chains.filter(|_| self.name != TableName::Filter);
         chains.map(|c| c.name.clone()).collect()
     }
 
-    fn live_chains(&self) -> impl Iterator<Item = &'a LiveChain> {
-        self.live.into_iter().flat_map(|t| &t.chains)
+    fn observed_chains(&self) -> impl Iterator<Item = &'a ObservedChain> {
+        self.observed.into_iter().flat_map(|t| &t.chains)
     }
 
     fn desired_chains(&self) -> impl Iterator<Item = &'a Chain> {
@@ -106,12 +106,12 @@ impl<'a> TablePlan<'a> {
     /// Managed chains that are missing or differ.
     fn rewrites(&self) -> Vec<ChainRewrite> {
         let mut rewrites = Vec::new();
-        for chain in self.desired_chains().filter(|c| is_our_chain(&c.name)) {
-            let live = self.live.and_then(|t| t.chain(&chain.name));
-            if live.is_none_or(|l| !same_effects(l.rules.iter(), chain.rules.iter())) {
+        for chain in self.desired_chains().filter(|c| is_managed_chain(&c.name)) {
+            let observed = self.observed.and_then(|t| t.chain(&chain.name));
+            if observed.is_none_or(|l| !same_effects(l.rules.iter(), chain.rules.iter())) {
                 rewrites.push(ChainRewrite {
                     name: chain.name.clone(),
-                    exists: live.is_some(),
+                    exists: observed.is_some(),
                     rules: chain.rules.clone(),
                 });
             }
@@ -120,34 +120,42 @@ impl<'a> TablePlan<'a> {
     }
 
     /// Managed chains that are no longer desired.
-    fn leftovers(&self) -> impl Iterator<Item = &'a LiveChain> {
+    fn leftovers(&self) -> impl Iterator<Item = &'a ObservedChain> {
         let desired = self.desired;
-        let stays = move |chain: &LiveChain| {
+        let stays = move |chain: &ObservedChain| {
             desired.is_some_and(|t| t.chains.iter().any(|c| c.name == chain.name))
         };
-        self.live_chains()
-            .filter(move |c| is_our_chain(&c.name) && !stays(c))
+        self.observed_chains()
+            .filter(move |c| is_managed_chain(&c.name) && !stays(c))
     }
 
     /// Base chains that hold, or are to hold, managed rules.
     fn base_changes(&self) -> Vec<BaseChange> {
-        let live = self.live_chains().filter(|c| !is_our_chain(&c.name));
+        let observed = self
+            .observed_chains()
+            .filter(|c| !is_managed_chain(&c.name));
         let new = self.desired_chains().filter(|desired| {
-            let is_there = self.live.is_some_and(|t| t.chain(&desired.name).is_some());
-            !is_our_chain(&desired.name) && !is_there
+            let is_there = self
+                .observed
+                .is_some_and(|t| t.chain(&desired.name).is_some());
+            !is_managed_chain(&desired.name) && !is_there
         });
-        let changes = live.filter_map(|live| {
-            let desired = self.desired_chains().find(|c| c.name == live.name);
-            self.base_change(Some(live), desired)
+        let changes = observed.filter_map(|observed| {
+            let desired = self.desired_chains().find(|c| c.name == observed.name);
+            self.base_change(Some(observed), desired)
         });
         changes
             .chain(new.filter_map(|desired| self.base_change(None, Some(desired))))
             .collect()
     }
 
-    fn base_change(&self, live: Option<&LiveChain>, desired: Option<&Chain>) -> Option<BaseChange> {
-        let name = live.map(|c| &c.name).or(desired.map(|c| &c.name))?;
-        let managed = live.map_or(Vec::new(), |c| {
+    fn base_change(
+        &self,
+        observed: Option<&ObservedChain>,
+        desired: Option<&Chain>,
+    ) -> Option<BaseChange> {
+        let name = observed.map(|c| &c.name).or(desired.map(|c| &c.name))?;
+        let managed = observed.map_or(Vec::new(), |c| {
             self.managed.rules(self.family, self.name, c)
         });
         let at = |place: Place| {

@@ -5,7 +5,7 @@ use crate::engine::backends::is_absence;
 use crate::engine::error::Left;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::backend::{Backend, BackendError};
-use crate::netfilter::model::{Change, Live, Ruleset};
+use crate::netfilter::model::{Change, Observed, Ruleset};
 use std::collections::BTreeSet;
 
 /// The commits of one run so far.
@@ -61,7 +61,7 @@ impl Record {
         &mut self,
         backend: &mut dyn Backend,
         desired: &Ruleset,
-        before: &Live,
+        before: &Observed,
         error: BackendError,
     ) -> Result<(), BackendError> {
         let nothing_done = matches!(

@@ -5,13 +5,13 @@ use super::plan::plan;
 use super::record::Record;
 use crate::engine::backends::{
     BackendChoice, Backends, Candidate, allows_next_candidate, is_absence, is_uninspectable,
-    read_tables, stores_besides,
+    read_tables, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::retry::Attempts;
 use crate::engine::user_namespace;
-use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
-use crate::netfilter::model::{Live, Ruleset};
+use crate::netfilter::backend::{Backend, BackendError, Feature, TableKind};
+use crate::netfilter::model::{Observed, Ruleset};
 use log::Level;
 use nix::unistd::geteuid;
 use std::borrow::Cow;
@@ -56,12 +56,12 @@ impl<'a> Reconciliation<'a> {
     }
 
     /// The observed rules of every available backend.
-    pub(crate) fn observe(&mut self) -> Result<Vec<Live>, BackendError> {
+    pub(crate) fn observe(&mut self) -> Result<Vec<Observed>, BackendError> {
         let mut found = Vec::new();
-        for store in stores_besides(None) {
-            let backend = self.backends.open_used(store);
+        for kind in table_kinds_besides(None) {
+            let backend = self.backends.open_used(kind);
             match backend.and_then(|mut backend| read_tables(&mut *backend)) {
-                Ok(live) => found.push(live),
+                Ok(observed) => found.push(observed),
                 Err(e) if is_absence(&e) => {}
                 Err(e) => return Err(e),
             }
@@ -128,7 +128,7 @@ impl<'a> Reconciliation<'a> {
     /// # Errors
     /// If one cannot be opened, after all others were cleaned.
     fn remove_leftovers(&mut self) -> Result<bool, BackendError> {
-        let keep = self.backend().map(Backend::store);
+        let keep = self.backend().map(Backend::kind);
         let backends = &mut self.backends;
         let others = self
             .others
@@ -160,10 +160,10 @@ struct OtherBackends {
 
 impl OtherBackends {
     /// Opens all available backends except `keep`.
-    fn besides(keep: Option<Store>, backends: &mut Backends) -> Self {
+    fn besides(keep: Option<TableKind>, backends: &mut Backends) -> Self {
         let (mut opened, mut failure) = (Vec::new(), None);
-        for store in stores_besides(keep) {
-            match backends.open_used(store) {
+        for kind in table_kinds_besides(keep) {
+            match backends.open_used(kind) {
                 Ok(backend) => opened.push(backend),
                 Err(e @ BackendError::NoProgram(_)) => {
                     log::warn!("managed rules of iptables-legacy may be left: {e}")
@@ -210,7 +210,7 @@ impl DesiredRules<'_> {
                     }
                     return Ok(first.written);
                 }
-                Err(e) if allows_next_candidate(&e, candidate.store) => {
+                Err(e) if allows_next_candidate(&e, candidate.kind) => {
                     log::debug!("{e}");
                     last = e.into();
                 }
@@ -235,8 +235,8 @@ impl DesiredRules<'_> {
     fn is_in_place(&mut self) -> Result<bool, BackendError> {
         match &mut self.backend {
             Some(backend) if !backend.detects_concurrent_commits() => {
-                let live = backend.read()?;
-                Ok(plan(&live, &backend.normalised(&self.rules)).is_empty())
+                let observed = backend.read()?;
+                Ok(plan(&observed, &backend.normalised(&self.rules)).is_empty())
             }
             _ => Ok(true),
         }
@@ -258,10 +258,10 @@ impl Candidate {
         backends: &mut Backends,
         record: &mut Record,
     ) -> Result<FirstWrite, BackendError> {
-        let mut backend = backends.open(self.store)?;
+        let mut backend = backends.open(self.kind)?;
         log::debug!("backend {} is tried: {}", backend.name(), self.reason);
         let (written, without_comments) = match record.reconcile(&mut *backend, rules) {
-            Err(e) if may_be_the_comments(&e, backend.store()) => {
+            Err(e) if may_be_the_comments(&e, backend.kind()) => {
                 let plain = rules.without_comments();
                 let written =
                     record
@@ -288,13 +288,13 @@ impl Candidate {
 
 /// Whether the kernel may only lack the xt comment match (gVisor does). iptables-legacy reports no
 /// more than the refused line.
-fn may_be_the_comments(error: &BackendError, store: Store) -> bool {
+fn may_be_the_comments(error: &BackendError, kind: TableKind) -> bool {
     match error {
         BackendError::Missing {
             feature: Feature::Xt(name),
             ..
         } => name == "comment",
-        BackendError::Refused { .. } => store == Store::Legacy,
+        BackendError::Refused { .. } => kind == TableKind::Legacy,
         _ => false,
     }
 }

@@ -52,7 +52,7 @@ fn command(mesh: &'static Mesh, line: &'static CommandLine) -> Command {
         .args(line.flags.iter().map(|flag| arg(name, flag)))
 }
 
-/// The name that a tool has for an option of ours: Istio's.
+/// The name that a tool has for an option: Istio's.
 fn long(spec: &'static Spec) -> &'static str {
     spec.alias.unwrap_or(spec.long)
 }

@@ -220,14 +220,15 @@ fn bad(key: &str, problem: impl std::fmt::Display) -> Failure {
     Failure::new(Code::Configuration, format!("{key}: {problem}"))
 }
 
-/// The option that has this long name, be it ours or that of a tool replaced.
+/// The option that has this long name, this program's or that of a tool replaced.
 fn option_named(name: &str) -> Option<Opt> {
-    let ours = SPECS
+    let found = SPECS
         .iter()
         .find(|s| s.long == name || s.alias == Some(name));
     let lines = MESHES.iter().filter_map(|mesh| mesh.command_line);
     let mut flags = lines.flat_map(|line| line.flags);
-    ours.map(|spec| spec.opt)
+    found
+        .map(|spec| spec.opt)
         .or_else(|| match flags.find(|flag| flag.name == name)?.means {
             Means::Option(opt) => Some(opt),
             _ => None,

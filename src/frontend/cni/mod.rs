@@ -1,6 +1,6 @@
 //! The CNI plugin: a container runtime calls this program, under whatever name, with `CNI_COMMAND`
 //! in its environment, the plugin's configuration on standard input, and takes JSON from standard
-//! output. See docs/cni.md, and the CNI specification for everything that is not ours.
+//! output. See docs/cni.md, and the CNI specification for everything else.
 //!
 //! | file | has |
 //! |---|---|

@@ -69,7 +69,7 @@ fn status(entry: &Entry) -> Result<String, Failure> {
     let candidates = entry.backend.candidates(&mut backends).unwrap_or_default();
     for candidate in candidates {
         match backends
-            .open(candidate.store)
+            .open(candidate.kind)
             .and_then(|mut backend| backend.read())
         {
             Ok(_) => return Ok(String::new()),

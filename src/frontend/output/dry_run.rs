@@ -3,7 +3,7 @@
 use super::{Format, json};
 use crate::actions::{CloseWait, DryRun};
 use crate::engine::reconcile::plan::plan;
-use crate::netfilter::model::{Family, Live, Ruleset};
+use crate::netfilter::model::{Family, Observed, Ruleset};
 use crate::netfilter::{iptables, nftables};
 
 /// The whole output, with the sysctl that would be set: a command, or a comment for a tool that reads
@@ -29,7 +29,7 @@ pub fn render(desired: &Ruleset, format: Format) -> String {
 }
 
 fn restore(desired: &Ruleset) -> String {
-    let change = plan(&Live::default(), desired);
+    let change = plan(&Observed::default(), desired);
     let mut text = comments(desired);
     for family in Family::ALL {
         let part = iptables::restore(&change, family);
@@ -51,7 +51,7 @@ fn comments(desired: &Ruleset) -> String {
 }
 
 fn commands(desired: &Ruleset) -> String {
-    let change = plan(&Live::default(), desired);
+    let change = plan(&Observed::default(), desired);
     let mut text = String::from("#!/bin/sh\nset -e\n");
     for command in desired.routing.commands() {
         text += &format!("{command}\n");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Foreign text, printed so that it cannot act on a terminal or pass for a line of ours: control
+/// Foreign text, printed so that it cannot act on a terminal or pass for a line of this program: control
 /// characters, line ends and those that change the direction of text are escaped.
 pub(crate) struct Foreign<'a>(pub &'a str);
 

@@ -10,13 +10,13 @@ pub(super) fn text(status: &Status) -> String {
         return "no managed rules\n".to_owned();
     }
     let mut text = String::new();
-    for store in &status.stores {
-        let rules: usize = store.chains.iter().map(|c| c.rules.len()).sum();
-        let _ = writeln!(text, "{}: {rules} rules", store.backend);
-        for shown in &store.chains {
+    for kind in &status.stores {
+        let rules: usize = kind.chains.iter().map(|c| c.rules.len()).sum();
+        let _ = writeln!(text, "{}: {rules} rules", kind.backend);
+        for shown in &kind.chains {
             chain(&mut text, shown);
         }
-        for table in &store.inet_tables {
+        for table in &kind.inet_tables {
             let _ = writeln!(text, "\ntable {table}");
         }
         text.push('\n');

@@ -1,8 +1,8 @@
-//! What is ours: the code counterpart of docs/limits.md.
+//! What is managed: the code counterpart of docs/limits.md.
 //!
-//! A chain is ours by its name. A rule in another chain is ours by its comment, by the chain that it
-//! jumps to, or by its looks while a tool that we replace has left its traces. A policy route is ours
-//! by the mark of rules of ours, or by the numbers that every mesh uses; an address by its value.
+//! A chain is managed by its name; a rule in another chain by its comment, by the chain that it
+//! jumps to, or by its looks while a tool that we replace has left its traces. A policy route
+//! is managed by the mark of managed rules, or by the numbers that every mesh uses; an address by its value.
 //! Everything else is foreign and is never touched.
 
 mod flushed;
@@ -11,7 +11,7 @@ mod routing;
 mod rules;
 
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
-pub(crate) use rules::{Ours, holds_foreign_rules};
+pub(crate) use rules::{ManagedRules, holds_foreign_rules};
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;
@@ -29,17 +29,17 @@ pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
 }
 
 /// Whether a chain belongs to us, by its name.
-pub fn is_our_chain(name: &ChainName) -> bool {
+pub fn is_managed_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
 /// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.
-pub(crate) fn is_our_inet_table(name: &str) -> bool {
+pub(crate) fn is_managed_inet_table(name: &str) -> bool {
     SIGNATURES.iter().any(|s| s.inet_tables.contains(&name))
 }
 
 /// Whether a rule with this comment is managed: `istio/bypass-envoy`.
-fn is_our_comment(comment: &str) -> bool {
+fn is_managed_comment(comment: &str) -> bool {
     RuleId::from_comment(comment).is_some_and(|id| is_managed_id(&id))
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn chains_and_comments_are_known_by_what_they_begin_with() {
-        let chain = |name| is_our_chain(&ChainName::fixed(name));
+        let chain = |name| is_managed_chain(&ChainName::fixed(name));
         assert!(chain("ISTIO_OUTPUT") && chain("ISTIO_") && chain("PROXY_INIT_OUTPUT"));
         assert!(
             !chain("OUTPUT")
@@ -62,8 +62,8 @@ mod tests {
                 && !chain("NOT_ISTIO_OUTPUT")
                 && !chain("ISTIO")
         );
-        assert!(is_our_comment("istio/bypass-ip-range-10.0.0.0/8"));
-        assert!(is_our_comment(
+        assert!(is_managed_comment("istio/bypass-ip-range-10.0.0.0/8"));
+        assert!(is_managed_comment(
             "proxy-init/install-proxy-init-output/1600000000"
         ));
         for foreign in [
@@ -74,7 +74,7 @@ mod tests {
             "istio/two words",
             "",
         ] {
-            assert!(!is_our_comment(foreign), "{foreign}");
+            assert!(!is_managed_comment(foreign), "{foreign}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which policy routes and addresses are ours, and the marks by which routes are known.
+//! Which policy routes and addresses are managed, and the marks by which routes are known.
 
-use super::is_our_chain;
+use super::is_managed_chain;
 use crate::netfilter::model::{
-    Live, LiveRule, LoopbackAddress, PolicyRoute, Routing, Target, Test,
+    LoopbackAddress, Observed, ObservedRule, PolicyRoute, Routing, Target, Test,
 };
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -15,26 +15,28 @@ pub(crate) const PASSTHROUGH: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 /// The mark and the routing table of TPROXY where no other ones were asked for.
 const USUAL_MARK_AND_TABLE: (u32, u32) = (1337, 133);
 
-/// The marks that chains of ours put on packets for TPROXY: the policy routes for them are ours.
-pub(crate) fn tproxy_marks(live: &Live) -> BTreeSet<u32> {
-    let chains = live.tables.iter().flat_map(|t| &t.chains);
+/// The marks that managed chains put on packets for TPROXY: the policy routes for them are managed.
+pub(crate) fn tproxy_marks(observed: &Observed) -> BTreeSet<u32> {
+    let chains = observed.tables.iter().flat_map(|t| &t.chains);
     let rules = chains
-        .filter(|c| is_our_chain(&c.name))
+        .filter(|c| is_managed_chain(&c.name))
         .flat_map(|c| &c.rules);
-    let mark = |live: &LiveRule| match live.rule.as_ref()?.target {
+    let mark = |observed: &ObservedRule| match observed.rule.as_ref()?.target {
         Target::Tproxy { value, .. } => Some(value),
         _ => None,
     };
     rules.filter_map(mark).collect()
 }
 
-/// What of some routing the rules of ours in a kernel rely on: the policy routes for their TPROXY
+/// The part of some routing that managed rules in a kernel rely on: the policy routes for their TPROXY
 /// marks, unless others for these were `found` before it was made, and the addresses that they name.
-pub(crate) fn relied_on(routing: &Routing, found: &Routing, live: &Live) -> Routing {
-    let marks = tproxy_marks(live);
-    let chains = live.tables.iter().flat_map(|t| &t.chains);
-    let ours = chains.filter(|c| is_our_chain(&c.name));
-    let rules = ours.flat_map(|c| &c.rules).filter_map(|r| r.rule.as_ref());
+pub(crate) fn relied_on(routing: &Routing, found: &Routing, observed: &Observed) -> Routing {
+    let marks = tproxy_marks(observed);
+    let chains = observed.tables.iter().flat_map(|t| &t.chains);
+    let managed = chains.filter(|c| is_managed_chain(&c.name));
+    let rules = managed
+        .flat_map(|c| &c.rules)
+        .filter_map(|r| r.rule.as_ref());
     let named: BTreeSet<IpNet> = rules
         .flat_map(|rule| &rule.matches)
         .filter_map(|m| match m.test {
@@ -58,24 +60,24 @@ pub(crate) fn relied_on(routing: &Routing, found: &Routing, live: &Live) -> Rout
     }
 }
 
-/// What of the routing found is ours: policy routes for a mark that rules of ours use or used, or
+/// The managed part of the routing found: policy routes for a mark that managed rules use or used, or
 /// that every mesh uses unless told otherwise; and ::6/128 on lo.
 pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
-    let is_ours = |p: &&PolicyRoute| marks.contains(&p.mark) || is_usual(p);
+    let is_managed = |p: &&PolicyRoute| marks.contains(&p.mark) || is_usual(p);
     let passthrough = LoopbackAddress(IpNet::from(IpAddr::from(PASSTHROUGH)));
     let addresses = found.loopback_addresses.iter().copied();
     Routing {
         policy_routes: found
             .policy_routes
             .iter()
-            .filter(is_ours)
+            .filter(is_managed)
             .copied()
             .collect(),
         loopback_addresses: addresses.filter(|a| *a == passthrough).collect(),
     }
 }
 
-/// What of the routing found is ours and is not wanted any more. Where the wanted policy route for a
+/// The managed part of the routing found that is not desired any more. Where the wanted policy route for a
 /// mark was found too, another one for that mark is not what older options have left, but foreign.
 pub(crate) fn unneeded_routing(
     found: &Routing,
@@ -113,10 +115,10 @@ mod tests {
             policy_routes: vec![usual, route(1337, 77), used, route(8, 133)],
             loopback_addresses: vec![address("::6/128"), address("::6/64"), address("::7/128")],
         };
-        let ours = Routing {
+        let managed = Routing {
             policy_routes: vec![usual, used],
             loopback_addresses: vec![address("::6/128")],
         };
-        assert_eq!(routing(&found, &BTreeSet::from([7])), ours);
+        assert_eq!(routing(&found, &BTreeSet::from([7])), managed);
     }
 }

@@ -5,7 +5,7 @@
 //! others have gained theirs, and one that does both is changed twice. In between both capture, so
 //! that no connection bypasses the proxy.
 
-use crate::netfilter::model::{BaseChange, Change, Family, LiveRule, Rule, TableChange};
+use crate::netfilter::model::{BaseChange, Change, Family, ObservedRule, Rule, TableChange};
 
 /// The steps for one family: all additions, then all removals. A single table changes at once.
 pub(super) fn steps(change: &Change, family: Family) -> Vec<TableChange> {
@@ -63,7 +63,7 @@ fn additions(base: &BaseChange) -> BaseChange {
 /// rules are deleted by text, and all are added in their order.
 fn swap(base: &BaseChange, added: &BaseChange) -> BaseChange {
     let added = added.head.iter().chain(&added.tail);
-    let added = added.map(|rule| LiveRule::known(rule.clone(), None, Vec::new()));
+    let added = added.map(|rule| ObservedRule::known(rule.clone(), None, Vec::new()));
     BaseChange {
         delete: base.delete.iter().cloned().chain(added).collect(),
         ..base.clone()
@@ -76,11 +76,11 @@ fn adds(base: &BaseChange) -> bool {
 
 fn loses_rules(base: &BaseChange) -> bool {
     let wanted = || base.head.iter().chain(&base.tail);
-    let stays = |old: &LiveRule| wanted().any(|new| old.text == new.to_string());
+    let stays = |old: &ObservedRule| wanted().any(|new| old.text == new.to_string());
     !base.delete.iter().all(stays)
 }
 
-fn holds(rules: &[LiveRule], rule: &Rule) -> bool {
+fn holds(rules: &[ObservedRule], rule: &Rule) -> bool {
     let text = rule.to_string();
     rules.iter().any(|old| old.text == text)
 }
@@ -129,7 +129,7 @@ mod tests {
                 chain: ChainName::PREROUTING,
                 delete: rules(old)
                     .into_iter()
-                    .map(|r| LiveRule::known(r, None, Vec::new()))
+                    .map(|r| ObservedRule::known(r, None, Vec::new()))
                     .collect(),
                 head: rules(head),
                 tail: rules(tail),

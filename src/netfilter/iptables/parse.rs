@@ -7,15 +7,15 @@ use super::options::{hex, marked, reject_with};
 use super::words::words;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{
-    ChainName, Counters, Family, LiveChain, LiveRule, LiveTable, Match, Rule, RuleId, TableName,
-    Target, Test,
+    ChainName, Counters, Family, Match, ObservedChain, ObservedRule, ObservedTable, Rule, RuleId,
+    TableName, Target, Test,
 };
 
 /// Parses the output of `iptables-save` or `ip6tables-save`, without tables and chains that are
 /// never managed (`security`, names that iptables does not accept). Fails if rules cannot be
 /// distinguished from text in them, or if the tool omitted a table.
-pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendError> {
-    let mut tables: Vec<LiveTable> = Vec::new();
+pub fn parse_save(family: Family, text: &str) -> Result<Vec<ObservedTable>, BackendError> {
+    let mut tables: Vec<ObservedTable> = Vec::new();
     let mut skipping = false;
     let mut rest = text;
     while !rest.is_empty() {
@@ -26,7 +26,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<LiveTable>, BackendE
         if let Some(name) = line.strip_prefix('*') {
             let name = TableName::parse(name);
             skipping = name.is_none();
-            tables.extend(name.map(|name| LiveTable {
+            tables.extend(name.map(|name| ObservedTable {
                 family,
                 name,
                 dormant: false,
@@ -94,10 +94,10 @@ fn unreadable(family: Family, text: &str, rest: &str) -> BackendError {
     }
 }
 
-fn declare(table: &mut LiveTable, declaration: &str) {
+fn declare(table: &mut ObservedTable, declaration: &str) {
     let mut words = declaration.split(' ');
     if let Ok(name) = ChainName::new(words.next().unwrap_or_default()) {
-        table.chains.push(LiveChain {
+        table.chains.push(ObservedChain {
             name,
             drops: words.next() == Some("DROP"),
             rules: Vec::new(),
@@ -105,10 +105,10 @@ fn declare(table: &mut LiveTable, declaration: &str) {
     }
 }
 
-fn append(table: &mut LiveTable, line: &str, counters: Option<Counters>) {
+fn append(table: &mut ObservedTable, line: &str, counters: Option<Counters>) {
     let (chain, spec) = line.split_once(' ').unwrap_or((line, ""));
     if let Some(chain) = table.chains.iter_mut().find(|c| c.name.as_str() == chain) {
-        chain.rules.push(LiveRule {
+        chain.rules.push(ObservedRule {
             counters,
             ..parse_rule(spec, table.family)
         });
@@ -116,7 +116,7 @@ fn append(table: &mut LiveTable, line: &str, counters: Option<Counters>) {
 }
 
 /// Parses a rule after `-A CHAIN `.
-fn parse_rule(spec: &str, family: Family) -> LiveRule {
+fn parse_rule(spec: &str, family: Family) -> ObservedRule {
     let (words, _) = words(spec).unwrap_or_default();
     let words: Vec<String> = words.into_iter().map(|w| w.meant.into_owned()).collect();
     let parts = Parts::of(&words);
@@ -146,7 +146,7 @@ fn parse_rule(spec: &str, family: Family) -> LiveRule {
         Some(_) => Vec::new(),
         None => matches,
     };
-    LiveRule {
+    ObservedRule {
         target: target.filter(|_| rule.is_none()),
         rule,
         matches,
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use crate::netfilter::model::strategy;
 
-    fn rule(spec: &str) -> LiveRule {
+    fn rule(spec: &str) -> ObservedRule {
         parse_rule(spec, Family::V4)
     }
 
@@ -373,10 +373,10 @@ mod tests {
         );
         let tables = parse_save(Family::V4, &text).unwrap();
         assert_eq!(tables.len(), 1);
-        let [output, ours] = &tables[0].chains[..] else {
+        let [output, managed] = &tables[0].chains[..] else {
             panic!("{tables:?}")
         };
-        assert_eq!((output.rules.len(), ours.rules.len()), (2, 0));
+        assert_eq!((output.rules.len(), managed.rules.len()), (2, 0));
         assert_eq!(output.rules[0].comment.as_deref(), Some(comment));
     }
 

@@ -1,7 +1,7 @@
 //! The difference between observed and desired state, ready for a backend to commit.
 
 use super::names::{ChainName, Family, TableName};
-use super::{InetTable, LiveRule, Rule};
+use super::{InetTable, ObservedRule, Rule};
 
 /// One commit. It never concerns foreign rules or chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct ChainRewrite {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseChange {
     pub chain: ChainName,
-    pub delete: Vec<LiveRule>,
+    pub delete: Vec<ObservedRule>,
     /// In evaluation order.
     pub head: Vec<Rule>,
     pub tail: Vec<Rule>,

@@ -3,21 +3,28 @@
 use super::change::{Change, TableChange};
 use super::hooked::{Base, Entry, HookedChain, HookedTable, Rules};
 use super::names::{ChainName, TableName};
-use super::{Live, Rule};
+use super::{Observed, Rule};
 
 impl Rules {
-    /// Does to the tables of one store what a commit of the change would do. `named` is what they are
+    /// Does to the tables of one kind what a commit of the change would do. `named` is what they are
     /// called here.
-    pub fn apply(&mut self, live: &Live, change: &Change, named: impl Fn(TableName) -> String) {
+    pub fn apply(
+        &mut self,
+        observed: &Observed,
+        change: &Change,
+        named: impl Fn(TableName) -> String,
+    ) {
         for table in &change.tables {
             let (name, family) = (named(table.name), Some(table.family));
             let mut found = self.tables.iter();
             let found = found.position(|t| t.name == name && t.family == family);
             let at = found.unwrap_or_else(|| {
                 // Nothing of a dormant table was in force.
-                let woken = live.table(table.family, table.name).filter(|_| table.wake);
+                let woken = observed
+                    .table(table.family, table.name)
+                    .filter(|_| table.wake);
                 self.tables.push(match woken {
-                    Some(live) => HookedTable::live(name, live),
+                    Some(observed) => HookedTable::observed(name, observed),
                     None => HookedTable {
                         name,
                         family,
@@ -35,7 +42,7 @@ impl HookedTable {
     fn apply(&mut self, change: &TableChange) {
         for base in &change.base {
             let rules = &mut self.chain(&base.chain, change.name).rules;
-            let gone: Vec<Entry> = base.delete.iter().map(Entry::live).collect();
+            let gone: Vec<Entry> = base.delete.iter().map(Entry::observed).collect();
             rules.retain(|entry| !gone.iter().any(|gone| gone.does_the_same(entry)));
             rules.splice(0..0, base.head.iter().map(known));
             rules.extend(base.tail.iter().map(known));

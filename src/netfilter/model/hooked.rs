@@ -3,7 +3,7 @@
 use super::field_test::FieldTest;
 use super::matches::Match;
 use super::names::{ChainName, Family, Hook, RuleId, TableName};
-use super::{Chain, LiveRule, LiveTable, Rule, Ruleset, Target};
+use super::{Chain, ObservedRule, ObservedTable, Rule, Ruleset, Target};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -176,7 +176,7 @@ impl HookedChain {
 
 impl HookedTable {
     /// A table of iptables, hooked by the names of its chains.
-    pub fn live(name: String, table: &LiveTable) -> Self {
+    pub fn observed(name: String, table: &ObservedTable) -> Self {
         let chains = table.chains.iter().map(|chain| {
             let base = chain.name.hook().map(|hook| Base::of(table.name, hook));
             HookedChain {
@@ -185,7 +185,7 @@ impl HookedTable {
                     accepts: !chain.drops,
                     ..base
                 }),
-                rules: chain.rules.iter().map(Entry::live).collect(),
+                rules: chain.rules.iter().map(Entry::observed).collect(),
             }
         });
         HookedTable {
@@ -228,20 +228,20 @@ impl Base {
 
 impl Entry {
     /// An observed rule.
-    pub fn live(live: &LiveRule) -> Self {
-        match &live.rule {
+    pub fn observed(observed: &ObservedRule) -> Self {
+        match &observed.rule {
             Some(rule) => Entry::Known(rule.clone()),
-            None if live.only_logs() => Entry::Idle {
-                text: live.text.clone(),
+            None if observed.only_logs() => Entry::Idle {
+                text: observed.text.clone(),
             },
-            None => match &live.target {
-                Some(target) if live.matches.iter().all(Match::is_decoded) => {
-                    Entry::Known(Rule::without_comment(live.matches.clone(), target.clone()))
-                }
+            None => match &observed.target {
+                Some(target) if observed.matches.iter().all(Match::is_decoded) => Entry::Known(
+                    Rule::without_comment(observed.matches.clone(), target.clone()),
+                ),
                 target => Entry::Undecoded {
-                    text: live.text.clone(),
-                    handle: live.handles.first().copied(),
-                    matches: live.matches.clone(),
+                    text: observed.text.clone(),
+                    handle: observed.handles.first().copied(),
+                    matches: observed.matches.clone(),
                     target: target.clone(),
                 },
             },

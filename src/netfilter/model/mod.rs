@@ -9,10 +9,10 @@ mod changed;
 mod field;
 mod field_test;
 mod hooked;
-mod live;
 mod matches;
 mod mismatch;
 mod names;
+mod observed;
 mod packet;
 mod ports;
 mod routing;
@@ -27,9 +27,11 @@ pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use field::{Field, Value, address_of, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
-pub use live::{Counters, InetTable, Live, LiveChain, LiveRule, LiveTable, same_effects};
 pub use matches::{Match, Owner, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, RuleId, TableName};
+pub use observed::{
+    Counters, InetTable, Observed, ObservedChain, ObservedRule, ObservedTable, same_effects,
+};
 pub use packet::{
     AddressType, ConnState, Connection, Credentials, Facts, FoundSocket, Packet, Side, Tracking,
 };

@@ -6,12 +6,14 @@ use super::hooks;
 use super::native;
 use super::verdict;
 use super::xt::{self, Understood};
-use crate::netfilter::backend::Store;
-use crate::netfilter::model::{ChainName, Family, Live, LiveChain, LiveRule, LiveTable, Rule};
+use crate::netfilter::backend::TableKind;
+use crate::netfilter::model::{
+    ChainName, Family, Observed, ObservedChain, ObservedRule, ObservedTable, Rule,
+};
 
-pub(super) fn live(dump: &Dump, store: Store) -> Live {
-    let tables = dump.tables.iter().filter_map(|t| live_table(t, store));
-    Live {
+pub(super) fn observed(dump: &Dump, kind: TableKind) -> Observed {
+    let tables = dump.tables.iter().filter_map(|t| observed_table(t, kind));
+    Observed {
         tables: tables.collect(),
         inet_tables: dump.inet_tables.clone(),
     }
@@ -19,27 +21,27 @@ pub(super) fn live(dump: &Dump, store: Store) -> Live {
 
 /// Decodes a table, if it belongs to this backend. Chains whose names iptables does not accept, and
 /// those that were not read, are omitted.
-pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
-    let (family, name) = table.head.place(store)?;
+pub(super) fn observed_table(table: &Table, kind: TableKind) -> Option<ObservedTable> {
+    let (family, name) = table.head.place(kind)?;
     let chains = table.chains.iter().filter(|c| c.was_read);
     let chains = chains.filter_map(|chain| {
         let chain_name = ChainName::new(&chain.name).ok()?;
-        let mut rules = match store {
-            Store::Native => native_rules(table, chain, family),
+        let mut rules = match kind {
+            TableKind::Native => native_rules(table, chain, family),
             _ => chain.rules.iter().map(|r| xt_rule(r, family)).collect(),
         };
-        if !hooks::is_hooked_as_named(store, name, &chain_name, chain.base.as_ref()) {
+        if !hooks::is_hooked_as_named(kind, name, &chain_name, chain.base.as_ref()) {
             // They are evaluated elsewhere than their names say.
-            rules.iter_mut().for_each(LiveRule::forget);
+            rules.iter_mut().for_each(ObservedRule::forget);
         }
         rules.extend((chain.hidden > 0).then(|| unseen(chain.hidden)));
-        Some(LiveChain {
+        Some(ObservedChain {
             name: chain_name,
             drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
             rules,
         })
     });
-    Some(LiveTable {
+    Some(ObservedTable {
         family,
         name,
         dormant: table.head.is_dormant(),
@@ -48,34 +50,34 @@ pub(super) fn live_table(table: &Table, store: Store) -> Option<LiveTable> {
 }
 
 /// The rules of a chain in native expressions, each with its [`native::companion`].
-fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<LiveRule> {
+fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<ObservedRule> {
     let read = |r: &dump::Rule| native::read(&r.exprs, r.comment.as_deref(), family, &table.sets);
-    let mut live = Vec::new();
+    let mut observed = Vec::new();
     let mut found = chain.rules.iter().peekable();
     while let Some(first) = found.next() {
         let Some(rule) = read(first) else {
-            live.push(opaque(first, None));
+            observed.push(opaque(first, None));
             continue;
         };
         let mut handles = vec![first.handle];
         if let Some(companion) = native::companion(&rule) {
             let second = found.next_if(|next| read(next) == Some(companion));
             let Some(second) = second else {
-                live.push(opaque(first, None));
+                observed.push(opaque(first, None));
                 continue;
             };
             handles.push(second.handle);
         }
         let comment = rule.id.as_ref().map(ToString::to_string);
-        live.push(LiveRule {
+        observed.push(ObservedRule {
             counters: first.counters,
-            ..LiveRule::known(rule, comment, handles)
+            ..ObservedRule::known(rule, comment, handles)
         });
     }
-    live
+    observed
 }
 
-fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
+fn xt_rule(rule: &dump::Rule, family: Family) -> ObservedRule {
     match xt::read(&rule.exprs, family) {
         Some(Understood {
             rule: known,
@@ -86,10 +88,10 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> LiveRule {
                 _ => known.to_string(),
             };
             let comment = comment.or_else(|| rule.comment.clone());
-            LiveRule {
+            ObservedRule {
                 text,
                 counters: rule.counters,
-                ..LiveRule::known(known, comment, vec![rule.handle])
+                ..ObservedRule::known(known, comment, vec![rule.handle])
             }
         }
         None => opaque(rule, xt::comment(&rule.exprs)),
@@ -118,8 +120,8 @@ fn commented(rule: &Rule, comment: &str) -> String {
 }
 
 /// Stands for hidden rules.
-fn unseen(count: u32) -> LiveRule {
-    LiveRule {
+fn unseen(count: u32) -> ObservedRule {
+    ObservedRule {
         rule: None,
         matches: Vec::new(),
         target: None,
@@ -137,9 +139,9 @@ pub(super) fn hidden_rules(count: u32) -> String {
 }
 
 /// An undecoded rule, with what is known of it.
-pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> LiveRule {
+pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> ObservedRule {
     let steps: Vec<String> = rule.exprs.iter().map(describe).collect();
-    LiveRule {
+    ObservedRule {
         rule: None,
         matches: Vec::new(),
         target: None,

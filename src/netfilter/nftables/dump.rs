@@ -15,7 +15,7 @@ use super::kernel::Kernel;
 use super::native::{self, Sets};
 use super::nf_tables::*;
 pub(super) use super::rule::{Rule, text};
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{ChainName, Family, Hook, InetTable, TableName};
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport, Writer};
 use std::collections::HashMap;
@@ -113,9 +113,9 @@ impl Dump {
         }
     }
 
-    pub(super) fn table(&self, store: Store, family: Family, name: TableName) -> Option<&Table> {
+    pub(super) fn table(&self, kind: TableKind, family: Family, name: TableName) -> Option<&Table> {
         let mut tables = self.tables.iter();
-        tables.find(|t| t.head.place(store) == Some((family, name)))
+        tables.find(|t| t.head.place(kind) == Some((family, name)))
     }
 
     /// Relevant chains with hidden rules, and their tables.
@@ -148,9 +148,9 @@ impl Table {
 
     /// Whether it holds anything beside chains and own address lists.
     pub(super) fn holds_more(&self) -> bool {
-        let of_ours = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
+        let is_managed = |set: &str| self.chains.iter().any(|c| native::is_list(set, &c.name));
         let known = self.chains.len() + self.sets.named().count();
-        self.head.uses as usize != known || !self.sets.named().all(of_ours)
+        self.head.uses as usize != known || !self.sets.named().all(is_managed)
     }
 
     fn add_chain(&mut self, chain: Chain) {
@@ -186,7 +186,7 @@ fn read_tables<T: Transport>(
         },
     )?;
     for table in &mut tables {
-        if matches!(scope, Scope::Reachable) || table.head.place(Store::Native).is_some() {
+        if matches!(scope, Scope::Reachable) || table.head.place(TableKind::Native).is_some() {
             read_sets(kernel, table)?;
         }
         if matches!(scope, Scope::Reachable) {

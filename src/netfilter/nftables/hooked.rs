@@ -5,8 +5,8 @@
 use super::decode;
 use super::dump::{self, Dump, Table, TableHead};
 use super::foreign::{self, Context};
-use super::hooks::{self, Base as LiveBase};
-use crate::netfilter::backend::Store;
+use super::hooks::{self, Base as ObservedBase};
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable};
 use nix::libc;
 use nix::net::if_::if_nameindex;
@@ -36,16 +36,16 @@ fn hooked(table: &Table, interfaces: &BTreeMap<u32, String>) -> Vec<HookedTable>
         Some(family) => vec![family],
         None => Family::ALL.to_vec(),
     };
-    let known = decode::live_table(table, Store::Native);
+    let known = decode::observed_table(table, TableKind::Native);
     let of_family = |family: Family| {
         let chains = table.chains.iter().rev().filter(|c| c.matters);
         let chains = chains.map(|chain| {
             let name = ChainName::of_nf_tables(&chain.name);
             let base = chain.base.as_ref();
-            let live = known.as_ref().and_then(|known| known.chain(&name));
+            let observed = known.as_ref().and_then(|known| known.chain(&name));
             HookedChain {
-                rules: match live {
-                    Some(live) => live.rules.iter().map(Entry::live).collect(),
+                rules: match observed {
+                    Some(observed) => observed.rules.iter().map(Entry::observed).collect(),
                     None => {
                         let sets = &table.foreign;
                         let context = Context {
@@ -97,7 +97,7 @@ fn name_of(table: &Table) -> String {
 }
 
 /// The hook of a chain. Ingress and egress of a device come before and after all others.
-fn base_of(family: u8, base: &LiveBase) -> Option<Base> {
+fn base_of(family: u8, base: &ObservedBase) -> Option<Base> {
     const NF_NETDEV_INGRESS: u32 = 0;
     const NF_INET_INGRESS: u32 = 5;
     let (hook, priority) = match (family, base.hook) {

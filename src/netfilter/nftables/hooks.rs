@@ -1,6 +1,6 @@
 //! Names of tables and hooks of base chains.
 
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{ChainName, Family, Hook, TableName};
 use nix::libc;
 use std::borrow::Cow;
@@ -21,26 +21,26 @@ pub(super) struct Base {
 }
 
 /// The name of a table in the kernel.
-pub(super) fn table_name(store: Store, table: TableName) -> &'static str {
-    match (store, table) {
-        (Store::Native, TableName::Raw) => "prepare-proxy-raw",
-        (Store::Native, TableName::Mangle) => "prepare-proxy-mangle",
-        (Store::Native, TableName::Nat) => "prepare-proxy-nat",
-        (Store::Native, TableName::Filter) => "prepare-proxy-filter",
+pub(super) fn table_name(table_kind: TableKind, table: TableName) -> &'static str {
+    match (table_kind, table) {
+        (TableKind::Native, TableName::Raw) => "prepare-proxy-raw",
+        (TableKind::Native, TableName::Mangle) => "prepare-proxy-mangle",
+        (TableKind::Native, TableName::Nat) => "prepare-proxy-nat",
+        (TableKind::Native, TableName::Filter) => "prepare-proxy-filter",
         _ => table.as_str(),
     }
 }
 
 /// The table with this kernel name, with or without a closing NUL.
-pub(super) fn table_of(store: Store, name: &[u8]) -> Option<TableName> {
+pub(super) fn table_of(table_kind: TableKind, name: &[u8]) -> Option<TableName> {
     let name = name.strip_suffix(&[0]).unwrap_or(name);
     let mut all = TableName::ALL.into_iter();
-    all.find(|t| table_name(store, *t).as_bytes() == name)
+    all.find(|t| table_name(table_kind, *t).as_bytes() == name)
 }
 
 /// The base chain of iptables for a hook (priorities in linux/netfilter_ipv4.h, the same for IPv6);
 /// in own tables it runs just before.
-pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
+pub(super) fn base(table_kind: TableKind, table: TableName, hook: Hook) -> Base {
     let translates_source = matches!(hook, Hook::Input | Hook::Postrouting);
     let (priority, kind) = match table {
         TableName::Raw => (libc::NF_IP_PRI_RAW, "filter"),
@@ -52,8 +52,8 @@ pub(super) fn base(store: Store, table: TableName, hook: Hook) -> Base {
     };
     Base {
         hook: hook as u32,
-        priority: match store {
-            Store::Native => priority - 1,
+        priority: match table_kind {
+            TableKind::Native => priority - 1,
             _ => priority,
         },
         kind: kind.into(),
@@ -85,7 +85,7 @@ impl fmt::Display for Base {
 /// Whether a chain is hooked like the base chain of iptables with its name. True for chains not
 /// named after a hook.
 pub(super) fn is_hooked_as_named(
-    store: Store,
+    table_kind: TableKind,
     table: TableName,
     name: &ChainName,
     found: Option<&Base>,
@@ -93,7 +93,7 @@ pub(super) fn is_hooked_as_named(
     let Some(hook) = name.hook() else {
         return true;
     };
-    found.is_some_and(|f| f.is_hooked_like(&base(store, table, hook)))
+    found.is_some_and(|f| f.is_hooked_like(&base(table_kind, table, hook)))
 }
 
 /// The number of nf_tables' family `inet`: IPv4 and IPv6 (linux/netfilter.h).

@@ -31,8 +31,8 @@ mod tests;
 mod verdict;
 mod xt;
 
-use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{Change, Live, Ruleset};
+use crate::netfilter::backend::{Backend, BackendError, TableKind};
+use crate::netfilter::model::{Change, Observed, Ruleset};
 use crate::netfilter::netlink::{Error, Socket, Transport};
 use batch::Batch;
 use dump::Dump;
@@ -52,7 +52,7 @@ pub struct NoForm;
 #[derive(Debug)]
 pub struct Netlink<T = Socket> {
     nf_tables: NfTables<T>,
-    store: Store,
+    kind: TableKind,
     /// The dump that the next change is based on.
     dump: Option<Dump>,
 }
@@ -64,25 +64,25 @@ fn unsupported(error: &io::Error) -> bool {
 
 impl<T: Transport> Netlink<T> {
     /// A backend over any transport that reads every chain.
-    pub fn new(transport: T, store: Store) -> Self {
+    pub fn new(transport: T, kind: TableKind) -> Self {
         let managed = Managed {
             chain: |_| true,
             inet_table: |_| false,
         };
-        NfTables::new(transport, managed).backend(store)
+        NfTables::new(transport, managed).backend(kind)
     }
 }
 
 impl<T: Transport> Backend for Netlink<T> {
     fn name(&self) -> &'static str {
-        match self.store {
-            Store::Native => "nftables",
+        match self.kind {
+            TableKind::Native => "nftables",
             _ => "netlink",
         }
     }
 
-    fn store(&self) -> Store {
-        self.store
+    fn kind(&self) -> TableKind {
+        self.kind
     }
 
     fn detects_concurrent_commits(&self) -> bool {
@@ -90,21 +90,21 @@ impl<T: Transport> Backend for Netlink<T> {
     }
 
     fn normalised<'r>(&self, desired: &'r Ruleset) -> Cow<'r, Ruleset> {
-        match self.store {
-            Store::Native => Cow::Owned(native::merged_into_sets(desired)),
+        match self.kind {
+            TableKind::Native => Cow::Owned(native::merged_into_sets(desired)),
             _ => Cow::Borrowed(desired),
         }
     }
 
-    fn read(&mut self) -> Result<Live, BackendError> {
-        let dump = self.nf_tables.read(self.store).map_err(error::of_read)?;
+    fn read(&mut self) -> Result<Observed, BackendError> {
+        let dump = self.nf_tables.read(self.kind).map_err(error::of_read)?;
         // They may be managed.
         if let Some((table, chain)) = dump.hidden().find(|(_, c)| c.base.is_some()) {
             return Err(error::of_hidden(table, chain));
         }
-        let live = decode::live(&dump, self.store);
+        let observed = decode::observed(&dump, self.kind);
         self.dump = Some(dump);
-        Ok(live)
+        Ok(observed)
     }
 
     fn commit(&mut self, change: &Change) -> Result<(), BackendError> {
@@ -140,7 +140,7 @@ impl<T: Transport> Netlink<T> {
     /// Commits a change made from this dump. With `tidy`, base chains and tables left empty are
     /// removed.
     fn attempt(&self, change: &Change, dump: &Dump, tidy: bool) -> Result<(), Failure> {
-        let encoded = encode::encode(change, dump, self.store, tidy);
+        let encoded = encode::encode(change, dump, self.kind, tidy);
         let (now, then) = encoded.map_err(error::of_encode)?;
         let next = match now.is_empty() {
             true => dump.generation,
@@ -159,7 +159,7 @@ impl<T: Transport> Netlink<T> {
         if batch.len() > room {
             return Err(error::of_size(batch.len(), room).into());
         }
-        let committed = self.nf_tables.commit(&mut batch, self.store, generation);
+        let committed = self.nf_tables.commit(&mut batch, self.kind, generation);
         committed.map_err(|error| {
             let tidying = error::is_tidying(&error, &batch);
             let error = error::of_commit(error, &batch);

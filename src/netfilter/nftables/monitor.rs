@@ -8,7 +8,7 @@ use super::batch::message_type;
 use super::kernel::{Kernel, body};
 use super::nf_tables::*;
 use super::{error, hooks, unsupported};
-use crate::netfilter::backend::{BackendError, Feature, Store};
+use crate::netfilter::backend::{BackendError, Feature, TableKind};
 use crate::netfilter::model::{Family, TableName};
 use crate::netfilter::netlink::{
     AttributeTable, Delivery, Malformed, Message, Socket, Subscription,
@@ -37,7 +37,7 @@ pub enum Notification<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangedObject<'a> {
     pub family: Family,
-    pub store: Store,
+    pub table_kind: TableKind,
     pub table: TableName,
     pub object: Object<'a>,
 }
@@ -159,10 +159,10 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
         return Ok(None);
     };
     let name = a.bytes(NFTA_TABLE_NAME)?;
-    let found = [Store::Xt, Store::Native]
+    let found = [TableKind::Xt, TableKind::Native]
         .into_iter()
-        .find_map(|store| Some((store, hooks::table_of(store, name)?)));
-    let Some((store, table)) = found else {
+        .find_map(|table_kind| Some((table_kind, hooks::table_of(table_kind, name)?)));
+    let Some((table_kind, table)) = found else {
         return Ok(None);
     };
     let object = match kind {
@@ -173,7 +173,7 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     };
     Ok(Some(Notification::ChangedObject(ChangedObject {
         family,
-        store,
+        table_kind,
         table,
         object,
     })))

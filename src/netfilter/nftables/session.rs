@@ -5,7 +5,7 @@ use super::dump::{self, Dump, Scope, TableHead};
 use super::encode::Origin;
 use super::kernel::{Kernel, next_generation};
 use super::{Netlink, error, hooked, unsupported};
-use crate::netfilter::backend::{BackendError, Feature, Store};
+use crate::netfilter::backend::{BackendError, Feature, TableKind};
 use crate::netfilter::model::{ChainName, HookedTable, InetTable};
 use crate::netfilter::netlink::{Error, Socket, Transport};
 use nix::sys::socket::SockProtocol;
@@ -43,7 +43,7 @@ struct Heads {
     generation: u32,
     all: Vec<TableHead>,
     /// The tables changed since by a commit of this session.
-    outdated: Option<Store>,
+    outdated: Option<TableKind>,
 }
 
 impl<T> Clone for NfTables<T> {
@@ -81,10 +81,10 @@ impl<T: Transport> NfTables<T> {
     }
 
     /// The backend for these tables.
-    pub fn backend(&self, store: Store) -> Netlink<T> {
+    pub fn backend(&self, kind: TableKind) -> Netlink<T> {
         Netlink {
             nf_tables: self.clone(),
-            store,
+            kind,
             dump: None,
         }
     }
@@ -100,7 +100,7 @@ impl<T: Transport> NfTables<T> {
         let session = self.0.borrow();
         let heads = session.heads.iter().flat_map(|h| &h.all);
         let is_foreign = |h: &TableHead| {
-            [Store::Xt, Store::Native]
+            [TableKind::Xt, TableKind::Native]
                 .iter()
                 .all(|s| h.place(*s).is_none())
         };
@@ -109,8 +109,8 @@ impl<T: Transport> NfTables<T> {
             .any(|h| hooked::is_met(h) && is_foreign(h))
     }
 
-    pub(super) fn read(&self, store: Store) -> Result<Dump, Error> {
-        self.0.borrow_mut().read_store(store)
+    pub(super) fn read(&self, kind: TableKind) -> Result<Dump, Error> {
+        self.0.borrow_mut().read_tables_of(kind)
     }
 
     /// The maximum size of the messages of a transaction, after trying to raise it to `wanted`.
@@ -122,25 +122,25 @@ impl<T: Transport> NfTables<T> {
     pub(super) fn commit(
         &self,
         batch: &mut Batch<Origin>,
-        store: Store,
+        kind: TableKind,
         generation: u32,
     ) -> Result<(), Error> {
         let mut session = self.0.borrow_mut();
         session.kernel.commit(batch, generation)?;
-        session.has_committed(store, generation);
+        session.has_committed(kind, generation);
         Ok(())
     }
 }
 
 impl<T: Transport> Session<T> {
-    fn read_store(&mut self, store: Store) -> Result<Dump, Error> {
+    fn read_tables_of(&mut self, kind: TableKind) -> Result<Dump, Error> {
         let generation = self.kernel.generation()?;
         let managed = self.managed;
-        let heads = self.heads(generation, Some(store))?;
-        let chosen = heads.iter().filter(|h| h.place(store).is_some());
+        let heads = self.heads(generation, Some(kind))?;
+        let chosen = heads.iter().filter(|h| h.place(kind).is_some());
         let chosen = chosen.cloned().collect();
         let inet = heads.iter().filter_map(TableHead::inet_name);
-        let inet = inet.filter(|name| store == Store::Native && (managed.inet_table)(name));
+        let inet = inet.filter(|name| kind == TableKind::Native && (managed.inet_table)(name));
         let inet_tables = inet.map(|name| InetTable(name.to_owned())).collect();
         let dump = self.dump(generation, chosen, Scope::Managed(managed.chain))?;
         Ok(Dump {
@@ -171,7 +171,7 @@ impl<T: Transport> Session<T> {
     }
 
     /// The tables at this generation; all, or at least those of one backend.
-    fn heads(&mut self, generation: u32, of: Option<Store>) -> Result<&[TableHead], Error> {
+    fn heads(&mut self, generation: u32, of: Option<TableKind>) -> Result<&[TableHead], Error> {
         let is_known = |h: &Heads| {
             let outdated = h.outdated.is_some_and(|o| of.is_none_or(|of| of == o));
             h.generation == generation && !outdated
@@ -211,14 +211,14 @@ impl<T: Transport> Session<T> {
 
     /// Records an own commit: unless another program committed, the generation advanced by one and
     /// other tables are unchanged.
-    fn has_committed(&mut self, store: Store, generation: u32) {
+    fn has_committed(&mut self, kind: TableKind, generation: u32) {
         let others_are_known = |h: &Heads| {
-            h.generation == generation && h.outdated.is_none_or(|outdated| outdated == store)
+            h.generation == generation && h.outdated.is_none_or(|outdated| outdated == kind)
         };
         self.heads = self.heads.take().filter(others_are_known);
         if let Some(heads) = &mut self.heads {
             heads.generation = next_generation(generation);
-            heads.outdated = Some(store);
+            heads.outdated = Some(kind);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Netlink;
 use super::batch::message_type;
 use super::nf_tables::*;
-use crate::netfilter::backend::{Backend, BackendError, Feature, Store};
+use crate::netfilter::backend::{Backend, BackendError, Feature, TableKind};
 use crate::netfilter::model::{
     BaseChange, ChainName, ChainRewrite, Change, Family, Match, Owner, Rule, RuleId, TableChange,
     TableName, Target,
@@ -149,16 +149,16 @@ fn played<F: FnMut(&Sent) -> Answers>(kernel: F, room: usize) -> Netlink<Played<
         answers: VecDeque::new(),
         room,
     };
-    Netlink::new(transport, Store::Xt)
+    Netlink::new(transport, TableKind::Xt)
 }
 
 /// A managed chain with a few rules, and a jump to it.
 fn change(rules: usize) -> Change {
-    let ours = ChainName::fixed("ISTIO_OUTPUT");
+    let managed = ChainName::fixed("ISTIO_OUTPUT");
     let owner = Match::owner(Owner::Uid(1337));
     let id = RuleId::from("bypass-envoy").labelled("istio");
     let rule = Rule::new(id, [owner], Target::Return);
-    let jump = Rule::new("install", [], Target::Jump(ours.clone()));
+    let jump = Rule::new("install", [], Target::Jump(managed.clone()));
     Change {
         remove: Vec::new(),
         tables: vec![TableChange {
@@ -167,7 +167,7 @@ fn change(rules: usize) -> Change {
             wake: false,
             accept: vec![],
             rewrite: vec![ChainRewrite {
-                name: ours,
+                name: managed,
                 exists: false,
                 rules: vec![rule; rules],
             }],
@@ -360,12 +360,12 @@ fn an_empty_chain_in_use_elsewhere_is_left_in_place() {
         }
     });
     let mut backend = played(kernel, usize::MAX);
-    let live = backend.read().unwrap();
+    let observed = backend.read().unwrap();
     let mut change = change(0);
     let table = &mut change.tables[0];
     table.rewrite.clear();
     table.base[0].tail.clear();
-    table.base[0].delete = live.tables[0].chains[0].rules.clone();
+    table.base[0].delete = observed.tables[0].chains[0].rules.clone();
     backend.commit(&change).unwrap();
     drop(backend);
     assert_eq!(commits, 2);
@@ -516,7 +516,7 @@ proptest! {
             answers
         };
         let mut backend = played(kernel, usize::MAX);
-        backend.store = if native { Store::Native } else { Store::Xt };
+        backend.kind = if native { TableKind::Native } else { TableKind::Xt };
         let _ = backend.read();
     }
 }

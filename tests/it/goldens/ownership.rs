@@ -1,11 +1,12 @@
-//! Ours and foreign rules are told apart by what is in the kernel alone: with comments, and in a
+//! Managed and foreign rules are told apart by what is in the kernel alone: with comments, and in a
 //! kernel that has none.
 
 use super::wanted;
 use crate::cases;
 use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::model::{
-    Live, LiveChain, LiveRule, LiveTable, Match, Protocol, Rule, Ruleset, Table, Target,
+    Match, Observed, ObservedChain, ObservedRule, ObservedTable, Protocol, Rule, Ruleset, Table,
+    Target,
 };
 
 /// A rule that no mesh and no tool of one writes into a base chain.
@@ -14,12 +15,12 @@ fn foreign() -> Rule {
 }
 
 /// What a kernel holds after the rules were written: in base chains behind a rule of somebody else.
-fn live(ruleset: &Ruleset) -> Live {
+fn observed(ruleset: &Ruleset) -> Observed {
     let known = |rule: &Rule| {
         let comment = rule.id.as_ref().map(ToString::to_string);
-        LiveRule::known(rule.clone(), comment, Vec::new())
+        ObservedRule::known(rule.clone(), comment, Vec::new())
     };
-    let table = |table: &Table| LiveTable {
+    let table = |table: &Table| ObservedTable {
         dormant: false,
         family: table.family,
         name: table.name,
@@ -28,7 +29,7 @@ fn live(ruleset: &Ruleset) -> Live {
             .iter()
             .map(|chain| {
                 let others = chain.name.hook().map(|_| known(&foreign()));
-                LiveChain {
+                ObservedChain {
                     name: chain.name.clone(),
                     drops: false,
                     rules: others
@@ -39,7 +40,7 @@ fn live(ruleset: &Ruleset) -> Live {
             })
             .collect(),
     };
-    Live {
+    Observed {
         tables: ruleset.tables.iter().map(table).collect(),
         inet_tables: Vec::new(),
     }
@@ -49,7 +50,7 @@ fn live(ruleset: &Ruleset) -> Live {
 fn counts(ruleset: &Ruleset) -> [(usize, usize); 2] {
     let chains = ruleset.tables.iter().flat_map(|t| &t.chains);
     let (base, own): (Vec<_>, Vec<_>) = chains.partition(|c| c.name.hook().is_some());
-    let change = plan(&live(ruleset), &Ruleset::default());
+    let change = plan(&observed(ruleset), &Ruleset::default());
     let removed = change.tables.iter().map(|t| t.remove.len()).sum();
     let deleted = change.tables.iter().flat_map(|t| &t.base);
     let rules = base.iter().map(|c| c.rules.len()).sum();

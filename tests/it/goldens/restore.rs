@@ -3,7 +3,7 @@
 use super::formats::{always, equal};
 use prepare_proxy::frontend::output::Format;
 use prepare_proxy::netfilter::iptables::parse_save;
-use prepare_proxy::netfilter::model::{Chain, Family, Hook, LiveChain, Place, Rule};
+use prepare_proxy::netfilter::model::{Chain, Family, Hook, ObservedChain, Place, Rule};
 
 #[test]
 fn what_restore_reads_is_the_ruleset() {
@@ -14,7 +14,7 @@ fn what_restore_reads_is_the_ruleset() {
             for table in wanted.of(family) {
                 let read = tables.next().ok_or("a table is missing")?;
                 equal(table.name, read.name)?;
-                let read: Vec<LiveChain> = read.chains.into_iter().filter(is_written).collect();
+                let read: Vec<ObservedChain> = read.chains.into_iter().filter(is_written).collect();
                 let mut chains: Vec<Chain> = table.chains.clone();
                 // As they are declared: base chains behind ours.
                 chains.sort_by_key(|c| c.name.hook());
@@ -32,7 +32,7 @@ fn what_restore_reads_is_the_ruleset() {
 }
 
 /// Base chains are declared whether anything is in them or not.
-fn is_written(chain: &LiveChain) -> bool {
+fn is_written(chain: &ObservedChain) -> bool {
     chain.name.hook().is_none() || !chain.rules.is_empty()
 }
 

@@ -137,7 +137,10 @@ fn a_killed_change_of_backend_is_completed_by_the_next_run() {
         run(&namespace, "clean").expect(0, "clean").unwrap();
         same("", &rules(&namespace), "after clean").unwrap();
     }
-    assert!(both > 0, "no kill came between the two stores");
+    assert!(
+        both > 0,
+        "no kill came between the tables of the two backends"
+    );
 }
 
 /// A foreign route for the mark of TPROXY.

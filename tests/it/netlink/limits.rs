@@ -6,7 +6,7 @@ use caps::{CapSet, Capability};
 use ipnet::{IpNet, Ipv4Net};
 use nix::sys::socket::SockProtocol;
 use prepare_proxy::engine::reconcile::plan::plan;
-use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
+use prepare_proxy::netfilter::backend::{Backend, BackendError, TableKind};
 use prepare_proxy::netfilter::model::{
     ChainName, Change, Family, Match, Owner, RuleId, Ruleset, Table, TableName, Target,
 };
@@ -116,7 +116,7 @@ impl Transport for Small {
 
 #[test]
 fn a_change_exceeding_a_transaction_is_refused_with_the_limit() {
-    for (store, desired) in [(Store::Xt, list(20)), (Store::Native, list(500))] {
+    for (kind, desired) in [(TableKind::Xt, list(20)), (TableKind::Native, list(500))] {
         let namespace = Namespace::new();
         let limit = 2000;
         let error = namespace.enter(|| {
@@ -126,10 +126,10 @@ fn a_change_exceeding_a_transaction_is_refused_with_the_limit() {
                     socket,
                     room: limit,
                 },
-                store,
+                kind,
             );
-            let live = backend.read().unwrap();
-            let change = plan(&live, &backend.normalised(&desired));
+            let observed = backend.read().unwrap();
+            let change = plan(&observed, &backend.normalised(&desired));
             backend.commit(&change).unwrap_err()
         });
         match error {
@@ -177,8 +177,8 @@ fn a_change_based_on_an_old_generation_is_not_committed() {
         let namespace = Namespace::new();
         let error = namespace.enter(|| {
             let mut backend = open().unwrap();
-            let live = backend.read().unwrap();
-            let change = plan(&live, &backend.normalised(&desired));
+            let observed = backend.read().unwrap();
+            let change = plan(&observed, &backend.normalised(&desired));
             apply_elsewhere();
             backend.commit(&change).unwrap_err()
         });

@@ -10,23 +10,23 @@ mod xt;
 use crate::lab::Namespace;
 use prepare_proxy::engine::backends::MANAGED;
 use prepare_proxy::engine::reconcile::plan::plan;
-use prepare_proxy::netfilter::backend::{Backend, BackendError, Store};
-use prepare_proxy::netfilter::model::{Change, Live, Ruleset};
+use prepare_proxy::netfilter::backend::{Backend, BackendError, TableKind};
+use prepare_proxy::netfilter::model::{Change, Observed, Ruleset};
 use prepare_proxy::netfilter::nftables::{Netlink, NfTables};
 
 /// Opens one of the two backends.
 type Open = fn() -> Result<Netlink, BackendError>;
 
 fn open_xt() -> Result<Netlink, BackendError> {
-    Ok(NfTables::open(MANAGED)?.backend(Store::Xt))
+    Ok(NfTables::open(MANAGED)?.backend(TableKind::Xt))
 }
 
 fn open_native() -> Result<Netlink, BackendError> {
-    Ok(NfTables::open(MANAGED)?.backend(Store::Native))
+    Ok(NfTables::open(MANAGED)?.backend(TableKind::Native))
 }
 
 /// Reads until no other program commits.
-fn read(backend: &mut Netlink) -> Result<Live, BackendError> {
+fn read(backend: &mut Netlink) -> Result<Observed, BackendError> {
     loop {
         match backend.read() {
             Err(BackendError::Interrupted { .. }) => {
@@ -41,16 +41,16 @@ fn read(backend: &mut Netlink) -> Result<Live, BackendError> {
 fn difference(namespace: &Namespace, open: Open, desired: &Ruleset) -> Change {
     namespace.enter(|| {
         let mut backend = open().unwrap();
-        let live = read(&mut backend).unwrap();
-        plan(&live, &backend.normalised(desired))
+        let observed = read(&mut backend).unwrap();
+        plan(&observed, &backend.normalised(desired))
     })
 }
 
 fn apply(namespace: &Namespace, open: Open, desired: &Ruleset) -> Result<(), BackendError> {
     namespace.enter(|| {
         let mut backend = open()?;
-        let live = read(&mut backend)?;
-        let change = plan(&live, &backend.normalised(desired));
+        let observed = read(&mut backend)?;
+        let change = plan(&observed, &backend.normalised(desired));
         backend.commit(&change)
     })
 }

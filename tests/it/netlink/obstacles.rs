@@ -122,8 +122,8 @@ fn rules_in_a_chain_hooked_elsewhere_are_not_in_place() {
          iptables-nft-save > /dev/null || true
          nft 'add chain ip raw ISTIO_OUTPUT; add rule ip raw OUTPUT counter jump ISTIO_OUTPUT'",
     );
-    let live = namespace.enter(|| open_xt().unwrap().read().unwrap());
-    let rules = live.tables[0].chains.iter().flat_map(|c| &c.rules);
+    let observed = namespace.enter(|| open_xt().unwrap().read().unwrap());
+    let rules = observed.tables[0].chains.iter().flat_map(|c| &c.rules);
     let known: Vec<bool> = rules.map(|r| r.rule.is_some()).collect();
     assert_eq!(known, [false]);
     apply(&namespace, open_xt, &Ruleset::default()).unwrap();

@@ -4,7 +4,9 @@ use super::{apply, difference, open_native, open_xt};
 use crate::every_match;
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::netfilter::backend::Backend;
-use prepare_proxy::netfilter::model::{ChainName, Change, Family, LiveRule, Ruleset, TableName};
+use prepare_proxy::netfilter::model::{
+    ChainName, Change, Family, ObservedRule, Ruleset, TableName,
+};
 
 /// Foreign rules of every kind in chains that managed rules use.
 const FOREIGN: &str = r#"
@@ -48,11 +50,11 @@ fn foreign_rules_survive_apply_and_clean() {
 fn foreign_rules_are_read_as_they_are() {
     let namespace = Namespace::new();
     namespace.sh(FOREIGN);
-    let live = namespace.enter(|| open_xt().unwrap().read().unwrap());
-    let nat = live.table(Family::V4, TableName::Nat).unwrap();
+    let observed = namespace.enter(|| open_xt().unwrap().read().unwrap());
+    let nat = observed.table(Family::V4, TableName::Nat).unwrap();
     let output = &nat.chain(&ChainName::OUTPUT).unwrap().rules;
     let texts: Vec<&str> = output.iter().map(|r| r.text.as_str()).collect();
-    let known = |r: &LiveRule| r.rule.is_some();
+    let known = |r: &ObservedRule| r.rule.is_some();
     assert_eq!(
         texts,
         [

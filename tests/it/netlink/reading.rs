@@ -3,7 +3,7 @@
 use crate::lab::Namespace;
 use nix::sys::socket::SockProtocol;
 use prepare_proxy::engine::backends::MANAGED;
-use prepare_proxy::netfilter::backend::{Backend, Store};
+use prepare_proxy::netfilter::backend::{Backend, TableKind};
 use prepare_proxy::netfilter::model::{ChainName, TableName};
 use prepare_proxy::netfilter::netlink::{Socket, Transport};
 use prepare_proxy::netfilter::nftables::{Managed, NfTables};
@@ -42,9 +42,9 @@ fn read(chain: fn(&ChainName) -> bool) -> (usize, Vec<String>) {
         socket,
         bytes: bytes_of_socket,
     };
-    let mut backend = NfTables::new(transport, Managed { chain, ..MANAGED }).backend(Store::Xt);
-    let live = backend.read().unwrap();
-    let nat = live.tables.iter().filter(|t| t.name == TableName::Nat);
+    let mut backend = NfTables::new(transport, Managed { chain, ..MANAGED }).backend(TableKind::Xt);
+    let observed = backend.read().unwrap();
+    let nat = observed.tables.iter().filter(|t| t.name == TableName::Nat);
     let chains = nat.flat_map(|t| &t.chains).map(|c| c.name.to_string());
     (bytes.get(), chains.collect())
 }

@@ -5,12 +5,12 @@ use crate::every_match;
 use crate::lab::{Namespace, Variant};
 use prepare_proxy::engine::reconcile::plan::plan;
 use prepare_proxy::netfilter::iptables::restore;
-use prepare_proxy::netfilter::model::{Change, Family, Live, Ruleset};
+use prepare_proxy::netfilter::model::{Change, Family, Observed, Ruleset};
 
 /// A namespace whose ruleset iptables-nft has written.
 pub fn by_iptables(desired: &Ruleset) -> Namespace {
     let namespace = Namespace::new();
-    let change = plan(&Live::default(), desired);
+    let change = plan(&Observed::default(), desired);
     for family in Family::ALL {
         namespace.iptables_restore(family, Variant::Nft, &restore(&change, family));
     }

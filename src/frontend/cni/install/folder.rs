@@ -238,7 +238,7 @@ fn remove(path: &Path) -> Result<bool, Trouble> {
     }
 }
 
-/// Names are on the disk too. A file system that cannot be told to is none of ours to mend.
+/// Names are on the disk too. A file system that cannot sync is not ours to mend.
 fn sync(folder: &Path) -> Result<(), Trouble> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     match synced {

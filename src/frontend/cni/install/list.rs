@@ -1,4 +1,4 @@
-//! Lists of plugins as text. What is not ours keeps every byte, its place and its form: values are
+//! Lists of plugins as text. What is foreign keeps every byte, its place and its form: values are
 //! found with serde's raw values, whose places in the text are known, and only those are replaced.
 
 use serde::Deserialize;
@@ -76,14 +76,14 @@ pub fn edit(text: &str, name: &str, entry: Option<&str>) -> Result<String, Strin
 fn edit_list(text: &str, name: &str, entry: Option<&str>) -> Result<String, String> {
     let plugins = plugins(text)?;
     let spans: Vec<Range<usize>> = plugins.iter().map(|plugin| span(text, plugin)).collect();
-    let ours: Vec<usize> = (0..plugins.len())
+    let managed: Vec<usize> = (0..plugins.len())
         .filter(|i| is(plugins[*i], name))
         .collect();
     let Some(last) = spans.last() else {
         return Err("its list of plugins is empty".to_owned());
     };
     let mut edited = text.to_owned();
-    if let (Some(entry), []) = (entry, ours.as_slice()) {
+    if let (Some(entry), []) = (entry, managed.as_slice()) {
         edited.insert_str(
             last.end,
             &format!(",{}{entry}", indentation(text, last.start)),
@@ -91,8 +91,8 @@ fn edit_list(text: &str, name: &str, entry: Option<&str>) -> Result<String, Stri
         return Ok(edited);
     }
     // From the end, so that places before stay what they are.
-    for index in ours.iter().rev() {
-        match entry.filter(|_| *index == ours[0]) {
+    for index in managed.iter().rev() {
+        match entry.filter(|_| *index == managed[0]) {
             Some(entry) if equal(entry, plugins[*index].get()) => {}
             Some(entry) => edited.replace_range(spans[*index].clone(), entry),
             None if *index > 0 => {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_keeps_every_byte() {
+    fn what_is_foreign_keeps_every_byte() {
         let before = "{\n \"name\": \"n\", \"plugins\": [\n  {\"type\": \"a\", \"x\": 1.0e2},\n  {\"type\":\"b\"}\n ], \"z\": [ ] }\n";
         let after = edited(before, Some(OURS));
         assert_eq!(

@@ -4,7 +4,7 @@
 //! | file | has |
 //! |---|---|
 //! | `args` | the command line |
-//! | `list` | lists of plugins as text: what is ours in them, and how it comes and goes |
+//! | `list` | lists of plugins as text: the managed entries in them, and how they come and go |
 //! | `folder` | files that are never there by half |
 //! | `watch` | the main process of a DaemonSet |
 

@@ -1,7 +1,7 @@
 //! Dumps the list of tables.
 
 use super::text;
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{Family, TableName};
 use crate::netfilter::netlink::{AttributeTable, Error, Malformed, Transport};
 use crate::netfilter::nftables::hooks;
@@ -37,9 +37,9 @@ impl TableHead {
     }
 
     /// Which table of a backend it is.
-    pub(crate) fn place(&self, store: Store) -> Option<(Family, TableName)> {
+    pub(crate) fn place(&self, kind: TableKind) -> Option<(Family, TableName)> {
         let family = hooks::family(self.family)?;
-        Some((family, hooks::table_of(store, self.name.as_bytes())?))
+        Some((family, hooks::table_of(kind, self.name.as_bytes())?))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::origin::{Operation, Reason, Unsupported};
 use super::write::TableEncoder;
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{BaseChange, ChainName, Rule};
 use crate::netfilter::netlink::{NLM_F_APPEND, Writer};
 use crate::netfilter::nftables::dump;
@@ -24,8 +24,8 @@ impl<'a> TableEncoder<'_, 'a> {
         if let Some(found) = self.chain_found(&change.chain).filter(|_| adds(change)) {
             self.expect_hooked(Operation::BaseChain(&change.chain), &change.chain, found)?;
         }
-        match self.store {
-            Store::Native if self.is_all_managed(change) => self.rewrite_base(change),
+        match self.kind {
+            TableKind::Native if self.is_all_managed(change) => self.rewrite_base(change),
             _ => self.change_base_among_others(change),
         }
     }
@@ -41,8 +41,8 @@ impl<'a> TableEncoder<'_, 'a> {
         let base = found.base.as_ref();
         let wanted = name
             .hook()
-            .map(|h| hooks::base(self.store, self.table, h))
-            .filter(|_| !hooks::is_hooked_as_named(self.store, self.table, name, base));
+            .map(|h| hooks::base(self.kind, self.table, h))
+            .filter(|_| !hooks::is_hooked_as_named(self.kind, self.table, name, base));
         match wanted {
             None => Ok(()),
             Some(wanted) => {
@@ -58,11 +58,11 @@ impl<'a> TableEncoder<'_, 'a> {
             return true;
         };
         let (name, base) = (&change.chain, found.base.as_ref());
-        let elsewhere = !hooks::is_hooked_as_named(self.store, self.table, name, base);
-        let of_ours = !found.rules.is_empty() && self.is_all_managed(change);
+        let elsewhere = !hooks::is_hooked_as_named(self.kind, self.table, name, base);
+        let is_managed = !found.rules.is_empty() && self.is_all_managed(change);
         // A chain with jumps to it cannot be removed.
         let alone = found.uses == Some(found.rules.len() as u32);
-        elsewhere && of_ours && alone && adds(change)
+        elsewhere && is_managed && alone && adds(change)
     }
 
     /// Whether the chain holds only managed rules that are deleted.
@@ -114,7 +114,7 @@ impl<'a> TableEncoder<'_, 'a> {
     }
 
     fn make_base_chain(&mut self, name: &'a ChainName) {
-        let base = name.hook().map(|h| hooks::base(self.store, self.table, h));
+        let base = name.hook().map(|h| hooks::base(self.kind, self.table, h));
         self.chain(
             NFT_MSG_NEWCHAIN,
             Operation::BaseChain(name),

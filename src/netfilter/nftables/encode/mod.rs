@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::dump::{self, Dump};
 use super::hooks;
 use super::nf_tables::{NFT_MSG_DELTABLE, NFTA_TABLE_NAME};
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{BaseChange, Change, Hook, InetTable, Rule, TableChange};
 pub(super) use origin::{Operation, Origin, Place, Reason, Unsupported};
 use write::TableEncoder;
@@ -21,14 +21,14 @@ use write::TableEncoder;
 pub(super) fn encode<'a>(
     change: &'a Change,
     dump: &'a Dump,
-    store: Store,
+    kind: TableKind,
     tidy: bool,
 ) -> Result<(Batch<Origin<'a>>, Batch<Origin<'a>>), Unsupported<'a>> {
     let (mut batch, mut later) = (Batch::new(), Batch::new());
     let mut last_set = 0;
     for table in &change.tables {
-        let found = dump.table(store, table.family, table.name);
-        let mut at = TableEncoder::new(&mut batch, store, table, found, &mut last_set);
+        let found = dump.table(kind, table.family, table.name);
+        let mut at = TableEncoder::new(&mut batch, kind, table, found, &mut last_set);
         declare(&mut at, table)?;
         for chain in &table.rewrite {
             if at.chain_found(&chain.name).is_some() {
@@ -48,7 +48,7 @@ pub(super) fn encode<'a>(
             remove_what_is_empty(&mut at, table);
         }
         if let Some(found) = found.filter(|_| table.wake) {
-            let mut at = TableEncoder::new(&mut later, store, table, Some(found), &mut last_set);
+            let mut at = TableEncoder::new(&mut later, kind, table, Some(found), &mut last_set);
             at.wake(found.head.flags);
         }
     }
@@ -109,8 +109,9 @@ fn remove_what_is_empty<'a>(at: &mut TableEncoder<'_, 'a>, table: &'a TableChang
     let nothing_stays = found.chains.iter().all(|c| is_removed(c) || empty(&c));
     let goes = nothing_stays && !found.holds_more() && is_mere_removal(table);
     // Empty base chains made by iptables are removed only with the whole table.
-    let of_ours = |c: &&dump::Chain| goes || table.base.iter().any(|b| b.chain.as_str() == c.name);
-    let chains = found.chains.iter().filter(empty).filter(of_ours);
+    let is_managed =
+        |c: &&dump::Chain| goes || table.base.iter().any(|b| b.chain.as_str() == c.name);
+    let chains = found.chains.iter().filter(empty).filter(is_managed);
     let chains: Vec<&str> = chains.map(|c| c.name.as_str()).collect();
     for chain in chains {
         at.remove_base_chain(chain);
@@ -136,7 +137,7 @@ fn is_left_empty(found: &dump::Chain, table: &TableChange, at: &TableEncoder) ->
         }
         None => found.rules.is_empty() && found.hidden == 0,
     };
-    emptied && found.base == Some(hooks::base(at.store, at.table, hook))
+    emptied && found.base == Some(hooks::base(at.kind, at.table, hook))
 }
 
 /// Whether the table has no desired rules.

@@ -1,7 +1,7 @@
 //! The origin of a message, for errors.
 
 use crate::netfilter::model::{
-    ChainName, Family, InetTable, LiveRule, Match, Rule, TableName, Test,
+    ChainName, Family, InetTable, Match, ObservedRule, Rule, TableName, Test,
 };
 use crate::netfilter::nftables::hooks::Base;
 use std::fmt;
@@ -45,7 +45,7 @@ pub(crate) enum Operation<'a> {
     /// The address lists of a chain.
     Lists(&'a ChainName),
     Rule(&'a ChainName, &'a Rule),
-    RemoveRule(&'a ChainName, &'a LiveRule),
+    RemoveRule(&'a ChainName, &'a ObservedRule),
 }
 
 /// A part of a change that cannot be encoded, and why.

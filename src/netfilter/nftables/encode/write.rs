@@ -1,7 +1,7 @@
 //! The messages of one table.
 
 use super::origin::{Operation, Origin, Place, Reason, Unsupported};
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{ChainName, Family, Rule, TableChange, TableName};
 use crate::netfilter::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_NONREC, Writer};
 use crate::netfilter::nftables::batch::Batch;
@@ -15,7 +15,7 @@ use crate::netfilter::nftables::xt;
 /// Writes messages about one table of one family into a batch.
 pub(super) struct TableEncoder<'p, 'a> {
     batch: &'p mut Batch<Origin<'a>>,
-    pub store: Store,
+    pub kind: TableKind,
     family: Family,
     pub table: TableName,
     /// The table in the dump, if it exists.
@@ -27,14 +27,14 @@ pub(super) struct TableEncoder<'p, 'a> {
 impl<'p, 'a> TableEncoder<'p, 'a> {
     pub(super) fn new(
         batch: &'p mut Batch<Origin<'a>>,
-        store: Store,
+        kind: TableKind,
         table: &TableChange,
         found: Option<&'a dump::Table>,
         last_set: &'p mut u32,
     ) -> Self {
         TableEncoder {
             batch,
-            store,
+            kind,
             family: table.family,
             table: table.name,
             found,
@@ -126,8 +126,8 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         chain: &'a ChainName,
         rules: &[&'a Rule],
     ) -> Result<(), Unsupported<'a>> {
-        let lists = match self.store {
-            Store::Native => Lists::of(chain.as_str(), rules),
+        let lists = match self.kind {
+            TableKind::Native => Lists::of(chain.as_str(), rules),
             _ => Lists::none(chain.as_str()),
         };
         for (name, addresses) in lists.all() {
@@ -147,7 +147,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         lists: &Lists,
         flags: u16,
     ) -> Result<(), Unsupported<'a>> {
-        if self.store != Store::Native {
+        if self.kind != TableKind::Native {
             return self.xt_rule(chain, rule, flags);
         }
         let companion = native::companion(rule);
@@ -243,7 +243,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
         fill: impl FnOnce(&mut Writer),
     ) {
         let (family, origin) = (hooks::nfproto(self.family), self.origin(what));
-        let table = hooks::table_name(self.store, self.table);
+        let table = hooks::table_name(self.kind, self.table);
         self.batch.message(number, flags, family, origin, |w| {
             // The table name is the first attribute of all kinds of objects.
             w.string(NFTA_TABLE_NAME, table);

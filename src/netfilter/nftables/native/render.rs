@@ -3,7 +3,7 @@
 use super::companion;
 use super::merge::merged_into_sets;
 use super::sets::Lists;
-use crate::netfilter::backend::Store;
+use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{
     AddressSet, Chain, Family, Hook, Interface, Match, Owner, Place, PortRange, Protocol,
     RejectWith, Rule, Ruleset, Side, Table, TableName, Target, Test,
@@ -33,7 +33,7 @@ fn write_table(text: &mut String, table: &Table) -> fmt::Result {
         Family::V4 => "ip",
         Family::V6 => "ip6",
     };
-    let name = table_name(Store::Native, table.name);
+    let name = table_name(TableKind::Native, table.name);
     writeln!(text, "table {family} {name} {{")?;
     for chain in &table.chains {
         let rules = in_place(chain);
@@ -92,7 +92,7 @@ fn write_chain(text: &mut String, table: &Table, chain: &Chain) -> fmt::Result {
 }
 
 fn write_hook(text: &mut String, table: TableName, hook: Hook) -> fmt::Result {
-    let Base { priority, kind, .. } = base(Store::Native, table, hook);
+    let Base { priority, kind, .. } = base(TableKind::Native, table, hook);
     let hook = hook.as_str().to_lowercase();
     writeln!(
         text,

@@ -165,10 +165,10 @@ fn key_of(address: IpAddr) -> u128 {
 
 /// Dumped sets of a table by name.
 #[derive(Debug, Default)]
-pub(crate) struct Sets(BTreeMap<String, LiveSet>);
+pub(crate) struct Sets(BTreeMap<String, ObservedSet>);
 
 #[derive(Debug)]
-struct LiveSet {
+struct ObservedSet {
     nameless: bool,
     interval: bool,
     /// A verdict map.
@@ -186,7 +186,7 @@ impl Sets {
         let a = AttributeTable::<7>::parse(attributes)?;
         let flags = a.get(NFTA_SET_FLAGS);
         let flags = flags.map_or(Ok(0), |_| a.u32(NFTA_SET_FLAGS))?;
-        let set = LiveSet {
+        let set = ObservedSet {
             nameless: flags & NFT_SET_ANONYMOUS != 0,
             interval: flags & NFT_SET_INTERVAL != 0,
             verdicts: a.u32(NFTA_SET_DATA_TYPE) == Ok(NFT_DATA_VERDICT),
@@ -256,7 +256,7 @@ impl Sets {
     }
 }
 
-impl LiveSet {
+impl ObservedSet {
     /// The key of an element, and whether it ends a range. `None` for elements that managed sets do
     /// not have: longer keys, or a catch-all element.
     fn read_element(&self, attributes: &[u8]) -> Result<Option<(u128, bool)>, Malformed> {

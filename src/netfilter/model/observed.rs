@@ -7,8 +7,8 @@ use std::fmt;
 
 /// All tables of one backend in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Live {
-    pub tables: Vec<LiveTable>,
+pub struct Observed {
+    pub tables: Vec<ObservedTable>,
     /// Managed as a whole, whatever is in them.
     pub inet_tables: Vec<InetTable>,
 }
@@ -30,9 +30,9 @@ impl Serialize for InetTable {
     }
 }
 
-impl Live {
+impl Observed {
     /// The table `name` of `family`, if it is there.
-    pub fn table(&self, family: Family, name: TableName) -> Option<&LiveTable> {
+    pub fn table(&self, family: Family, name: TableName) -> Option<&ObservedTable> {
         self.tables
             .iter()
             .find(|t| t.family == family && t.name == name)
@@ -42,33 +42,33 @@ impl Live {
 /// A table with its chains, managed and foreign. A backend may omit foreign chains that no hook
 /// leads to and that hold nothing managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveTable {
+pub struct ObservedTable {
     pub family: Family,
     pub name: TableName,
     /// Its chains are not in force.
     pub dormant: bool,
-    pub chains: Vec<LiveChain>,
+    pub chains: Vec<ObservedChain>,
 }
 
-impl LiveTable {
+impl ObservedTable {
     /// The chain called `name`, if it is there.
-    pub fn chain(&self, name: &ChainName) -> Option<&LiveChain> {
+    pub fn chain(&self, name: &ChainName) -> Option<&ObservedChain> {
         self.chains.iter().find(|c| c.name == *name)
     }
 }
 
 /// A chain and its rules in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveChain {
+pub struct ObservedChain {
     pub name: ChainName,
     /// A base chain whose policy drops.
     pub drops: bool,
-    pub rules: Vec<LiveRule>,
+    pub rules: Vec<ObservedRule>,
 }
 
 /// A rule in the kernel. What cannot be decoded is kept as text, never guessed or lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveRule {
+pub struct ObservedRule {
     /// The rule, if the model can express it exactly.
     pub rule: Option<Rule>,
     /// Otherwise the decoded matches, which must all hold.
@@ -95,10 +95,10 @@ pub struct Counters {
     pub bytes: u64,
 }
 
-impl LiveRule {
+impl ObservedRule {
     /// A decoded rule.
     pub fn known(rule: Rule, comment: Option<String>, handles: Vec<u64>) -> Self {
-        LiveRule {
+        ObservedRule {
             jump: match &rule.target {
                 Target::Jump(chain) | Target::Goto(chain) => Some(chain.clone()),
                 _ => None,
@@ -128,14 +128,15 @@ impl LiveRule {
 
 /// Whether observed and desired rules have the same effects in the same order.
 pub fn same_effects<'a>(
-    live: impl Iterator<Item = &'a LiveRule>,
+    observed: impl Iterator<Item = &'a ObservedRule>,
     wanted: impl Iterator<Item = &'a Rule>,
 ) -> bool {
-    let live = live.map(|l| l.rule.as_ref());
-    let agrees = |live: Option<&Rule>, wanted: &Rule| live.is_some_and(|l| l.same_effect(wanted));
-    let (mut live, mut wanted) = (live, wanted);
+    let observed = observed.map(|l| l.rule.as_ref());
+    let agrees =
+        |observed: Option<&Rule>, wanted: &Rule| observed.is_some_and(|l| l.same_effect(wanted));
+    let (mut observed, mut wanted) = (observed, wanted);
     loop {
-        match (live.next(), wanted.next()) {
+        match (observed.next(), wanted.next()) {
             (None, None) => return true,
             (Some(l), Some(w)) if agrees(l, w) => {}
             _ => return false,
