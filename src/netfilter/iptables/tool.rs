@@ -3,8 +3,8 @@
 use super::program::{Variant, look_up, tool, version, words};
 use super::run::run;
 use super::{parse_save, restore};
-use crate::netfilter::backend::{Backend, BackendError, Store};
-use crate::netfilter::model::{Change, Family, Live};
+use crate::netfilter::backend::{Backend, BackendError, TableKind};
+use crate::netfilter::model::{Change, Family, Observed};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::AccessFlags;
@@ -29,7 +29,7 @@ pub struct Iptables {
     /// Whether `…-restore` supports `-w` (since 1.6.2).
     waits: bool,
     /// The state that changes are based on.
-    last: Live,
+    last: Observed,
 }
 
 impl Backend for Iptables {
@@ -37,20 +37,20 @@ impl Backend for Iptables {
         "iptables-legacy"
     }
 
-    fn store(&self) -> Store {
-        Store::Legacy
+    fn kind(&self) -> TableKind {
+        TableKind::Legacy
     }
 
     fn detects_concurrent_commits(&self) -> bool {
         false
     }
 
-    fn read(&mut self) -> Result<Live, BackendError> {
+    fn read(&mut self) -> Result<Observed, BackendError> {
         self.last = self.saved(&[])?;
         Ok(self.last.clone())
     }
 
-    fn read_counted(&mut self) -> Result<Live, BackendError> {
+    fn read_counted(&mut self) -> Result<Observed, BackendError> {
         self.saved(&["-c"])
     }
 
@@ -61,8 +61,7 @@ impl Backend for Iptables {
         for family in Family::ALL {
             let text = restore(change, family);
             if !text.is_empty() {
-                self.restore(family, &text)
-                    .or_else(|refused| self.blame(refused))?;
+                self.write(family, &text)?;
             }
         }
         Ok(())
@@ -81,7 +80,7 @@ impl Iptables {
                 return Ok(Iptables {
                     infix,
                     waits: version.number >= (1, 6, 2),
-                    last: Live::default(),
+                    last: Observed::default(),
                 });
             }
         }
@@ -91,14 +90,14 @@ impl Iptables {
     }
 
     /// The parsed output of `…-save` with these options, for both families.
-    fn saved(&self, options: &[&str]) -> Result<Live, BackendError> {
-        let mut live = Live::default();
+    fn saved(&self, options: &[&str]) -> Result<Observed, BackendError> {
+        let mut observed = Observed::default();
         for family in Family::ALL {
             if let Some(text) = self.save(family, options)? {
-                live.tables.extend(parse_save(family, &text)?);
+                observed.tables.extend(parse_save(family, &text)?);
             }
         }
-        Ok(live)
+        Ok(observed)
     }
 
     /// The output of `…-save`, or `None` if the kernel lacks the family.
@@ -116,18 +115,24 @@ impl Iptables {
         Err(refused(doing, &output, ""))
     }
 
-    /// Returns the refusal, unless the rules have changed since the change was planned, which may
-    /// have caused it.
-    fn blame(&mut self, refusal: BackendError) -> Result<(), BackendError> {
-        let BackendError::Refused { doing, reason } = refusal else {
-            return Err(refusal);
-        };
-        let before = std::mem::take(&mut self.last);
-        if self.read()? == before {
-            return Err(BackendError::Refused { doing, reason });
+    /// Writes rules of a family. A refusal is an interruption if the rules have changed since the
+    /// change was planned. They may also have changed and changed back while the tool waited for the
+    /// lock, so a refusal counts only when the tool repeats it.
+    fn write(&self, family: Family, text: &str) -> Result<(), BackendError> {
+        let mut written = Ok(());
+        for _ in 0..2 {
+            written = self.restore(family, text);
+            let Err(BackendError::Refused { doing, reason }) = &written else {
+                break;
+            };
+            if self.saved(&[])? != self.last {
+                log::debug!("{doing}: {reason}");
+                return Err(BackendError::Interrupted {
+                    doing: doing.clone(),
+                });
+            }
         }
-        log::debug!("{doing}: {reason}");
-        Err(BackendError::Interrupted { doing })
+        written
     }
 
     /// Feeds `text` to `…-restore --noflush`.
