@@ -9,6 +9,7 @@ pub mod differences;
 mod dry_run;
 mod event;
 pub mod explain;
+mod installed;
 pub mod status;
 pub mod verify;
 pub mod watch;
@@ -46,7 +47,7 @@ pub enum Action {
     /// Say what happens to every connection.
     Connections(explain::connections::Options),
     /// Show what is installed.
-    Status,
+    Status(status::Options),
     /// Prove by real connections that the redirection holds.
     Verify(verify::Options),
     /// Apply, stay, and restore what other programs remove.
@@ -65,7 +66,7 @@ pub enum Report {
     CleanDryRun(Diff),
     Explanation(Box<explain::view::Explanation>),
     Connections(explain::connections::Connections),
-    Status(Status),
+    Status(Box<Status>),
     Verified(verify::Report),
     /// A watch has ended on a signal.
     Watched,
@@ -104,7 +105,7 @@ pub fn run(
         Action::Connections(options) => {
             Report::Connections(explain::connections::connections(options, request)?)
         }
-        Action::Status => Report::Status(status::status()?),
+        Action::Status(options) => Report::Status(Box::new(status::status(*options)?)),
         Action::Verify(options) => Report::Verified(verify::verify(request, options, report)?),
         Action::Watch(options) => {
             watch::watch(request, options, report)?;

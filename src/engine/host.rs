@@ -11,12 +11,13 @@ use crate::netfilter::model::Interface;
 use crate::netfilter::rtnetlink;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
-use nix::unistd::geteuid;
+use nix::unistd::{SysconfVar, geteuid, sysconf};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 /// The longest file that is read: a list of a hundred thousand users has some 8 MB.
 const LONGEST: u64 = 16 << 20;
@@ -56,6 +57,18 @@ pub(crate) fn bridges() -> Result<Vec<Interface>, Error> {
 /// When that cannot be determined.
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     path.try_exists()
+}
+
+/// For how long a process has been running, if /proc shows it.
+pub(crate) fn running_for(pid: i32) -> Option<Duration> {
+    let read = |path: &str| Some(file(Path::new(path)).ok()?.text);
+    let stat = read(&format!("/proc/{pid}/stat"))?;
+    // The name of the program, in parentheses, may hold anything; proc_pid_stat(5) counts from 1.
+    let started: u64 = stat.rsplit_once(')')?.1.split(' ').nth(20)?.parse().ok()?;
+    let uptime: f64 = read("/proc/uptime")?.split(' ').next()?.parse().ok()?;
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok()??;
+    let started = started as f64 / ticks as f64;
+    Duration::try_from_secs_f64(uptime - started).ok()
 }
 
 /// Reads a text file; bytes that are not UTF-8 become U+FFFD.

@@ -1,5 +1,6 @@
 //! The exit status of the program.
 
+use crate::actions::status::State;
 use crate::actions::{Report, verify::Verdict};
 use crate::engine::error::Error;
 use crate::mesh::config::ConfigError;
@@ -11,11 +12,12 @@ use std::process::ExitCode;
 /// Every exit status there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done; for `diff`: nothing differs.
+    /// Done; for `diff`: nothing differs; for `status`: in force.
     Done = 0,
-    /// The kernel or a tool refused; for `diff`: something differs.
+    /// The kernel or a tool refused; for `diff`: something differs; for `status`: not in force.
     Failed = 1,
-    /// Bad input, nothing was touched; for `diff`, `explain` and `verify`: cannot be determined.
+    /// Bad input, nothing was touched; for `diff`, `explain`, `status` and
+    /// `verify`: cannot be determined.
     BadInput = 2,
     /// A capability is missing.
     NotPermitted = 3,
@@ -37,6 +39,11 @@ impl From<&Report> for Exit {
             Report::Differences(found) if !found.determined => Exit::BadInput,
             Report::Explanation(explanation) if !explanation.determined => Exit::BadInput,
             Report::Connections(connections) if !connections.determined => Exit::BadInput,
+            Report::Status(status) => match status.state {
+                State::InForce => Exit::Done,
+                State::NotInForce | State::NotInstalled => Exit::Failed,
+                State::Undetermined => Exit::BadInput,
+            },
             Report::Verified(report) => match report.verdict {
                 Verdict::Holds => Exit::Done,
                 Verdict::Fails => Exit::NotVerified,

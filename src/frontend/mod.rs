@@ -86,7 +86,7 @@ fn finish(result: Result<(), Error>, action: Option<&Action>) -> Exit {
                 | Action::Differences(_)
                 | Action::Explain(_)
                 | Action::Connections(_)
-                | Action::Status
+                | Action::Status(_)
                 | Action::Verify(_)
         )
     );

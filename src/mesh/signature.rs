@@ -5,6 +5,8 @@ use crate::netfilter::model::ChainName;
 /// How a mesh, and the tools that it replaces, name what they write.
 #[derive(Debug)]
 pub struct Signature {
+    /// The mesh of today that writes them.
+    pub mesh: &'static str,
     /// The prefix of the names of their chains.
     pub chains: &'static str,
     /// Tables of nf_tables' family `inet` that are theirs as a whole.

@@ -29,7 +29,7 @@ mod netlink;
 mod no_leaks;
 mod printed;
 mod routing;
-mod show;
+mod status;
 mod traffic;
 mod verify;
 mod watch;

@@ -6,7 +6,8 @@ use super::rules::{self, Fate, Judged, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
-use crate::netfilter::model::{Family, HookedChain, Interface, Rules, Ruleset};
+use crate::mesh::managed;
+use crate::netfilter::model::{Family, HookedChain, Interface, Routing, Rules, Ruleset};
 use crate::netfilter::trace::{Network, Way};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -32,6 +33,18 @@ const MOST_RULES: usize = 5000;
 /// Where the rules in the kernel, or addresses and routes, cannot be read.
 pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahead>, Error> {
     let (kernel, routing) = live_rules()?;
+    rules_ahead_in(desired, kernel, routing)
+}
+
+/// The same in rules and policy routes that were read.
+///
+/// # Errors
+/// Where addresses and routes cannot be read.
+pub(in crate::actions) fn rules_ahead_in(
+    desired: &Ruleset,
+    kernel: Rules,
+    routing: Routing,
+) -> Result<BTreeSet<Ahead>, Error> {
     let chains = || kernel.tables.iter().flat_map(|t| &t.chains);
     let count: usize = chains().map(|c| c.rules.len()).sum();
     if count > MOST_RULES || !chains().any(is_foreign) {
@@ -49,7 +62,7 @@ pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahea
 /// Whether anything in a chain is foreign: a rule, or a policy that drops.
 fn is_foreign(chain: &HookedChain) -> bool {
     let mut rules = chain.rules.iter();
-    rules.any(|rule| !rules::is_managed_rule(&chain.name, rule))
+    rules.any(|rule| !managed::is_managed_entry(&chain.name, rule))
         || chain.base.is_some_and(|base| !base.accepts)
 }
 

@@ -3,9 +3,9 @@
 use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
-use crate::mesh::managed::{is_managed_chain, is_managed_id};
+use crate::mesh::managed;
 use crate::netfilter::backend::BackendError;
-use crate::netfilter::model::{ChainName, Entry, Family, Routing, Rules, Target, Test};
+use crate::netfilter::model::{Entry, Family, Routing, Rules, Test};
 use crate::netfilter::trace::{
     Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
 };
@@ -258,11 +258,5 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
 }
 
 fn is_managed(step: &Step) -> bool {
-    is_managed_rule(&step.chain, &step.rule)
-}
-
-/// By its chain, by its comment, or by the chain that it jumps to.
-pub(super) fn is_managed_rule(chain: &ChainName, rule: &Entry) -> bool {
-    let jumps = || matches!(rule.target(), Some(Target::Jump(to)) if is_managed_chain(to));
-    is_managed_chain(chain) || rule.id().is_some_and(is_managed_id) || jumps()
+    managed::is_managed_entry(&step.chain, &step.rule)
 }

@@ -1,7 +1,7 @@
 //! The actions as words of the command line, with their own options.
 
 use super::general::duration;
-use crate::actions::{Action, apply, diff, differences, explain, verify, watch};
+use crate::actions::{Action, apply, diff, differences, explain, status, verify, watch};
 use crate::netfilter::model::{ConnState, FoundSocket};
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -23,9 +23,9 @@ pub(super) enum Word {
     /// Explain who goes where: all connections, or one rule by rule
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Question),
-    /// Show installed rules, their purpose and counters
-    #[command(name = "status", visible_alias = "show")]
-    Status,
+    /// Show what is installed, whether it is in force, and what it captures
+    #[command(name = "status", visible_alias = "show", after_help = STATUS_EXAMPLES)]
+    Status(Shown),
     /// Verify with real connections that the redirection holds
     Verify(Probes),
     /// Apply, keep running, and restore rules that other programs remove (for VMs)
@@ -54,7 +54,7 @@ impl Word {
                 }),
             },
             Word::Explain(question) => question.into(),
-            Word::Status => Action::Status,
+            Word::Status(shown) => Action::Status(status::Options { rules: shown.rules }),
             Word::Verify(probes) => Action::Verify(verify::Options {
                 probe_port: probes.probe_port,
                 probe_timeout: probes.probe_timeout,
@@ -248,6 +248,24 @@ impl From<Question> for Action {
             live: question.live,
         })
     }
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  prepare-proxy status
+      What is captured and exempt here, and whether a watch keeps it
+  prepare-proxy status --rules
+      The same with every managed rule and its counters
+
+Exit status: 0 installed and in force, 1 not, 2 cannot be determined";
+
+/// The options of `status`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Status")]
+pub(super) struct Shown {
+    /// List every managed rule with its counters
+    #[arg(long)]
+    rules: bool,
 }
 
 /// The options of `verify`.

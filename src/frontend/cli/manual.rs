@@ -41,14 +41,14 @@ pub(super) fn after_help() -> String {
 
 /// What each exit status means.
 const EXIT: &[(Exit, &str)] = &[
-    (Exit::Done, "done; diff: no difference"),
+    (Exit::Done, "done; diff: no difference; status: in force"),
     (
         Exit::Failed,
-        "the kernel or a tool refused; diff: something differs",
+        "the kernel or a tool refused; diff: something differs; status: not in force",
     ),
     (
         Exit::BadInput,
-        "bad input, nothing was changed; diff, explain, verify: cannot be determined",
+        "bad input, nothing was changed; diff, explain, status, verify: cannot be determined",
     ),
     (Exit::NotPermitted, "a capability is missing"),
     (

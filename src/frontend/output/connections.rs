@@ -145,7 +145,7 @@ fn words(condition: &Condition, all: bool) -> String {
 }
 
 /// The first values of a list, and how many more there are.
-fn listed(values: &[String], all: bool) -> String {
+pub(super) fn listed(values: &[String], all: bool) -> String {
     let shown = if all || values.len() <= SHOWN + 1 {
         values.len()
     } else {

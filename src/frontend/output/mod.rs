@@ -68,7 +68,7 @@ pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> St
             _ => connections::text(connections, verbose),
         },
         Report::Status(status) if json_wanted => json(status),
-        Report::Status(status) => status::text(status),
+        Report::Status(status) => status::text(status, verbose),
         Report::Verified(report) if json_wanted => json(report),
         Report::Verified(report) => verification::summary(report),
         Report::Applied(_) | Report::Checked | Report::Cleaned(_) | Report::Watched => {

@@ -4,6 +4,7 @@ use crate::mesh::signature::{Purpose, Purposes, Signature};
 
 /// All of Istio's tools, and the meshes that replace them.
 pub(in crate::mesh) static SIGNATURE: Signature = Signature {
+    mesh: "istio",
     chains: "ISTIO_",
     // With --native-nftables, since 1.27.
     inet_tables: &["istio-proxy-nat", "istio-proxy-mangle", "istio-proxy-raw"],

@@ -5,6 +5,7 @@ use crate::mesh::signature::{Purpose, Purposes, Signature};
 /// Linkerd's proxy-init, which once wrote the time behind its comments
 /// (`proxy-init/output/1600000000`).
 pub(in crate::mesh) static SIGNATURE: Signature = Signature {
+    mesh: "linkerd",
     chains: "PROXY_INIT_",
     inet_tables: &[],
     comments: "proxy-init",

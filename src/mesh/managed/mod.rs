@@ -11,12 +11,12 @@ mod routing;
 mod rules;
 
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
-pub(crate) use rules::{ManagedRules, holds_foreign_rules};
+pub(crate) use rules::{ManagedRules, holds_foreign_rules, is_signed};
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;
 use crate::mesh::signature::{Purpose, Signature, purpose};
-use crate::netfilter::model::{ChainName, RuleId};
+use crate::netfilter::model::{ChainName, Entry, RuleId, Target};
 
 /// Whose chains and rules are managed.
 static SIGNATURES: [&Signature; 2] = [&istio::SIGNATURE, &linkerd::SIGNATURE];
@@ -33,6 +33,23 @@ pub fn is_managed_chain(name: &ChainName) -> bool {
     SIGNATURES.iter().any(|s| s.names(name))
 }
 
+/// Whether a rule is managed: by its chain, by its comment, or by the chain that it jumps to.
+pub(crate) fn is_managed_entry(chain: &ChainName, rule: &Entry) -> bool {
+    let jumps = || matches!(rule.target(), Some(Target::Jump(to)) if is_managed_chain(to));
+    is_managed_chain(chain) || rule.id().is_some_and(is_managed_id) || jumps()
+}
+
+/// The meshes whose names chains have, each once.
+pub(crate) fn meshes<'a>(chains: impl Iterator<Item = &'a ChainName>) -> Vec<&'static str> {
+    let chains: Vec<&ChainName> = chains.collect();
+    let has_chains = |s: &&&Signature| chains.iter().any(|name| s.names(name));
+    SIGNATURES
+        .iter()
+        .filter(has_chains)
+        .map(|s| s.mesh)
+        .collect()
+}
+
 /// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.
 pub(crate) fn is_managed_inet_table(name: &str) -> bool {
     SIGNATURES.iter().any(|s| s.inet_tables.contains(&name))
@@ -44,7 +61,7 @@ fn is_managed_comment(comment: &str) -> bool {
 }
 
 /// Whether a rule with this id is managed, by its label.
-pub(crate) fn is_managed_id(id: &RuleId) -> bool {
+fn is_managed_id(id: &RuleId) -> bool {
     SIGNATURES.iter().any(|s| id.label() == Some(s.comments))
 }
 

@@ -76,7 +76,7 @@ fn was_written_by_others(observed: &Observed, family: Family) -> bool {
 }
 
 /// Whether a rule is managed by where it jumps to, or by its comment.
-fn is_signed(observed: &ObservedRule) -> bool {
+pub(crate) fn is_signed(observed: &ObservedRule) -> bool {
     observed.jump.as_ref().is_some_and(is_managed_chain) || has_managed_comment(observed)
 }
 

@@ -15,7 +15,7 @@ mod host_network;
 mod in_force;
 mod initial_states;
 mod kill;
-mod recorded;
+pub mod recorded;
 mod restricted_host;
 mod routes;
 mod ssh;
