@@ -286,6 +286,11 @@ impl Interface {
     /// The first interface of pods and most machines.
     pub const ETH0: Interface = Interface(Cow::Borrowed("eth0"));
 
+    /// The name of an interface that exists, which may be one that iptables does not take.
+    pub fn observed(name: String) -> Self {
+        Interface(Cow::Owned(name))
+    }
+
     /// The name, with its `+` if any.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,7 +19,7 @@ pub struct Link {
 /// All interfaces of this network namespace with their usable addresses.
 ///
 /// # Errors
-/// Errors of the kernel, or an interface name that iptables does not accept.
+/// Errors of the kernel.
 pub fn links() -> Result<Vec<Link>, RoutingError> {
     Router::open()?.links()
 }
@@ -71,13 +71,10 @@ impl<T: Transport> Router<T> {
         let named = self.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
         let mut links: Vec<Link> = named
             .into_iter()
-            .filter_map(|(index, name)| {
-                let name = name.parse().ok()?;
-                Some(Link {
-                    index,
-                    name,
-                    addresses: Vec::new(),
-                })
+            .map(|(index, name)| Link {
+                index,
+                name,
+                addresses: Vec::new(),
             })
             .collect();
         for family in Family::ALL {

@@ -1,7 +1,7 @@
 //! The messages of rtnetlink that are needed (rtnetlink(7), linux/fib_rules.h, linux/rtnetlink.h,
 //! linux/if_addr.h). Numbers are in host byte order.
 
-use crate::netfilter::model::{Family, PolicyRoute, Routing};
+use crate::netfilter::model::{Family, Interface, PolicyRoute, Routing};
 use crate::netfilter::netlink::{
     AttributeTable, Malformed, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, u32_ne,
 };
@@ -294,14 +294,14 @@ fn address_of(family: Family, bytes: &[u8]) -> Result<IpAddr, Malformed> {
     address.map_err(|_| Malformed)
 }
 
-/// Decodes the index and name of an interface.
-pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
+/// Decodes the index and name of an interface; bytes of the name that are not UTF-8 become U+FFFD.
+pub(super) fn read_link(payload: &[u8]) -> Result<(u32, Interface), Malformed> {
     /// `IFLA_IFNAME`.
     const NAME: u16 = 3;
     let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
     let a = AttributeTable::<4>::parse(attributes)?;
     let index = u32_ne(header, 4).ok_or(Malformed)?;
-    Ok((index, a.string(NAME)?.to_owned()))
+    Ok((index, Interface::observed(name(&a, NAME)?)))
 }
 
 /// Reads the name of an interface that is a bridge; `None` if it is something else.
@@ -317,9 +317,14 @@ pub(super) fn read_bridge(payload: &[u8]) -> Result<Option<String>, Malformed> {
     };
     let info = AttributeTable::<2>::parse(info)?;
     let is_bridge = info.get(KIND).is_some() && info.string(KIND)? == "bridge";
-    is_bridge
-        .then(|| Ok(a.string(NAME)?.to_owned()))
-        .transpose()
+    is_bridge.then(|| name(&a, NAME)).transpose()
+}
+
+/// The name of an interface, which may be any bytes.
+fn name<const N: usize>(a: &AttributeTable<N>, kind: u16) -> Result<String, Malformed> {
+    let bytes = a.bytes(kind)?;
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// `IFF_UP`.

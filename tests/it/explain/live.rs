@@ -1,7 +1,7 @@
 //! `explain --live` among the rules of others: what can be decoded counts, what cannot be leaves
 //! both cases open, and never is anything guessed.
 
-use crate::lab::{APP, Done, Lab, PROXY, ROOT, Server, lab, product};
+use crate::lab::{APP, Done, Lab, Namespace, PROXY, ROOT, Server, lab, product};
 use serde_json::Value;
 
 /// A pod whose TCP goes to the proxy, and somebody else's rules.
@@ -167,6 +167,24 @@ fn an_interface_that_is_not_there_is_bad_input() {
     let done = pod.explain("--from 10.66.0.1 --to 10.66.0.2:80 --interface eth7");
     assert_eq!(done.code, Some(2), "{}", done.err);
     assert!(done.out.is_empty(), "{}", done.out);
+}
+
+#[test]
+fn addresses_of_an_interface_with_any_name_are_its_own() {
+    let pod = Namespace::new();
+    for (nr, name) in ["e\\377\\376", "e\\033[31m", "\\342\\200\\256e"]
+        .iter()
+        .enumerate()
+    {
+        pod.sh(&format!(
+            "n=$(printf '{name}'); ip link add \"$n\" type veth peer name p{nr}
+             ip link set \"$n\" up; ip link set p{nr} up; ip addr add 10.9.{nr}.1/24 dev \"$n\""
+        ));
+        let question = format!("explain --live --from 192.0.2.9 --to 10.9.{nr}.1:80 --format json");
+        let done = pod.run(product().args(question.split(' ')));
+        let answer: Value = serde_json::from_str(&done.must(name)).expect("JSON");
+        assert_eq!(answer["cases"][0]["end"]["kind"], "delivered", "{answer:#}");
+    }
 }
 
 #[test]
