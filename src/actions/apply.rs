@@ -3,6 +3,7 @@
 use super::close_wait::CloseWait;
 use super::event::{Event, resolve};
 use super::verify;
+use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::engine::lock::LockName;
 use crate::engine::reconcile::{self, Reconciled, TimeLimits};
@@ -49,9 +50,7 @@ pub(super) fn apply(
             report(Event::Unmapped(owners));
         }
     }
-    if done.beside_others {
-        ahead(&resolved.desired, report);
-    }
+    ahead(&resolved.desired, done.foreign, report);
     if done.changed()
         && let Some(watch) = LockName::Watch.holder()
     {
@@ -66,8 +65,8 @@ pub(super) fn apply(
 }
 
 /// Warns of foreign rules that take precedence. That they cannot be read is no reason to fail.
-fn ahead(desired: &Ruleset, report: &mut dyn FnMut(Event)) {
-    match verify::rules_ahead(desired) {
+fn ahead(desired: &Ruleset, foreign: Foreign, report: &mut dyn FnMut(Event)) {
+    match verify::rules_ahead(desired, foreign) {
         Ok(rules) => rules.into_iter().map(Event::Ahead).for_each(report),
         Err(e) => log::debug!("cannot look for foreign rules that take precedence: {e}"),
     }

@@ -2,7 +2,7 @@
 
 use super::verify::{self, Ahead};
 use crate::engine::backends::{
-    BackendChoice, Backends, is_absence, read_tables, table_kinds_besides,
+    BackendChoice, Backends, Foreign, is_absence, read_tables, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::privilege;
@@ -90,8 +90,8 @@ pub enum LineAction {
 pub(super) fn diff(options: Options, request: &Request) -> Result<Diff, Error> {
     let (resolved, _) = request.resolve()?;
     privilege::require_net_admin()?;
-    let mut diff = against(&resolved.desired, request.backend)?;
-    diff.ahead = match verify::rules_ahead(&resolved.desired) {
+    let (mut diff, foreign) = against(&resolved.desired, request.backend)?;
+    diff.ahead = match verify::rules_ahead(&resolved.desired, foreign) {
         Err(e) if !options.strict => {
             log::debug!("cannot look for foreign rules that take precedence: {e}");
             Vec::new()
@@ -105,15 +105,16 @@ pub(super) fn diff(options: Options, request: &Request) -> Result<Diff, Error> {
 /// Compares the observed state with nothing at all: what a clean would remove.
 pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
     privilege::require_net_admin()?;
-    against(&Ruleset::default(), request.backend)
+    Ok(against(&Ruleset::default(), request.backend)?.0)
 }
 
 /// Compares the tables of every backend with what is desired in them: everything in those that an
-/// apply would write to, nothing in the others.
-fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
+/// apply would write to, nothing in the others. The second result says what is foreign there.
+fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<(Diff, Foreign), Error> {
     let mut diff = Diff::default();
     let mut marks = BTreeSet::new();
-    for (at, (backend, observed)) in read_all(choice)?.into_iter().enumerate() {
+    let (opened, foreign) = read_all(choice)?;
+    for (at, (backend, observed)) in opened.into_iter().enumerate() {
         match at {
             0 => {
                 diff.backend = backend.name();
@@ -130,13 +131,13 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<Diff, Error> {
     diff.add_routing(routing.missing(&wanted.routing)?, LineAction::Add);
     let rules = diff.dormant.is_empty() && diff.chains.is_empty() && diff.inet_tables.is_empty();
     diff.differs = !rules || !diff.routing.is_empty();
-    Ok(diff)
+    Ok((diff, foreign))
 }
 
 type Opened = (Box<dyn Backend>, Observed);
 
 /// The tables of every backend that can be read: first those that an apply would write to.
-pub(super) fn read_all(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
+pub(super) fn read_all(choice: BackendChoice) -> Result<(Vec<Opened>, Foreign), Error> {
     let mut backends = Backends::default();
     let first = target(choice, &mut backends)?;
     let besides = table_kinds_besides(Some(first.0.kind()));
@@ -148,7 +149,11 @@ pub(super) fn read_all(choice: BackendChoice) -> Result<Vec<Opened>, Error> {
             read => opened.extend(read?),
         }
     }
-    Ok(opened)
+    let foreign = opened
+        .iter()
+        .map(|(_, observed)| managed::count_foreign_rules(observed));
+    let foreign = backends.foreign(foreign.sum());
+    Ok((opened, foreign))
 }
 
 /// Reads what was opened, or `None` where this machine cannot have it.

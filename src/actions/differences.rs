@@ -180,7 +180,7 @@ fn from_kernel(request: &Request, desired: &Ruleset) -> Result<(State, State), E
     let before = State { rules, routing };
     let mut rules = before.rules.clone();
     let mut marks = BTreeSet::new();
-    for (at, (backend, observed)) in read_all(request.backend)?.into_iter().enumerate() {
+    for (at, (backend, observed)) in read_all(request.backend)?.0.into_iter().enumerate() {
         let change = match at {
             0 => plan(&observed, &backend.normalised(desired)),
             _ => plan(&observed, &Ruleset::default()),

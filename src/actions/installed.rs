@@ -1,13 +1,16 @@
 //! What is installed: the managed rules in the tables of every backend.
 
+use super::explain::table_name;
 use crate::engine::backends::{
-    Backends, is_absence, is_uninspectable, read_until_unchanged, table_kinds_besides,
+    Backends, Foreign, is_absence, is_uninspectable, read_until_unchanged, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::reconcile::plan::plan;
+use crate::mesh::managed;
 use crate::netfilter::backend::{BackendError, TableKind};
 use crate::netfilter::model::{
-    ChainName, Change, Family, Observed, ObservedRule, ObservedTable, Ruleset, Table, TableName,
+    ChainName, Change, Family, HookedTable, Observed, ObservedRule, ObservedTable, Ruleset, Table,
+    TableName,
 };
 
 /// The tables of one backend.
@@ -29,14 +32,15 @@ pub(super) struct ManagedChain<'a> {
 }
 
 /// Reads the tables of every backend, with the counters of rules if they are asked for. What cannot
-/// be inspected for lack of a capability or of /proc goes to `unseen`.
+/// be inspected for lack of a capability or of /proc goes to `unseen`. The second result says what is
+/// foreign there.
 ///
 /// # Errors
 /// Where tables cannot be read for another reason.
 pub(super) fn read(
     counted: bool,
     unseen: &mut dyn FnMut(BackendError),
-) -> Result<Vec<Installed>, Error> {
+) -> Result<(Vec<Installed>, Foreign), Error> {
     let mut installed = Vec::new();
     let mut backends = Backends::default();
     for kind in table_kinds_besides(None) {
@@ -59,7 +63,11 @@ pub(super) fn read(
             observed,
         });
     }
-    Ok(installed)
+    let foreign = installed
+        .iter()
+        .map(|i: &Installed| managed::count_foreign_rules(&i.observed));
+    let foreign = backends.foreign(foreign.sum());
+    Ok((installed, foreign))
 }
 
 /// The installed rules as a ruleset, without what cannot be decoded.
@@ -84,6 +92,12 @@ fn table(ruleset: &mut Ruleset, family: Family, name: TableName) -> &mut Table {
 }
 
 impl Installed {
+    /// The tables that are in force, with their hooks.
+    pub(super) fn hooked(&self) -> impl Iterator<Item = HookedTable> {
+        let tables = self.observed.tables.iter().filter(|t| !t.dormant);
+        tables.map(|t| HookedTable::observed(table_name(self.kind, t.name), t))
+    }
+
     /// Every chain that holds something managed.
     pub(super) fn chains(&self) -> impl Iterator<Item = ManagedChain<'_>> {
         self.removal.tables.iter().flat_map(|change| {

@@ -116,6 +116,15 @@ fn has_managed_rules(kind: TableKind, backends: &mut Backends) -> bool {
     observed.is_ok_and(|observed| !plan(&observed, &Ruleset::default()).tables.is_empty())
 }
 
+/// The foreign rules beside managed ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// How many rules that packets may meet are in the tables of backends.
+    pub rules: usize,
+    /// Whether there are tables of nf_tables that no backend writes to.
+    pub tables: bool,
+}
+
 /// State shared by the backends of one run: each is opened on first use, and facts are read once.
 #[derive(Default)]
 pub(crate) struct Backends {
@@ -150,10 +159,13 @@ impl Backends {
         self.open(kind)
     }
 
-    /// Whether there are tables of nf_tables that no backend writes to.
-    pub(crate) fn has_foreign_tables(&self) -> bool {
+    /// What is foreign, with so many rules in the tables that were read.
+    pub(crate) fn foreign(&self, rules: usize) -> Foreign {
         let nf_tables = self.nf_tables.as_ref();
-        nf_tables.is_some_and(NfTables::has_foreign_tables)
+        Foreign {
+            rules,
+            tables: nf_tables.is_some_and(NfTables::has_foreign_tables),
+        }
     }
 
     #[cfg(feature = "iptables")]

@@ -4,17 +4,17 @@ mod decisions;
 
 pub use decisions::{Decision, Verdict};
 
-use super::explain::{live_rules, table_name};
+use super::explain::table_name;
 use super::installed::{self, Installed, ManagedChain};
-use super::verify::{Ahead, rules_ahead_in};
+use super::verify::{Ahead, rules_ahead};
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::lock::LockName;
 use crate::engine::privilege;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::{
-    ChainName, Counters, Family, InetTable, ObservedRule, PolicyRoute, Routing, Rule, Ruleset,
-    TableName,
+    ChainName, Counters, Family, InetTable, ObservedRule, PolicyRoute, Routing, Rule, Rules,
+    Ruleset, TableName,
 };
 use crate::netfilter::rtnetlink;
 use decisions::Place;
@@ -139,11 +139,11 @@ pub struct ShownRule {
 /// Where the kernel or a tool refuses to show rules for another reason.
 pub(super) fn status(options: Options) -> Result<Status, Error> {
     let mut unseen = Vec::new();
-    let installed = match privilege::require_net_admin() {
+    let (installed, foreign) = match privilege::require_net_admin() {
         Ok(()) => installed::read(options.rules, &mut |e| unseen.push(e.to_string()))?,
         Err(e) => {
             unseen.push(e.to_string());
-            Vec::new()
+            Default::default()
         }
     };
     let found = rtnetlink::look(&Routing::default())?;
@@ -164,42 +164,33 @@ pub(super) fn status(options: Options) -> Result<Status, Error> {
         unseen,
     };
     if status.unseen.is_empty() {
+        status.follow(&installed, &found.in_effect().policy_routes);
         let desired = Ruleset {
             routing,
             ..installed::ruleset(&installed)
         };
-        status.follow(&installed, &desired, found.in_effect())?;
+        status.ahead = rules_ahead(&desired, foreign)?.into_iter().collect();
     }
     Ok(status)
 }
 
 impl Status {
-    /// Follows packets through all rules, foreign ones included.
-    fn follow(
-        &mut self,
-        installed: &[Installed],
-        desired: &Ruleset,
-        routing: Routing,
-    ) -> Result<(), Error> {
-        let rules = live_rules()?.0;
-        let (decisions, reached) = decisions::of(&rules);
+    /// Follows managed rules from the hooks.
+    fn follow(&mut self, installed: &[Installed], routes: &[PolicyRoute]) {
+        let tables = installed.iter().flat_map(Installed::hooked);
+        let (decisions, reached) = decisions::of(&Rules {
+            tables: tables.collect(),
+        });
         let missed = installed.iter().flat_map(|i| not_reached(i, &reached));
         self.not_in_force = missed.collect();
         self.not_in_force.dedup();
-        self.not_in_force
-            .extend(without_route(&decisions, &routing.policy_routes));
-        if !decisions.is_empty() {
-            self.ahead = rules_ahead_in(desired, rules, routing)?
-                .into_iter()
-                .collect();
-        }
+        self.not_in_force.extend(without_route(&decisions, routes));
         self.decisions = decisions;
         self.state = match (self.backends.is_empty(), self.not_in_force.is_empty()) {
             (true, _) => State::NotInstalled,
             (false, true) => State::InForce,
             (false, false) => State::NotInForce,
         };
-        Ok(())
     }
 }
 

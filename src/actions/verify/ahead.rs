@@ -5,9 +5,10 @@ use super::report::{Expected, Rule};
 use super::rules::{self, Fate, Judged, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
+use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::mesh::managed;
-use crate::netfilter::model::{Family, HookedChain, Interface, Routing, Rules, Ruleset};
+use crate::netfilter::model::{Family, HookedChain, Interface, Rules, Ruleset};
 use crate::netfilter::trace::{Network, Way};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -22,32 +23,26 @@ pub struct Ahead {
     pub decoded: bool,
 }
 
-/// With more rules than these in the kernel nothing is looked for: each is followed for each connection.
+/// With more foreign rules than these nothing is looked for: each is followed for each connection.
 const MOST_RULES: usize = 5000;
 
 /// The foreign rules that keep a connection from being captured, each once, found by following
-/// connections through the desired rules and through those in the kernel; nothing where the kernel
-/// has more than 5,000 rules.
+/// connections through the desired rules and through those in the kernel; nothing where there are
+/// more than 5,000 foreign rules. `foreign` says what was read of them before.
 ///
 /// # Errors
 /// Where the rules in the kernel, or addresses and routes, cannot be read.
-pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahead>, Error> {
-    let (kernel, routing) = live_rules()?;
-    rules_ahead_in(desired, kernel, routing)
-}
-
-/// The same in rules and policy routes that were read.
-///
-/// # Errors
-/// Where addresses and routes cannot be read.
-pub(in crate::actions) fn rules_ahead_in(
+pub(in crate::actions) fn rules_ahead(
     desired: &Ruleset,
-    kernel: Rules,
-    routing: Routing,
+    foreign: Foreign,
 ) -> Result<BTreeSet<Ahead>, Error> {
+    if foreign == Foreign::default() || foreign.rules > MOST_RULES {
+        return Ok(BTreeSet::new());
+    }
+    let (kernel, routing) = live_rules()?;
     let chains = || kernel.tables.iter().flat_map(|t| &t.chains);
     let count: usize = chains().map(|c| c.rules.len()).sum();
-    if count > MOST_RULES || !chains().any(is_foreign) {
+    if count > MOST_RULES + desired.rule_count() || !chains().any(is_foreign) {
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);

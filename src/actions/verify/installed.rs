@@ -23,7 +23,7 @@ pub(super) fn or_desired(request: &Request, tell: &mut dyn FnMut(Event)) -> Resu
 
 fn installed() -> Result<Ruleset, Error> {
     privilege::require_net_admin()?;
-    let installed = installed::read(false, &mut |e| log::debug!("skipped: {e}"))?;
+    let (installed, _) = installed::read(false, &mut |e| log::debug!("skipped: {e}"))?;
     let marks = installed.iter().flat_map(|i| tproxy_marks(&i.observed));
     let found = rtnetlink::look(&Default::default())?.candidates();
     Ok(Ruleset {

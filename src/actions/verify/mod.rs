@@ -22,7 +22,7 @@ mod rules;
 mod socket;
 
 pub use ahead::Ahead;
-pub(super) use ahead::{rules_ahead, rules_ahead_in};
+pub(super) use ahead::rules_ahead;
 pub use report::{
     Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
     Verdict,

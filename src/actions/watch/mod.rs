@@ -18,7 +18,7 @@ mod work;
 
 use super::event::Event;
 use super::verify::Ahead;
-use crate::engine::backends::BackendChoice;
+use crate::engine::backends::{BackendChoice, Foreign};
 use crate::engine::error::Error;
 use crate::engine::lock::{Holder, Lock, LockName, LockResult};
 use crate::engine::request::Request;
@@ -68,8 +68,8 @@ struct Watch<'a> {
     installed: bool,
     /// Reported foreign rules that precede managed ones.
     ahead: BTreeSet<Ahead>,
-    /// Whether there were foreign rules at the last reconciliation.
-    beside_others: bool,
+    /// The foreign rules at the last reconciliation.
+    foreign: Foreign,
     namespace: Option<NamedNamespace>,
     /// The last commit after which the rules were in place.
     known: Option<u32>,
@@ -143,7 +143,7 @@ pub(crate) fn watch(
         reread_pause: work::FIRST_REREAD_PAUSE,
         installed: false,
         ahead: BTreeSet::new(),
-        beside_others: false,
+        foreign: Foreign::default(),
         namespace,
         known: None,
         committers: Vec::new(),

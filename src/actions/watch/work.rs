@@ -11,7 +11,6 @@ use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Reconciled, TimeLimits};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::nftables::Process;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How often to poll while there are no events.
@@ -283,20 +282,16 @@ impl Watch<'_> {
         let commits = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(commits)) == after;
         self.known = if alone { after } else { before };
-        self.beside_others = done.beside_others;
+        self.foreign = done.foreign;
         Ok(done)
     }
 
     /// Reports foreign rules that newly precede managed ones. A concurrent commit raises another
     /// event.
     fn report_rules_ahead(&mut self) {
-        let ahead = match self
-            .beside_others
-            .then(|| rules_ahead(self.state.desired()))
-        {
-            None => BTreeSet::new(),
-            Some(Ok(ahead)) => ahead,
-            Some(Err(e)) => return log::debug!("cannot list preceding rules: {e}"),
+        let ahead = match rules_ahead(self.state.desired(), self.foreign) {
+            Ok(ahead) => ahead,
+            Err(e) => return log::debug!("cannot list preceding rules: {e}"),
         };
         let new: Vec<Ahead> = ahead.difference(&self.ahead).cloned().collect();
         for rule in new {

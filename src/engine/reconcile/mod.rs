@@ -5,7 +5,7 @@ pub mod plan;
 mod record;
 mod rules;
 
-use crate::engine::backends::BackendChoice;
+use crate::engine::backends::{BackendChoice, Foreign};
 use crate::engine::error::{Error, Left};
 use crate::engine::lock::LockName;
 use crate::engine::user_namespace;
@@ -29,8 +29,8 @@ pub struct Reconciled {
     pub missing: usize,
     /// Whether a policy route or address was added or removed, or lo brought up.
     pub rerouted: bool,
-    /// Whether there are foreign rules.
-    pub beside_others: bool,
+    /// The foreign rules beside them.
+    pub foreign: Foreign,
 }
 
 impl Reconciled {
@@ -112,7 +112,7 @@ fn reconcile(
         });
     Ok(Reconciled {
         backend,
-        beside_others: rules.are_beside_others(),
+        foreign: rules.foreign(),
         changes: rules.record.changes,
         missing: rules.record.missing,
         rerouted: brought_up || added || removed,

@@ -17,8 +17,8 @@ pub(crate) struct Record {
     pub missing: usize,
     /// TPROXY marks of the rules found, except of those that could not be changed.
     pub marks: BTreeSet<u32>,
-    /// Whether chains that hold managed rules hold foreign ones too.
-    pub beside_others: bool,
+    /// How many foreign rules were read, at the last pass.
+    pub foreign_rules: usize,
     /// The state left by a failed commit.
     left: Option<Left>,
 }
@@ -51,7 +51,7 @@ impl Record {
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&observed));
-        self.beside_others |= managed::holds_foreign_rules(&observed);
+        self.foreign_rules += managed::count_foreign_rules(&observed);
         Ok(differs)
     }
 

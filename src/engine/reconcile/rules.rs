@@ -4,8 +4,8 @@
 use super::plan::plan;
 use super::record::Record;
 use crate::engine::backends::{
-    BackendChoice, Backends, Candidate, allows_next_candidate, is_absence, is_uninspectable,
-    read_tables, table_kinds_besides,
+    BackendChoice, Backends, Candidate, Foreign, allows_next_candidate, is_absence,
+    is_uninspectable, read_tables, table_kinds_besides,
 };
 use crate::engine::error::Error;
 use crate::engine::retry::Attempts;
@@ -74,9 +74,9 @@ impl<'a> Reconciliation<'a> {
         self.desired.as_ref()?.backend.as_deref()
     }
 
-    /// Whether foreign rules were found.
-    pub(crate) fn are_beside_others(&self) -> bool {
-        self.record.beside_others || self.backends.has_foreign_tables()
+    /// The foreign rules found.
+    pub(crate) fn foreign(&self) -> Foreign {
+        self.backends.foreign(self.record.foreign_rules)
     }
 
     /// Repeats passes until one changes nothing.
@@ -108,6 +108,7 @@ impl<'a> Reconciliation<'a> {
 
     /// One pass: new rules first, then leftovers. Returns true when converged.
     fn pass(&mut self) -> Result<bool, Error> {
+        self.record.foreign_rules = 0;
         let written = match &mut self.desired {
             Some(desired) => desired.write(&mut self.backends, &mut self.record)?,
             None => false,

@@ -11,7 +11,7 @@ mod routing;
 mod rules;
 
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
-pub(crate) use rules::{ManagedRules, holds_foreign_rules, is_signed};
+pub(crate) use rules::{ManagedRules, count_foreign_rules, is_signed};
 
 use crate::mesh::istio::signature as istio;
 use crate::mesh::linkerd::signature as linkerd;

@@ -4,7 +4,8 @@ use super::flushed::flushed_chain_rules;
 use super::{is_managed_chain, is_managed_comment, leftovers};
 use crate::mesh::istio::signature::SIGNATURE;
 use crate::netfilter::model::{
-    ChainName, Family, Observed, ObservedChain, ObservedRule, Rule, TableName, same_effects,
+    ChainName, Family, Observed, ObservedChain, ObservedRule, ObservedTable, Rule, TableName,
+    same_effects,
 };
 
 /// Tells managed rules from foreign ones, in what one backend has read.
@@ -54,15 +55,18 @@ impl ManagedRules {
     }
 }
 
-/// Whether base chains hold rules that are not managed.
-pub(crate) fn holds_foreign_rules(observed: &Observed) -> bool {
+/// How many rules are not managed.
+pub(crate) fn count_foreign_rules(observed: &Observed) -> usize {
     let managed = ManagedRules::among(observed);
     let chains = observed
         .tables
         .iter()
         .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
-    let mut foreign = chains.filter(|(_, chain)| !is_managed_chain(&chain.name));
-    foreign.any(|(t, chain)| managed.rules(t.family, t.name, chain).len() < chain.rules.len())
+    let foreign = chains.filter(|(_, chain)| !is_managed_chain(&chain.name));
+    let count = |(t, chain): (&ObservedTable, &ObservedChain)| {
+        chain.rules.len() - managed.rules(t.family, t.name, chain).len()
+    };
+    foreign.map(count).sum()
 }
 
 /// Whether a managed chain of this family holds a rule without a managed comment.

@@ -131,3 +131,23 @@ fn an_apply_reads_once_and_commits_once() {
     // addresses of two families; generation, tables, generation, the commit, generation.
     assert_eq!(count("sendmsg("), 2 + 2 + 5 + 5, "{calls:?}");
 }
+
+/// Beside very many foreign rules they are read once: whether one takes precedence is not looked for.
+#[test]
+fn very_many_foreign_rules_are_read_once() {
+    let namespace = Namespace::new();
+    namespace
+        .run(product().args(ISTIO.split(' ')))
+        .must("apply");
+    let rules = "add rule ip nat OUTPUT tcp dport 80 counter\n".repeat(6000);
+    namespace.nft_load(&rules);
+    for line in [
+        format!("diff {ISTIO}"),
+        "status".to_owned(),
+        ISTIO.to_owned(),
+    ] {
+        let calls = traced(&namespace, &line);
+        let count = |text: &str| calls.iter().filter(|c| c.contains(text)).count();
+        assert_eq!(count("NETLINK_NETFILTER) ="), 1, "{line}: {calls:?}");
+    }
+}
