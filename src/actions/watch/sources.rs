@@ -164,6 +164,7 @@ impl Sources {
         let concerns_rules = &mut self.concerns_rules;
         let arrived = rules.drain(|notification| match notification {
             Notification::ChangedObject(touched) => *concerns_rules |= concerns(desired, &touched),
+            Notification::ForeignChain => *concerns_rules = true,
             Notification::Commit(commit) => {
                 let news = known.is_none_or(|known| is_later(commit.generation, known));
                 if std::mem::take(concerns_rules) && news {

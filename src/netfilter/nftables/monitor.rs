@@ -29,6 +29,8 @@ const RULE: [u16; 2] = [NFT_MSG_NEWRULE, NFT_MSG_DELRULE];
 pub enum Notification<'a> {
     /// An object changed in a table that may hold managed rules.
     ChangedObject(ChangedObject<'a>),
+    /// A chain changed in another table: it may see packets before managed rules do.
+    ForeignChain,
     /// The end of a commit.
     Commit(Commit),
 }
@@ -143,7 +145,7 @@ impl AsFd for Monitor {
     }
 }
 
-/// Reads a message; `None` for tables that never hold managed rules.
+/// Reads a message; `None` for what concerns no managed rule.
 fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     const SUBSYSTEM: u16 = 0xff00;
     if message.kind & SUBSYSTEM != message_type(0) {
@@ -155,15 +157,16 @@ fn read(message: Message<'_>) -> Result<Option<Notification<'_>>, Malformed> {
     if kind == NFT_MSG_NEWGEN {
         return read_commit(&a).map(|commit| Some(Notification::Commit(commit)));
     }
+    let foreign = || CHAIN.contains(&kind).then_some(Notification::ForeignChain);
     let Some(family) = hooks::family(family) else {
-        return Ok(None);
+        return Ok(foreign().filter(|_| family == hooks::INET));
     };
     let name = a.bytes(NFTA_TABLE_NAME)?;
     let found = [TableKind::Xt, TableKind::Native]
         .into_iter()
         .find_map(|table_kind| Some((table_kind, hooks::table_of(table_kind, name)?)));
     let Some((table_kind, table)) = found else {
-        return Ok(None);
+        return Ok(foreign());
     };
     let object = match kind {
         k if TABLE.contains(&k) => Object::Table,
@@ -247,6 +250,22 @@ mod tests {
         };
         let read = read(message(NFT_MSG_NEWGEN, &payload)).unwrap();
         assert_eq!(read, Some(Notification::Commit(commit)));
+    }
+
+    #[test]
+    fn chains_of_other_tables_are_reported_and_their_rules_are_not() {
+        for (number, family, is_reported) in [
+            (NFT_MSG_NEWCHAIN, 1, true),
+            (NFT_MSG_DELCHAIN, 2, true),
+            (NFT_MSG_NEWCHAIN, 7, false),
+            (NFT_MSG_NEWRULE, 2, false),
+            (NFT_MSG_NEWTABLE, 2, false),
+        ] {
+            let payload = decode(family, |w| w.string(NFTA_TABLE_NAME, "firewalld"));
+            let found = read(message(number, &payload)).unwrap();
+            let expected = is_reported.then_some(Notification::ForeignChain);
+            assert_eq!(found, expected, "{number} of family {family}");
+        }
     }
 
     #[test]

@@ -100,6 +100,14 @@ fn foreign_rules_ahead_stay_and_are_reported() {
     namespace.sh("iptables-nft -t nat -D OUTPUT 1; iptables-nft -t nat -I OUTPUT -d 192.0.2.1 -p tcp -j DNAT --to 192.0.2.2");
     let line = watcher.wait_for(&kind("rule-ahead"), 2);
     assert!(line.contains("DNAT"), "{line}");
+    // A firewall with a table of its own.
+    namespace.nft_load(
+        "table ip firewall {
+            chain output { type nat hook output priority -150; tcp dport 8888 redirect to :9; }
+        }",
+    );
+    let line = watcher.wait_for(&kind("rule-ahead"), 3);
+    assert!(line.contains("in firewall output"), "{line}");
     watcher.stop();
 }
 
