@@ -32,9 +32,7 @@ const MOST_RULES: usize = 5000;
 /// Where the rules in the kernel, or addresses and routes, cannot be read.
 pub(in crate::actions) fn rules_ahead(desired: &Ruleset) -> Result<BTreeSet<Ahead>, Error> {
     let (kernel, routing) = live_rules()?;
-    let chains = || kernel.tables.iter().flat_map(|t| &t.chains);
-    let count: usize = chains().map(|c| c.rules.len()).sum();
-    if count > MOST_RULES || !chains().any(is_foreign) {
+    if kernel.entries().count() > MOST_RULES || !kernel.chains().any(is_foreign) {
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);

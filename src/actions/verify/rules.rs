@@ -6,9 +6,7 @@ use crate::engine::error::Error;
 use crate::mesh::managed::{is_managed_chain, is_managed_id};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{ChainName, Entry, Family, Routing, Rules, Target, Test};
-use crate::netfilter::trace::{
-    Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
-};
+use crate::netfilter::trace::{Effect, End, Network, Start, Step, Trace, Walk, every_way, follow};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -134,8 +132,7 @@ pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judged {
 
 /// Whether the connection is as desired from another host that rules name.
 fn others_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
-    let chains = place.rules.tables.iter().flat_map(|t| &t.chains);
-    let matches = chains.flat_map(|c| &c.rules).flat_map(Entry::matches);
+    let matches = place.rules.entries().flat_map(Entry::matches);
     let hosts = matches.filter_map(|m| match m.test {
         Test::Source(net) if !m.not => net.hosts().next(),
         _ => None,
@@ -213,28 +210,25 @@ fn alike(trace: &Trace, fate: Fate, desired: Fate) -> bool {
             Some(Effect::Marked(_) | Effect::ConnectionMarked(_) | Effect::Zone(_))
         )
     };
-    fate.end == desired.end && steps(trace).any(|(_, s)| marks(s) && !is_managed(s))
+    fate.end == desired.end && trace.steps().any(|(_, s)| marks(s) && !is_managed(s))
 }
 
 /// The port that a rule sent it to, whatever became of it there.
 fn captured_at(trace: &Trace) -> Option<u16> {
-    steps(trace).find_map(|(_, step)| match step.outcome.effect()? {
-        Effect::Redirected(to) => Some(to.port()),
-        Effect::Tproxied { port, .. } => Some(*port),
-        _ => None,
-    })
-}
-
-fn steps(trace: &Trace) -> impl Iterator<Item = (&TablePassage, &Step)> {
-    let tables = trace.passages.iter().flat_map(|p| &p.tables);
-    tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
+    trace
+        .steps()
+        .find_map(|(_, step)| match step.outcome.effect()? {
+            Effect::Redirected(to) => Some(to.port()),
+            Effect::Tproxied { port, .. } => Some(*port),
+            _ => None,
+        })
 }
 
 /// The rule that decides, or the policy of a chain; if neither does, the last rule that did anything: a
 /// goto past the others, or NOTRACK, without which there is no nat.
 fn deciding_rule(trace: &Trace) -> Option<Rule> {
-    let tables = || trace.passages.iter().flat_map(|p| &p.tables);
-    let by_policy = tables().find(|t| t.policy == Some(false)).map(|t| Rule {
+    let mut tables = trace.tables();
+    let by_policy = tables.find(|t| t.policy == Some(false)).map(|t| Rule {
         table: t.table.clone(),
         chain: t.chain.to_string(),
         rule: None,
@@ -242,11 +236,12 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
     });
     let by_rule = || {
         let last = || {
-            steps(trace)
+            trace
+                .steps()
                 .filter(|(_, s)| s.outcome.effect().is_some())
                 .last()
         };
-        let (table, step) = steps(trace).find(|(_, s)| s.decides).or_else(last)?;
+        let (table, step) = trace.steps().find(|(_, s)| s.decides).or_else(last)?;
         Some(Rule {
             table: table.table.clone(),
             chain: step.chain.to_string(),

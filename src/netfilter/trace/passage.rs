@@ -20,12 +20,19 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn tables(&self) -> impl Iterator<Item = &TablePassage> {
+        self.passages.iter().flat_map(|passage| &passage.tables)
+    }
+
+    /// Every rule that the packet met, with the table that it is in.
+    pub fn steps(&self) -> impl Iterator<Item = (&TablePassage, &Step)> {
+        let tables = self.tables();
+        tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
+    }
+
     /// Nat took one of several addresses or ports.
     pub fn has_choice(&self) -> bool {
-        let tables = self.passages.iter().flat_map(|p| &p.tables);
-        let mut effects = tables
-            .flat_map(|t| &t.steps)
-            .filter_map(|s| s.outcome.effect());
+        let mut effects = self.steps().filter_map(|(_, s)| s.outcome.effect());
         effects.any(|effect| {
             matches!(
                 effect,
