@@ -1,6 +1,6 @@
-//! The meshes: one file each, pure functions from a [`Config`] to a [`Ruleset`].
+//! The meshes: a folder each, pure functions from a [`Config`] to a [`Ruleset`].
 //!
-//! A new mesh is a new file here and a line in [`MESHES`].
+//! A new mesh is a new folder here and its name in [`MESHES`].
 
 pub mod annotations;
 pub mod compat;

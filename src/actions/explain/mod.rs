@@ -1,6 +1,6 @@
 //! `explain`: what happens to one connection, rule by rule.
 //!
-//! From the options alone it needs no privilege, like a dry run; with `--live` it is told from what
+//! From the options alone it needs no privilege, like a dry run; with `--live` it is computed from what
 //! the kernel holds.
 
 mod answer;

@@ -103,7 +103,7 @@ pub struct Ending {
     /// `sent` and `forwarded`: where it leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
-    /// `rejected`: what the sender is told.
+    /// `rejected`: what the sender gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<&'static str>,
     /// `to` or `from` is one of several that nat may take.

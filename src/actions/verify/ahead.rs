@@ -2,7 +2,7 @@
 
 use super::probes::Vantage;
 use super::report::{Expected, Rule};
-use super::rules::{self, Fate, Judged, Place};
+use super::rules::{self, Fate, Judgement, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
@@ -83,8 +83,8 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
     let deciding = |walk| {
         let fate = Fate::desired(walk, desired)?;
         let (rule, decoded) = match (fate.end, rules::judge(walk, fate, kernel)) {
-            (Expected::Captured(_), Judged::Otherwise { by, .. }) => (by?, true),
-            (Expected::Captured(_), Judged::Undecoded(rule)) => (rule, false),
+            (Expected::Captured(_), Judgement::Differs { by, .. }) => (by?, true),
+            (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false),
             _ => return None,
         };
         (!rule.managed).then_some(Ahead { rule, decoded })

@@ -4,7 +4,7 @@
 
 use super::probes::{Vantage, derive};
 use super::report::{ANY_PORT, Sender};
-use super::rules::{Fate, Judged, Place, judge};
+use super::rules::{Fate, Judgement, Place, judge};
 use crate::engine::request::Request;
 use crate::mesh::Mesh;
 use crate::mesh::config::{Given, Ipv6, Origin, SPECS, Spec};
@@ -329,7 +329,7 @@ fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
     };
     let wrong = |walk: &Walk| {
         let fate = Fate::desired(walk, desired);
-        fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judged::Otherwise { .. }))
+        fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judgement::Differs { .. }))
     };
     walks.iter().any(wrong)
         || derive(mutated, Some(&desired.rules), &vantage)

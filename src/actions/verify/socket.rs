@@ -74,7 +74,7 @@ const TRIES: usize = 64;
 ///
 /// # Errors
 /// What connect(2) says at once: ENETUNREACH without a route, for one. EINPROGRESS is not an error.
-pub(super) fn departing(
+pub(super) fn connecting(
     user: User,
     protocol: Protocol,
     from: Option<IpAddr>,

@@ -1,10 +1,10 @@
-//! What happened on the way, as data.
+//! The trace of a packet, as data.
 
 use crate::netfilter::model::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith, Tie};
 use std::fmt;
 use std::net::SocketAddr;
 
-/// The whole way of a packet.
+/// All that happened to a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// In the order in which they were passed.
@@ -77,7 +77,7 @@ pub struct TablePassage {
     pub table: String,
     pub chain: ChainName,
     pub base: Base,
-    /// Why it was not asked, if it was not.
+    /// Why it was not evaluated, if it was not.
     pub skipped: Option<&'static str>,
     pub steps: Vec<Step>,
     /// The base chain's policy let the packet pass, or not; nothing if a rule decided before.
@@ -92,7 +92,7 @@ pub struct Step {
     pub depth: usize,
     pub rule: Entry,
     pub outcome: StepOutcome,
-    /// Of all rules met it is the one that settles what becomes of the packet.
+    /// Of all rules met it is the one that decides.
     pub decides: bool,
 }
 
@@ -102,9 +102,9 @@ pub enum StepOutcome {
     PassedOver(String),
     /// The rule is about this one.
     Taken(Effect),
-    /// It could not be read, and was taken not to apply.
+    /// It could not be decoded, and was taken not to apply.
     Ignored,
-    /// It could not be read, and was taken to apply; what then happens, if that is known.
+    /// It could not be decoded, and was taken to apply; what then happens, if that is known.
     Assumed(Option<Effect>),
 }
 

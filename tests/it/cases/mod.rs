@@ -32,7 +32,7 @@ pub struct Case {
 pub enum Expect {
     /// The command line is refused, and the kernel left untouched.
     Refused,
-    /// It is accepted; what the kernel holds is settled by the goldens.
+    /// It is accepted; the goldens say what the kernel holds.
     Accepted,
     /// The tool replaced left exactly this.
     Recorded(Box<State>),

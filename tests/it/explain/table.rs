@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, LOCAL, Place, connection};
 use super::options::options;
-use super::{runner, told};
+use super::{explanation, runner};
 use ipnet::IpNet;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 40;
 fn explain(args: &[String]) -> Value {
     let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
     let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
-    serde_json::from_str(&told::run(&line)).expect("an explanation is JSON")
+    serde_json::from_str(&explanation::run(&line)).expect("an explanation is JSON")
 }
 
 fn list(value: &Value) -> &[Value] {

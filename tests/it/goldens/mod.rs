@@ -98,7 +98,7 @@ fn settings() -> insta::Settings {
 }
 
 /// What a reader of a golden wants to know first.
-fn told(case: &Case) -> String {
+fn described(case: &Case) -> String {
     let env = case.env.iter().map(|(key, value)| format!("{key}={value}"));
     let words = env.chain(case.command_line()).map(|word| match &*word {
         "" => "''".to_owned(),
@@ -112,7 +112,7 @@ fn every_case_prints_its_golden() {
     for case in cases::all().iter().filter(|c| c.writes()) {
         let text = dry_run(case, Format::Restore).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let mut settings = settings();
-        settings.set_description(told(case));
+        settings.set_description(described(case));
         settings.bind(|| insta::assert_snapshot!(case.name.as_str(), text));
     }
 }

@@ -55,8 +55,8 @@ pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
         for variant in [Variant::Nft, Variant::Legacy] {
             let tool = variant.tool(family, "");
             let all = SavedChain::all(&namespace.iptables_save(family, variant));
-            let told = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
-            chains.extend(told.map(|chain| {
+            let shown = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
+            chains.extend(shown.map(|chain| {
                 let table = format!("{tool} {}", chain.table);
                 let rules: String = chain.rules.iter().map(|r| format!("    {r}\n")).collect();
                 (table.clone(), format!("{table} {}\n{rules}", chain.name))

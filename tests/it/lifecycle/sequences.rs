@@ -26,7 +26,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// The number of sequences, unless the variable sets it.
-const MORE: (&str, u64) = ("PREPARE_PROXY_WAYS", 28);
+const MORE: (&str, u64) = ("PREPARE_PROXY_SEQUENCES", 28);
 
 /// Reproducible pseudo-random numbers (SplitMix64).
 struct Numbers(u64);
@@ -61,7 +61,7 @@ impl fmt::Display for Step {
 }
 
 /// The sequence with this number.
-fn way(number: u64) -> Vec<Step> {
+fn sequence(number: u64) -> Vec<Step> {
     let mut numbers = Numbers(number);
     let length = 2 + numbers.below(3);
     let step = |_| Step {
@@ -121,16 +121,19 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
 fn the_result_depends_only_on_the_last_apply() {
     let (variable, usual) = MORE;
     let count = match std::env::var(variable) {
-        Ok(count) => count.parse().expect("a number of ways"),
+        Ok(count) => count.parse().expect("a number of sequences"),
         Err(_) => usual,
     };
     let mut alone = Alone::new();
     let failed: Vec<String> = (0..count)
         .filter_map(|number| {
-            let steps = way(number);
+            let steps = sequence(number);
             let problem = go(&steps, &mut alone).err()?;
             let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
-            Some(format!("way {number}:\n{}\n{problem}", steps.join("\n")))
+            Some(format!(
+                "sequence {number}:\n{}\n{problem}",
+                steps.join("\n")
+            ))
         })
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
