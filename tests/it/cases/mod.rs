@@ -52,6 +52,11 @@ impl Case {
         }
     }
 
+    /// Whether the recording says everything that the kernel holds.
+    pub fn is_recorded_whole(&self) -> bool {
+        matches!(&self.expect, Expect::Recorded(state) if state.v6.is_some())
+    }
+
     pub fn is_refused(&self) -> bool {
         matches!(self.expect, Expect::Refused)
     }

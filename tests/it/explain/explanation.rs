@@ -3,6 +3,7 @@
 use super::connection::{Connection, LOCAL, Place};
 use super::options::Options;
 use super::world::{RESOLV_CONF, Seen};
+use crate::lab::without_port;
 use prepare_proxy::frontend::{cli, perform};
 use prepare_proxy::mesh::config::{Environment, Facts, Ipv6};
 use serde_json::Value;
@@ -53,7 +54,7 @@ pub struct Explanation {
 }
 
 /// Asks, and reads the answer.
-fn explain(args: &[String]) -> Value {
+pub fn explain(args: &[String]) -> Value {
     let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
     let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
     serde_json::from_str(&run(&line)).expect("an explanation is JSON")
@@ -148,12 +149,5 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {} {}", self.place, self.answer, self.ends[0])
-    }
-}
-
-fn without_port(address: &str) -> String {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => address.ip().to_string(),
-        Err(_) => address.to_owned(),
     }
 }

@@ -1,8 +1,8 @@
 //! Random sequences of applies and cleans with all backends: the last apply has the same result as
 //! alone, and a clean leaves nothing.
 
-use super::world::{ISTIO, OTHER, SOME, apply, everything, rules, run};
-use crate::lab::{BACKENDS, Namespace, same};
+use super::world::{ISTIO, OTHER, SOME, apply, everything, rules, run, with_ipv6};
+use crate::lab::{BACKENDS, same};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -72,18 +72,11 @@ fn sequence(number: u64) -> Vec<Step> {
     (0..length).map(step).collect()
 }
 
-/// A namespace with an IPv6 address that others can reach.
-fn namespace() -> Namespace {
-    let namespace = Namespace::new();
-    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
-    namespace
-}
-
 /// The result of a step in an empty namespace.
 type Alone = HashMap<(&'static str, &'static str), (String, String)>;
 
 fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
-    let namespace = namespace();
+    let namespace = with_ipv6();
     let untouched = namespace.routing();
     for step in steps {
         if step.after_clean {
@@ -98,7 +91,7 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
         return Ok(());
     };
     let (desired, routing) = alone.entry((backend, options)).or_insert_with(|| {
-        let fresh = self::namespace();
+        let fresh = with_ipv6();
         apply(&fresh, backend, options).expect("options that can be applied");
         (rules(&fresh), fresh.routing())
     });

@@ -79,6 +79,13 @@ fn native(ruleset: &str) -> Vec<(String, String)> {
     parts.collect()
 }
 
+/// A namespace with an IPv6 address that others can reach.
+pub fn with_ipv6() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
+    namespace
+}
+
 /// Policy routes and addresses of lo.
 fn desired_routing(namespace: &Namespace) -> String {
     namespace.sh("for f in -4 -6; do \

@@ -1,7 +1,6 @@
 //! What a traffic test says, and how it is tried.
 
-use crate::lab::{APP, Lab, Namespace, PROXY, ROOT, Server, User, lab, product};
-use std::net::SocketAddr;
+use crate::lab::{APP, Lab, Namespace, PROXY, ROOT, Server, User, lab, product, without_port};
 
 /// One way to apply the rules, and what then has to happen to connections.
 ///
@@ -243,13 +242,6 @@ fn hop_agrees(wanted: &str, got: &str) -> bool {
     wanted.split(' ').all(|field| {
         let (key, value) = field.split_once('=').unwrap_or(("by", field));
         got.iter()
-            .any(|&(k, v)| k == key && (v == value || without_port(v) == Some(value.to_owned())))
+            .any(|&(k, v)| k == key && (v == value || without_port(v) == value))
     })
-}
-
-fn without_port(address: &str) -> Option<String> {
-    address
-        .parse::<SocketAddr>()
-        .ok()
-        .map(|a| a.ip().to_string())
 }
