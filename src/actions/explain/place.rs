@@ -71,7 +71,7 @@ pub(in crate::actions) fn whole(
     })
 }
 
-/// The kernel's way out to where nobody is (RFC 5737, RFC 3849), for all that has no other one.
+/// The kernel's route to an unused address (RFC 5737, RFC 3849), for all that has no other one.
 fn default_route(family: Family, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
     let nobody = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
@@ -174,7 +174,7 @@ fn route(to: IpAddr, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, 
 }
 
 /// Adds the kernel's routes to the destinations that nat has given a packet. Whether there was one
-/// that had not been asked for.
+/// that was not requested.
 pub(super) fn add_routes(
     network: &mut Network,
     known: &mut BTreeSet<IpAddr>,

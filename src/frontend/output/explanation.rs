@@ -71,7 +71,7 @@ fn heading(text: &mut String, case: &Case) {
     );
 }
 
-/// Whether a table there has rules that were met.
+/// Whether a table there has rules that were evaluated.
 fn has_news(place: &Hop) -> bool {
     place
         .tables

@@ -24,7 +24,7 @@ impl Trace {
         self.passages.iter().flat_map(|passage| &passage.tables)
     }
 
-    /// Every rule that the packet met, with the table that it is in.
+    /// Every rule that was evaluated, with the table that it is in.
     pub fn steps(&self) -> impl Iterator<Item = (&TablePassage, &Step)> {
         let tables = self.tables();
         tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
@@ -84,7 +84,7 @@ pub struct TablePassage {
     pub policy: Option<bool>,
 }
 
-/// One rule that the packet met.
+/// One rule that was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub chain: ChainName,
@@ -92,7 +92,7 @@ pub struct Step {
     pub depth: usize,
     pub rule: Entry,
     pub outcome: StepOutcome,
-    /// Of all rules met it is the one that decides.
+    /// Of all rules evaluated it is the one that decides.
     pub decides: bool,
 }
 

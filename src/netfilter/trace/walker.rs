@@ -132,7 +132,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether the kernel finds no source for it: a mark leads to this namespace what is for elsewhere,
-    /// and connect(2) over IPv4 takes the destination itself, which is nobody's address here
+    /// and connect(2) over IPv4 takes the destination itself, which is no address of this namespace
     /// (`ip_route_connect`).
     fn cannot_be_bound(&self) -> bool {
         let (from, to) = (
@@ -236,7 +236,7 @@ impl<'a> Walker<'a> {
         if skipped.is_none() {
             return self.table(table, chain, base);
         }
-        // Nobody misses a chain without rules.
+        // A chain without rules is not shown.
         if !chain.rules.is_empty() {
             self.passed(TablePassage {
                 table: table.name.clone(),

@@ -236,7 +236,7 @@ impl<'a> Candidates<'a> {
 
 /// No other host sends to or from loopback.
 fn source_from_outside(source: Option<IpAddr>, to: IpAddr) -> Option<IpAddr> {
-    let source = source.unwrap_or_else(|| nobody(Family::of(to)));
+    let source = source.unwrap_or_else(|| unused(Family::of(to)));
     (!to.is_loopback() && !source.is_loopback()).then_some(source)
 }
 
@@ -299,8 +299,8 @@ impl Named {
     }
 }
 
-/// An address that nobody has: those of RFC 5737 and RFC 3849, for documentation.
-pub(super) fn nobody(family: Family) -> IpAddr {
+/// An address that no host has: those of RFC 5737 and RFC 3849, for documentation.
+pub(super) fn unused(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
         Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
@@ -324,8 +324,8 @@ pub(super) fn usual(family: Family, network: &Network) -> Vec<IpAddr> {
         ],
         Family::V6 => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
     };
-    let is_reachable = network.route(nobody(family), 0).is_some() || own.is_empty();
-    let far = is_reachable.then(|| nobody(family));
+    let is_reachable = network.route(unused(family), 0).is_some() || own.is_empty();
+    let far = is_reachable.then(|| unused(family));
     far.into_iter()
         .chain(own.iter().filter_map(neighbour))
         .chain(own.iter().map(|net| net.addr()))

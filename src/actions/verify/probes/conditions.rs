@@ -1,4 +1,4 @@
-//! What must hold for a rule to be met and to apply.
+//! What must hold for a rule to be evaluated and to apply.
 
 use super::User;
 use super::ends::ends;

@@ -13,7 +13,7 @@ mod paths;
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{Base, Entry, Family, HookedTable, Match, Rules, Test};
 use crate::netfilter::trace::{Network, Walk, follow};
-use candidates::{Candidates, nobody, usual};
+use candidates::{Candidates, unused, usual};
 use ends::{ends, variants};
 use paths::{Path, paths};
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
         _ => Vec::new(),
     });
     let usual = Family::ALL.into_iter().flat_map(|f| usual(f, network));
-    named.chain(usual).chain(Family::ALL.map(nobody)).collect()
+    named.chain(usual).chain(Family::ALL.map(unused)).collect()
 }
 
 /// A connection for each rule that makes a difference to one, of the desired ones and of those in the
@@ -168,8 +168,8 @@ fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
     entry.target().is_none() || entry.target() != next.target()
 }
 
-/// Whether the fate of a connection that meets the rule is another one with the other rules; of a rule
-/// that cannot be decoded, whether it is met.
+/// Whether the fate of a connection for which the rule is evaluated is another one with the other rules; of a rule
+/// that cannot be decoded, whether it is evaluated.
 fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed: &Place) -> bool {
     let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
         return false;
@@ -178,9 +178,9 @@ fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed
     let Some(entry) = entry else {
         return differs();
     };
-    let mut met = trace.steps().filter(|(_, step)| step.rule == *entry);
+    let mut evaluated = trace.steps().filter(|(_, step)| step.rule == *entry);
     match entry {
-        Entry::Known(_) => met.any(|(_, step)| step.outcome.effect().is_some()) && differs(),
-        _ => met.next().is_some(),
+        Entry::Known(_) => evaluated.any(|(_, step)| step.outcome.effect().is_some()) && differs(),
+        _ => evaluated.next().is_some(),
     }
 }
