@@ -1,8 +1,8 @@
 //! `--timeout-close-wait-secs`: how long conntrack keeps a connection that only one side has closed.
 //!
-//! /proc/sys is writable in a privileged container only. Who asked for the timeout and does not get
+//! /proc/sys is writable in a privileged container only. Whoever requested the timeout and does not get
 //! it must not learn so under load: as with proxy-init, that ends the run with an error. What can be
-//! told beforehand is told before anything is touched.
+//! known beforehand is said before anything is touched.
 
 use crate::engine::error::Error;
 use std::io::ErrorKind;
@@ -30,7 +30,7 @@ impl CloseWait {
         write().map_err(|source| self.error(source, true))
     }
 
-    /// As sysctl(8) is told.
+    /// As a command line of sysctl(8).
     pub fn command(self) -> String {
         let key = PATH.trim_start_matches("/proc/sys/").replace('/', ".");
         format!("sysctl -w {key}={}", self.0)

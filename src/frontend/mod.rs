@@ -8,7 +8,7 @@ pub mod output;
 
 pub use exit::Exit;
 
-use crate::actions::{self, Action, Report};
+use crate::actions::{self, Action};
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::mesh::config::Environment;
@@ -132,15 +132,4 @@ fn asks_for_json(args: &[OsString]) -> bool {
         .any(|w| w[0] == "--log-format" && w[1] == "json");
     let whole = ["--log-format=json", "--log_as_json", "--log_as_json=true"];
     pair || args.iter().any(|a| whole.iter().any(|w| a == w))
-}
-
-/// The report of a dry run, for tests.
-impl Report {
-    /// The desired ruleset of a dry run.
-    pub fn into_desired(self) -> Option<crate::netfilter::model::Ruleset> {
-        match self {
-            Report::DryRun(dry_run) => Some(dry_run.desired),
-            _ => None,
-        }
-    }
 }

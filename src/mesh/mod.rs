@@ -1,6 +1,6 @@
-//! The meshes: one file each, pure functions from a [`Config`] to a [`Ruleset`].
+//! The meshes: a folder each, pure functions from a [`Config`] to a [`Ruleset`].
 //!
-//! A new mesh is a new file here and a line in [`MESHES`].
+//! A new mesh is a new folder here and its name in [`MESHES`].
 
 pub mod annotations;
 pub mod compat;
@@ -9,7 +9,6 @@ mod istio;
 mod istio_1_0;
 mod linkerd;
 pub(crate) mod managed;
-pub use managed::is_managed_chain;
 mod nginmesh;
 mod resolve;
 mod shared;
@@ -17,8 +16,6 @@ pub(crate) mod signature;
 mod warnings;
 mod yaml;
 
-pub use istio::MESH as ISTIO;
-pub use linkerd::MESH as LINKERD;
 pub use resolve::{Resolved, resolve};
 pub use warnings::Warning;
 pub(crate) use warnings::{captures, with_rules};

@@ -1,6 +1,6 @@
-//! The house keeps its shape: imports go down the five floors and never in a circle, pure code stays
-//! pure, and netfilter knows no mesh. Paths are resolved from the parsed sources, so that `super::`
-//! hides nothing.
+//! The house keeps its shape: imports go down the five floors and never in a circle, also those of unit
+//! tests; shipped code is pure where it should be, and netfilter knows no mesh. Paths are resolved from
+//! the parsed sources, so that `super::` hides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,16 +39,25 @@ const SYSTEM: &[&str] = &[
 /// A path of modules: `["mesh", "config", "facts"]`.
 type Module = Vec<String>;
 
-/// One source file, and everything that its shipped code names.
+/// Whether code that only tests compile counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    All,
+    Shipped,
+}
+
+/// One source file, and everything that its code names.
 struct Source {
     module: Module,
     paths: Vec<Vec<String>>,
     words: Vec<String>,
 }
 
-/// Collects every path that stands in a file, but for its tests.
-#[derive(Default)]
+/// Collects every path that stands in a file.
 struct Paths {
+    code: Code,
+    /// The modules within the file that it is in now.
+    inside: Module,
     found: Vec<Vec<String>>,
     words: Vec<String>,
 }
@@ -62,20 +71,22 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        if !is_test(&item.attrs) {
+        if self.counts(&item.attrs) {
+            self.inside.push(item.ident.to_string());
             visit::visit_item_mod(self, item);
+            self.inside.pop();
         }
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        if !is_test(&item.attrs) {
+        if self.counts(&item.attrs) {
             self.tree(&mut Vec::new(), &item.tree);
         }
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments = path.segments.iter().map(|s| s.ident.to_string());
-        self.found.push(segments.collect());
+        self.add(segments.collect());
         visit::visit_path(self, path);
     }
 
@@ -86,7 +97,7 @@ impl<'ast> Visit<'ast> for Paths {
         for (at, _) in tokens.match_indices("crate::") {
             let path = tokens[at..].split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
             let path = path.take(1).flat_map(|p| p.split("::"));
-            self.found.push(path.map(str::to_owned).collect());
+            self.add(path.map(str::to_owned).collect());
         }
     }
 
@@ -103,6 +114,19 @@ impl<'ast> Visit<'ast> for Paths {
 }
 
 impl Paths {
+    /// Adds a path; one that is relative to a module within the file begins with that module.
+    fn add(&mut self, path: Vec<String>) {
+        let is_relative = path.first().is_some_and(|p| p == "super" || p == "self");
+        self.found.push(match is_relative {
+            true => [&["self".to_owned()], self.inside.as_slice(), &path].concat(),
+            false => path,
+        });
+    }
+
+    fn counts(&self, attributes: &[syn::Attribute]) -> bool {
+        self.code == Code::All || !is_test(attributes)
+    }
+
     fn tree(&mut self, before: &mut Vec<String>, tree: &syn::UseTree) {
         match tree {
             syn::UseTree::Path(path) => {
@@ -113,9 +137,9 @@ impl Paths {
             syn::UseTree::Group(group) => {
                 group.items.iter().for_each(|tree| self.tree(before, tree));
             }
-            syn::UseTree::Name(name) => self.found.push(joined(before, &name.ident)),
-            syn::UseTree::Rename(name) => self.found.push(joined(before, &name.ident)),
-            syn::UseTree::Glob(_) => self.found.push(before.clone()),
+            syn::UseTree::Name(name) => self.add(joined(before, &name.ident)),
+            syn::UseTree::Rename(name) => self.add(joined(before, &name.ident)),
+            syn::UseTree::Glob(_) => self.add(before.clone()),
         }
     }
 }
@@ -136,8 +160,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     below.collect()
 }
 
-/// The shipped sources, by their module. Test-only files are left out.
-fn sources() -> Vec<Source> {
+/// The sources, by their module.
+fn sources(code: Code) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let parsed: Vec<(Module, syn::File)> = files(&root)
         .into_iter()
@@ -159,10 +183,16 @@ fn sources() -> Vec<Source> {
         .iter()
         .flat_map(|(m, f)| test_modules(m, f))
         .collect();
-    let shipped = parsed.into_iter().filter(|(m, _)| !tests.contains(m));
-    shipped
+    parsed
+        .into_iter()
+        .filter(|(module, _)| code == Code::All || !tests.contains(module))
         .map(|(module, file)| {
-            let mut paths = Paths::default();
+            let mut paths = Paths {
+                code,
+                inside: Module::new(),
+                found: Vec::new(),
+                words: Vec::new(),
+            };
             paths.visit_file(&file);
             Source {
                 paths: paths.found,
@@ -227,7 +257,7 @@ impl Source {
 #[test]
 fn imports_go_down_the_floors() {
     let mut seen = 0;
-    for source in sources() {
+    for source in sources(Code::All) {
         let Some(floor) = source.module.first() else {
             continue;
         };
@@ -247,7 +277,10 @@ fn imports_go_down_the_floors() {
 
 #[test]
 fn rooms_of_netfilter_are_apart() {
-    for source in sources().iter().filter(|s| s.is_in(&["netfilter"])) {
+    for source in sources(Code::All)
+        .iter()
+        .filter(|s| s.is_in(&["netfilter"]))
+    {
         let Some(room) = source.module.get(1) else {
             continue;
         };
@@ -264,7 +297,7 @@ fn rooms_of_netfilter_are_apart() {
 /// what is below it.
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let sources = sources();
+    let sources = sources(Code::All);
     let all: BTreeMap<Module, &Source> = sources.iter().map(|s| (s.module.clone(), s)).collect();
     let uses: BTreeMap<&Module, BTreeSet<&Module>> = all
         .iter()
@@ -287,27 +320,27 @@ fn is_parent(parent: &[String], child: &[String]) -> bool {
 fn follow<'a>(
     module: &'a Module,
     uses: &BTreeMap<&'a Module, BTreeSet<&'a Module>>,
-    way: &mut Vec<&'a Module>,
+    path: &mut Vec<&'a Module>,
     done: &mut BTreeSet<&'a Module>,
 ) {
     if done.contains(module) {
         return;
     }
-    if let Some(at) = way.iter().position(|m| *m == module) {
-        let names: Vec<String> = way[at..].iter().map(|m| m.join("/")).collect();
+    if let Some(at) = path.iter().position(|m| *m == module) {
+        let names: Vec<String> = path[at..].iter().map(|m| m.join("/")).collect();
         panic!("a circle: {}", names.join(" → "));
     }
-    way.push(module);
+    path.push(module);
     for used in &uses[module] {
-        follow(used, uses, way, done);
+        follow(used, uses, path, done);
     }
-    way.pop();
+    path.pop();
     done.insert(module);
 }
 
 #[test]
 fn pure_rooms_do_not_use_the_system() {
-    for source in sources()
+    for source in sources(Code::Shipped)
         .iter()
         .filter(|s| PURE.iter().any(|room| s.is_in(room)))
     {
@@ -321,7 +354,10 @@ fn pure_rooms_do_not_use_the_system() {
 
 #[test]
 fn clap_and_standard_output_are_the_front_end_s() {
-    for source in sources().iter().filter(|s| !s.is_in(&["frontend"])) {
+    for source in sources(Code::Shipped)
+        .iter()
+        .filter(|s| !s.is_in(&["frontend"]))
+    {
         let clap = source.paths.iter().find(|path| path[0].starts_with("clap"));
         assert_eq!(clap, None, "{}", source.name());
         let prints = ["print", "println", "eprint", "eprintln", "io::stdout"];
@@ -338,7 +374,10 @@ fn clap_and_standard_output_are_the_front_end_s() {
 #[test]
 fn netfilter_knows_no_mesh() {
     let meshes = ["istio", "linkerd", "nginmesh", "envoy"];
-    for source in sources().iter().filter(|s| s.is_in(&["netfilter"])) {
+    for source in sources(Code::Shipped)
+        .iter()
+        .filter(|s| s.is_in(&["netfilter"]))
+    {
         for word in &source.words {
             let lower = word.to_lowercase();
             let mesh = meshes.iter().find(|mesh| lower.contains(*mesh));

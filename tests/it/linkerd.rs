@@ -223,7 +223,7 @@ fn meshes_give_way_to_one_another() {
     }
 }
 
-/// Without `--backend` the mode says where the rules are: in the legacy tables unless told otherwise.
+/// Without `--backend` the mode says where the rules are: in the legacy tables by default.
 #[test]
 fn the_mode_chooses_the_tables() {
     for (flags, variant) in [
@@ -279,7 +279,7 @@ fn each_of_its_names_stands_for_it() {
         );
         // The tool knows 0 and 1; its command line behind an action of ours means the action's.
         let diff = namespace.run(product().args(["diff", name, "--nope"]));
-        diff.expect(2, "a diff that cannot be told").unwrap();
+        diff.expect(2, "a diff that cannot be determined").unwrap();
         let refused = namespace
             .run(Command::new(&path).arg("--nope"))
             .expect(1, "an unknown flag");

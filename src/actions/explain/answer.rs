@@ -3,7 +3,7 @@
 use super::question::Asked;
 use crate::mesh::managed::purpose_of;
 use crate::mesh::signature::{Purpose, with_port};
-use crate::netfilter::model::{Credentials, Hook, Match, Owner, Protocol, Test};
+use crate::netfilter::model::{Credentials, Hook, Interface, Match, Owner, Protocol, Test};
 use crate::netfilter::trace::{Capture, End, Start, Step, Trace};
 
 /// Who asks, and for what: the sentence's subject.
@@ -31,69 +31,74 @@ pub(super) fn shown(protocol: Protocol) -> &'static str {
 
 /// What becomes of it: the rest of the sentence, without its full stop.
 pub(super) fn predicate(asked: &Asked, start: Start, trace: &Trace) -> String {
-    let deciding = deciding(trace);
-    let stays = trace.passages.iter().any(|p| p.hook == Hook::Prerouting) && start == Start::Here;
-    let translated = trace.packet.destination != asked.to;
-    // It is worth saying that something stays inside if it was not meant to leave.
-    let inside = match stays && (!translated || was_for_here(trace)) {
-        true => "stays inside: it comes back in through lo and ",
-        false => "",
-    };
     match &trace.end {
-        End::Delivered {
-            port,
-            by: Some(Capture::Redirect(_)),
-        } => {
-            let original = match asked.protocol {
-                Protocol::Tcp => format!(" (original destination {})", asked.to),
-                _ => String::new(),
-            };
-            format!("{inside}goes to {}{original}", place(deciding, *port))
-        }
-        End::Delivered {
-            port,
-            by: Some(Capture::Tproxy),
-        } => format!(
-            "{inside}goes to {} as it is (TPROXY): it goes on being from {} to {}",
-            place(deciding, *port),
-            trace.packet.source.ip(),
-            trace.packet.destination
-        ),
         End::Delivered { by: None, .. } if asked.state.as_str() == "ESTABLISHED" => {
             "goes where the first packet of its connection went: nat is not evaluated again"
                 .to_owned()
         }
-        End::Delivered { port, by: None } => {
-            let direct = match start {
-                Start::Here => format!("goes directly to {}", asked.to),
-                Start::Outside => format!("goes directly to port {port}"),
-            };
-            format!("{inside}{direct}: {}", reason(deciding))
+        End::Delivered { port, by } => {
+            let delivered = delivered(asked, start, trace, *port, by.as_ref());
+            format!("{}{delivered}", inside(asked, start, trace))
         }
-        End::Sent { through, forwarded } if translated => {
-            let verb = if *forwarded { "is forwarded" } else { "goes" };
-            let to = trace.packet.destination;
-            format!("{verb} to {to} through {through}: {}", reason(deciding))
+        End::Sent { through, forwarded } => sent(asked, trace, through, *forwarded),
+        End::Dropped => format!("is dropped {}", by(trace)),
+        End::Rejected(with) => format!("is refused ({}) {}", with.as_str(), by(trace)),
+        End::NoRoute => {
+            let to = trace.packet.destination.ip();
+            format!("goes nowhere: there is no route to {to}")
         }
-        End::Sent { through, forwarded } => match forwarded {
-            true => format!(
-                "is for somebody else: it is forwarded through {through}, if this machine forwards"
-            ),
-            false => format!(
-                "goes directly to {} through {through}: {}",
-                asked.to,
-                reason(deciding)
-            ),
-        },
-        End::Dropped => format!("is dropped {}", by(trace, deciding)),
-        End::Rejected(with) => format!("is refused ({}) {}", with.as_str(), by(trace, deciding)),
-        End::NoRoute => format!(
-            "goes nowhere: there is no route to {}",
-            trace.packet.destination.ip()
-        ),
         End::Unknown => {
             "cannot be followed further: the rule that decides was not decoded".to_owned()
         }
+    }
+}
+
+fn delivered(
+    asked: &Asked,
+    start: Start,
+    trace: &Trace,
+    port: u16,
+    by: Option<&Capture>,
+) -> String {
+    let deciding = deciding(trace);
+    let (from, to) = (trace.packet.source.ip(), trace.packet.destination);
+    match (by, start) {
+        (Some(Capture::Redirect(_)), _) => {
+            let original = match asked.protocol {
+                Protocol::Tcp => format!(" (original destination {})", asked.to),
+                _ => String::new(),
+            };
+            format!("goes to {}{original}", place(deciding, port))
+        }
+        (Some(Capture::Tproxy), _) => {
+            let place = place(deciding, port);
+            format!("goes to {place} as it is (TPROXY): it goes on being from {from} to {to}")
+        }
+        (None, Start::Here) => format!("goes directly to {}: {}", asked.to, reason(deciding)),
+        (None, Start::Outside) => format!("goes directly to port {port}: {}", reason(deciding)),
+    }
+}
+
+fn sent(asked: &Asked, trace: &Trace, through: &Interface, forwarded: bool) -> String {
+    let to = trace.packet.destination;
+    let reason = reason(deciding(trace));
+    match (forwarded, to == asked.to) {
+        (true, true) => format!(
+            "is for somebody else: it is forwarded through {through}, if this machine forwards"
+        ),
+        (false, true) => format!("goes directly to {to} through {through}: {reason}"),
+        (true, false) => format!("is forwarded to {to} through {through}: {reason}"),
+        (false, false) => format!("goes to {to} through {through}: {reason}"),
+    }
+}
+
+/// It is worth saying that something stays inside if it was not meant to leave.
+fn inside(asked: &Asked, start: Start, trace: &Trace) -> &'static str {
+    let stays = trace.passages.iter().any(|p| p.hook == Hook::Prerouting) && start == Start::Here;
+    let is_translated = trace.packet.destination != asked.to;
+    match stays && (!is_translated || was_for_here(trace)) {
+        true => "stays inside: it comes back in through lo and ",
+        false => "",
     }
 }
 
@@ -105,10 +110,10 @@ fn was_for_here(trace: &Trace) -> bool {
     leaves.is_some_and(|name| name.as_str() == "lo")
 }
 
-/// The rule that settled it, and the table that it is in.
+/// The rule that decided.
 fn deciding(trace: &Trace) -> Option<&Step> {
-    let tables = trace.passages.iter().flat_map(|p| &p.tables);
-    tables.flat_map(|t| &t.steps).find(|s| s.decides)
+    let mut steps = trace.steps().map(|(_, step)| step);
+    steps.find(|step| step.decides)
 }
 
 /// What the deciding rule is for, if it is managed.
@@ -125,9 +130,8 @@ fn place(step: Option<&Step>, port: u16) -> String {
 }
 
 /// By which rule, or policy.
-fn by(trace: &Trace, deciding: Option<&Step>) -> String {
-    let last = trace.passages.iter().flat_map(|p| &p.tables).last();
-    match (deciding, last) {
+fn by(trace: &Trace) -> String {
+    match (deciding(trace), trace.tables().last()) {
         (Some(step), Some(table)) => {
             let rule = step.rule.text();
             format!("by \"{rule}\" in {} of table {}", step.chain, table.table)

@@ -1,6 +1,6 @@
 //! `explain`: what happens to one connection, rule by rule.
 //!
-//! From the options alone it needs no privilege, like a dry run; with `--live` it is told from what
+//! From the options alone it needs no privilege, like a dry run; with `--live` it is computed from what
 //! the kernel holds.
 
 mod answer;
@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use view::Explanation;
 
-/// Stands for any port that nobody serves: the first of the dynamic ones (RFC 6335).
+/// Stands for any port without a listener: the first of the dynamic ones (RFC 6335).
 const ANY_PORT: u16 = 49152;
 
 /// Answers the question.
@@ -121,7 +121,7 @@ fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Ne
     Ok((walk, network))
 }
 
-/// The interface that a packet from outside comes in through. Where nobody said what addresses there
+/// The interface that a packet from outside comes in through. Where no option says what addresses there
 /// are, it is sent to one of them.
 fn comes_in(asked: &mut Asked, network: &mut Network, live: bool) -> Interface {
     let to = asked.to.ip();

@@ -19,7 +19,7 @@ pub(super) fn network(asked: &mut Asked, routing: &Routing) -> Result<Network, E
             let routes = route(asked.to.ip(), &links)?.into_iter().collect();
             here(links, routes)
         }
-        false => told(&asked.local),
+        false => of_addresses(&asked.local),
     };
     Ok(with(network, routing))
 }
@@ -40,7 +40,7 @@ pub(in crate::actions) fn whole(
     const SAMPLE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
     if !local.is_empty() {
         return Ok(Place {
-            network: with(told(local), routing),
+            network: with(of_addresses(local), routing),
             assumed: Vec::new(),
         });
     }
@@ -56,9 +56,9 @@ pub(in crate::actions) fn whole(
         false => assumed_here(&links),
     };
     let network = match is_sample {
-        true => told(&[(Interface::ETH0, net(SAMPLE, 24))]),
+        true => of_addresses(&[(Interface::ETH0, net(SAMPLE, 24))]),
         false => {
-            let mut routes = told(&local).routes;
+            let mut routes = of_addresses(&local).routes;
             for family in Family::ALL {
                 routes.extend(default_route(family, &links)?);
             }
@@ -71,7 +71,7 @@ pub(in crate::actions) fn whole(
     })
 }
 
-/// The kernel's way out to where nobody is (RFC 5737, RFC 3849), for all that has no other one.
+/// The kernel's route to an unused address (RFC 5737, RFC 3849), for all that has no other one.
 fn default_route(family: Family, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
     let nobody = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
@@ -104,8 +104,8 @@ pub(super) fn check_interface(asked: &Asked, network: &Network) -> Result<(), Co
     }
 }
 
-/// lo, the interfaces told, and a way out through the first one that has an address of the family.
-fn told(local: &[(Interface, IpNet)]) -> Network {
+/// lo, these interfaces, and a way out through the first one that has an address of the family.
+fn of_addresses(local: &[(Interface, IpNet)]) -> Network {
     let mut lo = vec![net(Ipv4Addr::LOCALHOST.into(), 8)];
     if local.iter().any(|(_, net)| net.addr().is_ipv6()) {
         lo.push(net(Ipv6Addr::LOCALHOST.into(), 128));
@@ -174,7 +174,7 @@ fn route(to: IpAddr, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, 
 }
 
 /// Adds the kernel's routes to the destinations that nat has given a packet. Whether there was one
-/// that had not been asked for.
+/// that was not requested.
 pub(super) fn add_routes(
     network: &mut Network,
     known: &mut BTreeSet<IpAddr>,

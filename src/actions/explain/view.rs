@@ -103,7 +103,7 @@ pub struct Ending {
     /// `sent` and `forwarded`: where it leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
-    /// `rejected`: what the sender is told.
+    /// `rejected`: what the sender gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<&'static str>,
     /// `to` or `from` is one of several that nat may take.
@@ -131,7 +131,7 @@ pub struct Hop {
 pub struct Table {
     pub table: String,
     pub chain: String,
-    /// Why it was not asked.
+    /// Why it was not evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<&'static str>,
     pub rules: Vec<Rule>,
@@ -140,7 +140,7 @@ pub struct Table {
     pub policy: Option<&'static str>,
 }
 
-/// One rule that it met.
+/// One rule that was evaluated.
 #[derive(Debug, Serialize)]
 pub struct Rule {
     pub chain: String,
@@ -400,7 +400,7 @@ impl Rule {
     }
 }
 
-/// The source, with its port if somebody said one.
+/// The source, with its port if one is given.
 fn from(packet: &Packet) -> String {
     match packet.source.port() {
         super::ANY_PORT => packet.source.ip().to_string(),

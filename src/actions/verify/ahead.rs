@@ -2,7 +2,7 @@
 
 use super::probes::Vantage;
 use super::report::{Expected, Rule};
-use super::rules::{self, Fate, Judged, Place};
+use super::rules::{self, Fate, Judgement, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
 use crate::engine::backends::Foreign;
@@ -40,9 +40,8 @@ pub(in crate::actions) fn rules_ahead(
         return Ok(BTreeSet::new());
     }
     let (kernel, routing) = live_rules()?;
-    let chains = || kernel.tables.iter().flat_map(|t| &t.chains);
-    let count: usize = chains().map(|c| c.rules.len()).sum();
-    if count > MOST_RULES + desired.rule_count() || !chains().any(is_foreign) {
+    let most = MOST_RULES + desired.rule_count();
+    if kernel.entries().count() > most || !kernel.chains().any(is_foreign) {
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);
@@ -93,8 +92,8 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
     let deciding = |walk| {
         let fate = Fate::desired(walk, desired)?;
         let (rule, decoded) = match (fate.end, rules::judge(walk, fate, kernel)) {
-            (Expected::Captured(_), Judged::Otherwise { by, .. }) => (by?, true),
-            (Expected::Captured(_), Judged::Undecoded(rule)) => (rule, false),
+            (Expected::Captured(_), Judgement::Differs { by, .. }) => (by?, true),
+            (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false),
             _ => return None,
         };
         (!rule.managed).then_some(Ahead { rule, decoded })

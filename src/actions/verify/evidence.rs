@@ -129,7 +129,7 @@ fn redirected(e: &Evidence, end: SocketAddr) -> Result<Found, Reason> {
 /// What an answer alone proves.
 fn answered(e: &Evidence) -> Result<Found, Reason> {
     match e.answer {
-        // Nobody else listens there.
+        // No other socket listens there.
         Some(Answer::Established) if e.view.destination => Ok(Found::Captured(None)),
         // Our own listener there would have got it.
         Some(_) if e.view.destination => Err(Reason::RefusedBySomebody),
@@ -147,7 +147,7 @@ pub(super) fn agrees(expected: Expected, found: Found) -> Option<bool> {
     Some(match (expected, found) {
         (Expected::Captured(_) | Expected::Exempt, Found::Either) => true,
         (Expected::Captured(port), Found::Captured(at)) => at.is_none_or(|at| at == port),
-        // What other people's NAT makes of what bypasses the proxy is theirs.
+        // Foreign NAT may translate what bypasses the proxy.
         (Expected::Exempt, Found::Exempt | Found::Translated(_)) => true,
         (Expected::Exempt, Found::Undelivered) => return None,
         (Expected::Refused, Found::Refused) | (Expected::Dropped, Found::Dropped) => true,

@@ -13,9 +13,12 @@ use crate::netfilter::rtnetlink;
 
 /// The desired rules, or the installed ones where no mesh and no option of one is given, nor enough
 /// of them by variables.
-pub(super) fn or_desired(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<Ruleset, Error> {
+pub(super) fn or_desired(
+    request: &Request,
+    report: &mut dyn FnMut(Event),
+) -> Result<Ruleset, Error> {
     let given = request.mesh.is_some() || request.options.iter().next().is_some();
-    match resolve(request, tell) {
+    match resolve(request, report) {
         Err(Error::Config(ConfigError::Required { .. })) if !given => installed(),
         resolved => Ok(resolved?.desired),
     }

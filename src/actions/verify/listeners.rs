@@ -98,7 +98,7 @@ pub(super) struct Arrival {
 }
 
 impl Listener {
-    /// At a destination, if nobody else is there.
+    /// At a destination, if no other socket is there.
     pub(super) fn at(protocol: Protocol, address: SocketAddr) -> Option<Self> {
         let socket = Socket::open(protocol, address, false).ok()?;
         Some(Listener {

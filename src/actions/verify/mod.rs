@@ -1,7 +1,7 @@
 //! `verify`: real connections prove that the redirection holds.
 //!
 //! Which connections are worth trying is derived from the rules; what is to become of each is found by
-//! following it through the desired rules ([`crate::netfilter::trace`]); what becomes of it is seen by
+//! following it through the desired rules ([`crate::netfilter::trace`]); what becomes of it is observed by
 //! real connections (`observe`, `evidence`), and by the rules in the kernel where those may be read
 //! (`rules`). Nothing goes further than one hop, and nothing is changed.
 
@@ -24,7 +24,7 @@ mod socket;
 pub use ahead::Ahead;
 pub(super) use ahead::rules_ahead;
 pub use report::{
-    Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender, Unread,
+    Check, Connection, Expected, Found, Means, Outcome, ReadFailure, Reason, Report, Rule, Sender,
     Verdict,
 };
 
@@ -40,7 +40,7 @@ use evidence::{Evidence, agrees, locate};
 use interrupt::Interrupt;
 use observe::{AT_ONCE, Observer};
 use probes::Vantage;
-use rules::{Fate, Judged, Place};
+use rules::{Fate, Judgement, Place};
 use socket::User;
 use std::io;
 use std::time::{Duration, Instant};
@@ -72,8 +72,8 @@ impl Default for Options {
 /// How long what failed is left alone before it is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Tries what the desired rules are about, in the network namespace that this process is in; `tell`
-/// gets each check when it is settled.
+/// Tries what the desired rules are about, in the network namespace that this process is in; `report`
+/// gets each check when its result is final.
 ///
 /// What fails is tried again until the time is over: in Istio's CNI mode rules may come a moment
 /// later than the container that waits for them.
@@ -84,22 +84,22 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) fn verify(
     request: &Request,
     options: &Options,
-    tell: &mut dyn FnMut(Event),
+    report: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
-    let desired = installed::or_desired(request, tell)?;
+    let desired = installed::or_desired(request, report)?;
     let mut run = Run {
         observer: Observer::new(&desired).map_err(Error::Probe)?,
         interrupt: Interrupt::hold().map_err(Error::Probe)?,
         desired: &desired,
         options,
-        settled: Vec::new(),
+        finished: Vec::new(),
         report: Report {
             nothing_installed: desired.rule_count() == 0,
             ..Report::default()
         },
     };
     let until = Instant::now() + options.probe_timeout;
-    while !run.round(until, tell)? {}
+    while !run.pass(until, report)? {}
     Ok(run.report.judged())
 }
 
@@ -109,13 +109,13 @@ struct Run<'a> {
     interrupt: Interrupt,
     desired: &'a Ruleset,
     options: &'a Options,
-    settled: Vec<Walk>,
+    finished: Vec<Walk>,
     report: Report,
 }
 
 impl Run<'_> {
-    /// Tries everything that is not settled. Returns whether that was the last time.
-    fn round(&mut self, until: Instant, tell: &mut dyn FnMut(Event)) -> Result<bool, Error> {
+    /// Tries everything that is not finished. Returns whether that was the last time.
+    fn pass(&mut self, until: Instant, report: &mut dyn FnMut(Event)) -> Result<bool, Error> {
         let routing = &self.desired.routing;
         let missing = rtnetlink::look(routing)?.missing(routing)?;
         self.report.missing = missing.iter().map(ToString::to_string).collect();
@@ -127,9 +127,11 @@ impl Run<'_> {
         let desired = Place { rules, network };
         self.report.rules_unread = in_kernel.as_ref().err().cloned();
         let mut walks = self.walks(&desired, in_kernel.as_ref().ok());
-        walks.retain(|walk| !self.settled.contains(walk) && (in_kernel.is_ok() || is_made(walk)));
+        walks.retain(|walk| {
+            !self.finished.contains(walk) && (in_kernel.is_ok() || can_be_made(walk))
+        });
         let tried = self
-            .attempt(&walks, &desired, in_kernel.as_ref().ok(), until, tell)
+            .attempt(&walks, &desired, in_kernel.as_ref().ok(), until, report)
             .and_then(|all| {
                 match (all && self.report.missing.is_empty()) || Instant::now() >= until {
                     true => Ok(true),
@@ -157,23 +159,23 @@ impl Run<'_> {
         probes::derive_all(desired, in_kernel, &vantage)
     }
 
-    /// Tries these, and settles those that need not be tried again. Returns whether that is all.
+    /// Tries these, and finishes those that need not be tried again. Returns whether that is all.
     fn attempt(
         &mut self,
         walks: &[Walk],
         desired: &Place,
         in_kernel: Option<&Place>,
         until: Instant,
-        tell: &mut dyn FnMut(Event),
+        report: &mut dyn FnMut(Event),
     ) -> io::Result<bool> {
         let mut all = true;
         for walks in walks.chunks(AT_ONCE) {
-            let seen = self.seen(walks, desired)?;
+            let observed = self.observed(walks, desired)?;
             let last = Instant::now() >= until;
-            for (walk, seen) in walks.iter().zip(seen) {
-                let outcome = outcome(walk, seen, desired, in_kernel);
+            for (walk, observed) in walks.iter().zip(observed) {
+                let outcome = outcome(walk, observed, desired, in_kernel);
                 match outcome.is_final() || last {
-                    true => self.settle(walk, outcome, tell)?,
+                    true => self.finish(walk, outcome, report)?,
                     false => all = false,
                 }
             }
@@ -181,56 +183,65 @@ impl Run<'_> {
         Ok(all)
     }
 
-    /// What was seen of each, where it is one that can be made.
-    fn seen(&mut self, walks: &[Walk], desired: &Place) -> io::Result<Vec<Option<Seen>>> {
-        let made: Vec<&Walk> = walks.iter().filter(|walk| is_made(walk)).collect();
-        let seen = self
+    /// What was observed of each, where it is one that can be made.
+    fn observed(
+        &mut self,
+        walks: &[Walk],
+        desired: &Place,
+    ) -> io::Result<Vec<Option<Observation>>> {
+        let made: Vec<&Walk> = walks.iter().filter(|walk| can_be_made(walk)).collect();
+        let observed = self
             .observer
             .observe(&made, &desired.network, &self.interrupt)?;
-        let mut seen = seen.into_iter();
+        let mut observed = observed.into_iter();
         Ok(walks
             .iter()
-            .map(|walk| is_made(walk).then(|| seen.next()).flatten())
+            .map(|walk| can_be_made(walk).then(|| observed.next()).flatten())
             .collect())
     }
 
-    fn settle(
+    fn finish(
         &mut self,
         walk: &Walk,
         outcome: Outcome,
-        tell: &mut dyn FnMut(Event),
+        report: &mut dyn FnMut(Event),
     ) -> io::Result<()> {
         let check = Check {
             connection: Connection::of(walk),
             outcome,
         };
-        self.settled.push(walk.clone());
+        self.finished.push(walk.clone());
         self.report.checks.push(check.clone());
-        self.interrupt.released(|| tell(Event::Checked(check)))
+        self.interrupt.released(|| report(Event::Checked(check)))
     }
 }
 
-/// What was seen of a connection, or why it was not made.
-type Seen = Result<Evidence, Reason>;
+/// What was observed of a connection, or why it was not made.
+type Observation = Result<Evidence, Reason>;
 
 /// What conntrack knows of a connection that begins.
-const FIRST: Connected = Connected {
+const NEW: Connected = Connected {
     state: ConnState::New,
     mark: 0,
 };
 
 /// Whether a connection can be made from here that begins so.
-fn is_made(walk: &Walk) -> bool {
+fn can_be_made(walk: &Walk) -> bool {
     let packet = &walk.packet;
     walk.start == Start::Here
         && packet.owner.is_some()
         && packet.protocol != Protocol::Icmpv6
-        && walk.tracking == Tracking::Known(FIRST)
+        && walk.tracking == Tracking::Known(NEW)
         && packet.source.port() == report::ANY_PORT
 }
 
-/// What became of a connection: what was seen decides, and the rules where that proves nothing.
-fn outcome(walk: &Walk, seen: Option<Seen>, desired: &Place, in_kernel: Option<&Place>) -> Outcome {
+/// What became of a connection: what was observed decides, and the rules where that proves nothing.
+fn outcome(
+    walk: &Walk,
+    observed: Option<Observation>,
+    desired: &Place,
+    in_kernel: Option<&Place>,
+) -> Outcome {
     let Some(fate) = Fate::desired(walk, desired) else {
         let reason = match desired.network.route(walk.packet.destination.ip(), 0) {
             None => Reason::NoRoute,
@@ -242,8 +253,8 @@ fn outcome(walk: &Walk, seen: Option<Seen>, desired: &Place, in_kernel: Option<&
         };
     };
     let by_rules = in_kernel.map(|place| rules::judge(walk, fate, place));
-    match seen {
-        Some(seen) => together(sight(walk, fate, seen), fate, by_rules),
+    match observed {
+        Some(observed) => combined(by_observation(walk, fate, observed), fate, by_rules),
         None => by_rules.map_or_else(
             || inconclusive(fate, Reason::NotDesired),
             |judged| judged.outcome(fate),
@@ -252,9 +263,9 @@ fn outcome(walk: &Walk, seen: Option<Seen>, desired: &Place, in_kernel: Option<&
 }
 
 /// What a real connection alone says.
-fn sight(walk: &Walk, fate: Fate, seen: Seen) -> Outcome {
+fn by_observation(walk: &Walk, fate: Fate, observed: Observation) -> Outcome {
     let expected = fate.end;
-    let located = seen.and_then(|evidence| locate(&evidence, walk.packet.destination));
+    let located = observed.and_then(|evidence| locate(&evidence, walk.packet.destination));
     match located {
         Err(reason) => inconclusive(fate, reason),
         Ok((found, means)) => match agrees(expected, found) {
@@ -270,16 +281,16 @@ fn sight(walk: &Walk, fate: Fate, seen: Seen) -> Outcome {
     }
 }
 
-/// What was seen, and what the rules say of it.
-fn together(seen: Outcome, fate: Fate, judged: Option<Judged>) -> Outcome {
-    match (seen, judged) {
-        (seen, None) => seen,
+/// What was observed, and what the rules say of it.
+fn combined(observed: Outcome, fate: Fate, judged: Option<Judgement>) -> Outcome {
+    match (observed, judged) {
+        (observed, None) => observed,
         (
             Outcome::Fails {
                 means: Means::Answer,
                 ..
             },
-            Some(judged @ Judged::Refused(_)),
+            Some(judged @ Judgement::Refused(_)),
         ) => judged.outcome(fate),
         (
             Outcome::Fails {
@@ -296,16 +307,16 @@ fn together(seen: Outcome, fate: Fate, judged: Option<Judged>) -> Outcome {
             by: judged.rule(),
         },
         // A packet can get another mark or zone than is desired, and still arrive.
-        (Outcome::Holds { .. }, Some(judged @ Judged::Otherwise { .. })) => judged.outcome(fate),
+        (Outcome::Holds { .. }, Some(judged @ Judgement::Differs { .. })) => judged.outcome(fate),
         (holds @ Outcome::Holds { .. }, _) => holds,
         // The rules say that it arrives, and it did not.
         (
-            seen @ Outcome::Inconclusive {
+            observed @ Outcome::Inconclusive {
                 reason: Reason::NotArrived,
                 ..
             },
-            Some(Judged::AsDesired),
-        ) => seen,
+            Some(Judgement::AsDesired),
+        ) => observed,
         (_, Some(judged)) => judged.outcome(fate),
     }
 }

@@ -2,11 +2,12 @@
 //! connection is noticed, and nothing else is. `THOROUGH=1` tries all command lines; each takes most of
 //! a minute.
 
-use super::probes::{User, Vantage, derive};
-use super::report::ANY_PORT;
-use super::rules::{Fate, Judged, Place, judge};
-use crate::frontend::cli;
-use crate::mesh::config::{Environment, Ipv6};
+use super::probes::{Vantage, derive};
+use super::report::{ANY_PORT, Sender};
+use super::rules::{Fate, Judgement, Place, judge};
+use crate::engine::request::Request;
+use crate::mesh::Mesh;
+use crate::mesh::config::{Given, Ipv6, Origin, SPECS, Spec};
 use crate::netfilter::model::{
     ConnState, Credentials, Entry, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
     Protocol, Rule, Rules, Side, Target, Test, Tracking,
@@ -17,18 +18,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 const LINES: [&str; 12] = [
-    "--mesh nginmesh -p 15001 -u 1337",
-    "--mesh nginmesh -p 15001 -u 1337 -i 10.0.0.0/8",
-    "--mesh istio-1.0 -u 1337 -i * -b * -x 198.51.100.0/24",
-    "--mesh istio-1.0 -u 1337 -i 10.96.0.0/16 -b 80,9080 -m TPROXY",
-    "--mesh istio -u 1337 -i * -b * -d 15090,15021",
-    "--mesh istio -u 1337 -i * -b * -o 9000 -x 198.51.100.0/24 --redirect-dns --capture-all-dns",
-    "--mesh istio -u 1337 -i * -b * --redirect-dns",
-    "--mesh istio -u 1337 -i 203.0.113.0/24 -b 8080 -q 9000 --drop-invalid",
-    "--mesh istio -u 1337 -i * -b * -m TPROXY -d 15090",
-    "--mesh istio -u 1337 -i * -b * --owner-groups 2000,2001 -k tap0 -c eth1",
-    "--mesh istio -u 1337 -i 127.0.0.0/8,10.0.0.0/8 -b * --owner-groups-exclude 2000",
-    "--mesh linkerd -o 9000,9100-9102 -x 198.51.100.0/24 -d 4190-4191",
+    "nginmesh -p 15001 -u 1337",
+    "nginmesh -p 15001 -u 1337 -i 10.0.0.0/8",
+    "istio-1.0 -u 1337 -i * -b * -x 198.51.100.0/24",
+    "istio-1.0 -u 1337 -i 10.96.0.0/16 -b 80,9080 -m TPROXY",
+    "istio -u 1337 -i * -b * -d 15090,15021",
+    "istio -u 1337 -i * -b * -o 9000 -x 198.51.100.0/24 --redirect-dns --capture-all-dns",
+    "istio -u 1337 -i * -b * --redirect-dns",
+    "istio -u 1337 -i 203.0.113.0/24 -b 8080 -q 9000 --drop-invalid",
+    "istio -u 1337 -i * -b * -m TPROXY -d 15090",
+    "istio -u 1337 -i * -b * --owner-groups 2000,2001 -k tap0 -c eth1",
+    "istio -u 1337 -i 127.0.0.0/8,10.0.0.0/8 -b * --owner-groups-exclude 2000",
+    "linkerd -o 9000,9100-9102 -x 198.51.100.0/24 -d 4190-4191",
 ];
 
 /// The port of a foreign rule, which no option names.
@@ -59,12 +60,34 @@ fn network() -> Network {
     }
 }
 
+/// A mesh, and its options as this program's command line has them.
+fn request(line: &str) -> Request {
+    let mut words = line.split(' ');
+    let mut request = Request {
+        mesh: words.next().and_then(Mesh::named),
+        ..Request::default()
+    };
+    while let Some(name) = words.next() {
+        let is_it = |spec: &&Spec| {
+            let letter = name.strip_prefix('-').and_then(|n| n.parse().ok());
+            spec.short == letter && letter.is_some() || name.strip_prefix("--") == Some(spec.long)
+        };
+        let spec = SPECS.iter().find(is_it).expect(line);
+        let value = match spec.value {
+            Some(_) => words.next().expect(line),
+            None => "true",
+        };
+        request.options.replace(Given {
+            opt: spec.opt,
+            value: value.to_owned(),
+            origin: Origin::Flag(name.to_owned()),
+        });
+    }
+    request
+}
+
 fn desired(line: &str) -> Place {
-    let args = std::iter::once("prepare-proxy")
-        .chain(line.split(' '))
-        .map(Into::into);
-    let args: Vec<_> = args.collect();
-    let request = cli::parse(&args, &Environment::new()).expect(line).request;
+    let request = request(line);
     let mut facts = request.facts.clone();
     facts.ipv6 = Some(Ipv6 {
         enabled: true,
@@ -89,140 +112,167 @@ fn desired(line: &str) -> Place {
     }
 }
 
-/// Every connection that rules could tell apart: everybody, from and to everywhere.
-fn everything(rules: &Rules, network: &Network) -> Vec<Walk> {
-    let entries = rules
-        .tables
-        .iter()
-        .flat_map(|t| &t.chains)
-        .flat_map(|c| &c.rules);
-    let tests: Vec<&Test> = entries.flat_map(Entry::matches).map(|m| &m.test).collect();
-    let mut ids = BTreeSet::from([1000]);
-    let mut ports = BTreeSet::from([15002, 53, FOREIGN]);
-    let (mut sports, mut marks) = (BTreeSet::from([ANY_PORT]), BTreeSet::from([(0, 0)]));
-    let mut states = BTreeSet::from([ConnState::New]);
-    let mut hosts: BTreeSet<IpAddr> = [
-        "192.0.2.1",
-        "10.66.0.2",
-        "10.66.0.1",
-        "127.0.0.1",
-        "127.0.0.6",
-        "2001:db8::1",
-        "fd66::2",
-        "fd66::1",
-        "::1",
-    ]
-    .map(address)
-    .into();
-    let mut sockets = BTreeSet::from([false]);
-    let mut sources = BTreeSet::from([None]);
-    let mut interfaces = BTreeSet::from([Some("eth0")]);
-    for test in tests {
+/// What connections differ in, as far as rules could tell them apart.
+struct Axes<'a> {
+    network: &'a Network,
+    ids: BTreeSet<u32>,
+    hosts: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+    /// Nothing where the kernel picks it.
+    sources: BTreeSet<Option<IpAddr>>,
+    source_ports: BTreeSet<u16>,
+    states: BTreeSet<ConnState>,
+    /// Of the packet and of its connection.
+    marks: BTreeSet<(u32, u32)>,
+    interfaces: Vec<Interface>,
+    sockets: Vec<FoundSocket>,
+}
+
+impl<'a> Axes<'a> {
+    fn of(rules: &Rules, network: &'a Network) -> Self {
+        let hosts = [
+            "192.0.2.1",
+            "10.66.0.2",
+            "10.66.0.1",
+            "127.0.0.1",
+            "127.0.0.6",
+            "2001:db8::1",
+            "fd66::2",
+            "fd66::1",
+            "::1",
+        ];
+        let mut axes = Axes {
+            network,
+            ids: [1000].into(),
+            hosts: hosts.map(address).into(),
+            ports: [15002, 53, FOREIGN].into(),
+            sources: [None].into(),
+            source_ports: [ANY_PORT].into(),
+            states: [ConnState::New].into(),
+            marks: [(0, 0)].into(),
+            interfaces: vec![Interface::ETH0],
+            sockets: vec![FoundSocket::None],
+        };
+        for m in rules.entries().flat_map(Entry::matches) {
+            axes.add(&m.test);
+        }
+        axes
+    }
+
+    fn add(&mut self, test: &Test) {
         match test {
-            Test::Owner(Owner::Uid(id) | Owner::Gid(id)) => drop(ids.insert(*id)),
+            Test::Owner(Owner::Uid(id) | Owner::Gid(id)) => drop(self.ids.insert(*id)),
             Test::Port {
                 side: Side::Source,
                 ports,
-            } => drop(sports.insert(ports.first())),
-            Test::Port { ports: range, .. } => drop(ports.insert(range.last())),
-            Test::Multiport { ports: set, .. } => {
-                ports.extend(set.as_slice().iter().map(|r| r.last()));
+            } => drop(self.source_ports.insert(ports.first())),
+            Test::Port { ports, .. } => drop(self.ports.insert(ports.last())),
+            Test::Multiport { ports, .. } => {
+                self.ports.extend(ports.as_slice().iter().map(|r| r.last()));
             }
             Test::Destination(net) => {
-                hosts.extend(net.hosts().nth(1).or(net.hosts().next()));
+                self.hosts.extend(net.hosts().nth(1).or(net.hosts().next()));
             }
-            Test::Source(net) => drop(sources.insert(net.hosts().next())),
-            Test::ConnState(named) => states.extend(named.iter().copied()),
-            Test::Mark { value, .. } => drop(marks.insert((*value, 0))),
-            Test::Connmark { value, .. } => drop(marks.insert((0, *value))),
-            Test::Socket { .. } => drop(sockets.insert(true)),
+            Test::Source(net) => drop(self.sources.insert(net.hosts().next())),
+            Test::ConnState(named) => self.states.extend(named.iter().copied()),
+            Test::Mark { value, .. } => drop(self.marks.insert((*value, 0))),
+            Test::Connmark { value, .. } => drop(self.marks.insert((0, *value))),
+            Test::Socket { .. } => self.sockets = vec![FoundSocket::None, FoundSocket::Plain],
             Test::InInterface(name) if *name != Interface::LOOPBACK => {
-                interfaces.insert(Some(name.as_str()));
+                self.interfaces.push(name.clone());
             }
             _ => {}
         }
     }
-    let users = ids
-        .iter()
-        .flat_map(|uid| ids.iter().map(move |gid| Some((*uid, *gid))));
-    let users: Vec<Option<User>> = users.chain([None]).collect();
-    let mut walks = Vec::new();
-    for user in users {
-        for to in &hosts {
-            for from in &sources {
-                for port in &ports {
-                    for sport in &sports {
-                        for protocol in Protocol::ALL {
-                            for state in &states {
-                                for mark in &marks {
-                                    let unusual = [
-                                        *sport != ANY_PORT,
-                                        *state != ConnState::New,
-                                        *mark != (0, 0),
-                                    ];
-                                    if unusual.iter().filter(|u| **u).count() > 1 {
-                                        continue;
-                                    }
-                                    for interface in &interfaces {
-                                        let interface = interface.filter(|_| user.is_none());
-                                        let ends = (*from, *sport, SocketAddr::new(*to, *port));
-                                        let walk = begin(
-                                            user, ends, protocol, *state, *mark, interface, network,
-                                        );
-                                        walks.extend(sockets.iter().flat_map(|socket| {
-                                            let mut walk = walk.clone()?;
-                                            if *socket {
-                                                walk.packet.socket = FoundSocket::Plain;
-                                            }
-                                            Some(walk)
-                                        }));
-                                    }
-                                }
-                            }
+
+    /// Every connection: everybody, from and to everywhere, each with at most one thing unusual.
+    fn walks(&self) -> Vec<Walk> {
+        let ids = || self.ids.iter().copied();
+        let users = ids().flat_map(|uid| ids().map(move |gid| Sender::User { uid, gid }));
+        let interfaces = self.interfaces.iter().cloned().map(Sender::Interface);
+        let senders: Vec<Sender> = users.chain(interfaces).collect();
+        let mut walks = Vec::new();
+        for (source_port, state, mark) in self.unusual() {
+            for to in &self.destinations() {
+                for from in &self.sources {
+                    for protocol in Protocol::ALL {
+                        for sender in &senders {
+                            let begun = self.begin(sender, *from, *to, mark.0);
+                            walks.extend(begun.into_iter().flat_map(|(start, mut packet)| {
+                                packet.protocol = protocol;
+                                packet.source.set_port(source_port);
+                                let tracking = Tracking::new(state, mark.1);
+                                self.sockets.iter().map(move |socket| Walk {
+                                    start,
+                                    packet: Packet {
+                                        socket: *socket,
+                                        ..packet.clone()
+                                    },
+                                    tracking,
+                                })
+                            }));
                         }
                     }
                 }
             }
         }
+        walks
     }
-    walks
-}
 
-fn begin(
-    user: Option<User>,
-    (from, sport, to): (Option<IpAddr>, u16, SocketAddr),
-    protocol: Protocol,
-    state: ConnState,
-    mark: (u32, u32),
-    interface: Option<&str>,
-    network: &Network,
-) -> Option<Walk> {
-    let outside = user.is_none();
-    let way = network.route(to.ip(), mark.0)?;
-    let usual = match (outside, Family::of(to.ip())) {
-        (true, Family::V4) => address("192.0.2.1"),
-        (true, Family::V6) => address("2001:db8::1"),
-        (false, _) => network.source(to.ip(), &way)?,
-    };
-    let from = from.unwrap_or(usual);
-    let possible = match outside {
-        true => !to.ip().is_loopback() && !from.is_loopback() && mark.0 == 0,
-        false => network.is_own(from) && (!from.is_loopback() || way == Way::Here),
-    };
-    let possible = possible && Family::of(from) == Family::of(to.ip());
-    possible.then(|| Walk {
-        start: match outside {
-            true => Start::Outside,
-            false => Start::Here,
-        },
-        packet: Packet {
-            in_interface: interface.map(|n| n.parse().expect("a name")),
-            owner: user.map(|(uid, gid)| Credentials::new(uid, gid)),
-            mark: mark.0,
-            ..Packet::new(protocol, SocketAddr::new(from, sport), to)
-        },
-        tracking: Tracking::new(state, mark.1),
-    })
+    /// Source port, state and marks, at most one of which is not the usual one.
+    fn unusual(&self) -> Vec<(u16, ConnState, (u32, u32))> {
+        let usual = (ANY_PORT, ConnState::New, (0, 0));
+        let ports = self
+            .source_ports
+            .iter()
+            .map(|port| (*port, usual.1, usual.2));
+        let states = self.states.iter().map(|state| (usual.0, *state, usual.2));
+        let marks = self.marks.iter().map(|mark| (usual.0, usual.1, *mark));
+        let all: BTreeSet<_> = ports.chain(states).chain(marks).collect();
+        all.into_iter().collect()
+    }
+
+    fn destinations(&self) -> Vec<SocketAddr> {
+        let of_host = |host: &IpAddr| {
+            self.ports
+                .iter()
+                .map(|port| SocketAddr::new(*host, *port))
+                .collect::<Vec<_>>()
+        };
+        self.hosts.iter().flat_map(of_host).collect()
+    }
+
+    /// A packet with these ends, if there can be one.
+    fn begin(
+        &self,
+        sender: &Sender,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        mark: u32,
+    ) -> Option<(Start, Packet)> {
+        let way = self.network.route(to.ip(), mark)?;
+        let (start, usual) = match (sender, Family::of(to.ip())) {
+            (Sender::User { .. }, _) => (Start::Here, self.network.source(to.ip(), &way)?),
+            (_, Family::V4) => (Start::Outside, address("192.0.2.1")),
+            (_, Family::V6) => (Start::Outside, address("2001:db8::1")),
+        };
+        let from = from.unwrap_or(usual);
+        let is_possible = match start {
+            Start::Outside => !to.ip().is_loopback() && !from.is_loopback() && mark == 0,
+            Start::Here => self.network.is_own(from) && (!from.is_loopback() || way == Way::Here),
+        };
+        let (in_interface, owner) = match sender {
+            Sender::User { uid, gid } => (None, Some(Credentials::new(*uid, *gid))),
+            Sender::Interface(name) => (Some(name.clone()), None),
+        };
+        let packet = Packet {
+            in_interface,
+            owner,
+            mark,
+            ..Packet::new(Protocol::Tcp, SocketAddr::new(from, ANY_PORT), to)
+        };
+        (is_possible && Family::of(from) == Family::of(to.ip())).then_some((start, packet))
+    }
 }
 
 /// The rules with one changed, and what was done.
@@ -279,7 +329,7 @@ fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
     };
     let wrong = |walk: &Walk| {
         let fate = Fate::desired(walk, desired);
-        fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judged::Otherwise { .. }))
+        fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judgement::Differs { .. }))
     };
     walks.iter().any(wrong)
         || derive(mutated, Some(&desired.rules), &vantage)
@@ -300,7 +350,7 @@ fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
         };
         let walks = derive(&desired, None, &vantage);
         assert!(!is_noticed(&desired, &desired, &walks), "{line}");
-        let everything = everything(&desired.rules, &desired.network);
+        let everything = Axes::of(&desired.rules, &desired.network).walks();
         let fates: Vec<_> = everything
             .iter()
             .map(|walk| Fate::desired(walk, &desired))

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long an answer is awaited. What stays on this machine is there before connect(2) returns.
-const PATIENCE: Duration = Duration::from_millis(100);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many connections are made at once: a process may have 1024 open files.
 pub(super) const AT_ONCE: usize = 128;
@@ -92,14 +92,14 @@ impl Observer {
         }
         let listeners: Vec<&Listener> = self.listeners.open.iter().collect();
         let listeners = [listeners, destinations.iter().map(|(_, _, l)| l).collect()].concat();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + ANSWER_TIMEOUT;
         gather(&mut trials, &listeners, Instant::now(), interrupt)?;
-        translated(&mut trials, &mut self.conntrack, network)?;
-        if trials.iter().any(Trial::is_open) {
+        add_nat(&mut trials, &mut self.conntrack, network)?;
+        if trials.iter().any(Trial::is_undecided) {
             gather(&mut trials, &listeners, until, interrupt)?;
-            translated(&mut trials, &mut self.conntrack, network)?;
+            add_nat(&mut trials, &mut self.conntrack, network)?;
         }
-        accepted(&mut trials);
+        add_accepted_at(&mut trials);
         Ok(trials.into_iter().map(|t| t.map(|t| t.evidence)).collect())
     }
 
@@ -128,7 +128,7 @@ impl Observer {
 }
 
 /// Adds where NAT sends each, by conntrack's entries.
-fn translated(
+fn add_nat(
     trials: &mut Trials,
     conntrack: &mut Option<Conntrack>,
     network: &Network,
@@ -140,11 +140,11 @@ fn translated(
     for trial in trials.iter_mut().flatten() {
         let is_it = |e: &&conntrack::Entry| {
             e.original.protocol == trial.protocol.number()
-                && Some(plain(e.original.from)) == trial.local.map(plain)
-                && plain(e.original.to) == plain(trial.to)
+                && Some(unscoped(e.original.from)) == trial.local.map(unscoped)
+                && unscoped(e.original.to) == unscoped(trial.to)
         };
         trial.evidence.nat = entries.iter().find(is_it).map(|e| match e.answers {
-            end if plain(end) == plain(trial.to) => Nat::Untranslated,
+            end if unscoped(end) == unscoped(trial.to) => Nat::Untranslated,
             end if network.is_own(end.ip()) => Nat::ToHere(end),
             end => Nat::Elsewhere(end),
         });
@@ -155,7 +155,7 @@ fn translated(
 type Trials = [Result<Trial, Reason>];
 
 /// Without the scope of a link-local address, which conntrack and sock_diag do not have.
-fn plain(address: SocketAddr) -> (std::net::IpAddr, u16) {
+fn unscoped(address: SocketAddr) -> (std::net::IpAddr, u16) {
     (address.ip(), address.port())
 }
 
@@ -187,7 +187,7 @@ impl Trial {
                 ..Evidence::default()
             },
         };
-        match socket::departing(user, packet.protocol, from, packet.mark, to, avoid) {
+        match socket::connecting(user, packet.protocol, from, packet.mark, to, avoid) {
             Ok((fd, local)) => (trial.fd, trial.local) = (Some(fd), Some(local)),
             Err(Errno::ECONNREFUSED) => trial.evidence.answer = Some(Answer::Refused),
             Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => return Err(Reason::NoRoute),
@@ -198,7 +198,7 @@ impl Trial {
     }
 
     /// Whether what was seen does not prove yet where it ended, and more may come.
-    fn is_open(result: &Result<Self, Reason>) -> bool {
+    fn is_undecided(result: &Result<Self, Reason>) -> bool {
         let on_its_way = |t: &Trial| match locate(&t.evidence, t.to) {
             Ok((found, _)) => matches!(found, Found::Lost(_) | Found::Undelivered),
             Err(_) => true,
@@ -227,7 +227,7 @@ fn gather(
         trials.iter_mut().flatten().for_each(Trial::look);
         for listener in listeners {
             while let Some(arrival) = listener.take()? {
-                let is_it = |t: &&mut Trial| t.local.map(plain) == Some(plain(arrival.from));
+                let is_it = |t: &&mut Trial| t.local.map(unscoped) == Some(unscoped(arrival.from));
                 if let Some(trial) = trials.iter_mut().flatten().find(is_it) {
                     trial.evidence.arrived = Some(listener.meaning(arrival, trial.to));
                 }
@@ -257,7 +257,7 @@ fn gather(
 }
 
 /// Adds which other socket of this network namespace holds the other end.
-fn accepted(trials: &mut Trials) {
+fn add_accepted_at(trials: &mut Trials) {
     let open = |t: &&mut Trial| t.evidence.arrived.is_none() && t.protocol == Protocol::Tcp;
     let mut open = trials.iter_mut().flatten().filter(open).peekable();
     if open.peek().is_none() {
@@ -266,10 +266,10 @@ fn accepted(trials: &mut Trials) {
     let sockets = sock_diag::sockets().unwrap_or_default();
     for trial in open {
         let is_it = |s: &&sock_diag::Entry| {
-            s.protocol == Protocol::Tcp && Some(plain(s.peer)) == trial.local.map(plain)
+            s.protocol == Protocol::Tcp && Some(unscoped(s.peer)) == trial.local.map(unscoped)
         };
         trial.evidence.accepted_at = sockets.iter().find(is_it).map(|s| match s.local {
-            at if plain(at) == plain(trial.to) => trial.to,
+            at if unscoped(at) == unscoped(trial.to) => trial.to,
             at => at,
         });
     }

@@ -23,8 +23,8 @@ pub(super) fn of_rules(
     network(rules.flat_map(|rules| addresses(rules, &here)), routing)
 }
 
-/// This network namespace, with the routes to some destinations as the kernel gives them to whoever
-/// asks.
+/// This network namespace, with the routes to some destinations, as the kernel gives them to any process
+/// that asks.
 ///
 /// # Errors
 /// When it does not.

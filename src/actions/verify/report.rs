@@ -83,7 +83,7 @@ pub enum Reason {
     /// A rule that cannot be decoded may decide.
     Undecoded(Rule),
     /// The rules in the kernel could not be read: why.
-    UnreadRules(Unread),
+    UnreadRules(ReadFailure),
     /// The desired rules themselves do not determine it.
     NotDesired,
 }
@@ -91,7 +91,7 @@ pub enum Reason {
 /// Why rules could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "why", content = "what")]
-pub enum Unread {
+pub enum ReadFailure {
     NetAdmin,
     /// Whether iptables-legacy has rules: only root and CAP_DAC_READ_SEARCH may know.
     Legacy,
@@ -260,7 +260,7 @@ pub struct Report {
     pub missing: Vec<String>,
     /// Why the rules in the kernel could not be read: what comes in from outside is not verified then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules_unread: Option<Unread>,
+    pub rules_unread: Option<ReadFailure>,
     /// A signal ended it before everything was tried.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,

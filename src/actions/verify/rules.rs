@@ -1,14 +1,12 @@
 //! What becomes of a connection by the rules: the desired ones, and those in the kernel.
 
-use super::report::{Expected, Found, Means, Outcome, Reason, Rule, Unread};
+use super::report::{Expected, Found, Means, Outcome, ReadFailure, Reason, Rule};
 use crate::actions::explain::live_rules;
 use crate::engine::error::Error;
 use crate::mesh::managed;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{Entry, Family, Routing, Rules, Test};
-use crate::netfilter::trace::{
-    Effect, End, Network, Start, Step, TablePassage, Trace, Walk, every_way, follow,
-};
+use crate::netfilter::trace::{Effect, End, Network, Start, Step, Trace, Walk, every_way, follow};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -29,9 +27,9 @@ pub(super) struct Fate {
 
 /// What the rules in the kernel make of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(super) enum Judgement {
     AsDesired,
-    Otherwise {
+    Differs {
         found: Found,
         by: Option<Rule>,
     },
@@ -77,23 +75,23 @@ impl Place {
 }
 
 /// The rules in the kernel, or why they cannot be read.
-pub(super) fn in_kernel() -> Result<(Rules, Routing), Unread> {
+pub(super) fn in_kernel() -> Result<(Rules, Routing), ReadFailure> {
     live_rules().map_err(|e| match e {
-        Error::NoNetAdmin(_) => Unread::NetAdmin,
+        Error::NoNetAdmin(_) => ReadFailure::NetAdmin,
         Error::Backend(BackendError::LegacyUnknown { .. } | BackendError::NoRawSocket) => {
-            Unread::Legacy
+            ReadFailure::Legacy
         }
-        e => Unread::Kernel(e.to_string()),
+        e => ReadFailure::Kernel(e.to_string()),
     })
 }
 
-impl Judged {
+impl Judgement {
     /// The rule that decides, if it is known.
     pub(super) fn rule(self) -> Option<Rule> {
         match self {
-            Judged::AsDesired => None,
-            Judged::Otherwise { by, .. } => by,
-            Judged::Refused(rule) | Judged::Undecoded(rule) => Some(rule),
+            Judgement::AsDesired => None,
+            Judgement::Differs { by, .. } => by,
+            Judgement::Refused(rule) | Judgement::Undecoded(rule) => Some(rule),
         }
     }
 
@@ -101,15 +99,15 @@ impl Judged {
     pub(super) fn outcome(self, fate: Fate) -> Outcome {
         let (expected, means) = (fate.end, Means::Rules);
         match self {
-            Judged::AsDesired => Outcome::Holds { expected, means },
-            Judged::Otherwise { found, by } => Outcome::Fails {
+            Judgement::AsDesired => Outcome::Holds { expected, means },
+            Judgement::Differs { found, by } => Outcome::Fails {
                 expected,
                 found,
                 means,
                 by,
             },
-            Judged::Refused(by) => Outcome::Refused { expected, by },
-            Judged::Undecoded(rule) => Outcome::Inconclusive {
+            Judgement::Refused(by) => Outcome::Refused { expected, by },
+            Judgement::Undecoded(rule) => Outcome::Inconclusive {
                 expected: Some(expected),
                 reason: Reason::Undecoded(rule),
             },
@@ -119,23 +117,22 @@ impl Judged {
 
 /// Follows a connection through the rules in the kernel, in all cases that rules which cannot be
 /// decoded leave open.
-pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judged {
+pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judgement {
     match judge_one(walk, desired, place) {
         // A firewall may let in only some hosts, to the proxy's port as to any other.
-        Judged::Otherwise {
+        Judgement::Differs {
             found: Found::Lost(_),
             by: Some(rule),
-        } if walk.start == Start::Outside && others_get_in(walk, desired, place) => {
-            Judged::Refused(rule)
+        } if walk.start == Start::Outside && other_hosts_get_in(walk, desired, place) => {
+            Judgement::Refused(rule)
         }
         judged => judged,
     }
 }
 
 /// Whether the connection is as desired from another host that rules name.
-fn others_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
-    let chains = place.rules.tables.iter().flat_map(|t| &t.chains);
-    let matches = chains.flat_map(|c| &c.rules).flat_map(Entry::matches);
+fn other_hosts_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
+    let matches = place.rules.entries().flat_map(Entry::matches);
     let hosts = matches.filter_map(|m| match m.test {
         Test::Source(net) if !m.not => net.hosts().next(),
         _ => None,
@@ -145,22 +142,22 @@ fn others_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
     hosts.iter().filter(of_family).any(|ip| {
         let mut other = walk.clone();
         other.packet.source.set_ip(*ip);
-        judge_one(&other, desired, place) == Judged::AsDesired
+        judge_one(&other, desired, place) == Judgement::AsDesired
     })
 }
 
-fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judged {
+fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judgement {
     let traces = every_way(walk, &place.rules, &place.network).unwrap_or_default();
     let mut judged = traces.iter().map(|trace| judge_trace(trace, desired));
     let Some(first) = judged.next() else {
-        return Judged::Otherwise {
+        return Judgement::Differs {
             found: Found::Dropped,
             by: None,
         };
     };
-    let same = |j: &Judged| std::mem::discriminant(j) == std::mem::discriminant(&first);
+    let same = |j: &Judgement| std::mem::discriminant(j) == std::mem::discriminant(&first);
     match traces.iter().find_map(|trace| trace.undecoded.first()) {
-        Some(undecoded) if !judged.all(|j| same(&j)) => Judged::Undecoded(Rule {
+        Some(undecoded) if !judged.all(|j| same(&j)) => Judgement::Undecoded(Rule {
             table: undecoded.table.clone(),
             chain: undecoded.chain.to_string(),
             rule: Some(undecoded.rule.clone()),
@@ -170,15 +167,15 @@ fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judged {
     }
 }
 
-fn judge_trace(trace: &Trace, desired: Fate) -> Judged {
+fn judge_trace(trace: &Trace, desired: Fate) -> Judgement {
     let by = deciding_rule(trace);
-    let otherwise = |found| Judged::Otherwise {
+    let otherwise = |found| Judgement::Differs {
         found,
         by: by.clone(),
     };
     let end = match (&trace.end, Fate::of(trace)) {
         (End::Unknown, _) => {
-            return Judged::Undecoded(by.unwrap_or_else(|| Rule {
+            return Judgement::Undecoded(by.unwrap_or_else(|| Rule {
                 table: String::new(),
                 chain: String::new(),
                 rule: None,
@@ -186,15 +183,15 @@ fn judge_trace(trace: &Trace, desired: Fate) -> Judged {
             }));
         }
         (_, None) => return otherwise(Found::Dropped),
-        (_, Some(fate)) if fate == desired || alike(trace, fate, desired) => {
-            return Judged::AsDesired;
+        (_, Some(fate)) if fate == desired || differs_by_foreign_marks(trace, fate, desired) => {
+            return Judgement::AsDesired;
         }
         (_, Some(fate)) => fate.end,
     };
     let refused = matches!(end, Expected::Dropped | Expected::Refused);
     match (captured_at(trace), by.clone()) {
         (Some(port), _) if refused => otherwise(Found::Lost(port)),
-        (None, Some(rule)) if refused && !rule.managed => Judged::Refused(rule),
+        (None, Some(rule)) if refused && !rule.managed => Judgement::Refused(rule),
         _ if end == desired.end => otherwise(Found::OtherMark),
         _ => otherwise(match end {
             Expected::Captured(port) => Found::Captured(Some(port)),
@@ -205,36 +202,33 @@ fn judge_trace(trace: &Trace, desired: Fate) -> Judged {
     }
 }
 
-/// Whether both end alike, and only foreign rules make another mark or zone of it.
-fn alike(trace: &Trace, fate: Fate, desired: Fate) -> bool {
+/// Whether both end differs_by_foreign_marks, and only foreign rules make another mark or zone of it.
+fn differs_by_foreign_marks(trace: &Trace, fate: Fate, desired: Fate) -> bool {
     let marks = |s: &Step| {
         matches!(
             s.outcome.effect(),
             Some(Effect::Marked(_) | Effect::ConnectionMarked(_) | Effect::Zone(_))
         )
     };
-    fate.end == desired.end && steps(trace).any(|(_, s)| marks(s) && !is_managed(s))
+    fate.end == desired.end && trace.steps().any(|(_, s)| marks(s) && !is_managed(s))
 }
 
 /// The port that a rule sent it to, whatever became of it there.
 fn captured_at(trace: &Trace) -> Option<u16> {
-    steps(trace).find_map(|(_, step)| match step.outcome.effect()? {
-        Effect::Redirected(to) => Some(to.port()),
-        Effect::Tproxied { port, .. } => Some(*port),
-        _ => None,
-    })
-}
-
-fn steps(trace: &Trace) -> impl Iterator<Item = (&TablePassage, &Step)> {
-    let tables = trace.passages.iter().flat_map(|p| &p.tables);
-    tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
+    trace
+        .steps()
+        .find_map(|(_, step)| match step.outcome.effect()? {
+            Effect::Redirected(to) => Some(to.port()),
+            Effect::Tproxied { port, .. } => Some(*port),
+            _ => None,
+        })
 }
 
 /// The rule that decides, or the policy of a chain; if neither does, the last rule that did anything: a
 /// goto past the others, or NOTRACK, without which there is no nat.
 fn deciding_rule(trace: &Trace) -> Option<Rule> {
-    let tables = || trace.passages.iter().flat_map(|p| &p.tables);
-    let by_policy = tables().find(|t| t.policy == Some(false)).map(|t| Rule {
+    let mut tables = trace.tables();
+    let by_policy = tables.find(|t| t.policy == Some(false)).map(|t| Rule {
         table: t.table.clone(),
         chain: t.chain.to_string(),
         rule: None,
@@ -242,11 +236,12 @@ fn deciding_rule(trace: &Trace) -> Option<Rule> {
     });
     let by_rule = || {
         let last = || {
-            steps(trace)
+            trace
+                .steps()
                 .filter(|(_, s)| s.outcome.effect().is_some())
                 .last()
         };
-        let (table, step) = steps(trace).find(|(_, s)| s.decides).or_else(last)?;
+        let (table, step) = trace.steps().find(|(_, s)| s.decides).or_else(last)?;
         Some(Rule {
             table: table.table.clone(),
             chain: step.chain.to_string(),

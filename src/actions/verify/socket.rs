@@ -74,7 +74,7 @@ const TRIES: usize = 64;
 ///
 /// # Errors
 /// What connect(2) says at once: ENETUNREACH without a route, for one. EINPROGRESS is not an error.
-pub(super) fn departing(
+pub(super) fn connecting(
     user: User,
     protocol: Protocol,
     from: Option<IpAddr>,
@@ -191,7 +191,7 @@ fn limit_to_one_hop(fd: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
 /// destination (needs CAP_NET_ADMIN or CAP_NET_RAW).
 ///
 /// # Errors
-/// EADDRINUSE where somebody listens already, EADDRNOTAVAIL where the address is not here.
+/// EADDRINUSE where another socket listens already, EADDRNOTAVAIL where the address is not here.
 pub(super) fn listening(address: SocketAddr, transparent: bool) -> nix::Result<TcpListener> {
     let fd = bound(address, SockType::Stream, transparent)?;
     listen(&fd, Backlog::new(16)?)?;
@@ -205,7 +205,7 @@ pub(super) fn receiving(address: SocketAddr) -> nix::Result<UdpSocket> {
 
 fn bound(address: SocketAddr, kind: SockType, transparent: bool) -> nix::Result<OwnedFd> {
     let fd = unconnected(address, kind)?;
-    // What an earlier probe left in TIME_WAIT is in nobody's way.
+    // What an earlier probe left in TIME_WAIT does not matter.
     if kind == SockType::Stream {
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     }

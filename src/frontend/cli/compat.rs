@@ -5,7 +5,7 @@
 //! istio-iptables …`) and general options may stand: options of the mesh belong to the tool's line.
 
 use super::general::{duration, network_namespace};
-use super::{Invocation, Line, hint, invalid, options, program};
+use super::{Invocation, Line, Word, hint, invalid, options, program};
 use crate::actions::{Action, CloseWait, apply, verify};
 use crate::engine::backends::BackendChoice;
 use crate::frontend::exit::Exit;
@@ -161,6 +161,19 @@ struct Reader<'a> {
     environment: &'a Environment,
 }
 
+/// What the flags ask for.
+struct Flags {
+    invocation: Invocation,
+    clean: bool,
+    check: bool,
+    dry_run: bool,
+    verify: bool,
+    verification: verify::Options,
+    close_wait: Option<CloseWait>,
+    /// The first flag that names a backend, and its name.
+    backend: Option<(&'static str, &'static str)>,
+}
+
 impl Reader<'_> {
     fn invocation(
         &self,
@@ -170,78 +183,75 @@ impl Reader<'_> {
     ) -> Result<Invocation, Error> {
         self.check()?;
         let specs = SPECS.iter().filter(|s| self.line.options.contains(&s.opt));
-        let mut options = options::read(self.matches, args, specs.map(|s| (s, long(s))));
-        let mut verification = verify::Options::default();
-        let (mut verifies, mut clean, mut check, mut dry_run) = (false, false, false, false);
-        let (mut backend, mut close_wait) = (None, None);
+        let options = options::read(self.matches, args, specs.map(|s| (s, long(s))));
         let action = before.action.clone();
-        let backend_before = before.general.backend;
-        let mut invocation = before.invocation(Some(mesh), Options::default(), self.environment);
+        let invocation = before.invocation(Some(mesh), options, self.environment);
+        let mut flags = Flags {
+            dry_run: invocation.dry_run(),
+            invocation,
+            clean: false,
+            check: false,
+            verify: false,
+            verification: verify::Options::default(),
+            close_wait: None,
+            backend: None,
+        };
         for flag in self.line.flags {
-            let Some(value) = self.value(flag)? else {
-                continue;
-            };
-            let on = || self.switch(flag, &value);
-            match flag.means {
-                Means::Option(_) => self.offer(&mut options, flag, value),
-                Means::Clean => clean = on()?,
-                Means::Check => check = on()?,
-                Means::DryRun => dry_run = on()?,
-                Means::Verify => verifies = on()?,
-                Means::ProbePort => {
-                    verification.probe_port = parse_port(&value).map_err(|e| self.bad(flag, e))?;
-                }
-                Means::ProbeTimeout => {
-                    let timeout = duration(&value).map_err(|e| self.bad(flag, e))?;
-                    verification.probe_timeout = timeout;
-                }
-                Means::Backend(values) => {
-                    let name = self.one_of(flag, &value, values)?;
-                    backend = backend.or(Some((flag, name)));
-                }
-                Means::BackendIs(name) => backend = backend.or(on()?.then_some((flag, name))),
-                Means::NetworkNamespace => {
-                    let path = network_namespace(&value).map_err(|e| self.bad(flag, e))?;
-                    invocation.request.network_namespace = Some(path);
-                }
-                Means::CloseWait => close_wait = self.close_wait(flag, &value)?,
-                Means::LogJson if on()? => invocation.log_format = LogFormat::Json,
-                Means::LogFormat if value == "json" => invocation.log_format = LogFormat::Json,
-                Means::LogLevel => {
-                    let level = log_level(&value).map_err(|e| self.bad(flag, e))?;
-                    invocation.log_level = level.unwrap_or(invocation.log_level);
-                }
-                Means::NothingOf(values) if !values.contains(&value.as_str()) => {
-                    return Err(self.bad(flag, format!("\"{value}\" is not {}", any(values))));
-                }
-                Means::Nothing if flag.takes == Takes::Switch => drop(on()?),
-                _ => {}
+            if let Some(value) = self.value(flag)? {
+                self.take(flag, value, &mut flags)?;
             }
         }
-        let name = match (backend, self.line.backend) {
-            (Some((flag, name)), _) => Some((flag.name, name)),
-            (None, default) => default.map(|name| ("--backend", name)),
-        };
-        if let Some((flag, name)) = name.filter(|_| backend_before == BackendChoice::Auto) {
-            invocation.request.backend = BackendChoice::named(name).ok_or_else(|| {
-                let problem = format!("this program was built without the backend {name}");
-                invalid(&format!("--{flag}"), problem)
-            })?;
+        let default = self.line.backend.map(|name| ("backend", name));
+        flags.backend = flags.backend.or(default);
+        flags.invocation(action)
+    }
+
+    fn take(&self, flag: &'static Flag, value: String, flags: &mut Flags) -> Result<(), Error> {
+        let on = || self.switch(flag, &value);
+        let invocation = &mut flags.invocation;
+        match flag.means {
+            Means::Option(_) => self.offer(&mut invocation.request.options, flag, value),
+            Means::Clean => flags.clean = on()?,
+            Means::Check => flags.check = on()?,
+            Means::DryRun => flags.dry_run |= on()?,
+            Means::Verify => flags.verify = on()?,
+            Means::ProbePort => {
+                let port = parse_port(&value).map_err(|e| self.bad(flag, e))?;
+                flags.verification.probe_port = port;
+            }
+            Means::ProbeTimeout => {
+                let timeout = duration(&value).map_err(|e| self.bad(flag, e))?;
+                flags.verification.probe_timeout = timeout;
+            }
+            Means::Backend(values) => {
+                let name = self.one_of(flag, &value, values)?;
+                flags.backend.get_or_insert((flag.name, name));
+            }
+            Means::BackendIs(name) if on()? => {
+                flags.backend.get_or_insert((flag.name, name));
+            }
+            Means::NetworkNamespace => {
+                let path = network_namespace(&value).map_err(|e| self.bad(flag, e))?;
+                invocation.request.network_namespace = Some(path);
+            }
+            Means::CloseWait => flags.close_wait = self.close_wait(flag, &value)?,
+            Means::LogJson if on()? => invocation.log_format = LogFormat::Json,
+            Means::LogFormat if value == "json" => invocation.log_format = LogFormat::Json,
+            Means::LogLevel => {
+                let level = log_level(&value).map_err(|e| self.bad(flag, e))?;
+                invocation.log_level = level.unwrap_or(invocation.log_level);
+            }
+            Means::NothingOf(values) if !values.contains(&value.as_str()) => {
+                return Err(self.bad(flag, format!("\"{value}\" is not {}", any(values))));
+            }
+            Means::Nothing if flag.takes == Takes::Switch => drop(on()?),
+            Means::BackendIs(_)
+            | Means::LogJson
+            | Means::LogFormat
+            | Means::NothingOf(_)
+            | Means::Nothing => {}
         }
-        invocation.request.options = options;
-        let apply = apply::Options { close_wait };
-        let dry_run = dry_run || invocation.dry_run();
-        let first = match action {
-            Some(action) => action.into_action(dry_run),
-            None if clean && dry_run => Action::CleanDryRun,
-            None if clean => Action::Clean,
-            None if check => Action::Check,
-            None if dry_run => Action::DryRun(apply),
-            None => Action::Apply(apply),
-        };
-        let then = (verifies && !dry_run).then_some(Action::Verify(verification));
-        invocation.actions = [first].into_iter().chain(then).collect();
-        Ok(invocation)
+        Ok(())
     }
 
     /// What the table says of several flags.
@@ -362,6 +372,35 @@ impl Reader<'_> {
 
     fn bad(&self, flag: &Flag, problem: impl std::fmt::Display) -> Error {
         invalid(&format!("--{}", flag.name), problem)
+    }
+}
+
+impl Flags {
+    /// All of it; `action` is the one before the tool's name.
+    fn invocation(self, action: Option<Word>) -> Result<Invocation, Error> {
+        let mut invocation = self.invocation;
+        let backend = &mut invocation.request.backend;
+        if let (BackendChoice::Auto, Some((flag, name))) = (*backend, self.backend) {
+            *backend = BackendChoice::named(name).ok_or_else(|| {
+                let problem = format!("this program was built without the backend {name}");
+                invalid(&format!("--{flag}"), problem)
+            })?;
+        }
+        let apply = apply::Options {
+            close_wait: self.close_wait,
+        };
+        let first = match action {
+            Some(action) => action.into_action(self.dry_run),
+            None if self.clean && self.dry_run => Action::CleanDryRun,
+            None if self.clean => Action::Clean,
+            None if self.check => Action::Check,
+            None if self.dry_run => Action::DryRun(apply),
+            None => Action::Apply(apply),
+        };
+        let verifies = self.verify && !self.dry_run;
+        let then = verifies.then_some(Action::Verify(self.verification));
+        invocation.actions = [first].into_iter().chain(then).collect();
+        Ok(invocation)
     }
 }
 

@@ -182,7 +182,7 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-/// The version that an input asks for, as far as that can be told.
+/// The version that an input asks for, as far as that can be determined.
 pub(super) fn version_of(text: &str) -> Result<&'static str, Failure> {
     version(&mut keys(text)?)
 }

@@ -55,7 +55,7 @@ pub(super) fn run(environment: &Environment) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => exit,
-        // A runtime that is not told of a result must not take silence for one.
+        // A runtime that gets no result must not take silence for success.
         Err(_) => Exit::Failed,
     }
 }

@@ -71,7 +71,7 @@ fn heading(text: &mut String, case: &Case) {
     );
 }
 
-/// Whether a table there has rules that were met.
+/// Whether a table there has rules that were evaluated.
 fn has_news(place: &Hop) -> bool {
     place
         .tables
@@ -91,8 +91,8 @@ fn hook(text: &mut String, place: &Hop, all: bool) {
         let _ = write!(text, ", mark {:#x}", place.mark);
     }
     text.push('\n');
-    let told = |t: &&Table| all || !t.rules.is_empty() || t.skipped.is_some();
-    for table in place.tables.iter().filter(told) {
+    let is_shown = |t: &&Table| all || !t.rules.is_empty() || t.skipped.is_some();
+    for table in place.tables.iter().filter(is_shown) {
         let _ = writeln!(text, "  {}", Foreign(&table.table));
         if let Some(reason) = table.skipped {
             let _ = writeln!(

@@ -1,10 +1,10 @@
-//! The text of `verify`: a line for each connection when it is settled, and at the end what is wrong
+//! The text of `verify`: a line for each connection when its result is final, and at the end what is wrong
 //! and what to do about it.
 
 use super::escape::Foreign;
 use crate::actions::verify::{
-    Ahead, Check, Connection, Expected, Found, Means, Outcome, Reason, Report, Rule, Sender,
-    Unread, Verdict,
+    Ahead, Check, Connection, Expected, Found, Means, Outcome, ReadFailure, Reason, Report, Rule,
+    Sender, Verdict,
 };
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -203,13 +203,13 @@ fn why(reason: &Reason) -> String {
     }
 }
 
-fn unread_words(unread: &Unread) -> String {
+fn unread_words(unread: &ReadFailure) -> String {
     match unread {
-        Unread::NetAdmin => "reading the rules requires CAP_NET_ADMIN".to_owned(),
-        Unread::Legacy => "whether iptables-legacy has rules is readable by root or with CAP_DAC_READ_SEARCH only, \
+        ReadFailure::NetAdmin => "reading the rules requires CAP_NET_ADMIN".to_owned(),
+        ReadFailure::Legacy => "whether iptables-legacy has rules is readable by root or with CAP_DAC_READ_SEARCH only, \
                            and its rules with CAP_NET_RAW"
             .to_owned(),
-        Unread::Kernel(error) => error.clone(),
+        ReadFailure::Kernel(error) => error.clone(),
     }
 }
 

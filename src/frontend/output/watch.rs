@@ -10,7 +10,7 @@ const MOST_NAMES: usize = 3;
 
 /// Logs an event and updates the status of the service.
 pub(super) fn log(event: &WatchEvent) {
-    let (level, kind, words) = message(event);
+    let ((level, kind), words) = (level_and_kind(event), words(event));
     log::log!(level, kind = kind; "{words}");
     let shown = matches!(
         event,
@@ -22,105 +22,93 @@ pub(super) fn log(event: &WatchEvent) {
     }
 }
 
-fn message(event: &WatchEvent) -> (Level, &'static str, String) {
+/// The level, and the kind by which programs know the event.
+fn level_and_kind(event: &WatchEvent) -> (Level, &'static str) {
     match event {
-        WatchEvent::Waiting(pid) => (
-            Level::Info,
-            "waiting",
-            format!("waiting for the watch with pid {pid} to end"),
-        ),
-        WatchEvent::LockTaken => (
-            Level::Warn,
-            "name-taken",
+        WatchEvent::Waiting(_) => (Level::Info, "waiting"),
+        WatchEvent::LockTaken => (Level::Warn, "name-taken"),
+        WatchEvent::Installed { .. } => (Level::Info, "installed"),
+        WatchEvent::Repaired { limited: true, .. } => (Level::Debug, "repaired"),
+        WatchEvent::Repaired { limited: false, .. } => (Level::Warn, "repaired"),
+        WatchEvent::Unchanged => (Level::Info, "unchanged"),
+        WatchEvent::Refused(error) | WatchEvent::LastGood(error) | WatchEvent::Failed(error) => {
+            (Level::Error, errors::kind(error))
+        }
+        WatchEvent::Recovered => (Level::Info, "recovered"),
+        WatchEvent::RateLimitBegins => (Level::Error, "contest-begins"),
+        WatchEvent::RateLimitEnds => (Level::Info, "contest-ends"),
+        WatchEvent::Ahead { .. } => (Level::Warn, "rule-ahead"),
+        WatchEvent::Polling(_) => (Level::Info, "polling"),
+        WatchEvent::Stopping => (Level::Info, "stopping"),
+    }
+}
+
+fn words(event: &WatchEvent) -> String {
+    match event {
+        WatchEvent::Waiting(pid) => format!("waiting for the watch with pid {pid} to end"),
+        WatchEvent::LockTaken => {
             "the abstract socket @prepare-proxy-watch is held by a process that is not a watch of root or this user: \
              a second watch would not be noticed"
-                .to_owned(),
-        ),
+                .to_owned()
+        }
         WatchEvent::Installed {
             resolved,
             done,
             took,
-        } => (
-            Level::Info,
-            "installed",
-            format!("{}; watching", summary::installed(resolved, done, *took)),
-        ),
+        } => format!("{}; watching", summary::installed(resolved, done, *took)),
         WatchEvent::Repaired {
             by,
             missing,
             took,
             count,
-            limited,
-        } => {
-            let what = match missing {
-                0 => "changed rules".to_owned(),
-                1 => "removed 1 rule".to_owned(),
-                n => format!("removed {n} rules"),
-            };
-            let level = if *limited { Level::Debug } else { Level::Warn };
-            let words = format!(
-                "{} {what}; restored after {} ({count} repairs since the start){}",
-                names(by),
-                summary::milliseconds(*took),
-                by_hand(by)
-            );
-            (level, "repaired", words)
-        }
-        WatchEvent::Unchanged => (Level::Info, "unchanged", "reloaded, no change".to_owned()),
-        WatchEvent::Refused(error) => (
-            Level::Error,
-            errors::kind(error),
-            format!(
-                "{}; the configuration is refused, the previous one stays in force",
-                errors::words(error)
-            ),
+            ..
+        } => format!(
+            "{} {}; restored after {} ({count} repairs since the start){}",
+            names(by),
+            changed(*missing),
+            summary::milliseconds(*took),
+            by_hand(by)
         ),
-        WatchEvent::LastGood(error) => (
-            Level::Error,
-            errors::kind(error),
-            format!(
-                "{}; the configuration is refused, the last good one is used",
-                errors::words(error)
-            ),
+        WatchEvent::Unchanged => "reloaded, no change".to_owned(),
+        WatchEvent::Refused(error) => format!(
+            "{}; the configuration is refused, the previous one stays in force",
+            errors::words(error)
         ),
-        WatchEvent::Failed(error) => (
-            Level::Error,
-            errors::kind(error),
-            format!("{}; retrying", errors::words(error)),
+        WatchEvent::LastGood(error) => format!(
+            "{}; the configuration is refused, the last good one is used",
+            errors::words(error)
         ),
-        WatchEvent::Recovered => (Level::Info, "recovered", "recovered".to_owned()),
-        WatchEvent::RateLimitBegins => (
-            Level::Error,
-            "contest-begins",
+        WatchEvent::Failed(error) => format!("{}; retrying", errors::words(error)),
+        WatchEvent::Recovered => "recovered".to_owned(),
+        WatchEvent::RateLimitBegins => {
             "another program keeps removing rules: from now on they are restored after pauses of up to 1 s, until \
              none was removed for 10 s"
-                .to_owned(),
-        ),
-        WatchEvent::RateLimitEnds => (
-            Level::Info,
-            "contest-ends",
-            "no rule was removed for 10 s".to_owned(),
-        ),
+                .to_owned()
+        }
+        WatchEvent::RateLimitEnds => "no rule was removed for 10 s".to_owned(),
         WatchEvent::Ahead { rule, by } => {
             let by = match by.as_slice() {
                 [] => String::new(),
                 by => format!(" ({} committed last)", names(by)),
             };
-            (Level::Warn, "rule-ahead", verification::ahead(rule, &by))
+            verification::ahead(rule, &by)
         }
-        WatchEvent::Polling(interval) => (
-            Level::Info,
-            "polling",
-            format!(
-                "tables of iptables-legacy are in use, which raise no events: they are read every {} s",
-                interval.as_secs_f32()
-            ),
+        WatchEvent::Polling(interval) => format!(
+            "tables of iptables-legacy are in use, which raise no events: they are read every {} s",
+            interval.as_secs_f32()
         ),
-        WatchEvent::Stopping => (
-            Level::Info,
-            "stopping",
-            "exiting on signal; rules left in place (prepare-proxy clean removes them)".to_owned(),
-        ),
+        WatchEvent::Stopping => {
+            "exiting on signal; rules left in place (prepare-proxy clean removes them)".to_owned()
+        }
+    }
+}
+
+/// What happened to the rules.
+fn changed(missing: usize) -> String {
+    match missing {
+        0 => "changed rules".to_owned(),
+        1 => "removed 1 rule".to_owned(),
+        n => format!("removed {n} rules"),
     }
 }
 

@@ -148,7 +148,7 @@ pub(super) fn offer_files(
     Ok(())
 }
 
-/// A file of another user may not ask for so much that whoever reads it is held up.
+/// A file of another user must not be so long that reading it takes long.
 fn bounded(given: &Given) -> Result<(), ConfigError> {
     const MOST: usize = 1000;
     let items = given.value.split(',').count();

@@ -45,7 +45,7 @@ pub enum FactError {
     #[error("{} was not read", .0.display())]
     NotGathered(PathBuf),
 
-    /// Nobody has asked the kernel for its IPv6 addresses yet.
+    /// The IPv6 addresses of the kernel have not been read yet.
     #[error("IPv6 is not known")]
     Ipv6NotGathered,
 

@@ -98,7 +98,7 @@ fn claims(pod: &Pod) -> Result<bool, ConfigError> {
     Ok(validated && !none && !is_off(pod.get(INJECT)))
 }
 
-/// Whether somebody took the pod out of the mesh. Other words than those of Go's strconv.ParseBool
+/// Whether the pod was taken out of the mesh. Other words than those of Go's strconv.ParseBool
 /// do not.
 fn is_off(inject: Option<&String>) -> bool {
     let value = inject.map(|text| crate::mesh::config::parse_switch(text));

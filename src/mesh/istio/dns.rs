@@ -61,7 +61,29 @@ pub(super) fn raw(config: &Config, family: Family) -> Table {
     if config.dns.is_none() {
         return table;
     }
-    let udp = || Match::protocol(Protocol::Udp);
+    zones_of_agent(&mut table, config);
+    for server in servers(config, family) {
+        zones_of_server(&mut table, config, server);
+    }
+    if captures(config, family) {
+        table.chain(ChainName::PREROUTING).rule(
+            "install-istio-prerouting",
+            [],
+            Target::Jump(INBOUND),
+        );
+    }
+    table
+        .chain(ChainName::OUTPUT)
+        .rule("install-istio-output-dns", [], Target::Jump(OUTPUT));
+    table
+}
+
+fn udp() -> Match {
+    Match::protocol(Protocol::Udp)
+}
+
+/// What the agent sends: queries to the nameservers, answers to the app.
+fn zones_of_agent(table: &mut Table, config: &Config) {
     for owner in owners(config) {
         let owner = Match::owner(owner);
         table
@@ -77,42 +99,29 @@ pub(super) fn raw(config: &Config, family: Family) -> Table {
                 APP_AND_AGENT,
             );
     }
-    for server in servers(config, family) {
-        let query = [udp(), Match::dport(PORT)];
+}
+
+/// Queries of the app to a nameserver, its answers, and queries that pass through.
+fn zones_of_server(table: &mut Table, config: &Config, server: Option<IpNet>) {
+    let query = || {
         let to = server.map(Match::destination);
-        table
-            .chain(OUTPUT)
-            .rule("zone-app-query", query.into_iter().chain(to), APP_AND_AGENT);
-        let answer = [udp(), Match::sport(PORT)];
-        let from = server.map(Match::source);
+        [udp(), Match::dport(PORT)].into_iter().chain(to)
+    };
+    table
+        .chain(OUTPUT)
+        .rule("zone-app-query", query(), APP_AND_AGENT);
+    let answer = [udp(), Match::sport(PORT)];
+    table.chain(INBOUND).rule(
+        "zone-server-answer",
+        answer.into_iter().chain(server.map(Match::source)),
+        AGENT_AND_SERVER,
+    );
+    for interface in &config.dns_passes {
+        let interface = Match::in_interface(interface.clone());
         table.chain(INBOUND).rule(
-            "zone-server-answer",
-            answer.into_iter().chain(from),
+            "zone-passing-query",
+            [interface].into_iter().chain(query()),
             AGENT_AND_SERVER,
         );
-        for interface in &config.dns_passes {
-            let query = [
-                Match::in_interface(interface.clone()),
-                udp(),
-                Match::dport(PORT),
-            ];
-            let to = server.map(Match::destination);
-            table.chain(INBOUND).rule(
-                "zone-passing-query",
-                query.into_iter().chain(to),
-                AGENT_AND_SERVER,
-            );
-        }
     }
-    if captures(config, family) {
-        table.chain(ChainName::PREROUTING).rule(
-            "install-istio-prerouting",
-            [],
-            Target::Jump(INBOUND),
-        );
-    }
-    table
-        .chain(ChainName::OUTPUT)
-        .rule("install-istio-output-dns", [], Target::Jump(OUTPUT));
-    table
 }

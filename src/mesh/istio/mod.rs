@@ -23,7 +23,7 @@ use crate::netfilter::model::{
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
-pub static MESH: Mesh = Mesh {
+pub(super) static MESH: Mesh = Mesh {
     profile: Profile {
         name: "istio",
         called: &["istio-iptables"],

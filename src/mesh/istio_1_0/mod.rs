@@ -159,7 +159,7 @@ fn filter() -> Table {
             Target::Return,
         )
         .rule("bypass-ssh", [tcp(), Match::dport(SSH)], Target::Return)
-        // The answers of a server that was asked by multicast are no answers to conntrack. Without
+        // To conntrack the answers to a multicast query are new connections. Without
         // them the machine loses its address when the lease ends.
         .rule(
             "bypass-dhcpv6",

@@ -17,7 +17,7 @@ use crate::netfilter::model::{
 };
 use ipnet::IpNet;
 
-pub static MESH: Mesh = Mesh {
+pub(super) static MESH: Mesh = Mesh {
     profile: Profile {
         name: "linkerd",
         called: &["proxy-init", "linkerd2-proxy-init"],

@@ -13,24 +13,24 @@ mod rules;
 pub(crate) use routing::{PASSTHROUGH, relied_on, routing, tproxy_marks, unneeded_routing};
 pub(crate) use rules::{ManagedRules, count_foreign_rules, is_signed};
 
-use crate::mesh::istio::signature as istio;
-use crate::mesh::linkerd::signature as linkerd;
+use crate::mesh::MESHES;
 use crate::mesh::signature::{Purpose, Signature, purpose};
 use crate::netfilter::model::{ChainName, Entry, RuleId, Target};
 
-/// Whose chains and rules are managed.
-static SIGNATURES: [&Signature; 2] = [&istio::SIGNATURE, &linkerd::SIGNATURE];
+/// Whose chains and rules are managed. Several meshes may share one.
+fn signatures() -> impl Iterator<Item = &'static Signature> {
+    MESHES.iter().map(|mesh| mesh.signature)
+}
 
 /// What the id of a managed rule stands for, and the rest of the id behind its stem.
 pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
-    let mut signatures = SIGNATURES.iter();
-    let signature = signatures.find(|s| id.label() == Some(s.comments))?;
+    let signature = signatures().find(|s| id.label() == Some(s.comments))?;
     purpose(signature.purposes, id.as_str())
 }
 
 /// Whether a chain belongs to us, by its name.
-pub fn is_managed_chain(name: &ChainName) -> bool {
-    SIGNATURES.iter().any(|s| s.names(name))
+pub(crate) fn is_managed_chain(name: &ChainName) -> bool {
+    signatures().any(|s| s.names(name))
 }
 
 /// Whether a rule is managed: by its chain, by its comment, or by the chain that it jumps to.
@@ -42,17 +42,15 @@ pub(crate) fn is_managed_entry(chain: &ChainName, rule: &Entry) -> bool {
 /// The meshes whose names chains have, each once.
 pub(crate) fn meshes<'a>(chains: impl Iterator<Item = &'a ChainName>) -> Vec<&'static str> {
     let chains: Vec<&ChainName> = chains.collect();
-    let has_chains = |s: &&&Signature| chains.iter().any(|name| s.names(name));
-    SIGNATURES
-        .iter()
-        .filter(has_chains)
-        .map(|s| s.mesh)
-        .collect()
+    let has_chains = |s: &&Signature| chains.iter().any(|name| s.names(name));
+    let mut meshes: Vec<&str> = signatures().filter(has_chains).map(|s| s.mesh).collect();
+    meshes.dedup();
+    meshes
 }
 
 /// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.
 pub(crate) fn is_managed_inet_table(name: &str) -> bool {
-    SIGNATURES.iter().any(|s| s.inet_tables.contains(&name))
+    signatures().any(|s| s.inet_tables.contains(&name))
 }
 
 /// Whether a rule with this comment is managed: `istio/bypass-envoy`.
@@ -62,7 +60,7 @@ fn is_managed_comment(comment: &str) -> bool {
 
 /// Whether a rule with this id is managed, by its label.
 fn is_managed_id(id: &RuleId) -> bool {
-    SIGNATURES.iter().any(|s| id.label() == Some(s.comments))
+    signatures().any(|s| id.label() == Some(s.comments))
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(crate) fn relied_on(routing: &Routing, found: &Routing, observed: &Observed)
 }
 
 /// The managed part of the routing found: policy routes for a mark that managed rules use or used, or
-/// that every mesh uses unless told otherwise; and ::6/128 on lo.
+/// that every mesh uses by default; and ::6/128 on lo.
 pub(crate) fn routing(found: &Routing, marks: &BTreeSet<u32>) -> Routing {
     let is_managed = |p: &&PolicyRoute| marks.contains(&p.mark) || is_usual(p);
     let passthrough = LoopbackAddress(IpNet::from(IpAddr::from(PASSTHROUGH)));

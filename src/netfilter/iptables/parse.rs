@@ -314,7 +314,9 @@ mod tests {
             "-j REJECT --reject-with icmp-admin-prohibited",
             "-j REJECT --reject-with icmp6-port-unreachable",
         ] {
-            let read = rule(spec).rule.unwrap_or_else(|| panic!("opaque: {spec}"));
+            let read = rule(spec)
+                .rule
+                .unwrap_or_else(|| panic!("undecoded: {spec}"));
             assert_eq!(read.to_string(), spec);
         }
     }

@@ -126,9 +126,15 @@ impl Rules {
             tables: tables.collect(),
         }
     }
-}
 
-impl Rules {
+    pub fn chains(&self) -> impl Iterator<Item = &HookedChain> {
+        self.tables.iter().flat_map(|table| &table.chains)
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.chains().flat_map(|chain| &chain.rules)
+    }
+
     /// Base chains of different tables with rules that are evaluated at the same hook and priority:
     /// a dump does not show their order.
     pub fn ties(&self, family: Family) -> Vec<Tie> {

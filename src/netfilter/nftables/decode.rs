@@ -56,14 +56,14 @@ fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<ObservedRul
     let mut found = chain.rules.iter().peekable();
     while let Some(first) = found.next() {
         let Some(rule) = read(first) else {
-            observed.push(opaque(first, None));
+            observed.push(undecoded(first, None));
             continue;
         };
         let mut handles = vec![first.handle];
         if let Some(companion) = native::companion(&rule) {
             let second = found.next_if(|next| read(next) == Some(companion));
             let Some(second) = second else {
-                observed.push(opaque(first, None));
+                observed.push(undecoded(first, None));
                 continue;
             };
             handles.push(second.handle);
@@ -94,7 +94,7 @@ fn xt_rule(rule: &dump::Rule, family: Family) -> ObservedRule {
                 ..ObservedRule::known(known, comment, vec![rule.handle])
             }
         }
-        None => opaque(rule, xt::comment(&rule.exprs)),
+        None => undecoded(rule, xt::comment(&rule.exprs)),
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn hidden_rules(count: u32) -> String {
 }
 
 /// An undecoded rule, with what is known of it.
-pub(super) fn opaque(rule: &dump::Rule, comment: Option<String>) -> ObservedRule {
+pub(super) fn undecoded(rule: &dump::Rule, comment: Option<String>) -> ObservedRule {
     let steps: Vec<String> = rule.exprs.iter().map(describe).collect();
     ObservedRule {
         rule: None,

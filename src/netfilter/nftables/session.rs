@@ -204,9 +204,9 @@ impl<T: Transport> Session<T> {
             Some((before, since)) if before == hidden => since,
             _ => Instant::now(),
         };
-        let settled = hidden.is_empty() || since.elapsed() >= LONG;
+        let is_final = hidden.is_empty() || since.elapsed() >= LONG;
         self.hidden = Some((hidden, since));
-        settled
+        is_final
     }
 
     /// Records an own commit: unless another program committed, the generation advanced by one and

@@ -189,7 +189,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         let matches = entry.matches().iter();
         let mut open = matches.filter(|m| m.evaluate(packet).is_none()).peekable();
         match entry {
-            // It was met where more is unknown than its matches.
+            // It is undecoded where more is unknown than its matches.
             Entry::Undecoded { .. } if open.peek().is_none() => false,
             Entry::Undecoded { target: None, .. } => false,
             Entry::Map { map, .. } if map.keys.find(packet).is_err() => map.keys.is_by_chance(),

@@ -1,10 +1,10 @@
-//! What happened on the way, as data.
+//! The trace of a packet, as data.
 
 use crate::netfilter::model::{Base, ChainName, Entry, Hook, Interface, Packet, RejectWith, Tie};
 use std::fmt;
 use std::net::SocketAddr;
 
-/// The whole way of a packet.
+/// All that happened to a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// In the order in which they were passed.
@@ -20,12 +20,19 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn tables(&self) -> impl Iterator<Item = &TablePassage> {
+        self.passages.iter().flat_map(|passage| &passage.tables)
+    }
+
+    /// Every rule that was evaluated, with the table that it is in.
+    pub fn steps(&self) -> impl Iterator<Item = (&TablePassage, &Step)> {
+        let tables = self.tables();
+        tables.flat_map(|table| table.steps.iter().map(move |step| (table, step)))
+    }
+
     /// Nat took one of several addresses or ports.
     pub fn has_choice(&self) -> bool {
-        let tables = self.passages.iter().flat_map(|p| &p.tables);
-        let mut effects = tables
-            .flat_map(|t| &t.steps)
-            .filter_map(|s| s.outcome.effect());
+        let mut effects = self.steps().filter_map(|(_, s)| s.outcome.effect());
         effects.any(|effect| {
             matches!(
                 effect,
@@ -70,14 +77,14 @@ pub struct TablePassage {
     pub table: String,
     pub chain: ChainName,
     pub base: Base,
-    /// Why it was not asked, if it was not.
+    /// Why it was not evaluated, if it was not.
     pub skipped: Option<&'static str>,
     pub steps: Vec<Step>,
     /// The base chain's policy let the packet pass, or not; nothing if a rule decided before.
     pub policy: Option<bool>,
 }
 
-/// One rule that the packet met.
+/// One rule that was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub chain: ChainName,
@@ -85,7 +92,7 @@ pub struct Step {
     pub depth: usize,
     pub rule: Entry,
     pub outcome: StepOutcome,
-    /// Of all rules met it is the one that settles what becomes of the packet.
+    /// Of all rules evaluated it is the one that decides.
     pub decides: bool,
 }
 
@@ -95,9 +102,9 @@ pub enum StepOutcome {
     PassedOver(String),
     /// The rule is about this one.
     Taken(Effect),
-    /// It could not be read, and was taken not to apply.
+    /// It could not be decoded, and was taken not to apply.
     Ignored,
-    /// It could not be read, and was taken to apply; what then happens, if that is known.
+    /// It could not be decoded, and was taken to apply; what then happens, if that is known.
     Assumed(Option<Effect>),
 }
 

@@ -1,4 +1,4 @@
-//! Every way that a packet may take, and which rule decided on it.
+//! Follows a packet through the rules in every case that they leave open, and marks the rule that decides.
 
 use super::JumpLoop;
 use super::network::Network;
@@ -96,7 +96,7 @@ pub fn follow(
 fn mark_deciding_rule(trace: &mut Trace) {
     let end = trace.end.clone();
     let translated = trace.packet.is_translated(Side::Destination);
-    let settles = |effect: &Effect| match &end {
+    let decides = |effect: &Effect| match &end {
         End::Delivered {
             by: Some(Capture::Redirect(_)),
             ..
@@ -117,7 +117,7 @@ fn mark_deciding_rule(trace: &mut Trace) {
     let tables = tables.filter(|t| stopped || may_capture(&t.base));
     let steps: Vec<&mut Step> = tables.flat_map(|t| &mut t.steps).collect();
     let mut steps = steps.into_iter().rev();
-    if let Some(step) = steps.find(|s| s.outcome.effect().is_some_and(settles)) {
+    if let Some(step) = steps.find(|s| s.outcome.effect().is_some_and(decides)) {
         step.decides = true;
     }
 }

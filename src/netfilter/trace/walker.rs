@@ -132,7 +132,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether the kernel finds no source for it: a mark leads to this namespace what is for elsewhere,
-    /// and connect(2) over IPv4 takes the destination itself, which is nobody's address here
+    /// and connect(2) over IPv4 takes the destination itself, which is no address of this namespace
     /// (`ip_route_connect`).
     fn cannot_be_bound(&self) -> bool {
         let (from, to) = (
@@ -199,7 +199,7 @@ impl<'a> Walker<'a> {
             }
         }
         self.track();
-        // Where no rule changed it, it is settled that nothing does (`nf_nat_alloc_null_binding`).
+        // Where no rule changed it, it is decided that nothing does (`nf_nat_alloc_null_binding`).
         if self.may_be_translated() {
             self.decided_mut(hook).get_or_insert(hook);
         }
@@ -213,7 +213,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// A base chain of nat, unless it is not asked (`nf_nat_inet_fn`).
+    /// A base chain of nat, unless it is skipped (`nf_nat_inet_fn`).
     fn nat(
         &mut self,
         table: &'a HookedTable,
@@ -236,7 +236,7 @@ impl<'a> Walker<'a> {
         if skipped.is_none() {
             return self.table(table, chain, base);
         }
-        // Nobody misses a chain without rules.
+        // A chain without rules is not shown.
         if !chain.rules.is_empty() {
             self.passed(TablePassage {
                 table: table.name.clone(),
@@ -313,7 +313,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// nat is asked about such a connection's packet.
+/// nat is evaluated for such a packet.
 fn is_first(connection: &Connection) -> bool {
     matches!(connection.state, ConnState::New | ConnState::Related)
 }

@@ -32,7 +32,7 @@ pub struct Case {
 pub enum Expect {
     /// The command line is refused, and the kernel left untouched.
     Refused,
-    /// It is accepted; what the kernel holds is settled by the goldens.
+    /// It is accepted; the goldens say what the kernel holds.
     Accepted,
     /// The tool replaced left exactly this.
     Recorded(Box<State>),
@@ -50,6 +50,11 @@ impl Case {
             "proxy-init" => 1,
             _ => 2,
         }
+    }
+
+    /// Whether the recording says everything that the kernel holds.
+    pub fn is_recorded_whole(&self) -> bool {
+        matches!(&self.expect, Expect::Recorded(state) if state.v6.is_some())
     }
 
     pub fn is_refused(&self) -> bool {

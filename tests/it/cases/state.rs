@@ -101,11 +101,12 @@ impl State {
 
 /// The chains in the output of iptables-save: ours and every other one that holds a rule.
 fn saved(text: &str) -> Chains {
-    let told = SavedChain::all(text).into_iter();
-    let told = told.filter(|c| {
+    let chains = SavedChain::all(text).into_iter();
+    let chains = chains.filter(|c| {
         c.name.starts_with("ISTIO") || c.name.starts_with("PROXY_INIT") || !c.rules.is_empty()
     });
-    told.map(|c| ((c.table, c.name), without_repeats(&c.rules, true)))
+    chains
+        .map(|c| ((c.table, c.name), without_repeats(&c.rules, true)))
         .collect()
 }
 

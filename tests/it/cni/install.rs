@@ -94,7 +94,7 @@ impl Runtime {
 }
 
 /// Files of a runtime, a line of the installer that is run before, and the one that meets the faults.
-type Way<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+type Fault<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 
 const INSTALL: &str = "install --mesh istio";
 
@@ -226,7 +226,7 @@ fn bad_input_is_refused_before_anything_is_written() {
 #[test]
 fn faults_at_every_system_call() {
     const SINGLE: &str = r#"{"cniVersion":"0.3.1","name":"n","type":"bridge"}"#;
-    let ways: [Way<'_>; 4] = [
+    let faults: [Fault<'_>; 4] = [
         (&[("10-x.conflist", LIST)], "", INSTALL),
         (&[("10-x.conf", SINGLE)], "", INSTALL),
         (
@@ -236,7 +236,7 @@ fn faults_at_every_system_call() {
         ),
         (&[("10-x.conflist", LIST)], INSTALL, "remove --binary"),
     ];
-    for (files, before, line) in ways {
+    for (files, before, line) in faults {
         let start = || {
             let runtime = Runtime::with(files);
             if !before.is_empty() {

@@ -2,8 +2,8 @@
 //! container engines and clusters write them, random options and connections of ours beside them.
 
 use super::connection::{Connection, connection};
+use super::explanation::Explanation;
 use super::options::{Options, options};
-use super::told::Told;
 use super::world::World;
 use super::{runner, wanted};
 use proptest::strategy::{Strategy, ValueTree};
@@ -44,15 +44,17 @@ fn agree_beside(path: &Path, load: &str, seed: u64, sets: usize) -> usize {
         let mut new = || connection().new_tree(&mut runner).expect("a connection");
         let made: Vec<Connection> = (0..AT_ONCE).map(|_| new().current().under(&set)).collect();
         world.apply(&set);
-        let tell = |c: &Connection| Some((c.clone(), Told::live(&world.explain_live(c), c)?));
-        let told: Vec<(Connection, Told)> = made.iter().filter_map(tell).collect();
-        undetermined += made.len() - told.len();
-        let (made, told): (Vec<Connection>, Vec<Told>) = told.into_iter().unzip();
-        let seen = world.make(&made, &told);
-        for ((connection, told), seen) in made.iter().zip(&told).zip(&seen) {
+        let explain =
+            |c: &Connection| Some((c.clone(), Explanation::live(&world.explain_live(c), c)?));
+        let explained: Vec<(Connection, Explanation)> = made.iter().filter_map(explain).collect();
+        undetermined += made.len() - explained.len();
+        let (made, explanations): (Vec<Connection>, Vec<Explanation>) =
+            explained.into_iter().unzip();
+        let seen = world.make(&made, &explanations);
+        for ((connection, explanation), seen) in made.iter().zip(&explanations).zip(&seen) {
             assert!(
-                told.is(seen),
-                "{name}, {load}, seed {seed}: {set}\n{connection}\ntold {told}\nseen {seen}\n{}\n{}",
+                explanation.is(seen),
+                "{name}, {load}, seed {seed}: {set}\n{connection}\nexplained {explanation}\nseen {seen}\n{}\n{}",
                 world.explain_live(connection),
                 world.rules()
             );

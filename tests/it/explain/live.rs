@@ -36,7 +36,7 @@ impl Pod {
     }
 
     /// The answer, which must be one.
-    fn told(&self, question: &str) -> Value {
+    fn explanation(&self, question: &str) -> Value {
         self.asked(question, 0)
     }
 
@@ -50,10 +50,13 @@ impl Pod {
         serde_json::from_str(&text).expect("an explanation is JSON")
     }
 
-    /// Whether the app's connection is told to end in this way, and does.
+    /// Whether the app's connection ends in this way, by `explain` and really.
     fn agrees(&self, to: &str, kind: &str, seen: &str) {
-        let told = self.told(&format!("--user 1000:1000 --to {to}"));
-        assert_eq!(told["cases"][0]["end"]["kind"], kind, "{told:#}");
+        let explanation = self.explanation(&format!("--user 1000:1000 --to {to}"));
+        assert_eq!(
+            explanation["cases"][0]["end"]["kind"], kind,
+            "{explanation:#}"
+        );
         let answer = self
             .lab
             .pod
@@ -100,7 +103,7 @@ fn a_firewall_is_understood() {
     pod.agrees("203.0.113.65:443", "delivered", "by=proxy:15001");
     pod.agrees("203.0.113.6:80", "delivered", "error=refused");
     pod.agrees("203.0.113.5:80", "delivered", "by=proxy:15001");
-    let end = |question: &str| pod.told(question)["cases"][0]["end"]["kind"].clone();
+    let end = |question: &str| pod.explanation(question)["cases"][0]["end"]["kind"].clone();
     assert_eq!(end("--user 1337:1337 --to 203.0.113.65:443"), "rejected");
     assert_eq!(end("--user 1337:1337 --to 203.0.113.65:80"), "dropped");
     assert_eq!(end("--user 1337:1337 --to 203.0.113.9:80"), "sent");
@@ -117,9 +120,9 @@ fn what_cannot_be_decoded_leaves_both_cases_open() {
         "iptables -t nat -I OUTPUT -m recent --name seen --rcheck -j ACCEPT
          iptables -t nat -I OUTPUT -p udp -m recent --name seen --rcheck -j RETURN",
     );
-    let told = pod.asked("--user 1000:1000 --to 203.0.113.9:443", 2);
-    assert_eq!(told["determined"], false);
-    let undecoded = told["undecoded"].as_array().expect("a list");
+    let explanation = pod.asked("--user 1000:1000 --to 203.0.113.9:443", 2);
+    assert_eq!(explanation["determined"], false);
+    let undecoded = explanation["undecoded"].as_array().expect("a list");
     let [rule] = undecoded.as_slice() else {
         panic!("the rule about UDP is not about TCP: {undecoded:?}");
     };
@@ -128,7 +131,7 @@ fn what_cannot_be_decoded_leaves_both_cases_open() {
         (&"nat".into(), &"OUTPUT".into())
     );
     assert!(rule["handle"].is_u64(), "{rule}");
-    let ends: Vec<&Value> = told["cases"]
+    let ends: Vec<&Value> = explanation["cases"]
         .as_array()
         .expect("cases")
         .iter()
@@ -136,8 +139,8 @@ fn what_cannot_be_decoded_leaves_both_cases_open() {
         .collect();
     assert_eq!(ends, ["delivered", "sent"]);
     // Nothing that this rule might do matters to who is exempt.
-    let told = pod.told("--user 1337:1337 --to 203.0.113.9:443");
-    assert_eq!(told["cases"][0]["end"]["kind"], "sent");
+    let explanation = pod.explanation("--user 1337:1337 --to 203.0.113.9:443");
+    assert_eq!(explanation["cases"][0]["end"]["kind"], "sent");
 }
 
 /// Nothing shows which of two chains of nat with one priority comes first: if they differ, it cannot be
@@ -146,14 +149,14 @@ fn what_cannot_be_decoded_leaves_both_cases_open() {
 fn the_order_of_chains_of_one_priority_is_not_guessed() {
     let redirect = "iptables-legacy -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 8080";
     let pod = Pod::with(redirect);
-    let told = pod.asked("--user 1000:1000 --to 203.0.113.9:443", 2);
+    let explanation = pod.asked("--user 1000:1000 --to 203.0.113.9:443", 2);
     let order = |case: usize| {
-        told["cases"][case]["order"][0]["chains"]
+        explanation["cases"][case]["order"][0]["chains"]
             .as_array()
             .expect("chains")
             .clone()
     };
-    assert!(order(0).iter().rev().eq(order(1).iter()), "{told:#}");
+    assert!(order(0).iter().rev().eq(order(1).iter()), "{explanation:#}");
     let pod = Pod::with(
         "nft 'table ip late { chain out { type nat hook output priority -50; tcp dport 443 redirect to :8080; }; };
          table ip mangled { chain out { type route hook output priority -90; tcp dport 15001 drop; }; }'",
@@ -190,8 +193,8 @@ fn addresses_of_an_interface_with_any_name_are_its_own() {
 #[test]
 fn policy_rules_of_others_are_named() {
     let pod = Pod::with("ip rule add from 10.9.0.0/16 lookup 700 priority 4711");
-    let told = pod.told("--user 1000:1000 --to 203.0.113.9:443");
-    let assumptions = told["assumptions"].as_array().expect("assumptions");
+    let explanation = pod.explanation("--user 1000:1000 --to 203.0.113.9:443");
+    let assumptions = explanation["assumptions"].as_array().expect("assumptions");
     let named = |a: &Value| a.as_str().is_some_and(|a| a.contains("4711"));
     assert!(assumptions.iter().any(named), "{assumptions:?}");
 }
@@ -199,8 +202,8 @@ fn policy_rules_of_others_are_named() {
 #[test]
 fn a_secondary_address_is_connected_to_from_the_primary_one() {
     let pod = Pod::with("ip addr add 10.66.0.3/24 dev eth0");
-    let told = pod.told("--user 1000:1000 --to 10.66.0.3:80");
-    assert_eq!(told["cases"][0]["end"]["from"], "10.66.0.2");
+    let explanation = pod.explanation("--user 1000:1000 --to 10.66.0.3:80");
+    assert_eq!(explanation["cases"][0]["end"]["from"], "10.66.0.2");
 }
 
 /// The kernel ends what it shows of a chain before a rule of more than 32 KiB.
@@ -227,7 +230,7 @@ fn rules_of_iptables_legacy_count() {
     let pod =
         Pod::with("iptables-legacy -P OUTPUT DROP; iptables-legacy -A OUTPUT -o lo -j ACCEPT");
     pod.agrees("203.0.113.9:443", "dropped", "error=");
-    let answer = pod.told("--user 1000:1000 --to 203.0.113.9:443")["answer"].clone();
+    let answer = pod.explanation("--user 1000:1000 --to 203.0.113.9:443")["answer"].clone();
     let text = "by the policy of OUTPUT in table filter (iptables-legacy)";
     assert!(
         answer.as_str().is_some_and(|a| a.contains(text)),

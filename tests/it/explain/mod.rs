@@ -3,19 +3,19 @@
 
 mod beside;
 mod connection;
+mod explanation;
 mod live;
 mod options;
 mod page;
 mod table;
-mod told;
 mod world;
 
 use connection::{Connection, connection};
+use explanation::Explanation;
 use options::{Options, options};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::thread;
-use told::Told;
 use world::{Seen, World};
 
 /// How many connections are made under one set of options.
@@ -39,8 +39,9 @@ fn agree(seed: u64, connections: usize) {
         let mut trees: Vec<_> = (0..AT_ONCE).map(new).collect();
         let set = options.current();
         let made: Vec<Connection> = trees.iter().map(|t| t.current().under(&set)).collect();
-        let told: Vec<Told> = made.iter().map(|c| Told::of(&set, c)).collect();
-        let try_all = |world: &World| world.try_all(&set, &made, &told);
+        let explanations: Vec<Explanation> =
+            made.iter().map(|c| Explanation::of(&set, c)).collect();
+        let try_all = |world: &World| world.try_all(&set, &made, &explanations);
         let seen: Vec<Vec<Seen>> = thread::scope(|scope| {
             let threads: Vec<_> = worlds
                 .iter()
@@ -50,11 +51,11 @@ fn agree(seed: u64, connections: usize) {
             results.collect()
         });
         for (world, seen) in worlds.iter().zip(&seen) {
-            let mut wrong = (0..AT_ONCE).filter(|i| !told[*i].is(&seen[*i]));
+            let mut wrong = (0..AT_ONCE).filter(|i| !explanations[*i].is(&seen[*i]));
             if let Some(at) = wrong.next() {
                 let count = wrong.count();
-                let (told, seen) = (&told[at], &seen[at]);
-                let first = format!("{set}\n{}\ntold {told}\nseen {seen}", made[at]);
+                let (explanation, seen) = (&explanations[at], &seen[at]);
+                let first = format!("{set}\n{}\nexplained {explanation}\nseen {seen}", made[at]);
                 let smallest = shrink(world, &mut options, &mut trees[at]);
                 let smallest = smallest.unwrap_or(format!("{first}, but not when made alone"));
                 panic!("seed {seed}, {}: {smallest}\n({count} more)", world.backend);
@@ -73,18 +74,18 @@ fn shrink(
     // The connection last: what the options mean depends less on it than the other way round.
     let mut fails = |options: &Options, connection: &Connection| {
         let connection = &connection.clone().under(options);
-        let told = Told::of(options, connection);
+        let explanation = Explanation::of(options, connection);
         let seen = world.try_all(
             options,
             std::slice::from_ref(connection),
-            std::slice::from_ref(&told),
+            std::slice::from_ref(&explanation),
         );
-        let differs = !told.is(&seen[0]);
+        let differs = !explanation.is(&seen[0]);
         if differs {
             let rules = world.rules();
             let seen = &seen[0];
             found = Some(format!(
-                "{options}\n{connection}\ntold {told}\nseen {seen}\n{rules}"
+                "{options}\n{connection}\nexplained {explanation}\nseen {seen}\n{rules}"
             ));
         }
         differs

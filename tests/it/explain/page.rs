@@ -1,7 +1,7 @@
 //! docs/explain.md and the program say the same. `UPDATE_DOCS=1 cargo test --test it explain::page`
 //! writes into the page what the program says.
 
-use super::told;
+use super::explanation;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn run(line: &str) -> String {
         .collect();
     let all = ["prepare-proxy", "explain"].map(OsString::from);
     let all = all.into_iter().chain(args.into_iter().map(OsString::from));
-    told::run(&all.collect::<Vec<_>>())
+    explanation::run(&all.collect::<Vec<_>>())
 }
 
 /// The page with every command's output as the program prints it; and all output in full.

@@ -1,22 +1,16 @@
 //! The table of all connections and the explanation of one say the same.
 
 use super::connection::{Connection, LOCAL, Place, connection};
+use super::explanation::explain;
 use super::options::options;
-use super::{runner, told};
+use super::runner;
 use ipnet::IpNet;
 use proptest::strategy::{Strategy, ValueTree};
 use serde_json::Value;
-use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 
 const OPTIONS: usize = 12;
 const CONNECTIONS: usize = 40;
-
-fn explain(args: &[String]) -> Value {
-    let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
-    let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
-    serde_json::from_str(&told::run(&line)).expect("an explanation is JSON")
-}
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)

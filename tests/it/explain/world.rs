@@ -1,8 +1,8 @@
 //! A pod with neighbours and servers on every port, and connections that are really made.
 
 use super::connection::{Connection, PORTS, Place};
+use super::explanation::Explanation;
 use super::options::Options;
-use super::told::Told;
 use crate::lab::{Lab, Namespace, ROOT, Server, lab, product};
 use std::fmt;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl World {
             lab.pod
                 .sysctl(&format!("{family}/conf/all/forwarding"), "1");
         }
-        // Who is refused is told so, every time.
+        // Every refusal is sent, without a limit.
         lab.pod.sysctl("ipv4/icmp_ratelimit", "0");
         lab.pod.sysctl("ipv6/icmp/ratelimit", "0");
         lab.pod.sysctl("ipv4/icmp_msgs_per_sec", "100000");
@@ -98,11 +98,11 @@ impl World {
         &self,
         options: &Options,
         connections: &[Connection],
-        told: &[Told],
+        explanations: &[Explanation],
     ) -> Vec<Seen> {
         self.apply(options);
-        let seen = self.make(connections, told);
-        self.ask(connections, told);
+        let seen = self.make(connections, explanations);
+        self.ask(connections, explanations);
         seen
     }
 
@@ -130,8 +130,8 @@ impl World {
         done.out
     }
 
-    /// Makes the connections. Datagrams that are told to arrive are waited for.
-    pub fn make(&self, connections: &[Connection], told: &[Told]) -> Vec<Seen> {
+    /// Makes the connections. Datagrams that arrive by `explain` are waited for.
+    pub fn make(&self, connections: &[Connection], explanations: &[Explanation]) -> Vec<Seen> {
         let heard = self.hearers.each_ref().map(|h| h.log().len());
         let mut seen = vec![Seen::default(); connections.len()];
         for place in Place::ALL {
@@ -149,17 +149,17 @@ impl World {
         }
         let sent = |i: &usize| connections[*i].udp && seen[*i].error.is_empty();
         let datagrams: Vec<usize> = (0..seen.len()).filter(sent).collect();
-        self.hear(&heard, &mut seen, told, datagrams);
+        self.hear(&heard, &mut seen, explanations, datagrams);
         seen
     }
 
     /// Asks of some what the rules in the kernel do.
-    fn ask(&self, connections: &[Connection], told: &[Told]) {
-        for (connection, told) in connections.iter().zip(told).take(3) {
+    fn ask(&self, connections: &[Connection], explanations: &[Explanation]) {
+        for (connection, explanation) in connections.iter().zip(explanations).take(3) {
             let live = self.explain_live(connection);
             assert!(
-                told.is_live(&live),
-                "{connection}\ntold {told}\nlive {live}"
+                explanation.is_live(&live),
+                "{connection}\nexplained {explanation}\nlive {live}"
             );
         }
     }
@@ -185,8 +185,14 @@ impl World {
         output.out.lines().map(str::to_owned).collect()
     }
 
-    /// Looks who heard these datagrams, until all were heard that are told to be.
-    fn hear(&self, before: &[usize; 3], seen: &mut [Seen], told: &[Told], sent: Vec<usize>) {
+    /// Looks who heard these datagrams, until all were heard that arrive by `explain`.
+    fn hear(
+        &self,
+        before: &[usize; 3],
+        seen: &mut [Seen],
+        explanations: &[Explanation],
+        sent: Vec<usize>,
+    ) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut silent = sent;
         while !silent.is_empty() {
@@ -200,7 +206,7 @@ impl World {
                     }
                 }
             }
-            if !silent.iter().any(|id| told[*id].arrives()) || Instant::now() > deadline {
+            if !silent.iter().any(|id| explanations[*id].arrives()) || Instant::now() > deadline {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));

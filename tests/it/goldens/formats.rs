@@ -56,13 +56,13 @@ fn without_labels(wanted: &Ruleset) -> Ruleset {
 #[test]
 fn commands_are_the_restore_lines_one_by_one() {
     always(Format::Commands, |_, restore, printed| {
-        let told = r#"tell() { for word; do printf '%s\0' "$word"; done; echo; }
+        let tell = r#"tell() { for word; do printf '%s\0' "$word"; done; echo; }
             ip() { tell ip "$@"; }
             iptables() { tell iptables "$@"; }
             ip6tables() { tell ip6tables "$@"; }
             sysctl() { :; }
             "#;
-        let script = format!("{told}{printed}");
+        let script = format!("{tell}{printed}");
         let run = Done::of(Command::new("sh").args(["-c", &script])).expect(0, "sh")?;
         let words = |line: &str| line.split_terminator('\0').map(str::to_owned).collect();
         let found: Vec<Vec<String>> = run.out.lines().map(words).collect();

@@ -1,4 +1,4 @@
-//! Managed and foreign rules are told apart by what is in the kernel alone: with comments, and in a
+//! Managed and foreign rules are distinguished by what is in the kernel alone: with comments, and in a
 //! kernel that has none.
 
 use super::wanted;

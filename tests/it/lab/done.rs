@@ -50,7 +50,7 @@ impl Done {
     pub fn expect(self, code: i32, what: &str) -> Result<Self, String> {
         match self.code == Some(code) {
             true => Ok(self),
-            false => Err(self.told(&format!("{what}: exit {:?}, not {code}", self.code))),
+            false => Err(self.with_output(&format!("{what}: exit {:?}, not {code}", self.code))),
         }
     }
 
@@ -58,7 +58,7 @@ impl Done {
     pub fn check(&self, holds: bool, what: &str) -> Result<(), String> {
         match holds {
             true => Ok(()),
-            false => Err(self.told(&format!("{what}: exit {:?}", self.code))),
+            false => Err(self.with_output(&format!("{what}: exit {:?}", self.code))),
         }
     }
 
@@ -74,7 +74,7 @@ impl Done {
         self.expect(code, what).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn told(&self, what: &str) -> String {
+    fn with_output(&self, what: &str) -> String {
         format!("{what}\n{}{}", self.out, self.err)
     }
 }

@@ -23,6 +23,7 @@ pub use saved::{SavedChain, without_comments};
 
 use prepare_proxy::netfilter::model::Family;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Which of the two implementations of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,14 @@ pub enum Variant {
 /// Whether all is to be tried (`THOROUGH=1`: `scripts/faults`, `scripts/bench`), or a sample.
 pub fn is_thorough() -> bool {
     std::env::var_os("THOROUGH").is_some()
+}
+
+/// The address of a socket alone; anything else as it is.
+pub fn without_port(address: &str) -> String {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_string(),
+        Err(_) => address.to_owned(),
+    }
 }
 
 /// Every backend that writes.

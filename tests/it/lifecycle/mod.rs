@@ -18,10 +18,10 @@ mod kill;
 pub mod recorded;
 mod restricted_host;
 mod routes;
+mod sequences;
 mod ssh;
 mod syscalls;
 mod tools;
-mod ways;
 mod world;
 
 use crate::lab::BACKENDS;

@@ -1,18 +1,11 @@
 //! TPROXY routes among foreign ones, with lost replies, and after errors.
 
 use super::on_every_backend;
-use super::world::{SOME, apply, everything, rules, run, run_under, the_program};
+use super::world::{SOME, apply, everything, rules, run, run_under, the_program, with_ipv6};
 use crate::lab::{Done, Namespace, same};
 
 /// The usual mark and table, both families.
 const TPROXY: &str = "--mesh istio -m TPROXY -b 80 -i 10.0.0.0/8";
-
-/// A namespace with an IPv6 address that others can reach.
-fn namespace() -> Namespace {
-    let namespace = Namespace::new();
-    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
-    namespace
-}
 
 /// Runs an apply of netlink under strace, which injects an error.
 fn tampered(namespace: &Namespace, inject: &str, options: &str) -> Done {
@@ -29,7 +22,7 @@ fn a_table_with_foreign_routes_is_refused_without_a_change() {
             ("-4", "unreachable default"),
             ("-6", "default dev lo"),
         ] {
-            let namespace = namespace();
+            let namespace = with_ipv6();
             namespace.sh(&format!("ip {family} route add {route} table 133"));
             let before = everything(&namespace);
             let line = format!("--backend {backend} {TPROXY}");
@@ -52,7 +45,7 @@ fn a_table_with_foreign_routes_is_refused_without_a_change() {
 #[test]
 fn a_foreign_route_added_later_stays_when_the_managed_one_is_removed() {
     on_every_backend(|backend| {
-        let namespace = namespace();
+        let namespace = with_ipv6();
         let foreign = "ip route add 10.1.0.0/16 dev lo table 133";
         namespace.sh(foreign);
         let desired = namespace.routing();
@@ -69,9 +62,9 @@ fn changing_mark_or_table_replaces_the_policy_route() {
     on_every_backend(|backend| {
         for changed in ["-t 7", "-r 77", "-t 7 -r 77"] {
             let options = format!("{TPROXY} {changed}");
-            let fresh = namespace();
+            let fresh = with_ipv6();
             apply(&fresh, backend, &options)?;
-            let namespace = namespace();
+            let namespace = with_ipv6();
             apply(&namespace, backend, TPROXY)?;
             apply(&namespace, backend, &options)?;
             same(&fresh.routing(), &namespace.routing(), changed)?;
@@ -83,13 +76,13 @@ fn changing_mark_or_table_replaces_the_policy_route() {
 /// The rules were committed without a reply, or were not committed.
 #[test]
 fn after_a_lost_reply_routes_exist_exactly_if_rules_need_them() {
-    let untouched = namespace().routing();
-    let whole = namespace();
+    let untouched = with_ipv6().routing();
+    let whole = with_ipv6();
     apply(&whole, "netlink", TPROXY).unwrap();
     let (all, routing) = (rules(&whole), whole.routing());
     let mut failed = 0;
     for number in 1.. {
-        let namespace = namespace();
+        let namespace = with_ipv6();
         let inject = format!("recvfrom:error=EIO:when={number}");
         let done = tampered(&namespace, &inject, TPROXY);
         let (desired, what) = match rules(&namespace).contains("TPROXY") {
@@ -118,12 +111,12 @@ fn after_a_lost_reply_routes_exist_exactly_if_rules_need_them() {
 #[test]
 fn a_killed_change_of_backend_is_completed_by_the_next_run() {
     let options = format!("{TPROXY} -t 7");
-    let fresh = namespace();
+    let fresh = with_ipv6();
     apply(&fresh, "netlink", &options).unwrap();
     let desired = rules(&fresh);
     let mut both = 0;
     for number in 1.. {
-        let namespace = namespace();
+        let namespace = with_ipv6();
         apply(&namespace, "nftables", TPROXY).unwrap();
         let inject = format!("sendmsg:signal=KILL:when={number}");
         if tampered(&namespace, &inject, &options).code == Some(0) {
@@ -147,7 +140,7 @@ fn a_killed_change_of_backend_is_completed_by_the_next_run() {
 #[test]
 fn a_second_apply_leaves_a_foreign_route_for_the_same_mark() {
     on_every_backend(|backend| {
-        let namespace = namespace();
+        let namespace = with_ipv6();
         namespace
             .sh("ip rule add fwmark 1337 lookup 700; ip route add local default dev lo table 700");
         let options = format!("{TPROXY} -r 4000000000");
@@ -167,7 +160,7 @@ fn a_second_apply_leaves_a_foreign_route_for_the_same_mark() {
 /// Existing rules need their own route, not one added by a failed apply.
 #[test]
 fn a_refused_apply_removes_its_route_although_rules_use_the_mark() {
-    let namespace = namespace();
+    let namespace = with_ipv6();
     apply(&namespace, "nftables", &format!("{TPROXY} -r 100")).unwrap();
     let chain = "{ type nat hook output priority 0; }";
     namespace.sh(&format!(
@@ -180,7 +173,7 @@ fn a_refused_apply_removes_its_route_although_rules_use_the_mark() {
 
 #[test]
 fn a_later_failure_reports_what_is_in_place() {
-    let namespace = namespace();
+    let namespace = with_ipv6();
     apply(&namespace, "nftables", SOME).unwrap();
     // A foreign verdict map refers to a managed chain.
     namespace.sh(

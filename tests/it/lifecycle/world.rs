@@ -55,8 +55,8 @@ pub fn seen(namespace: &Namespace) -> (Vec<(String, String)>, String) {
         for variant in [Variant::Nft, Variant::Legacy] {
             let tool = variant.tool(family, "");
             let all = SavedChain::all(&namespace.iptables_save(family, variant));
-            let told = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
-            chains.extend(told.map(|chain| {
+            let shown = all.iter().filter(|c| c.is_custom || !c.rules.is_empty());
+            chains.extend(shown.map(|chain| {
                 let table = format!("{tool} {}", chain.table);
                 let rules: String = chain.rules.iter().map(|r| format!("    {r}\n")).collect();
                 (table.clone(), format!("{table} {}\n{rules}", chain.name))
@@ -77,6 +77,13 @@ fn native(ruleset: &str) -> Vec<(String, String)> {
             .map(move |part| (name.to_owned(), format!("{name}\n{part}\n")))
     });
     parts.collect()
+}
+
+/// A namespace with an IPv6 address that others can reach.
+pub fn with_ipv6() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
+    namespace
 }
 
 /// Policy routes and addresses of lo.

@@ -8,13 +8,13 @@ mod nginmesh;
 mod others;
 mod scenario;
 
-use scenario::{Scenario, Way};
+use scenario::{Scenario, Setup};
 
 /// Tries all scenarios, and tells of all that fail.
-fn all(scenarios: &[Scenario], way: Way) {
+fn all(scenarios: &[Scenario], setup: Setup) {
     let failed: Vec<String> = scenarios
         .iter()
-        .filter_map(|s| scenario::run(s, way).err())
+        .filter_map(|s| scenario::run(s, setup).err())
         .collect();
     assert!(
         failed.is_empty(),
@@ -36,31 +36,31 @@ macro_rules! traffic {
         mod $module {
             use super::*;
 
-            const WAY: Way = Way { backend: $backend, capabilities: $capabilities, own_users: $own_users };
+            const SETUP: Setup = Setup { backend: $backend, capabilities: $capabilities, own_users: $own_users };
 
             #[test]
             fn nginmesh() {
-                all(super::nginmesh::SCENARIOS, WAY);
+                all(super::nginmesh::SCENARIOS, SETUP);
             }
 
             #[test]
             fn istio_1_0() {
-                all(super::istio_1_0::SCENARIOS, WAY);
+                all(super::istio_1_0::SCENARIOS, SETUP);
             }
 
             #[test]
             fn istio() {
-                all(super::istio::SCENARIOS, WAY);
+                all(super::istio::SCENARIOS, SETUP);
             }
 
             #[test]
             fn linkerd() {
-                all(super::linkerd::SCENARIOS, WAY);
+                all(super::linkerd::SCENARIOS, SETUP);
             }
 
             #[test]
             fn beside_others() {
-                all(others::SCENARIOS, Way { capabilities: ADMIN_AND_RAW, ..WAY });
+                all(others::SCENARIOS, Setup { capabilities: ADMIN_AND_RAW, ..SETUP });
             }
         }
     )+};

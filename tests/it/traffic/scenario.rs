@@ -1,7 +1,6 @@
 //! What a traffic test says, and how it is tried.
 
-use crate::lab::{APP, Lab, Namespace, PROXY, ROOT, Server, User, lab, product};
-use std::net::SocketAddr;
+use crate::lab::{APP, Lab, Namespace, PROXY, ROOT, Server, User, lab, product, without_port};
 
 /// One way to apply the rules, and what then has to happen to connections.
 ///
@@ -92,7 +91,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// How the rules of a scenario get into the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct Setup {
     pub backend: &'static str,
     /// With what it is done: `+net_admin,+net_raw`.
     pub capabilities: &'static str,
@@ -108,8 +107,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(scenario: &Scenario, way: Way) -> Self {
-        let pod = match way.own_users {
+    fn set(scenario: &Scenario, setup: Setup) -> Self {
+        let pod = match setup.own_users {
             true => Namespace::with_users_and_resolv_conf(scenario.resolv_conf),
             false => Namespace::with_resolv_conf(scenario.resolv_conf),
         };
@@ -197,20 +196,20 @@ impl Stage {
 ///
 /// They are tried before that, too: if all went as they should without a single
 /// rule, the scenario would prove nothing.
-pub fn run(scenario: &Scenario, way: Way) -> Result<(), String> {
+pub fn run(scenario: &Scenario, setup: Setup) -> Result<(), String> {
     let name = scenario.name;
     let flows = scenario.flows();
-    let stage = Stage::set(scenario, way);
+    let stage = Stage::set(scenario, setup);
     if flows.iter().all(|flow| stage.try_flow(flow).is_none()) {
         return Err(format!("{name}: goes the same way without any rule"));
     }
     stage.lab.pod.sh(scenario.before);
     let mut apply = product();
     apply
-        .args(["--mesh", scenario.mesh, "--backend", way.backend])
+        .args(["--mesh", scenario.mesh, "--backend", setup.backend])
         .args(words(scenario.args));
     apply.envs(words(scenario.env).filter_map(|word| word.split_once('=')));
-    let mut apply = stage.lab.pod.own_root(way.capabilities, &apply);
+    let mut apply = stage.lab.pod.own_root(setup.capabilities, &apply);
     let applied = stage.lab.pod.run(&mut apply);
     let said = applied.expect(0, &format!("{name}: {apply:?}"))?.err;
     stage.lab.pod.sh(scenario.after);
@@ -222,7 +221,7 @@ pub fn run(scenario: &Scenario, way: Way) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{name}, {way:?}:\n{}\n{said}\n{}",
+        "{name}, {setup:?}:\n{}\n{said}\n{}",
         wrong.join("\n"),
         stage.rules()
     ))
@@ -243,13 +242,6 @@ fn hop_agrees(wanted: &str, got: &str) -> bool {
     wanted.split(' ').all(|field| {
         let (key, value) = field.split_once('=').unwrap_or(("by", field));
         got.iter()
-            .any(|&(k, v)| k == key && (v == value || without_port(v) == Some(value.to_owned())))
+            .any(|&(k, v)| k == key && (v == value || without_port(v) == value))
     })
-}
-
-fn without_port(address: &str) -> Option<String> {
-    address
-        .parse::<SocketAddr>()
-        .ok()
-        .map(|a| a.ip().to_string())
 }

@@ -61,7 +61,7 @@ struct Verified {
     err: String,
 }
 
-/// Tries without patience.
+/// Tries once.
 fn verify(lab: &Lab, wrapper: &str, mesh: &str) -> Verified {
     let done = run(
         lab,

@@ -103,7 +103,7 @@ fn a_held_name_with_a_full_queue_delays_no_run_and_no_watch() {
 fn connections_without_end_do_not_even_wake_it() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, LINE);
-    watcher.settle();
+    watcher.wait_until_idle();
     let before = watcher.switches();
     let _attacker = Attacker::start(&namespace, FLOOD, "prepare-proxy-watch");
     assert_eq!(watcher.switches(), before);
@@ -184,7 +184,7 @@ fn renamed_chains_are_restored() {
         namespace.sh(&format!("iptables-nft -t nat -E {chain} GONE"));
         watcher.wait_for(&kind("repaired"), 1);
         namespace.sh("iptables-nft -t nat -F GONE; iptables-nft -t nat -X GONE");
-        watcher.settle();
+        watcher.wait_until_idle();
         assert_eq!(rules(&namespace), wanted, "{chain}");
         watcher.stop();
     }
@@ -198,7 +198,7 @@ fn a_watch_never_names_itself() {
     let wanted = rules(&namespace);
     namespace.sh("for i in $(seq 50); do nft flush ruleset; done");
     watcher.wait_for(&kind("repaired"), 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(rules(&namespace), wanted);
     assert_eq!(watcher.count(&format!("(pid {})", watcher.pid())), 0);
     watcher.stop();

@@ -102,7 +102,7 @@ fn runs_by_hand_are_announced_and_do_not_last() {
     let before = generation(&namespace);
     let same = apply(&namespace, "auto", LINE).unwrap();
     assert!(!same.err.contains("watch"), "{}", same.err);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(generation(&namespace), before);
 
     for (n, line) in ["clean", "-p 15999 -u 2000"].into_iter().enumerate() {
@@ -111,7 +111,7 @@ fn runs_by_hand_are_announced_and_do_not_last() {
         let said = watcher.wait_for(&kind("repaired"), n + 1);
         assert!(said.contains("prepare-proxy (pid "), "{said}");
         assert!(said.contains("systemctl stop prepare-proxy"), "{said}");
-        watcher.settle();
+        watcher.wait_until_idle();
         assert_eq!(rules(&namespace), wanted);
     }
     watcher.stop();

@@ -102,7 +102,7 @@ fn without_a_fault() -> (Vec<String>, Vec<String>) {
         place.take(step, &watcher);
         watcher.wait_for("", before + 1);
         // Each address that the kernel adds by itself is read too.
-        watcher.settle();
+        watcher.wait_until_idle();
         states.push(place.state());
     }
     watcher.stop();

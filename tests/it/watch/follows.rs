@@ -20,20 +20,20 @@ fn ipv6_is_covered_while_there_is_any() {
     for n in 1..4 {
         namespace.ip(&["addr add 2001:db8::1/64 dev eth0 nodad"]);
         watcher.wait_for("(IPv4 and IPv6)", n);
-        watcher.settle();
+        watcher.wait_until_idle();
         assert!(rules(&namespace).contains("ip6tables"));
         let before = generation(&namespace);
         namespace.ip(&["addr add 2001:db8::2/64 dev eth0 nodad"]);
         namespace.ip(&["addr del 2001:db8::1/64 dev eth0"]);
-        watcher.settle();
+        watcher.wait_until_idle();
         assert_eq!(generation(&namespace), before, "one is left");
         // As a router does it all the time.
         namespace.ip(&["addr change 2001:db8::2/64 dev eth0 valid_lft 2000 preferred_lft 1000"]);
-        watcher.settle();
+        watcher.wait_until_idle();
         assert_eq!(generation(&namespace), before, "nothing is written");
         namespace.ip(&["addr del 2001:db8::2/64 dev eth0"]);
         watcher.wait_for("(IPv4)", n + 1);
-        watcher.settle();
+        watcher.wait_until_idle();
         assert_eq!(rules(&namespace), without);
     }
     watcher.stop();
@@ -114,19 +114,19 @@ fn a_changed_env_file_is_applied_if_it_is_good() {
     etc.replace("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9090\n");
     watcher.signal(Signal::SIGHUP);
     watcher.wait_for("TCP port 9090", 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     let good = rules(&namespace);
     let before = generation(&namespace);
 
     etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=70000\n");
     watcher.signal(Signal::SIGHUP);
     watcher.wait_for(&kind("bad-value"), 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(generation(&namespace), before);
     // The configuration before is still what is restored.
     namespace.sh("nft delete table ip nat");
     watcher.wait_for(&kind("repaired"), 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(rules(&namespace), good);
 
     etc.write("a/b/proxy.env", "ISTIO_INBOUND_PORTS=9091\n");
@@ -145,10 +145,10 @@ fn only_a_signal_reloads() {
     etc.write("proxy.env", "ISTIO_INBOUND_PORTS=8080\n");
     let line = "--mesh istio --env-file /etc/proxy.env";
     let watcher = etc.watch(&namespace, line);
-    watcher.settle();
+    watcher.wait_until_idle();
     let (before, switches) = (generation(&namespace), watcher.switches());
     etc.write("proxy.env", "ISTIO_INBOUND_PORTS=9090\n");
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(watcher.switches(), switches, "nobody woke it");
     // Nor does a change of the host make it read that file.
     namespace.ip(&[

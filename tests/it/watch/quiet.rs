@@ -21,7 +21,7 @@ fn an_idle_watch_does_not_wake() {
         &namespace,
         "--mesh istio -m TPROXY -i * -b * --redirect-dns",
     );
-    watcher.settle();
+    watcher.wait_until_idle();
     let before = watcher.switches();
     sleep(Duration::from_secs(3));
     assert_eq!(watcher.switches(), before, "{}", watcher.log().join("\n"));
@@ -47,7 +47,7 @@ fn foreign_commits_cause_no_commit_and_no_growth() {
                  add rule ip nat POSTROUTING counter\nflush chain ip nat POSTROUTING\n";
     commit(&namespace, "add chain ip nat POSTROUTING\n");
     commit(&namespace, &round.repeat(10));
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(watcher.count(&kind("repaired")), 0);
     let state = everything(&namespace);
     let measure = || {
@@ -59,7 +59,7 @@ fn foreign_commits_cause_no_commit_and_no_growth() {
     };
     let (first, memory, descriptors) = measure();
     commit(&namespace, &round.repeat(COMMITS as usize / 6));
-    watcher.settle();
+    watcher.wait_until_idle();
     let (last, more_memory, more_descriptors) = measure();
     assert_eq!(last - first, COMMITS, "none of them is ours");
     assert_eq!(everything(&namespace), state);
@@ -69,7 +69,7 @@ fn foreign_commits_cause_no_commit_and_no_growth() {
     assert_eq!(
         watcher.stop().len(),
         before + 1,
-        "nothing but that it was told to end"
+        "nothing but that it ends on the signal"
     );
 }
 
@@ -79,7 +79,7 @@ fn foreign_commits_cause_no_commit_and_no_growth() {
 fn foreign_rules_ahead_stay_and_are_reported() {
     let namespace = Namespace::new();
     let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");
-    watcher.settle();
+    watcher.wait_until_idle();
     let before = generation(&namespace);
     namespace.sh("iptables-nft -t nat -I OUTPUT -p tcp --dport 9999 -j REDIRECT --to-ports 9");
     let line = watcher.wait_for(&kind("rule-ahead"), 1);
@@ -88,12 +88,12 @@ fn foreign_rules_ahead_stay_and_are_reported() {
         line.contains("in nat OUTPUT") && line.contains("--to-ports 9"),
         "{line}"
     );
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(generation(&namespace), before + 1);
     let state = everything(&namespace);
     namespace.sh("iptables-nft -t nat -F ISTIO_OUTPUT");
     watcher.wait_for(&kind("repaired"), 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert!(rules(&namespace).contains("--to-ports 9\n"), "{state}");
     assert_eq!(watcher.count(&kind("rule-ahead")), 1, "said once");
     // One that is removed and added again is reported again.
@@ -120,7 +120,7 @@ fn one_commit_causes_one_repair() {
     let before = generation(&namespace);
     namespace.sh("nft flush ruleset");
     watcher.wait_for(&kind("repaired"), 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(generation(&namespace), before + 2);
     assert_eq!(rules(&namespace), wanted);
     watcher.stop();
@@ -152,7 +152,7 @@ fn repairs_are_rate_limited() {
     if begun == 1 {
         watcher.wait_for(&kind("contest-ends"), 1);
     }
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(rules(&namespace), wanted);
     assert_eq!(watcher.count(&kind("contest-begins")), begun);
     watcher.stop();
@@ -198,7 +198,7 @@ fn a_kill_leaves_the_rules() {
 
 /// A watch ends without a word about rules that it leaves, whatever signal ends it.
 #[test]
-fn told_to_end_it_leaves_the_rules() {
+fn on_sigterm_it_leaves_the_rules() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let namespace = Namespace::new();
         let watcher = Watcher::start(&namespace, "-p 15001 -u 1337");

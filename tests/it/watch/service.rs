@@ -41,7 +41,7 @@ impl Manager {
     /// The next message.
     fn hears(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer).expect("it is told something");
+        let length = self.socket.recv(&mut buffer).expect("a notification");
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 

@@ -146,7 +146,7 @@ fn always_back(backend: &str, takings: &[Taking]) {
         take_away(pod, taking);
         watcher.wait_for(REPAIR, before + 1);
         // Some scripts make several commits, each repaired by itself.
-        watcher.settle();
+        watcher.wait_until_idle();
         world.all_connections_are_captured(taking);
         if n < takings.len() {
             assert_eq!(foreignless(&rules(pod)), foreignless(&wanted), "{taking}");
@@ -159,7 +159,7 @@ fn always_back(backend: &str, takings: &[Taking]) {
     for storm in storms {
         println!("{backend}: {}", storm.finish().pop().unwrap_or_default());
     }
-    watcher.settle();
+    watcher.wait_until_idle();
     let before = generation(pod);
     apply(pod, backend, ISTIO).unwrap();
     assert_eq!(generation(pod), before, "an apply finds nothing to do");
@@ -227,7 +227,7 @@ fn rules_are_restored_after_lost_notifications() {
     watcher.signal(nix::sys::signal::Signal::SIGCONT);
     watcher.wait_for("notifications of nf_tables were lost", 1);
     watcher.wait_for(REPAIR, 1);
-    watcher.settle();
+    watcher.wait_until_idle();
     assert_eq!(rules(&namespace), wanted);
     watcher.stop();
 }

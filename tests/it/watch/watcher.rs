@@ -165,7 +165,7 @@ impl Watcher {
     }
 
     /// Waits until all pending events are handled: it stays in poll(2).
-    pub fn settle(&self) {
+    pub fn wait_until_idle(&self) {
         let mut before = None;
         loop {
             let now = self.is_waiting().then(|| self.switches());

@@ -280,6 +280,19 @@ impl Reading<'_> {
             set: (!set.is_nameless).then(|| name.to_owned()),
             ..keys
         };
+        self.looked_up(set, keys, data, into, not);
+        Some(Ok(()))
+    }
+
+    /// What a lookup of fields does: it is a condition, leads to a verdict, or fills a register.
+    fn looked_up(
+        &mut self,
+        set: &Set,
+        keys: FieldTest,
+        data: Vec<Option<Data>>,
+        into: Option<u32>,
+        not: bool,
+    ) {
         match into {
             None => self.condition(Match {
                 not,
@@ -306,7 +319,6 @@ impl Reading<'_> {
                     .insert(place(register), Held::Mapped(keys, values));
             }
         }
-        Some(Ok(()))
     }
 
     /// Evaluates a lookup of a constant.

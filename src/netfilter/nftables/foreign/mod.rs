@@ -142,54 +142,62 @@ impl<'a> Reading<'a> {
         } = self;
         let matches: Vec<Match> = matches.into_iter().map(compare::simplified).collect();
         statements::merge_tproxy(&mut targets);
-        let text = |rest: &str| {
-            let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
-            format!("{}{rest}", rule.trim_end_matches("-j ACCEPT"))
-                .trim()
-                .to_owned()
-        };
         if let Some(name) = unknown {
             let shown = targets.iter().map(ToString::to_string).chain([name]);
             return Entry::Undecoded {
-                text: text(&shown.collect::<Vec<_>>().join(" ")),
+                text: shown_with(&matches, &shown.collect::<Vec<_>>().join(" ")),
                 handle: Some(handle),
                 target: None,
                 matches,
             };
         }
-        let rule = |target: Target| match matches.iter().all(Match::is_decoded) {
-            true => Entry::Known(Rule {
-                id: id.clone(),
-                ..Rule::without_comment(matches.iter().cloned(), target)
-            }),
-            false => Entry::Undecoded {
-                text: Rule::without_comment(matches.iter().cloned(), target.clone()).to_string(),
-                handle: Some(handle),
-                matches: matches.clone(),
-                target: Some(target),
-            },
-        };
         match (map, targets.len()) {
             (Some(map), 0) => Entry::Map { matches, map },
-            (Some(mut map), _) => {
-                // Actions before the map are taken regardless of it.
-                let before = targets;
-                let with = |target: &Target| match target {
-                    Target::Several(then) => [before.as_slice(), then].concat(),
-                    target => [before.as_slice(), std::slice::from_ref(target)].concat(),
-                };
-                map.targets
-                    .iter_mut()
-                    .for_each(|t| *t = Target::Several(with(t)));
-                let default = map.default.take().unwrap_or(Target::Several(Vec::new()));
-                map.default = Some(Target::Several(with(&default)));
-                Entry::Map { matches, map }
-            }
-            (None, 0) => Entry::Idle { text: text("") },
-            (None, 1) => rule(targets.remove(0)),
-            (None, _) => rule(Target::Several(targets)),
+            (Some(map), _) => Entry::Map {
+                map: after(&targets, map),
+                matches,
+            },
+            (None, 0) => Entry::Idle {
+                text: shown_with(&matches, ""),
+            },
+            (None, 1) => with_target(matches, targets.remove(0), handle, id),
+            (None, _) => with_target(matches, Target::Several(targets), handle, id),
         }
     }
+}
+
+/// Matches as iptables-save prints them, and what follows.
+fn shown_with(matches: &[Match], rest: &str) -> String {
+    let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
+    let text = format!("{}{rest}", rule.trim_end_matches("-j ACCEPT"));
+    text.trim().to_owned()
+}
+
+fn with_target(matches: Vec<Match>, target: Target, handle: u64, id: Option<RuleId>) -> Entry {
+    let rule = Rule::without_comment(matches.iter().cloned(), target);
+    match matches.iter().all(Match::is_decoded) {
+        true => Entry::Known(Rule { id, ..rule }),
+        false => Entry::Undecoded {
+            text: rule.to_string(),
+            handle: Some(handle),
+            target: Some(rule.target),
+            matches,
+        },
+    }
+}
+
+/// The map, with actions that stand before it: they are taken regardless of it.
+fn after(before: &[Target], mut map: TargetMap) -> TargetMap {
+    let with = |target: &Target| match target {
+        Target::Several(then) => Target::Several([before, then].concat()),
+        target => Target::Several([before, std::slice::from_ref(target)].concat()),
+    };
+    map.targets
+        .iter_mut()
+        .for_each(|target| *target = with(target));
+    let default = map.default.take();
+    map.default = Some(with(&default.unwrap_or(Target::Several(Vec::new()))));
+    map
 }
 
 /// The offset of a register: four registers have 16 bytes, each of which is also four of 4 bytes

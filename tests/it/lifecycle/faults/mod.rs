@@ -24,7 +24,7 @@ const HANGS: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A transition between two states.
-struct Way {
+struct Transition {
     /// Command lines before it.
     before: &'static [&'static str],
     /// The run with the fault.
@@ -33,7 +33,7 @@ struct Way {
     tool: Option<&'static str>,
 }
 
-impl Way {
+impl Transition {
     /// A namespace with IPv6, in the state before.
     fn start(&self) -> Namespace {
         let namespace = Namespace::new();
@@ -186,18 +186,18 @@ fn path_with(directory: &tempfile::TempDir) -> String {
 }
 
 /// A test for each transition: lines before, run with the fault, and the tool if it is in one.
-macro_rules! ways {
+macro_rules! transitions {
     ($($name:ident: [$($before:literal)?] => $line:literal $(, in $tool:literal)?;)+) => {$(
         #[test]
         fn $name() {
             const TOOL: &[&str] = &[$($tool)?];
-            let way = Way { before: &[$($before)?], line: $line, tool: TOOL.first().copied() };
-            way.try_faults();
+            let transition = Transition { before: &[$($before)?], line: $line, tool: TOOL.first().copied() };
+            transition.try_faults();
         }
     )+};
 }
 
-ways! {
+transitions! {
     netlink_from_nothing: []
         => "--backend netlink -p 15001 -u 1337 --dual-stack";
     netlink_to_other_options: ["--backend netlink -p 15001 -u 1337 --dual-stack"]

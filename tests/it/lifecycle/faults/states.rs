@@ -60,9 +60,9 @@ fn difference(desired: &State, found: &State) -> String {
     let (desired, found) = (lines(desired), lines(found));
     let missing = desired.iter().filter(|l| !found.contains(l));
     let surplus = found.iter().filter(|l| !desired.contains(l));
-    let told = missing.map(|l| format!("    - {l}\n"));
-    let told = told.chain(surplus.map(|l| format!("    + {l}\n")));
-    told.take(6).collect()
+    let lines = missing.map(|l| format!("    - {l}\n"));
+    let lines = lines.chain(surplus.map(|l| format!("    + {l}\n")));
+    lines.take(6).collect()
 }
 
 /// The states before and after a run.

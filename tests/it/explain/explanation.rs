@@ -3,6 +3,7 @@
 use super::connection::{Connection, LOCAL, Place};
 use super::options::Options;
 use super::world::{RESOLV_CONF, Seen};
+use crate::lab::without_port;
 use prepare_proxy::frontend::{cli, perform};
 use prepare_proxy::mesh::config::{Environment, Facts, Ipv6};
 use serde_json::Value;
@@ -41,8 +42,8 @@ pub fn run(line: &[OsString]) -> String {
     String::from_utf8(out).expect("an explanation is UTF-8")
 }
 
-/// Where a connection ends, as it was told.
-pub struct Told {
+/// Where a connection ends, by `explain`.
+pub struct Explanation {
     answer: String,
     /// Several where chance decides.
     ends: Vec<Value>,
@@ -53,20 +54,20 @@ pub struct Told {
 }
 
 /// Asks, and reads the answer.
-fn explain(args: &[String]) -> Value {
+pub fn explain(args: &[String]) -> Value {
     let first = ["prepare-proxy", "explain", "--format=json"].map(str::to_owned);
     let line: Vec<OsString> = first.iter().chain(args).map(OsString::from).collect();
     serde_json::from_str(&run(&line)).expect("an explanation is JSON")
 }
 
-impl Told {
+impl Explanation {
     pub fn of(options: &Options, connection: &Connection) -> Self {
         let local = ["--local-address".to_owned(), LOCAL.to_owned()];
         let args = [options.args(), local.into(), connection.question()].concat();
-        let told = explain(&args);
-        Told {
-            answer: told["answer"].as_str().expect("a sentence").to_owned(),
-            ends: vec![told["cases"][0]["end"].clone()],
+        let json = explain(&args);
+        Explanation {
+            answer: json["answer"].as_str().expect("a sentence").to_owned(),
+            ends: vec![json["cases"][0]["end"].clone()],
             asked: connection.to,
             udp: connection.udp,
             place: connection.place,
@@ -75,10 +76,10 @@ impl Told {
 
     /// What `explain --live` said, unless it could not be determined.
     pub fn live(text: &str, connection: &Connection) -> Option<Self> {
-        let told: Value = serde_json::from_str(text).expect("an explanation is JSON");
-        let cases = told["cases"].as_array().expect("cases");
-        (told["determined"] == true).then(|| Told {
-            answer: told["answer"].as_str().expect("a sentence").to_owned(),
+        let json: Value = serde_json::from_str(text).expect("an explanation is JSON");
+        let cases = json["cases"].as_array().expect("cases");
+        (json["determined"] == true).then(|| Explanation {
+            answer: json["answer"].as_str().expect("a sentence").to_owned(),
             ends: cases.iter().map(|case| case["end"].clone()).collect(),
             asked: connection.to,
             udp: connection.udp,
@@ -86,7 +87,7 @@ impl Told {
         })
     }
 
-    /// Whether the same end is told of the rules in the kernel, whatever wrote them.
+    /// Whether the rules in the kernel, whatever wrote them, lead to the same end.
     pub fn is_live(&self, live: &str) -> bool {
         let live: Value = serde_json::from_str(live).expect("an explanation is JSON");
         live["determined"] == true && live["cases"][0]["end"] == self.ends[0]
@@ -106,27 +107,27 @@ impl Told {
         self.ends.iter().any(|end| self.ends_so(end, seen))
     }
 
-    fn ends_so(&self, told: &Value, seen: &Seen) -> bool {
-        let end = |key: &str| told[key].as_str().unwrap_or_default();
+    fn ends_so(&self, end: &Value, seen: &Seen) -> bool {
+        let text = |key: &str| end[key].as_str().unwrap_or_default();
         let there = |name: &str, port: u16| {
-            let from = without_port(&seen.peer) == without_port(end("from"))
-                || told["one-of-several"] == true;
-            // Whom a datagram was sent to is not told to who gets it.
-            let to = self.udp || (seen.local == end("to") && self.original(told, seen));
+            let from = without_port(&seen.peer) == without_port(text("from"))
+                || end["one-of-several"] == true;
+            // The receiver of a datagram does not learn where it was sent.
+            let to = self.udp || (seen.local == text("to") && self.original(end, seen));
             seen.by == format!("{name}:{port}") && from && to
         };
-        match end("kind") {
+        match text("kind") {
             "delivered" => {
-                let port = told["port"].as_u64().and_then(|port| port.try_into().ok());
+                let port = end["port"].as_u64().and_then(|port| port.try_into().ok());
                 there("pod", port.expect("a port"))
             }
             "sent" | "forwarded" => {
-                let to: SocketAddr = end("to").parse().expect("where it was sent");
+                let to: SocketAddr = text("to").parse().expect("where it was sent");
                 there("peer", to.port()) || there("guest", to.port())
             }
             "rejected" if self.udp => seen.by.is_empty(),
             "rejected" => {
-                let error = match end("with") {
+                let error = match text("with") {
                     with if with.contains("port-unreachable") || with == "tcp-reset" => "refused",
                     _ => "unreachable",
                 };
@@ -139,22 +140,14 @@ impl Told {
         }
     }
 
-    /// Whether SO_ORIGINAL_DST told where it was sent. Outside, and where nothing asked conntrack,
-    /// it has nothing to tell.
+    /// Whether SO_ORIGINAL_DST returned where it was sent. Without a redirection it has no answer.
     fn original(&self, end: &Value, seen: &Seen) -> bool {
         seen.original == self.asked.to_string() || end["by"] != "redirect"
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {} {}", self.place, self.answer, self.ends[0])
-    }
-}
-
-fn without_port(address: &str) -> String {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => address.ip().to_string(),
-        Err(_) => address.to_owned(),
     }
 }

@@ -1,8 +1,8 @@
 //! Random sequences of applies and cleans with all backends: the last apply has the same result as
 //! alone, and a clean leaves nothing.
 
-use super::world::{ISTIO, OTHER, SOME, apply, everything, rules, run};
-use crate::lab::{BACKENDS, Namespace, same};
+use super::world::{ISTIO, OTHER, SOME, apply, everything, rules, run, with_ipv6};
+use crate::lab::{BACKENDS, same};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -26,7 +26,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// The number of sequences, unless the variable sets it.
-const MORE: (&str, u64) = ("PREPARE_PROXY_WAYS", 28);
+const MORE: (&str, u64) = ("PREPARE_PROXY_SEQUENCES", 28);
 
 /// Reproducible pseudo-random numbers (SplitMix64).
 struct Numbers(u64);
@@ -61,7 +61,7 @@ impl fmt::Display for Step {
 }
 
 /// The sequence with this number.
-fn way(number: u64) -> Vec<Step> {
+fn sequence(number: u64) -> Vec<Step> {
     let mut numbers = Numbers(number);
     let length = 2 + numbers.below(3);
     let step = |_| Step {
@@ -72,18 +72,11 @@ fn way(number: u64) -> Vec<Step> {
     (0..length).map(step).collect()
 }
 
-/// A namespace with an IPv6 address that others can reach.
-fn namespace() -> Namespace {
-    let namespace = Namespace::new();
-    namespace.sh("ip addr add fd00::1/128 dev lo nodad");
-    namespace
-}
-
 /// The result of a step in an empty namespace.
 type Alone = HashMap<(&'static str, &'static str), (String, String)>;
 
 fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
-    let namespace = namespace();
+    let namespace = with_ipv6();
     let untouched = namespace.routing();
     for step in steps {
         if step.after_clean {
@@ -98,7 +91,7 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
         return Ok(());
     };
     let (desired, routing) = alone.entry((backend, options)).or_insert_with(|| {
-        let fresh = self::namespace();
+        let fresh = with_ipv6();
         apply(&fresh, backend, options).expect("options that can be applied");
         (rules(&fresh), fresh.routing())
     });
@@ -121,16 +114,19 @@ fn go(steps: &[Step], alone: &mut Alone) -> Result<(), String> {
 fn the_result_depends_only_on_the_last_apply() {
     let (variable, usual) = MORE;
     let count = match std::env::var(variable) {
-        Ok(count) => count.parse().expect("a number of ways"),
+        Ok(count) => count.parse().expect("a number of sequences"),
         Err(_) => usual,
     };
     let mut alone = Alone::new();
     let failed: Vec<String> = (0..count)
         .filter_map(|number| {
-            let steps = way(number);
+            let steps = sequence(number);
             let problem = go(&steps, &mut alone).err()?;
             let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
-            Some(format!("way {number}:\n{}\n{problem}", steps.join("\n")))
+            Some(format!(
+                "sequence {number}:\n{}\n{problem}",
+                steps.join("\n")
+            ))
         })
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
