@@ -137,10 +137,19 @@ fn add(groups: &mut Groups, decision: &Decision, packets: String) {
     group.extend(new);
 }
 
-/// The conditions beside that for TCP.
+/// The conditions beside that for TCP, in the reader's order: who, from where, to where.
 fn telling(decision: &Decision) -> Vec<&Match> {
     let is_tcp = |m: &&Match| m.test == Test::Protocol(Protocol::Tcp) && !m.not;
-    decision.matches.iter().filter(|m| !is_tcp(m)).collect()
+    let mut telling: Vec<&Match> = decision.matches.iter().filter(|m| !is_tcp(m)).collect();
+    telling.sort_by_key(|m| match m.test {
+        Test::Owner(_) => 0,
+        Test::Source(_) => 1,
+        Test::InInterface(_) | Test::OutInterface(_) => 2,
+        Test::Protocol(_) => 3,
+        Test::Destination(_) | Test::DestinationSet(_) => 4,
+        _ => 5,
+    });
+    telling
 }
 
 fn conditions(decision: &Decision, status: &Status, all: bool) -> String {

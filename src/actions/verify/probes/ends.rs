@@ -19,7 +19,11 @@ pub(super) fn variants(entry: &Entry) -> Vec<Vec<Match>> {
         }
         variants = variants
             .iter()
-            .flat_map(|v| exact.iter().map(|m| [v.as_slice(), &[m.clone()]].concat()))
+            .flat_map(|v| {
+                exact
+                    .iter()
+                    .map(|m| [v.as_slice(), std::slice::from_ref(m)].concat())
+            })
             .collect();
     }
     let looked_up = of_lookup(entry);
