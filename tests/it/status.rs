@@ -175,6 +175,26 @@ fn without_rules_it_is_1_and_without_privilege_2() {
     assert_ne!(report["unseen"], json!([]));
 }
 
+/// To another user than root the kernel does not show whether iptables-legacy has rules.
+#[test]
+fn a_user_with_net_admin_sees_the_rules_of_nf_tables() {
+    let pod = Namespace::new();
+    apply(&pod, ISTIO);
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid=1337", "--regid=1337", "--clear-groups"]);
+    user.args([
+        "--inh-caps=-all,+net_admin",
+        "--ambient-caps=-all,+net_admin",
+    ]);
+    user.arg(product().get_program());
+    let done = pod.run(user.args(["status", "--format", "json"]));
+    let done = done.must_exit(2, "status");
+    let report: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!(report["state"], "undetermined", "{report}");
+    assert_eq!(report["backends"][0]["backend"], "netlink", "{report}");
+    assert_ne!(report["decisions"], json!([]), "{report}");
+}
+
 #[test]
 fn the_text_names_routes_and_shows_rules_only_if_asked() {
     let pod = Namespace::new();

@@ -163,8 +163,8 @@ pub(super) fn status(options: Options) -> Result<Status, Error> {
         chains: options.rules.then(|| all().flat_map(shown).collect()),
         unseen,
     };
+    status.follow(&installed, &found.in_effect().policy_routes);
     if status.unseen.is_empty() {
-        status.follow(&installed, &found.in_effect().policy_routes);
         let desired = Ruleset {
             routing,
             ..installed::ruleset(&installed)
@@ -186,10 +186,11 @@ impl Status {
         self.not_in_force.dedup();
         self.not_in_force.extend(without_route(&decisions, routes));
         self.decisions = decisions;
-        self.state = match (self.backends.is_empty(), self.not_in_force.is_empty()) {
-            (true, _) => State::NotInstalled,
-            (false, true) => State::InForce,
-            (false, false) => State::NotInForce,
+        self.state = match self.not_in_force.is_empty() {
+            _ if !self.unseen.is_empty() => State::Undetermined,
+            _ if self.backends.is_empty() => State::NotInstalled,
+            true => State::InForce,
+            false => State::NotInForce,
         };
     }
 }

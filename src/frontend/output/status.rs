@@ -14,7 +14,7 @@ use std::fmt::{Display, Write};
 /// One screen; behind it every rule, if they were asked for. `all` shows every value of a list.
 pub(super) fn text(status: &Status, all: bool) -> String {
     let mut text = heading(status) + "\n";
-    if !status.backends.is_empty() && status.state != State::Undetermined {
+    if !status.backends.is_empty() {
         decided(&mut text, "outbound", status, Direction::Outbound, all);
         decided(&mut text, "inbound", status, Direction::Inbound, all);
     }
