@@ -152,6 +152,7 @@ pub fn error_word(error: &io::Error) -> String {
     let errno = error.raw_os_error().map(Errno::from_raw);
     match errno {
         Some(Errno::ECONNREFUSED) => "refused".into(),
+        Some(Errno::EACCES) => "prohibited".into(),
         Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => "unreachable".into(),
         Some(Errno::EINPROGRESS | Errno::EAGAIN | Errno::ETIMEDOUT) => "timeout".into(),
         Some(Errno::ECONNRESET) => "reset".into(),

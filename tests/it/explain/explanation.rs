@@ -129,6 +129,10 @@ impl Explanation {
             "rejected" => {
                 let error = match text("with") {
                     with if with.contains("port-unreachable") || with == "tcp-reset" => "refused",
+                    // As icmpv6_err_convert() has it.
+                    "icmp6-adm-prohibited" | "icmp6-policy-fail" | "icmp6-reject-route" => {
+                        "prohibited"
+                    }
                     _ => "unreachable",
                 };
                 seen.error == error
