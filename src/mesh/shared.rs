@@ -146,6 +146,7 @@ pub(super) fn policy_routes(config: &Config, families: &[Family]) -> Vec<PolicyR
 
 /// Leaves these destinations alone, as far as they are of this family.
 pub(super) fn bypass_cidrs(chain: &mut Chain, cidrs: &[IpNet], family: Family) {
+    chain.rules.reserve_exact(cidrs.len());
     for cidr in of_family(cidrs, family) {
         chain.rule(
             format!("bypass-ip-range-{cidr}"),

@@ -195,6 +195,8 @@ impl Rule {
     pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
         let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
         matches.sort_by_key(Match::rank);
+        // Room for four was made; there may be 100,000 rules with one match.
+        matches.shrink_to_fit();
         Rule {
             matches,
             target,
