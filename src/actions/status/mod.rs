@@ -6,7 +6,7 @@ pub use decisions::{Decision, Verdict};
 
 use super::explain::table_name;
 use super::installed::{self, Installed, ManagedChain};
-use super::verify::{Ahead, rules_ahead};
+use super::verify::{Ahead, ReadFailure, rules_ahead};
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::lock::LockName;
@@ -46,7 +46,7 @@ pub struct Status {
     pub leftovers: Vec<Leftover>,
     pub watch: Option<Watch>,
     /// What could not be read, and why.
-    pub unseen: Vec<String>,
+    pub unseen: Vec<ReadFailure>,
     /// With [`Options::rules`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chains: Option<Vec<ShownChain>>,
@@ -140,9 +140,9 @@ pub struct ShownRule {
 pub(super) fn status(options: Options) -> Result<Status, Error> {
     let mut unseen = Vec::new();
     let (installed, foreign) = match privilege::require_net_admin() {
-        Ok(()) => installed::read(options.rules, &mut |e| unseen.push(e.to_string()))?,
-        Err(e) => {
-            unseen.push(e.to_string());
+        Ok(()) => installed::read(options.rules, &mut |_| unseen.push(ReadFailure::Legacy))?,
+        Err(_) => {
+            unseen.push(ReadFailure::NetAdmin);
             Default::default()
         }
     };

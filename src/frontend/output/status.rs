@@ -23,7 +23,7 @@ pub(super) fn text(status: &Status, all: bool) -> String {
         ("no effect", each(&status.not_in_force, not_in_force)),
         ("ahead", each(&status.ahead, |a| verification::ahead(a, ""))),
         ("leftovers", each(&status.leftovers, leftover)),
-        ("not seen", status.unseen.clone()),
+        ("not seen", each(&status.unseen, verification::unread_words)),
         ("watch", vec![watch(status.watch.as_ref())]),
     ];
     for (name, lines) in blocks {

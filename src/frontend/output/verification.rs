@@ -203,7 +203,7 @@ fn why(reason: &Reason) -> String {
     }
 }
 
-fn unread_words(unread: &ReadFailure) -> String {
+pub(super) fn unread_words(unread: &ReadFailure) -> String {
     match unread {
         ReadFailure::NetAdmin => "reading the rules requires CAP_NET_ADMIN".to_owned(),
         ReadFailure::Legacy => "whether iptables-legacy has rules is readable by root or with CAP_DAC_READ_SEARCH only, \

@@ -80,7 +80,7 @@ pub fn agree(seed: u64, connections: usize) {
 
 #[test]
 fn connections_beside_the_rules_of_others_go_where_explain_says() {
-    agree(3, 750);
+    agree(3, 400);
 }
 
 /// As many as wanted: `scripts/bench explain SEED N`.
