@@ -21,12 +21,12 @@
 //!
 //! 1. [`frontend::run`] parses the command line ([`frontend::cli::parse`]) into a
 //!    [`Request`](engine::request::Request) and an [`Action`](actions::Action).
-//! 2. [`actions::run`] enters the network namespace and calls `actions::apply::apply`, which checks
-//!    that it is not a node's and that CAP_NET_ADMIN is there.
+//! 2. [`actions::run`] enters the network namespace and calls `actions::apply::apply`.
 //! 3. [`Request::resolve`](engine::request::Request::resolve) gathers facts and makes the
-//!    configuration and the desired ruleset of them ([`mesh::resolve`]).
-//! 4. `engine::reconcile::apply` takes the lock, adds policy routes, and has `Reconciliation` make
-//!    passes over the tables of every backend until one changes nothing.
+//!    configuration and the desired ruleset of them ([`mesh::resolve`]); then `apply` checks that the
+//!    namespace is not a node's and that CAP_NET_ADMIN is there.
+//! 4. `engine::reconcile::apply` takes the lock, adds policy routes, and makes passes until one
+//!    changes nothing: the first backend that works gets the rules, leftovers in the others go.
 //! 5. In a pass, `Record::reconcile_tables` reads the tables of a backend, compares them with the
 //!    desired ruleset ([`plan`](engine::reconcile::plan::plan)), and
 //! 6. [`Backend::commit`](netfilter::backend::Backend::commit) commits the difference in one
