@@ -8,9 +8,8 @@ use std::path::Path;
 /// The owners in `desired` that this user namespace does not map.
 pub(crate) fn unmapped(desired: &Ruleset) -> Vec<Owner> {
     let [uids, gids] = ["/proc/self/uid_map", "/proc/self/gid_map"].map(Map::read);
-    let chains = desired.tables.iter().flat_map(|t| &t.chains);
-    let mut missing: Vec<Owner> = chains
-        .flat_map(|c| &c.rules)
+    let mut missing: Vec<Owner> = desired
+        .rules()
         .flat_map(owners)
         .filter(|owner| match owner {
             Owner::Uid(id) => !uids.has(*id),

@@ -190,13 +190,11 @@ impl Config {
             Selection::All => true,
             Selection::Only(ports) => ports.iter().any(|p| p.contains(SSH)),
         };
-        let chains = || desired.tables.iter().flat_map(|t| &t.chains);
-        let prerouting = chains().filter(|c| c.name == ChainName::PREROUTING);
-        let inbound: Vec<&Target> = prerouting
-            .flat_map(|c| &c.rules)
-            .map(|r| &r.target)
-            .collect();
-        let exempt = chains()
+        let prerouting = desired.chains().filter(|c| c.name == ChainName::PREROUTING);
+        let rules = prerouting.flat_map(|c| &c.rules);
+        let inbound: Vec<&Target> = rules.map(|r| &r.target).collect();
+        let exempt = desired
+            .chains()
             .filter(|c| inbound.contains(&&Target::Jump(c.name.clone())))
             .flat_map(|c| &c.rules)
             .any(|r| r.target == Target::Return && r.matches.iter().any(is_ssh));

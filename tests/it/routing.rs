@@ -145,30 +145,6 @@ fn foreign_policy_rules_are_not_managed() {
     assert_eq!(namespace.enter(find).unwrap(), Routing::default());
 }
 
-/// A foreign default route, or routes that marked packets would take.
-#[test]
-fn a_table_with_foreign_routes_is_refused_without_a_change() {
-    for (family, route) in [
-        ("-4", "default dev lo"),
-        ("-4", "unreachable default"),
-        ("-4", "local 10.1.0.0/16 dev lo"),
-        ("-6", "default dev lo"),
-        ("-6", "unreachable 2001:db8::/32"),
-    ] {
-        let namespace = Namespace::new();
-        namespace.sh(&format!("ip {family} route add {route} table 133"));
-        let before = namespace.routing();
-        let error = namespace
-            .enter(|| make(&desired()))
-            .unwrap_err()
-            .to_string();
-        let name = if family == "-4" { "IPv4" } else { "IPv6" };
-        let says = format!("the {name} routing table 133 holds routes of others");
-        assert!(error.contains(&says), "{route}: {error}");
-        assert_eq!(namespace.routing(), before, "{route}");
-    }
-}
-
 #[test]
 fn additions_before_an_error_are_removed() {
     let namespace = Namespace::new();

@@ -91,7 +91,7 @@ fn reconcile(
     let mut rules = Reconciliation::to(desired, choice)?;
     let made = router.make(&desired.routing, state)?;
     let added = made.changed();
-    let converged = rules.reconcile(limits.commit);
+    let converged = rules.converge(limits.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
         undo_routes(
             made,
@@ -175,7 +175,7 @@ pub(crate) fn clean() -> Result<bool, Error> {
     let mut router = Router::open()?;
     let found = router.look(&Routing::default())?.candidates();
     let mut rules = Reconciliation::to_nothing();
-    let converged = rules.reconcile(limits.commit);
+    let converged = rules.converge(limits.commit);
     let record = rules.record;
     let managed_routes = managed::routing(&found, &record.marks);
     let unneeded = match converged {

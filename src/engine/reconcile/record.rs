@@ -34,7 +34,7 @@ impl Record {
     }
 
     /// Reconciles the tables of one backend with `desired`. Returns whether a commit was necessary.
-    pub(crate) fn reconcile(
+    pub(crate) fn reconcile_tables(
         &mut self,
         backend: &mut dyn Backend,
         desired: &Ruleset,

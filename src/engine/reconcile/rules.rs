@@ -87,7 +87,7 @@ impl<'a> Reconciliation<'a> {
     ///
     /// # Errors
     /// [`Error::Contended`] if other programs interfere until `limit` is over.
-    pub(crate) fn reconcile(&mut self, limit: Duration) -> Result<(), Error> {
+    pub(crate) fn converge(&mut self, limit: Duration) -> Result<(), Error> {
         let mut attempts = None;
         loop {
             match self.pass() {
@@ -136,7 +136,10 @@ impl<'a> Reconciliation<'a> {
             .get_or_insert_with(|| OtherBackends::besides(keep, backends));
         let mut removed = false;
         for backend in &mut others.opened {
-            removed |= match self.record.reconcile(&mut **backend, &Ruleset::default()) {
+            removed |= match self
+                .record
+                .reconcile_tables(&mut **backend, &Ruleset::default())
+            {
                 // Its tables are unchanged, and the new rules are in place.
                 Err(e @ BackendError::Refused { .. }) if self.desired.is_some() => {
                     log::warn!("older managed rules are left beside the new ones: {e}");
@@ -199,7 +202,7 @@ impl DesiredRules<'_> {
     /// whether a commit was necessary.
     fn write(&mut self, backends: &mut Backends, record: &mut Record) -> Result<bool, Error> {
         if let Some(backend) = &mut self.backend {
-            return Ok(record.reconcile(&mut **backend, &self.rules)?);
+            return Ok(record.reconcile_tables(&mut **backend, &self.rules)?);
         }
         let mut last = Error::NoBackend;
         for candidate in &self.candidates {
@@ -261,17 +264,16 @@ impl Candidate {
     ) -> Result<FirstWrite, BackendError> {
         let mut backend = backends.open(self.kind)?;
         log::debug!("backend {} is tried: {}", backend.name(), self.reason);
-        let (written, without_comments) = match record.reconcile(&mut *backend, rules) {
+        let (written, without_comments) = match record.reconcile_tables(&mut *backend, rules) {
             Err(e) if may_be_the_comments(&e, backend.kind()) => {
                 let plain = rules.without_comments();
-                let written =
-                    record
-                        .reconcile(&mut *backend, &plain)
-                        .map_err(|again| match again {
-                            BackendError::Interrupted { .. } => again,
-                            // Comments were not the cause: report the first refusal.
-                            _ => e,
-                        })?;
+                let written = record
+                    .reconcile_tables(&mut *backend, &plain)
+                    .map_err(|again| match again {
+                        BackendError::Interrupted { .. } => again,
+                        // Comments were not the cause: report the first refusal.
+                        _ => e,
+                    })?;
                 log::warn!(
                     "this kernel has no xt comment match: rules are written without comments"
                 );

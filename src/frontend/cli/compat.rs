@@ -162,8 +162,8 @@ struct Reader<'a> {
 }
 
 /// What the flags ask for.
+#[derive(Default)]
 struct Flags {
-    invocation: Invocation,
     clean: bool,
     check: bool,
     dry_run: bool,
@@ -185,30 +185,29 @@ impl Reader<'_> {
         let specs = SPECS.iter().filter(|s| self.line.options.contains(&s.opt));
         let options = options::read(self.matches, args, specs.map(|s| (s, long(s))));
         let action = before.action.clone();
-        let invocation = before.invocation(Some(mesh), options, self.environment);
+        let mut invocation = before.invocation(Some(mesh), options, self.environment);
         let mut flags = Flags {
             dry_run: invocation.dry_run(),
-            invocation,
-            clean: false,
-            check: false,
-            verify: false,
-            verification: verify::Options::default(),
-            close_wait: None,
-            backend: None,
+            ..Flags::default()
         };
         for flag in self.line.flags {
             if let Some(value) = self.value(flag)? {
-                self.take(flag, value, &mut flags)?;
+                self.take(flag, value, &mut flags, &mut invocation)?;
             }
         }
         let default = self.line.backend.map(|name| ("backend", name));
         flags.backend = flags.backend.or(default);
-        flags.invocation(action)
+        flags.complete(invocation, action)
     }
 
-    fn take(&self, flag: &'static Flag, value: String, flags: &mut Flags) -> Result<(), Error> {
+    fn take(
+        &self,
+        flag: &'static Flag,
+        value: String,
+        flags: &mut Flags,
+        invocation: &mut Invocation,
+    ) -> Result<(), Error> {
         let on = || self.switch(flag, &value);
-        let invocation = &mut flags.invocation;
         match flag.means {
             Means::Option(_) => self.offer(&mut invocation.request.options, flag, value),
             Means::Clean => flags.clean = on()?,
@@ -376,9 +375,12 @@ impl Reader<'_> {
 }
 
 impl Flags {
-    /// All of it; `action` is the one before the tool's name.
-    fn invocation(self, action: Option<Word>) -> Result<Invocation, Error> {
-        let mut invocation = self.invocation;
+    /// The invocation with all of it; `action` is the one before the tool's name.
+    fn complete(
+        self,
+        mut invocation: Invocation,
+        action: Option<Word>,
+    ) -> Result<Invocation, Error> {
         let backend = &mut invocation.request.backend;
         if let (BackendChoice::Auto, Some((flag, name))) = (*backend, self.backend) {
             *backend = BackendChoice::named(name).ok_or_else(|| {

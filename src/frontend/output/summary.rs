@@ -122,6 +122,10 @@ fn exempt(config: &Config, desired: &Ruleset) -> String {
             "CIDR",
         ),
         (strings(&config.outbound_exclude_ports), "outbound port"),
+        (
+            strings(&with_rules(&config.inbound_exclude_cidrs, desired)),
+            "inbound CIDR",
+        ),
         (strings(inbound_ports), "inbound port"),
         (strings(&config.exclude_interfaces), "interface"),
         (strings(groups), "group"),

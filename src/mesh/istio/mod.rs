@@ -6,6 +6,7 @@
 mod annotations;
 mod command_line;
 mod dns;
+pub(super) mod leftovers;
 pub(super) mod signature;
 mod tproxy;
 

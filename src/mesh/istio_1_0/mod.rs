@@ -3,6 +3,8 @@
 //! IPv4 goes through the proxy. For new inbound IPv6, which could otherwise get past it, there is a
 //! chain of our own in the filter table; INPUT keeps everything else that is in it.
 
+pub(super) mod flushed;
+
 use super::Mesh;
 use super::shared::{
     Capture, INBOUND, OUTPUT, REDIRECT, bypass_cidrs, established, inbound, policy_routes,
@@ -14,7 +16,6 @@ use crate::netfilter::model::{
     Chain, ChainName, Family, Interface, Match, Owner, Protocol, RejectWith, Routing, Rule,
     Ruleset, Table, TableName, Target,
 };
-
 use ipnet::Ipv6Net;
 use std::net::Ipv6Addr;
 

@@ -5,8 +5,6 @@
 //! is managed by the mark of managed rules, or by the numbers that every mesh uses; an address by its value.
 //! Everything else is foreign and is never touched.
 
-mod flushed;
-mod leftovers;
 mod routing;
 mod rules;
 

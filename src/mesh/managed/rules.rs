@@ -1,8 +1,9 @@
 //! Which rules are managed in chains that are not.
 
-use super::flushed::flushed_chain_rules;
-use super::{is_managed_chain, is_managed_comment, leftovers};
+use super::{is_managed_chain, is_managed_comment};
+use crate::mesh::istio::leftovers;
 use crate::mesh::istio::signature::SIGNATURE;
+use crate::mesh::istio_1_0::flushed::flushed_chain_rules;
 use crate::netfilter::model::{
     ChainName, Family, Observed, ObservedChain, ObservedRule, ObservedTable, Rule, TableName,
     same_effects,

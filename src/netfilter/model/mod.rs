@@ -64,11 +64,15 @@ impl Ruleset {
 
     /// The number of rules.
     pub fn rule_count(&self) -> usize {
-        self.tables
-            .iter()
-            .flat_map(|t| &t.chains)
-            .map(|c| c.rules.len())
-            .sum()
+        self.rules().count()
+    }
+
+    pub fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.tables.iter().flat_map(|table| &table.chains)
+    }
+
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.chains().flat_map(|chain| &chain.rules)
     }
 
     /// Labels the comments of all rules with their mesh.

@@ -1,7 +1,7 @@
 //! What holds for every packet and all rules.
 
 use super::tests::{CHAINS, network, packet, rules};
-use super::{Start, Walk, follow};
+use super::{End, Start, Walk, follow};
 use crate::netfilter::model::Rules;
 use crate::netfilter::model::strategy;
 use crate::netfilter::model::{
@@ -74,12 +74,15 @@ proptest! {
     }
 
     #[test]
-    fn every_packet_comes_to_an_end(packet in any_packet(), rules in any_rules()) {
+    fn what_is_refused_is_refused_by_a_rule_or_a_policy(packet in any_packet(), rules in any_rules()) {
         for start in [Start::Here, Start::Outside] {
             let walk = Walk { start, packet: packet.clone(), tracking: packet.tracking };
             if let Ok(trace) = follow(&walk, &rules, &network(), &[]) {
-                let steps = trace.passages.iter().flat_map(|p| &p.tables).flat_map(|t| &t.steps);
-                prop_assert!(steps.filter(|s| s.decides).count() <= 1);
+                let by_rule = trace.steps().any(|(_, step)| step.decides);
+                let by_policy = trace.tables().any(|table| table.policy == Some(false));
+                if matches!(trace.end, End::Dropped | End::Rejected(_)) {
+                    prop_assert!(by_rule != by_policy, "{trace:?}");
+                }
             }
         }
     }

@@ -14,27 +14,30 @@ fn tampered(namespace: &Namespace, inject: &str, options: &str) -> Done {
     run_under(namespace, &strace, &the_program(), &line)
 }
 
+/// A foreign default route, or routes that marked packets would take.
 #[test]
 fn a_table_with_foreign_routes_is_refused_without_a_change() {
     on_every_backend(|backend| {
         for (family, route) in [
-            ("-4", "local 10.1.0.0/16 dev lo"),
+            ("-4", "default dev lo"),
             ("-4", "unreachable default"),
+            ("-4", "local 10.1.0.0/16 dev lo"),
             ("-6", "default dev lo"),
+            ("-6", "unreachable 2001:db8::/32"),
         ] {
             let namespace = with_ipv6();
             namespace.sh(&format!("ip {family} route add {route} table 133"));
             let before = everything(&namespace);
             let line = format!("--backend {backend} {TPROXY}");
+            let name = if family == "-4" { "IPv4" } else { "IPv6" };
+            let reason = format!("the {name} routing table 133 holds routes of others");
             for (line, code) in [(line.clone(), 1), (format!("diff {line}"), 2)] {
                 let done = run(&namespace, &line).expect(code, route)?;
-                if !done
-                    .err
-                    .contains("routing table 133 holds routes of others")
-                {
+                if !done.err.contains(&reason) {
                     return Err(format!("{line}: {}", done.err));
                 }
             }
+            same(&before, &everything(&namespace), route)?;
             let _: Done = run(&namespace, "clean").expect(0, "clean")?;
             same(&before, &everything(&namespace), route)?;
         }

@@ -7,6 +7,7 @@ use crate::netfilter::model::{
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::slice;
 
 /// The conditions of a rule, once for each end of what it names.
 pub(super) fn variants(entry: &Entry) -> Vec<Vec<Match>> {
@@ -17,14 +18,11 @@ pub(super) fn variants(entry: &Entry) -> Vec<Vec<Match>> {
         if variants.len() > 1 {
             exact.truncate(1);
         }
-        variants = variants
-            .iter()
-            .flat_map(|v| {
-                exact
-                    .iter()
-                    .map(|m| [v.as_slice(), std::slice::from_ref(m)].concat())
-            })
-            .collect();
+        let with_each = |v: &Vec<Match>| {
+            let with = |m: &Match| [v.as_slice(), slice::from_ref(m)].concat();
+            exact.iter().map(with).collect::<Vec<_>>()
+        };
+        variants = variants.iter().flat_map(with_each).collect();
     }
     let looked_up = of_lookup(entry);
     let more = looked_up.iter().filter(|conditions| !conditions.is_empty());

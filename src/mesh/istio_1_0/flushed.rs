@@ -1,4 +1,4 @@
-//! What tools that we replace leave in a base chain that they have flushed first.
+//! What istio-iptables.sh leaves in a base chain that it has flushed first.
 
 use crate::netfilter::model::{
     ChainName, ConnState, Family, Interface, Match, RejectWith, Rule, TableName, Target,
@@ -6,11 +6,12 @@ use crate::netfilter::model::{
 use ipnet::Ipv6Net;
 use std::net::Ipv6Addr;
 
-/// The rules at the start of such a chain, as each of the tools leaves them; none where no tool flushes it.
+/// The rules at the start of such a chain, as the versions of the script leave them; none where none
+/// flushes it.
 ///
-/// istio-iptables.sh flushes ip6tables' INPUT, and refuses all IPv6 that is not an answer; since Istio 1.1
+/// The script flushes ip6tables' INPUT, and refuses all IPv6 that is not an answer; since Istio 1.1
 /// it lets loopback pass.
-pub(super) fn flushed_chain_rules(
+pub(in crate::mesh) fn flushed_chain_rules(
     family: Family,
     table: TableName,
     chain: &ChainName,

@@ -48,7 +48,7 @@ const WRITTEN: &[(TableName, &str)] = &[
 ];
 
 /// Whether a version of istio-iptables writes such a rule into a base chain, with some options or other.
-pub(super) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
+pub(in crate::mesh) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
     let printed = format!("-A {chain} {rule}");
     let mut kinds = WRITTEN.iter().filter(|(of, _)| *of == table);
     kinds.any(|(_, kind)| fits(kind, &printed))
