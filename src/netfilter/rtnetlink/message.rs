@@ -301,7 +301,13 @@ pub(super) fn read_link(payload: &[u8]) -> Result<(u32, String), Malformed> {
     let (header, attributes) = payload.split_at_checked(16).ok_or(Malformed)?;
     let a = AttributeTable::<4>::parse(attributes)?;
     let index = u32_ne(header, 4).ok_or(Malformed)?;
-    Ok((index, a.string(NAME)?.to_owned()))
+    Ok((index, name(a.bytes(NAME)?)))
+}
+
+/// A name, which may have any bytes. iptables takes no such name.
+fn name(bytes: &[u8]) -> String {
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Reads the name of an interface that is a bridge; `None` if it is something else.
@@ -317,9 +323,7 @@ pub(super) fn read_bridge(payload: &[u8]) -> Result<Option<String>, Malformed> {
     };
     let info = AttributeTable::<2>::parse(info)?;
     let is_bridge = info.get(KIND).is_some() && info.string(KIND)? == "bridge";
-    is_bridge
-        .then(|| Ok(a.string(NAME)?.to_owned()))
-        .transpose()
+    is_bridge.then(|| Ok(name(a.bytes(NAME)?))).transpose()
 }
 
 /// `IFF_UP`.
