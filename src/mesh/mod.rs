@@ -24,7 +24,7 @@ use crate::mesh::annotations::Annotations;
 use crate::mesh::compat::CommandLine;
 use crate::mesh::config::{Config, Opt, Profile};
 use crate::mesh::signature::Signature;
-use crate::netfilter::model::{Family, Ruleset};
+use crate::netfilter::model::{Chain, ChainName, Family, Ruleset};
 use ipnet::IpNet;
 
 /// All meshes; the first one is the default.
@@ -55,7 +55,13 @@ pub struct Mesh {
 impl Mesh {
     /// Everything wanted, for every family that the configuration calls for.
     pub fn ruleset(&self, config: &Config) -> Ruleset {
-        (self.rules)(config).labelled(self.signature.comments)
+        let mut ruleset = (self.rules)(config);
+        if config.prerouting_first {
+            let chains = ruleset.tables.iter_mut().flat_map(|t| &mut t.chains);
+            let prerouting = chains.filter(|c| c.name == ChainName::PREROUTING);
+            prerouting.for_each(Chain::keep_first);
+        }
+        ruleset.labelled(self.signature.comments)
     }
 
     /// The mesh called `name`.

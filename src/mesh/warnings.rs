@@ -1,10 +1,9 @@
 //! Options that do not do what they seem to, as values.
 
 use super::Mesh;
-use super::config::{Config, DefaultValue, Dns, EnvFiles, Mode, Opt, Options, Selection, misspelt};
+use super::config::{Config, DefaultValue, EnvFiles, Mode, Opt, Options, Selection, misspelt};
 use crate::netfilter::model::{ChainName, Family, Match, Ruleset, Side, TableName, Target, Test};
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// The port of SSH.
@@ -23,8 +22,6 @@ pub enum Warning {
     RootExempt,
     /// DNS was to be captured, and /etc/resolv.conf names no nameserver.
     NoNameserver,
-    /// DNS is captured, and the nameserver is docker's own.
-    DockerResolver,
     /// IPv6 was asked for, and no interface has a global address.
     NoGlobalIpv6,
     /// IPv6 is disabled on lo, which therefore cannot be given the address that the proxy connects
@@ -62,7 +59,6 @@ pub(super) fn warnings(
         (captures_nothing(config, desired), Warning::NothingCaptured),
         (root, Warning::RootExempt),
         (dns, Warning::NoNameserver),
-        (asks_docker(config), Warning::DockerResolver),
         (v6, Warning::NoGlobalIpv6),
     ];
     let simple = simple.into_iter().filter_map(|(is, w)| is.then_some(w));
@@ -74,12 +70,6 @@ pub(super) fn warnings(
         .chain(later_script(mesh, options))
         .chain(tproxy_as_user(config))
         .collect()
-}
-
-/// Whether queries to docker's resolver, which rules of docker's translate, are captured.
-fn asks_docker(config: &Config) -> bool {
-    const DOCKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
-    matches!(&config.dns, Some(Dns::Servers(servers)) if servers.contains(&DOCKER))
 }
 
 /// Whether root is exempt because that was asked for, and not by the mesh's default.

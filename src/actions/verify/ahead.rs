@@ -8,8 +8,8 @@ use crate::actions::explain::live_rules;
 use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::mesh::managed;
-use crate::netfilter::model::{Family, HookedChain, Interface, Rules, Ruleset};
-use crate::netfilter::trace::{Network, Way};
+use crate::netfilter::model::{ChainName, Family, HookedChain, Interface, Rules, Ruleset};
+use crate::netfilter::trace::{Network, Start, Way};
 use ipnet::IpNet;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -21,6 +21,9 @@ pub struct Ahead {
     pub rule: Rule,
     /// Whether it is known which packets it matches; otherwise it may take precedence.
     pub decoded: bool,
+    /// Whether it comes before managed rules in PREROUTING, where an option keeps those first.
+    #[serde(skip)]
+    pub in_prerouting: bool,
 }
 
 /// With more foreign rules than these nothing is looked for: each is followed for each connection.
@@ -96,7 +99,21 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
             (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false),
             _ => return None,
         };
-        (!rule.managed).then_some(Ahead { rule, decoded })
+        (!rule.managed).then(|| Ahead {
+            in_prerouting: walk.start == Start::Outside && captures_inbound(kernel, &rule.table),
+            rule,
+            decoded,
+        })
     };
     walks.iter().filter_map(deciding).collect()
+}
+
+/// Whether a table has managed rules in PREROUTING.
+fn captures_inbound(kernel: &Place, table: &str) -> bool {
+    let tables = kernel.rules.tables.iter().filter(|t| t.name == table);
+    let mut chains = tables.flat_map(|t| &t.chains);
+    chains.any(|c| {
+        let mut rules = c.rules.iter();
+        c.name == ChainName::PREROUTING && rules.any(|r| managed::is_managed_entry(&c.name, r))
+    })
 }

@@ -6,7 +6,6 @@ use crate::actions::installed;
 use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::request::Request;
-use crate::mesh::config::ConfigError;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::Ruleset;
 use crate::netfilter::rtnetlink;
@@ -17,9 +16,8 @@ pub(super) fn or_desired(
     request: &Request,
     report: &mut dyn FnMut(Event),
 ) -> Result<Ruleset, Error> {
-    let given = request.mesh.is_some() || request.options.iter().next().is_some();
     match resolve(request, report) {
-        Err(Error::Config(ConfigError::Required { .. })) if !given => installed(),
+        Err(e) if request.asks_for_nothing(&e) => installed(),
         resolved => Ok(resolved?.desired),
     }
 }

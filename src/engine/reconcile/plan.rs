@@ -3,7 +3,7 @@
 use crate::mesh::managed::{ManagedRules, is_managed_chain};
 use crate::netfilter::model::{
     BaseChange, Chain, ChainName, ChainRewrite, Change, Family, Observed, ObservedChain,
-    ObservedTable, Place, Ruleset, Table, TableChange, TableName, same_effects,
+    ObservedRule, ObservedTable, Place, Rule, Ruleset, Table, TableChange, TableName, same_effects,
 };
 use std::collections::HashMap;
 
@@ -158,21 +158,28 @@ impl<'a> TablePlan<'a> {
         let managed = observed.map_or(Vec::new(), |c| {
             self.managed.rules(self.family, self.name, c)
         });
-        let at = |place: Place| {
-            let rules = desired.into_iter().flat_map(|c| &c.rules);
-            rules.filter(move |r| r.place == place)
-        };
-        if same_effects(
-            managed.iter().copied(),
-            at(Place::Head).chain(at(Place::Tail)),
-        ) {
+        let rules = desired.into_iter().flat_map(|c| &c.rules);
+        let (head, tail): (Vec<&Rule>, Vec<&Rule>) = rules.partition(|r| r.place != Place::Tail);
+        let first = head.iter().filter(|r| r.place == Place::First).count();
+        let wanted = head.iter().chain(&tail).copied();
+        if same_effects(managed.iter().copied(), wanted) && stand_first(&managed[..first], observed)
+        {
             return None;
         }
         Some(BaseChange {
             chain: name.clone(),
             delete: managed.into_iter().cloned().collect(),
-            head: at(Place::Head).cloned().collect(),
-            tail: at(Place::Tail).cloned().collect(),
+            head: head.into_iter().cloned().collect(),
+            tail: tail.into_iter().cloned().collect(),
         })
     }
+}
+
+/// Whether these rules of a chain are its first ones.
+fn stand_first(rules: &[&ObservedRule], chain: Option<&ObservedChain>) -> bool {
+    let all = chain.into_iter().flat_map(|c| &c.rules);
+    rules
+        .iter()
+        .zip(all)
+        .all(|(rule, at)| std::ptr::eq(*rule, at))
 }

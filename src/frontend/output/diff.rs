@@ -13,7 +13,10 @@ pub(super) fn text(diff: &Diff) -> String {
         let _ = writeln!(text, "{family} {table} ({backend}): the table is dormant");
     }
     for chain in &diff.chains {
+        let stays = |line: &Line| line.action == LineAction::Keep;
         let fate = match chain.action {
+            // Nothing differs but the order.
+            LineAction::Keep if chain.rules.iter().all(stays) => ", behind foreign rules",
             LineAction::Keep => "",
             LineAction::Remove => ", removed",
             LineAction::Add => ", new",

@@ -169,8 +169,12 @@ pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
         true => "keeps connections from the proxy",
         false => "may keep connections from the proxy (it cannot be decoded)",
     };
+    let remedy = match ahead.in_prerouting {
+        true => "; --prerouting-first keeps ours before it",
+        false => "",
+    };
     format!(
-        "a foreign rule takes precedence and {keeps}{by}: {}",
+        "a foreign rule before ours takes precedence and {keeps}{by}: {}{remedy}",
         rule(&ahead.rule)
     )
 }

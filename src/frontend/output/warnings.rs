@@ -15,7 +15,6 @@ pub(super) fn kind(event: &Event) -> &'static str {
             Warning::HostBits { .. } => "host-bits",
             Warning::RootExempt => "root-exempt",
             Warning::NoNameserver => "no-nameserver",
-            Warning::DockerResolver => "docker-resolver",
             Warning::NoGlobalIpv6 => "no-global-ipv6",
             Warning::NoIpv6OnLoopback => "no-ipv6-on-loopback",
             Warning::UnreadVariable { .. } => "unread-variable",
@@ -77,11 +76,6 @@ fn warning_words(warning: &Warning) -> String {
         }
         Warning::NoNameserver => format!(
             "{} names no nameserver: DNS is not redirected",
-            resolv_conf::PATH
-        ),
-        Warning::DockerResolver => format!(
-            "{} names docker's nameserver 127.0.0.11, which answers from another port: with DNS capture its answers \
-             are lost; give the container another nameserver (docker run --dns), or leave DNS capture off",
             resolv_conf::PATH
         ),
         Warning::NoGlobalIpv6 => {

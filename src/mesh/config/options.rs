@@ -76,6 +76,8 @@ macro_rules! options {
             /// Inbound TCP is handed to the proxy as it is, instead of redirected.
             pub tproxy: Option<Tproxy>,
             pub dns: Option<Dns>,
+            /// DNS is captured, and docker's nameserver is among those of resolv.conf.
+            pub docker_dns: bool,
             /// Behind which others may be whose DNS passes through; none unless DNS is captured.
             pub dns_passes: Vec<Interface>,
             pub ipv6: Ipv6,
@@ -88,6 +90,7 @@ macro_rules! options {
                     $($field: self.$how(Opt::$opt, |$text, $names: &Reading<'_>| $parse)?,)*
                     tproxy: None,
                     dns: None,
+                    docker_dns: false,
                     dns_passes: Vec::new(),
                     ipv6: self.reading.facts.ipv6()?.clone(),
                 })
@@ -159,6 +162,10 @@ options! {
     InboundTunnelPort inbound_tunnel_port: optional u16 = |text, _| port(text);
         INBOUND, Some("PORT"), "The proxy's tunnel port (HBONE), which is not redirected";
         Some('e'), "inbound-tunnel-port", None; "INBOUND_TUNNEL_PORT";
+
+    PreroutingFirst prerouting_first: list bool = |text, _| switch(text);
+        INBOUND, None, "Keep the rules in PREROUTING before foreign ones, such as docker's for published ports";
+        None, "prerouting-first", None; "PREROUTING_FIRST";
 
     EnableInboundIpv6 enable_inbound_ipv6: list bool = |text, _| shell_switch(text);
         INBOUND, None, "Accept new inbound IPv6 connections, which bypass the proxy";

@@ -1,9 +1,18 @@
 //! The nameservers of /etc/resolv.conf, see resolv.conf(5).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Where the resolver looks for it.
 pub const PATH: &str = "/etc/resolv.conf";
+
+/// Docker's nameserver in the containers of its networks. It listens on another port, which rules of
+/// docker's in nat OUTPUT translate queries to.
+pub const DOCKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// Whether docker's nameserver is among those of this text.
+pub(super) fn names_docker(text: &str) -> bool {
+    nameservers(text).contains(&IpAddr::V4(DOCKER))
+}
 
 /// The addresses behind `nameserver`, in their order and without the scopes of IPv6 (`%eth0`), which
 /// rules cannot match. A line whose word is not an address has no effect, as for the resolver.

@@ -91,6 +91,7 @@ impl Resolver<'_> {
         }
         config.tproxy = self.tproxy(&config);
         config.dns = self.dns(&config)?;
+        config.docker_dns = self.docker_dns(&config)?;
         config.dns_passes = self.dns_passes(&config);
         self.dual_stack(&mut config)?;
         Ok(config)
@@ -177,6 +178,17 @@ impl Resolver<'_> {
                 let servers = resolv_conf::nameservers(text);
                 Ok((!servers.is_empty()).then_some(Dns::Servers(servers)))
             }
+        }
+    }
+
+    /// Whether DNS is captured that docker's nameserver answers.
+    fn docker_dns(&self, config: &Config) -> Result<bool, ConfigError> {
+        if config.dns.is_none() {
+            return Ok(false);
+        }
+        match self.reading.facts.file(Path::new(resolv_conf::PATH)) {
+            Err(FactError::Unreadable { .. }) => Ok(false),
+            text => Ok(text?.is_some_and(resolv_conf::names_docker)),
         }
     }
 

@@ -3,12 +3,16 @@
 //! App and agent may ask the same nameserver from the same port, so the two conversations are kept
 //! apart by conntrack zones: agent and nameserver talk in zone 1, app and agent in zone 2. Every answer of
 //! a nameserver is in zone 1: so are the queries of containers and virtual machines that pass through.
+//!
+//! Docker's nameserver is in this network namespace and answers from another port than 53; its rules in
+//! nat OUTPUT would take the queries before the agent gets them.
 
 use super::owners;
+use crate::mesh::config::resolv_conf::DOCKER;
 use crate::mesh::config::{Config, Dns};
 use crate::mesh::shared::INBOUND;
 use crate::netfilter::model::{ChainName, Family, Match, Protocol, Table, TableName, Target};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// What decides on outgoing DNS.
 pub(super) const OUTPUT: ChainName = ChainName::fixed("ISTIO_OUTPUT_DNS");
@@ -64,6 +68,13 @@ pub(super) fn raw(config: &Config, family: Family) -> Table {
     zones_of_agent(&mut table, config);
     for server in servers(config, family) {
         zones_of_server(&mut table, config, server);
+    }
+    if config.docker_dns && family == Family::V4 {
+        table.chain(OUTPUT).rule(
+            "zone-docker-answer",
+            [udp(), Match::source(Ipv4Net::from(DOCKER))],
+            AGENT_AND_SERVER,
+        );
     }
     if captures(config, family) {
         table.chain(ChainName::PREROUTING).rule(

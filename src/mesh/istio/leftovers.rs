@@ -47,6 +47,21 @@ const WRITTEN: &[(TableName, &str)] = &[
     (TableName::Raw, "-A PREROUTING -d {}/{} -p udp -m udp --sport 53 -j CT --zone 1"),
 ];
 
+/// What `--iptables-trace-logging` (1.5 to 1.22) wrote before other rules, by the name of what they do.
+const LOGGED: &[&str] = &[
+    "JumpInbound",
+    "JumpOutbound",
+    "KubevirtCommand",
+    "ExcludeInterfaceCommand",
+];
+
+/// Whether a rule, as iptables-save or a backend prints it, is one that only logs.
+pub(in crate::mesh) fn only_logs(text: &str) -> bool {
+    let target =
+        |name| format!("-j NFLOG --nflog-prefix {name} --nflog-group 1337 --nflog-size 20");
+    LOGGED.iter().any(|name| text.contains(&target(name)))
+}
+
 /// Whether a version of istio-iptables writes such a rule into a base chain, with some options or other.
 pub(in crate::mesh) fn writes(table: TableName, chain: &ChainName, rule: &Rule) -> bool {
     let printed = format!("-A {chain} {rule}");

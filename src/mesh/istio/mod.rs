@@ -42,6 +42,7 @@ pub(super) static MESH: Mesh = Mesh {
             (Opt::InboundExcludePorts, DefaultValue::Value("")),
             (Opt::InboundCapturePort, DefaultValue::Value("15006")),
             (Opt::InboundTunnelPort, DefaultValue::Value("15008")),
+            (Opt::PreroutingFirst, DefaultValue::Value("false")),
             (Opt::Mode, DefaultValue::Value("REDIRECT")),
             (Opt::TproxyMark, DefaultValue::Value("1337")),
             (Opt::TproxyRouteTable, DefaultValue::Value("133")),
@@ -158,6 +159,9 @@ fn nat(config: &Config, family: Family) -> Table {
     table
         .chain(ChainName::OUTPUT)
         .rule("install-istio-output", [], Target::Jump(OUTPUT));
+    if config.docker_dns {
+        table.chain(ChainName::OUTPUT).keep_first();
+    }
     table
 }
 

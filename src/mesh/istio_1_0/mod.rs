@@ -32,6 +32,7 @@ pub(super) static MESH: Mesh = Mesh {
             (Opt::InboundPorts, DefaultValue::Value("")),
             (Opt::InboundExcludePorts, DefaultValue::Value("")),
             (Opt::InboundCapturePort, DefaultValue::Same(Opt::ProxyPort)),
+            (Opt::PreroutingFirst, DefaultValue::Value("false")),
             (Opt::EnableInboundIpv6, DefaultValue::Value("false")),
             (Opt::Mode, DefaultValue::Value("REDIRECT")),
             (Opt::TproxyMark, DefaultValue::Value("1337")),

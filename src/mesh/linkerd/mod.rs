@@ -31,6 +31,7 @@ pub(super) static MESH: Mesh = Mesh {
             (Opt::InboundExcludePorts, DefaultValue::Value("")),
             (Opt::InboundExcludeCidrs, DefaultValue::Value("")),
             (Opt::InboundCapturePort, DefaultValue::Value("4143")),
+            (Opt::PreroutingFirst, DefaultValue::Value("false")),
             (Opt::DualStack, DefaultValue::Value("true")),
         ],
         fixed: &[

@@ -92,5 +92,7 @@ fn has_managed_comment(observed: &ObservedRule) -> bool {
 /// Whether a tool that we replace writes such a rule, and without a comment as that does.
 fn is_leftover(table: TableName, chain: &ChainName, observed: &ObservedRule) -> bool {
     let looks = |rule: &Rule| leftovers::writes(table, chain, rule);
-    observed.comment.is_none() && observed.rule.as_ref().is_some_and(looks)
+    let rule = observed.rule.as_ref();
+    let is_written = rule.map_or_else(|| leftovers::only_logs(&observed.text), looks);
+    observed.comment.is_none() && is_written
 }

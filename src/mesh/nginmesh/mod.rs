@@ -20,6 +20,7 @@ pub(super) static MESH: Mesh = Mesh {
             (Opt::ProxyPort, DefaultValue::Required),
             (Opt::ProxyUid, DefaultValue::Required),
             (Opt::OutboundCidrs, DefaultValue::Value("*")),
+            (Opt::PreroutingFirst, DefaultValue::Value("false")),
             (Opt::DualStack, DefaultValue::Value("false")),
         ],
         fixed: &[

@@ -152,6 +152,13 @@ impl Chain {
         self.rules.push(Rule::new(id, matches, target));
         self
     }
+
+    /// Keeps all rules before foreign ones.
+    pub fn keep_first(&mut self) {
+        for rule in &mut self.rules {
+            rule.place = Place::First;
+        }
+    }
 }
 
 /// Where a managed rule goes in a base chain with foreign rules.
@@ -163,6 +170,8 @@ pub enum Place {
     Tail,
     /// Before existing rules (iptables `-I chain 1`).
     Head,
+    /// The same, and no foreign rule may come before it later.
+    First,
 }
 
 impl Place {

@@ -4,6 +4,7 @@ use super::dump::{self, Chain, Dump, Table};
 use super::expr::Expr;
 use super::hooks;
 use super::native;
+use super::nflog;
 use super::verdict;
 use super::xt::{self, Understood};
 use crate::netfilter::backend::TableKind;
@@ -154,6 +155,9 @@ pub(super) fn undecoded(rule: &dump::Rule, comment: Option<String>) -> ObservedR
 }
 
 fn describe(expr: &Expr) -> String {
+    if let Some(target) = nflog::target(expr) {
+        return target;
+    }
     match expr {
         Expr::Match(e) | Expr::Target(e) => format!("{} {}", expr.name(), e.name),
         _ => expr.name().to_owned(),

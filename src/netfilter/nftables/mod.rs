@@ -24,6 +24,7 @@ mod kernel;
 mod monitor;
 mod native;
 mod nf_tables;
+mod nflog;
 mod rule;
 mod session;
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! JSON back into the model, as docs/json.md says it.
 
 use prepare_proxy::netfilter::model::{
-    Chain, ChainName, ConnState, Family, LoopbackAddress, Match, Owner, PolicyRoute, PortRange,
-    PortSet, Protocol, RejectWith, Routing, Rule, RuleId, Ruleset, Side, Table, TableName, Target,
-    Test,
+    Chain, ChainName, ConnState, Family, LoopbackAddress, Match, Owner, Place, PolicyRoute,
+    PortRange, PortSet, Protocol, RejectWith, Routing, Rule, RuleId, Ruleset, Side, Table,
+    TableName, Target, Test,
 };
 use serde_json::Value;
 use std::str::FromStr;
@@ -41,13 +41,13 @@ fn rule(value: &Value) -> Rule {
     let id = RuleId::from(text(&value["id"]).to_owned());
     let rule = Rule::new(id, matches.clone(), target(&value["target"]));
     assert_eq!(rule.matches, matches, "in their order");
-    match value.get("place").map(text) {
-        None => rule,
-        Some(place) => {
-            assert_eq!(place, "head");
-            rule.at_head()
-        }
-    }
+    let place = match value.get("place").map(text) {
+        None => Place::Tail,
+        Some("head") => Place::Head,
+        Some("first") => Place::First,
+        Some(place) => panic!("{place}"),
+    };
+    Rule { place, ..rule }
 }
 
 fn one_match(value: &Value) -> Match {

@@ -38,7 +38,7 @@ fn is_written(chain: &ObservedChain) -> bool {
 
 /// The rules of a chain as a kernel has them: those for the head come first.
 fn in_order(chain: &Chain) -> Vec<Option<Rule>> {
-    let (head, tail): (Vec<&Rule>, _) = chain.rules.iter().partition(|r| r.place == Place::Head);
+    let (head, tail): (Vec<&Rule>, _) = chain.rules.iter().partition(|r| r.place != Place::Tail);
     let placed = head.into_iter().chain(tail).cloned().map(|rule| Rule {
         place: Place::Tail,
         ..rule

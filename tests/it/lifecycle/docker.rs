@@ -2,7 +2,8 @@
 
 use super::on_every_backend;
 use super::world::{apply, run};
-use crate::lab::{APP, Done, Lab, Namespace, PROXY, ROOT, Server, lab};
+use crate::lab::{APP, Done, Lab, Namespace, PROXY, ROOT, Server, Variant, lab, same};
+use prepare_proxy::netfilter::model::Family;
 
 const CAPTURED: &str = "--mesh istio -i * -b * --redirect-dns";
 
@@ -50,13 +51,48 @@ fn warns(done: &Done, kind: &str, whether: bool) {
     assert_eq!(said, whether, "{kind}: {}", done.err);
 }
 
+/// What docker writes in a container of a network of its own, where its nameserver is 127.0.0.11.
+const NAMESERVER: &str = "
+    TOOL -t nat -N DOCKER_OUTPUT
+    TOOL -t nat -N DOCKER_POSTROUTING
+    TOOL -t nat -A OUTPUT -d 127.0.0.11 -j DOCKER_OUTPUT
+    TOOL -t nat -A POSTROUTING -d 127.0.0.11 -j DOCKER_POSTROUTING
+    TOOL -t nat -A DOCKER_OUTPUT -d 127.0.0.11 -p udp --dport 53 -j DNAT --to 127.0.0.11:36321
+    TOOL -t nat -A DOCKER_POSTROUTING -s 127.0.0.11 -p udp --sport 36321 -j SNAT --to :53
+";
+
+/// Docker's script with the tool whose tables a backend writes, or else those of nf_tables.
+fn in_tables_of(backend: &str, script: &str) -> String {
+    script.replace("TOOL", &Variant::of(backend).tool(Family::V4, ""))
+}
+
 #[test]
-fn its_own_nameserver_is_said_to_be_lost() {
-    for (server, lost) in [("127.0.0.11", true), ("127.0.0.53", false)] {
-        let namespace = Namespace::with_resolv_conf(&format!("nameserver {server}\n"));
-        let done = run(&namespace, &format!("{CAPTURED} --log-format json"));
-        warns(&done.expect(0, server).unwrap(), "docker-resolver", lost);
-    }
+fn its_own_nameserver_answers_the_agent_and_the_agent_the_app() {
+    on_every_backend(|backend| {
+        let pod = Namespace::with_resolv_conf("nameserver 127.0.0.11\n");
+        pod.sh(&in_tables_of(backend, NAMESERVER));
+        let _servers = [
+            (ROOT, ["serve", "--name=docker", "udp:127.0.0.11:36321"]),
+            (PROXY, ["serve", "--name=agent", "udp:127.0.0.1:15053"]),
+        ]
+        .map(|(user, args)| Server::start(&pod, user, &args));
+        let asks = |user, answers: &str| {
+            let done = pod.run(lab(user).args(["query", "127.0.0.11:53"]));
+            let done = done.expect(0, answers)?;
+            done.check(done.out.contains(answers), answers)
+        };
+        asks(APP, "docker")?;
+        for more in ["", "--capture-all-dns"] {
+            let options = format!("{CAPTURED} {more}");
+            let done = apply(&pod, backend, &options)?;
+            warns(&done, "rule-ahead", false);
+            asks(APP, "agent")?;
+            asks(PROXY, "docker")?;
+            run(&pod, &format!("diff --backend {backend} {options}")).expect(0, more)?;
+        }
+        run(&pod, "clean").expect(0, "clean")?;
+        asks(APP, "docker")
+    });
 }
 
 /// What docker does for `-p 80:8080`.
@@ -89,6 +125,68 @@ fn a_published_port_is_said_to_bypass_the_proxy() {
                 warns(&done, "rule-ahead", bypasses);
             }
         }
+    }
+}
+
+/// A port that docker publishes comes to the proxy where that is asked for, whatever is put ahead later.
+#[test]
+fn a_published_port_comes_to_the_proxy_where_our_rules_are_first() {
+    for (options, port) in [
+        ("-p 15001 -u 1337", "15001"),
+        ("--mesh istio-1.0 -u 1337 -b 80", "15001"),
+        ("--mesh istio -u 1337 -b *", "15006"),
+        ("--mesh linkerd", "4143"),
+    ] {
+        on_every_backend(|backend| {
+            let world = Lab::new();
+            let script = PUBLISHED.replace("PROTOCOL", "tcp");
+            let tool = Variant::of(backend).tool(Family::V4, "");
+            let script = script.replace("iptables-nft", &tool);
+            world.pod.sh(&script);
+            let _proxy = Server::start(
+                &world.pod,
+                PROXY,
+                &["proxy", "--announce", &format!("{port},to=nowhere")],
+            );
+            let arrives = || {
+                let connect = ["connect", "--timeout=1", "10.66.0.2:80"];
+                world
+                    .peer
+                    .run(lab(APP).args(connect))
+                    .out
+                    .contains("by=proxy")
+            };
+            let native = backend == "nftables";
+            let check = |expected: bool, when: &str| match arrives() == expected {
+                true => Ok(()),
+                false => Err(format!(
+                    "{options}: the proxy is reached {when}: {}",
+                    !expected
+                )),
+            };
+            apply(&world.pod, backend, options)?;
+            check(native, "behind docker's rules")?;
+            let line = format!("{options} --prerouting-first");
+            let diff = |status| {
+                let diff = format!("diff --backend {backend} {line}");
+                run(&world.pod, &diff).expect(status, &diff)
+            };
+            diff(i32::from(!native))?;
+            let done = apply(&world.pod, backend, &line)?;
+            warns(&done, "rule-ahead", false);
+            check(true, "before them")?;
+            diff(0)?;
+            let before = world.pod.sh(&format!("{tool} -t nat -S DOCKER"));
+            world
+                .pod
+                .sh(&format!("{tool} -t nat -I PREROUTING -p tcp -j ACCEPT"));
+            diff(i32::from(!native))?;
+            apply(&world.pod, backend, &line)?;
+            check(true, "after a second apply")?;
+            diff(0)?;
+            let after = world.pod.sh(&format!("{tool} -t nat -S DOCKER"));
+            same(&*before, &*after, "docker's rules")
+        });
     }
 }
 

@@ -207,3 +207,24 @@ fn tables_of_iptables_legacy_are_not_said_to_be_in_use_where_proc_is_hidden() {
     assert_eq!(watcher.count(&kind("polling")), 0);
     watcher.stop();
 }
+
+/// What is to be first is put there again.
+#[test]
+fn rules_that_are_kept_first_come_before_what_is_put_ahead_later() {
+    let namespace = Namespace::new();
+    let line = "--mesh istio -b * --prerouting-first";
+    let watcher = Watcher::start(&namespace, line);
+    let prerouting = || namespace.sh("iptables-nft -t nat -S PREROUTING");
+    for port in ["80", "443"] {
+        namespace.sh(&format!(
+            "iptables-nft -t nat -I PREROUTING -p tcp --dport {port} -j ACCEPT"
+        ));
+        watcher.wait_for(&kind("repaired"), 1 + usize::from(port == "443"));
+        watcher.wait_until_idle();
+        let rules = prerouting();
+        let first = rules.lines().nth(1).unwrap_or_default();
+        assert!(first.contains("ISTIO_INBOUND"), "{rules}");
+        assert!(rules.contains(port), "{rules}");
+    }
+    watcher.stop();
+}

@@ -89,6 +89,13 @@ pub const ROWS: &[Row] = &[
     Row { name: "dns-loopback-captured", args: "-u 1337 -i 127.0.0.0/8 --redirect-dns", ..DNS },
     Row { name: "dns-three-servers", args: "-u 1337 -i * --redirect-dns", resolv_conf: "nameserver 10.96.0.10 # first\nnameserver 10.96.0.11\n;nameserver 1.1.1.1\nnameserver 10.96.0.12\nnameserver dns.example\n", ..BASE },
 
+    Row { name: "dns-docker", args: "-u 1337 -i * -c net1 --redirect-dns", resolv_conf: "nameserver 127.0.0.11\n", ..BASE },
+    Row { name: "dns-docker-all", args: "-u 1337 -i * --redirect-dns --capture-all-dns", resolv_conf: "nameserver 127.0.0.11\n", ..DUAL },
+
+    // Order.
+    Row { name: "prerouting-first", args: "-u 1337 -i * -b * -c net1 -k eth1 --redirect-dns", env: &[("PREROUTING_FIRST", "true")], ..DNS },
+    Row { name: "prerouting-first-tproxy", args: "-u 1337 -m TPROXY -b * --drop-invalid --prerouting-first", ..DUAL },
+
     // TPROXY.
     Row { name: "tproxy-all-but", args: "-u 1337 -m TPROXY -i * -b * -d 15090,15021", ..DUAL },
     Row { name: "tproxy-list-dual", args: "-u 1337 -m TPROXY -i * -b 80,8000:8100 -d 90", ..DUAL },
