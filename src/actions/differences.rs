@@ -82,12 +82,12 @@ struct State {
 
 /// Compares what is there with what an apply would make of it.
 pub(super) fn differences(options: &Options, request: &Request) -> Result<Differences, Error> {
-    let desired = request.resolve()?.0.desired;
+    let local = explain::local_addresses(&options.local_addresses)?;
+    let desired = explain::desired_ruleset(&local, request)?;
     let (before, after) = match &options.against {
         Some(path) => from_file(path, request, &desired)?,
         None => from_kernel(request, &desired)?,
     };
-    let local = explain::local_addresses(&options.local_addresses)?;
     let live = options.against.is_none();
     let Place {
         network,

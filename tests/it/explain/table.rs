@@ -34,7 +34,8 @@ fn number(field: &str, asked: &Value) -> Option<u32> {
         "uid" => id("uid"),
         "gid" => id("gid"),
         "destination-port" => end("to").map(|end| end.port().into()),
-        "source-port" => end("from").map(|end| end.port().into()),
+        // Any that no rule names.
+        "source-port" => Some(49152),
         "mark" | "ct-mark" => Some(0),
         _ => None,
     }

@@ -274,10 +274,8 @@ impl Space {
     /// The packets of a set for which the numbers are not the same. (Of all packets there may be no
     /// small set, where both numbers vary.)
     pub(super) fn unequal(&mut self, among: Set, a: &Bits, b: &Bits) -> Set {
-        if a == b {
-            return Set::NONE;
-        }
-        a.iter().zip(b.iter()).fold(Set::NONE, |found, (a, b)| {
+        let pairs = a.iter().zip(b.iter()).filter(|(a, b)| a != b);
+        pairs.fold(Set::NONE, |found, (a, b)| {
             let (a, b) = (self.sets.and(among, *a), self.sets.and(among, *b));
             let bit = self.sets.differing(a, b);
             self.sets.or(found, bit)

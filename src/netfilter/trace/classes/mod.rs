@@ -340,8 +340,8 @@ impl Ended {
         };
         let (address, port) = arrived.destination();
         let before = (space.bits(D::Destination), space.bits(D::DestinationPort));
-        let addresses = space.unequal(self.set, &before.0, address);
-        let ports = space.unequal(self.set, &before.1, port);
+        let addresses = space.unequal(Set::ALL, &before.0, address);
+        let ports = space.unequal(Set::ALL, &before.1, port);
         space.or(addresses, ports)
     }
 }
