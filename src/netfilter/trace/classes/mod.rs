@@ -34,7 +34,7 @@ use thiserror::Error;
 use walker::Walker;
 
 /// How many steps are enough for tens of thousands of rules, and take some seconds.
-pub const STEPS: u32 = 15_000_000;
+pub const STEPS: u32 = 30_000_000;
 
 /// Why packets could not be followed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
