@@ -7,6 +7,7 @@ use super::explain::connections::Direction;
 use super::explain::connections::conditions::{Condition, described};
 use super::explain::connections::rows::Fate;
 use super::explain::place::{self, Place};
+use crate::engine::backends::BackendChoice;
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::reconcile::plan::plan;
@@ -14,12 +15,13 @@ use crate::engine::request::Request;
 use crate::mesh::config::ConfigError;
 use crate::mesh::managed;
 use crate::mesh::signature::Purpose;
-use crate::netfilter::backend::BackendError;
+use crate::netfilter::backend::{BackendError, TableKind};
 use crate::netfilter::model::{Family, HookedTable, Observed, Routing, Rules, Ruleset, Target};
 use crate::netfilter::trace::Network;
 use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, differing, follow_all};
-use crate::netfilter::{iptables, rtnetlink};
+use crate::netfilter::{iptables, nftables, rtnetlink};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -74,22 +76,24 @@ pub struct End {
 struct State {
     rules: Rules,
     routing: Routing,
+    /// Nothing says what routes there are.
+    has_assumed_routing: bool,
 }
 
 /// Compares what is there with what an apply would make of it.
 pub(super) fn differences(options: &Options, request: &Request) -> Result<Differences, Error> {
-    let desired = request.resolve()?.0.desired;
+    let local = explain::local_addresses(&options.local_addresses)?;
+    let desired = explain::desired_ruleset(&local, request)?;
     let (before, after) = match &options.against {
-        Some(path) => from_file(path, &desired)?,
+        Some(path) => from_file(path, request, &desired)?,
         None => from_kernel(request, &desired)?,
     };
-    let local = explain::local_addresses(&options.local_addresses)?;
     let live = options.against.is_none();
     let Place {
         network,
         mut assumed,
     } = place::whole(&local, &before.routing, live)?;
-    if !live {
+    if before.has_assumed_routing {
         assumed.push("the policy routes of the options are in place".to_owned());
     }
     let new_network = place::whole(&local, &after.routing, live)?.network;
@@ -101,52 +105,91 @@ pub(super) fn differences(options: &Options, request: &Request) -> Result<Differ
     };
     let (before, after) = ((&before.rules, &network), (&after.rules, &new_network));
     // What is the same treats every packet alike, whatever it is.
+    let mut steps = STEPS;
     if before != after {
         for family in explain::connections::families(&network) {
-            found.add(family, before, after)?;
+            found.add(family, before, after, &mut steps)?;
         }
     }
     found.differs = !found.connections.is_empty();
     Ok(found)
 }
 
-/// The rules in a file, and what an apply would make of them. A file has no routes.
-fn from_file(path: &Path, desired: &Ruleset) -> Result<(State, State), Error> {
-    let text = host::file(path).map_err(|e| ConfigError::File {
+/// The rules in a file, and what an apply would make of them.
+fn from_file(path: &Path, request: &Request, desired: &Ruleset) -> Result<(State, State), Error> {
+    let unknown = |problem: String| ConfigError::File {
         path: path.to_owned(),
-        problem: e.to_string(),
-    })?;
-    let observed = saved(&text.text)?;
-    if observed.tables.is_empty() {
-        let error = ConfigError::File {
-            path: path.to_owned(),
-            problem: "neither iptables-save nor --dry-run --format restore printed it".to_owned(),
-        };
-        return Err(error.into());
-    }
-    let tables = observed.tables.iter();
-    let mut state = State {
-        rules: Rules {
-            tables: tables
-                .map(|t| HookedTable::observed(t.name.to_string(), t))
-                .collect(),
-        },
-        routing: desired.routing.clone(),
+        problem,
     };
-    let before = state.clone();
-    let change = plan(&observed, desired);
-    state
-        .rules
-        .apply(&observed, &change, |table| table.to_string());
-    Ok((before, state))
+    let text = host::file(path).map_err(|e| unknown(e.to_string()))?.text;
+    let written = match request.backend {
+        BackendChoice::Nftables => TableKind::Native,
+        _ => TableKind::Xt,
+    };
+    let is_json = text.trim_start().starts_with('{');
+    let (rules, routing, observed) = match is_json {
+        true => {
+            let dry_run: Ruleset = serde_json::from_str(&text)
+                .map_err(|e| unknown(format!("--dry-run --format json did not print it: {e}")))?;
+            (Rules::of(&dry_run), dry_run.routing, Observed::default())
+        }
+        false => {
+            let observed = saved(&text).map_err(|e| unknown(e.to_string()))?;
+            let tables = observed.tables.iter();
+            let tables = tables.map(|t| HookedTable::observed(t.name.to_string(), t));
+            let rules = Rules {
+                tables: tables.collect(),
+            };
+            // Rules say nothing of routes.
+            (rules, desired.routing.clone(), observed)
+        }
+    };
+    if rules.tables.is_empty() {
+        let formats = "it is neither of iptables-save nor of --dry-run, --format restore or json";
+        return Err(unknown(formats.to_owned()).into());
+    }
+    let before = State {
+        rules,
+        routing,
+        has_assumed_routing: !is_json,
+    };
+    let (foreign, tables) = match (is_json, written) {
+        (true, _) => (Rules::default(), vec![(written, Observed::default())]),
+        (false, TableKind::Xt) => (before.rules.clone(), vec![(TableKind::Xt, observed)]),
+        (false, _) => {
+            let tables = [(written, Observed::default()), (TableKind::Xt, observed)];
+            (before.rules.clone(), tables.into())
+        }
+    };
+    let after = State {
+        rules: applied(foreign, &tables, desired),
+        routing: desired.routing.clone(),
+        ..before.clone()
+    };
+    Ok((before, after))
+}
+
+/// What an apply makes of rules: it writes the desired ones to the first of these tables, and removes
+/// managed ones from the others.
+fn applied(mut rules: Rules, tables: &[(TableKind, Observed)], desired: &Ruleset) -> Rules {
+    for (at, (kind, observed)) in tables.iter().enumerate() {
+        let change = match at {
+            0 => plan(observed, &nftables::normalised(*kind, desired)),
+            _ => plan(observed, &Ruleset::default()),
+        };
+        rules.apply(observed, &change, |table| explain::table_name(*kind, table));
+    }
+    rules
 }
 
 /// The tables of both families: comments say which tool has printed what follows, iptables-save if
-/// none does. A dry run does not declare the base chains.
+/// none does. A dry run does not declare the base chains, and inserts at their heads, in order and
+/// before it appends.
 fn saved(text: &str) -> Result<Observed, BackendError> {
     let (mut parts, mut family) = ([String::new(), String::new()], Family::V4);
     let mut declared = BTreeSet::new();
-    for line in text.split_inclusive('\n') {
+    for line in text.split_inclusive('\n').map(appended) {
+        let line = &*line;
         let chain = |behind: &str| {
             let line = line.strip_prefix(behind)?;
             line.split_whitespace().next().map(str::to_owned)
@@ -174,28 +217,41 @@ fn saved(text: &str) -> Result<Observed, BackendError> {
     })
 }
 
+/// `-A CHAIN RULE` of `-I CHAIN NUMBER RULE`.
+fn appended(line: &str) -> Cow<'_, str> {
+    let mut words = line.splitn(4, ' ');
+    match [words.next(), words.next(), words.next(), words.next()] {
+        [Some("-I"), Some(chain), Some(_), Some(rule)] => format!("-A {chain} {rule}").into(),
+        _ => line.into(),
+    }
+}
+
 /// What is installed, with everything foreign, and what an apply would make of it.
 fn from_kernel(request: &Request, desired: &Ruleset) -> Result<(State, State), Error> {
     let (rules, routing) = explain::live_rules()?;
-    let before = State { rules, routing };
-    let mut rules = before.rules.clone();
-    let mut marks = BTreeSet::new();
-    for (at, (backend, observed)) in read_all(request.backend)?.0.into_iter().enumerate() {
-        let change = match at {
-            0 => plan(&observed, &backend.normalised(desired)),
-            _ => plan(&observed, &Ruleset::default()),
-        };
-        let kind = backend.kind();
-        rules.apply(&observed, &change, |table| explain::table_name(kind, table));
-        marks.extend(managed::tproxy_marks(&observed));
-    }
+    let opened = read_all(request.backend)?.0.into_iter();
+    let tables: Vec<(TableKind, Observed)> = opened
+        .map(|(backend, observed)| (backend.kind(), observed))
+        .collect();
+    let marks = tables.iter();
+    let marks = marks.flat_map(|(_, observed)| managed::tproxy_marks(observed));
+    let marks: BTreeSet<u32> = marks.collect();
     let candidates = rtnetlink::look(&desired.routing)?.candidates();
     let unneeded = managed::unneeded_routing(&candidates, &marks, &desired.routing);
-    let routing = before
-        .routing
-        .without(&unneeded)
-        .with(desired.routing.clone());
-    Ok((before, State { rules, routing }))
+    let before = State {
+        rules,
+        routing,
+        has_assumed_routing: false,
+    };
+    let after = State {
+        rules: applied(before.rules.clone(), &tables, desired),
+        routing: before
+            .routing
+            .without(&unneeded)
+            .with(desired.routing.clone()),
+        ..before.clone()
+    };
+    Ok((before, after))
 }
 
 /// Rules, and where they are.
@@ -203,11 +259,17 @@ type Rulebook<'a> = (&'a Rules, &'a Network);
 
 impl Differences {
     /// Adds what is different for the packets of a family.
-    fn add(&mut self, family: Family, before: Rulebook, after: Rulebook) -> Result<(), Stopped> {
+    fn add(
+        &mut self,
+        family: Family,
+        before: Rulebook,
+        after: Rulebook,
+        steps: &mut u32,
+    ) -> Result<(), Stopped> {
         let listeners = [listeners(before.0), listeners(after.0)];
         for direction in Direction::ALL {
             let start = direction.start();
-            let mut space = Space::new(family, [before, after], STEPS);
+            let mut space = Space::new(family, [before, after], *steps);
             let within = explain::connections::through_known_interfaces(&mut space);
             let old = follow_all(&mut space, start, before.0, before.1, within)?;
             let new = follow_all(&mut space, start, after.0, after.1, within)?;
@@ -236,6 +298,7 @@ impl Differences {
                 });
             }
             space.check()?;
+            *steps = space.steps_left();
         }
         Ok(())
     }

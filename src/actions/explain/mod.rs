@@ -17,7 +17,7 @@ use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::{self, Request};
 use crate::mesh::config::{ConfigError, Ipv6};
-use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Tracking};
+use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Ruleset, Tracking};
 use crate::netfilter::trace::{Network, Start, Walk, every_way};
 use ipnet::IpNet;
 use question::Asked;
@@ -106,17 +106,23 @@ fn followed(
     }
 }
 
-/// The rules that the options ask for: on this host, or on one with the addresses of the question.
+/// The rules that the options ask for, with their routes.
 fn desired(local: &[(Interface, IpNet)], request: &Request) -> Result<(Rules, Routing), Error> {
-    let resolved = match local.is_empty() {
-        true => request.resolve()?.0,
-        false => {
-            let mut facts = request.facts.clone();
-            facts.ipv6 = Some(elsewhere(local));
-            request.resolve_with(&mut facts, host::file)?
-        }
-    };
-    Ok((Rules::of(&resolved.desired), resolved.desired.routing))
+    let desired = desired_ruleset(local, request)?;
+    Ok((Rules::of(&desired), desired.routing))
+}
+
+/// What the options ask for: on this host, or on one with the addresses of the question.
+pub(super) fn desired_ruleset(
+    local: &[(Interface, IpNet)],
+    request: &Request,
+) -> Result<Ruleset, Error> {
+    if local.is_empty() {
+        return Ok(request.resolve()?.0.desired);
+    }
+    let mut facts = request.facts.clone();
+    facts.ipv6 = Some(elsewhere(local));
+    Ok(request.resolve_with(&mut facts, host::file)?.desired)
 }
 
 /// IPv6 of a host with these addresses.

@@ -18,7 +18,12 @@ pub(super) fn text(connections: &Connections, all: bool) -> String {
     for section in connections.sections.iter().filter(|s| !s.rows.is_empty()) {
         let families: Vec<String> = section.families.iter().map(ToString::to_string).collect();
         let direction = direction(section.direction);
-        let _ = writeln!(text, "{direction}, {}", families.join(" and "));
+        let _ = write!(text, "{direction}, {}", families.join(" and "));
+        let (classes, rows) = (section.classes, section.rows.len());
+        let _ = match all || classes > 2 * rows {
+            true => writeln!(text, ": {classes} classes of connections in {rows} rows"),
+            false => writeln!(text),
+        };
         columns(&mut text, &lines(section, all));
         text.push('\n');
     }
@@ -39,33 +44,24 @@ pub(super) fn direction(direction: Direction) -> &'static str {
     }
 }
 
-/// Group, who, to what, fate, rule.
-type Line = [String; 5];
+/// Who, to what, fate, rule.
+type Line = [String; COLUMNS];
+const COLUMNS: usize = 4;
 
-fn lines(section: &Section, all: bool) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let mut group = None;
-    for row in &section.rows {
-        let heading = match group.replace(row.group) == Some(row.group) {
-            true => "",
-            false => heading(row.group),
-        };
-        let (fate, rules) = (fate(&row.fate), rules(&row.rules, all));
+/// The lines of each row.
+fn lines(section: &Section, all: bool) -> Vec<(Group, Vec<Line>)> {
+    let rows = section.rows.iter().map(|row| {
         let shown = packets(row.packets.as_deref(), section.direction, all);
-        for (at, (who, what)) in shown.into_iter().enumerate() {
-            lines.push(match at {
-                0 => [heading.to_owned(), who, what, fate.clone(), rules.clone()],
-                _ => [
-                    String::new(),
-                    who,
-                    what,
-                    "the same".to_owned(),
-                    String::new(),
-                ],
+        let lines = shown
+            .into_iter()
+            .enumerate()
+            .map(|(at, (who, what))| match at {
+                0 => [who, what, fate(&row.fate), rules(&row.rules, all)],
+                _ => [who, what, "the same".to_owned(), String::new()],
             });
-        }
-    }
-    lines
+        (row.group, lines.collect())
+    });
+    rows.collect()
 }
 
 fn heading(group: Group) -> &'static str {
@@ -126,20 +122,26 @@ fn words(condition: &Condition, all: bool) -> String {
         let _ = write!(values, " except {}", listed(&condition.except, all));
     }
     let not = if condition.not { "not " } else { "" };
+    let preposition = match condition.field {
+        Field::InInterface => Some("through"),
+        Field::Source => Some("from"),
+        Field::Destination => Some("to"),
+        _ => None,
+    };
+    if let Some(preposition) = preposition {
+        return format!("{not}{preposition} {values}");
+    }
     let name = match condition.field {
         Field::Uid => "uid ",
         Field::Gid => "gid ",
         Field::Process => "has a process: ",
-        Field::InInterface => "through ",
-        Field::Source => "from ",
         Field::SourcePort => "source port ",
         Field::Mark => "mark ",
         Field::CtMark => "ct mark ",
         Field::CtState => "state ",
         Field::Socket => "socket ",
-        Field::Protocol => "",
-        Field::Destination => "to ",
         Field::DestinationPort => "port ",
+        _ => "",
     };
     format!("{name}{not}{values}")
 }
@@ -198,31 +200,78 @@ fn rules(rules: &[Decider], all: bool) -> String {
     names.retain(|name| seen.insert(name.clone()));
     match names.as_slice() {
         [] => "no rule".to_owned(),
-        [first, .., last] if !all && names.len() > 2 => {
-            format!("{first} … {last} ({} rules)", names.len())
+        [first, others @ ..] if !all && others.len() > 1 => {
+            format!("{first} and {} more", others.len())
         }
         names => names.join(", "),
     }
 }
 
-/// Columns as wide as their widest text, within a limit.
-fn columns(text: &mut String, lines: &[Line]) {
-    const WIDEST: usize = 44;
-    let width = |column: usize| {
-        let lengths = lines.iter().map(|line| line[column].chars().count());
-        lengths
-            .filter(|length| *length <= WIDEST)
-            .max()
-            .unwrap_or(0)
-    };
-    let widths = [width(0), width(1), width(2), width(3)];
-    for line in lines {
-        let mut row = String::from(" ");
-        for (cell, width) in line.iter().zip(widths) {
-            let _ = write!(row, " {:width$} ", Foreign(cell).to_string());
+/// How wide a table is at most, if the names of rules are not longer than most.
+const WIDTH: usize = 100;
+const NAME: usize = 26;
+/// How narrow each column may become.
+const NARROWEST: [usize; COLUMNS] = [16, 26, 22, NAME];
+
+/// Columns as wide as their widest text, or less where that is too wide: then cells take several
+/// lines.
+fn columns(text: &mut String, rows: &[(Group, Vec<Line>)]) {
+    let widths = widths(rows.iter().flat_map(|(_, lines)| lines));
+    let mut before = None;
+    for (group, lines) in rows {
+        if before.replace(*group) != Some(*group) {
+            let _ = writeln!(text, "  {}", heading(*group));
         }
-        let _ = write!(row, " {}", Foreign(&line[4]));
-        text.push_str(row.trim_end());
-        text.push('\n');
+        for line in lines {
+            let cells = line
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| wrapped(cell, width));
+            let cells: Vec<Vec<String>> = cells.collect();
+            for at in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut row = String::from("  ");
+                for (cell, width) in cells.iter().zip(widths) {
+                    let part = cell.get(at).map_or("", String::as_str);
+                    let _ = write!(row, "  {:width$}", Foreign(part).to_string());
+                }
+                text.push_str(row.trim_end());
+                text.push('\n');
+            }
+        }
     }
+}
+
+fn widths<'l>(lines: impl Iterator<Item = &'l Line>) -> [usize; COLUMNS] {
+    let mut widths = lines.fold([0; COLUMNS], |widths, line| {
+        std::array::from_fn(|at| widths[at].max(line[at].chars().count()))
+    });
+    // Names of rules are searched for, and so not divided.
+    let names = widths[COLUMNS - 1];
+    widths[COLUMNS - 1] = names.min(NAME);
+    while 2 + widths.iter().map(|width| width + 2).sum::<usize>() > WIDTH {
+        let wide = (0..COLUMNS).filter(|at| widths[*at] > NARROWEST[*at]);
+        let Some(widest) = wide.max_by_key(|at| widths[*at]) else {
+            break;
+        };
+        widths[widest] -= 1;
+    }
+    widths[COLUMNS - 1] = names;
+    widths
+}
+
+/// The words of a cell in lines of a width, all but the first a little further in.
+fn wrapped(cell: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in cell.split(' ') {
+        let length = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + length <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("  {word}")),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

@@ -17,6 +17,8 @@ use crate::netfilter::model::{
 pub fn parse_save(family: Family, text: &str) -> Result<Vec<ObservedTable>, BackendError> {
     let mut tables: Vec<ObservedTable> = Vec::new();
     let mut skipping = false;
+    // Where the last rule was added: those of a chain follow one another.
+    let mut last = 0;
     let mut rest = text;
     while !rest.is_empty() {
         let (counters, uncounted) = counted(rest);
@@ -44,7 +46,7 @@ pub fn parse_save(family: Family, text: &str) -> Result<Vec<ObservedTable>, Back
             if let Some(declaration) = line.strip_prefix(':') {
                 declare(table, declaration);
             } else if let Some(rule) = line.strip_prefix("-A ") {
-                append(table, rule, counters);
+                append(table, rule, counters, &mut last);
             }
         }
     }
@@ -105,10 +107,18 @@ fn declare(table: &mut ObservedTable, declaration: &str) {
     }
 }
 
-fn append(table: &mut ObservedTable, line: &str, counters: Option<Counters>) {
+fn append(table: &mut ObservedTable, line: &str, counters: Option<Counters>, last: &mut usize) {
     let (chain, spec) = line.split_once(' ').unwrap_or((line, ""));
-    if let Some(chain) = table.chains.iter_mut().find(|c| c.name.as_str() == chain) {
-        chain.rules.push(ObservedRule {
+    let mut places = (*last..table.chains.len()).chain(0..*last);
+    let place = places.find(|at| {
+        table
+            .chains
+            .get(*at)
+            .is_some_and(|c| c.name.as_str() == chain)
+    });
+    if let Some(at) = place {
+        *last = at;
+        table.chains[at].rules.push(ObservedRule {
             counters,
             ..parse_rule(spec, table.family)
         });

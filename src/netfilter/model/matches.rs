@@ -7,14 +7,14 @@ use super::ports::{PortRange, PortSet, join};
 use super::set::AddressSet;
 use super::spelling;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
 /// One condition of a rule, negatable as iptables' `!` does it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Match {
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub not: bool,
     #[serde(flatten)]
     pub test: Test,
@@ -25,7 +25,7 @@ fn is_false(b: &bool) -> bool {
 }
 
 /// What is compared; names as in iptables-extensions(8).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Test {
     /// `-s`: the packet's source lies in the prefix (host bits are zero).
@@ -34,6 +34,7 @@ pub enum Test {
     Destination(IpNet),
     /// `-d` with a list: the destination is one of these addresses. Used where a list is one test;
     /// iptables writes a rule for each prefix.
+    #[serde(skip_deserializing)]
     DestinationSet(AddressSet),
     /// `-i`: the packet came in here.
     InInterface(Interface),
@@ -56,14 +57,16 @@ pub enum Test {
     /// `-m socket`: an open socket is found for the packet, with IP_TRANSPARENT if `transparent`.
     Socket { transparent: bool },
     /// Any other field of a packet; in foreign rules only.
+    #[serde(skip_deserializing)]
     Fields(FieldTest),
     /// A match that cannot be decoded or does not depend on the packet (rate, chance), as iptables
     /// or nft prints it; in foreign rules only.
+    #[serde(skip_deserializing)]
     Undecoded(String),
 }
 
 /// The owner of the sending socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
     Uid(u32),

@@ -9,6 +9,7 @@ mod changed;
 mod field;
 mod field_test;
 mod hooked;
+mod json;
 mod matches;
 mod mismatch;
 mod names;
@@ -39,12 +40,12 @@ pub use ports::{PortRange, PortSet};
 pub use set::AddressSet;
 pub use target::{NatTo, RejectWith, Target};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// All desired tables, chains and rules of one network namespace, for both families, with the
 /// routes and addresses that they need.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     /// At most one for each family and name, IPv4 first.
     pub tables: Vec<Table>,
@@ -99,7 +100,7 @@ impl Ruleset {
 }
 
 /// One table of one family.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     pub family: Family,
     pub name: TableName,
@@ -135,7 +136,7 @@ impl Table {
 
 /// A chain and its rules, first match wins. For a base chain only the managed rules;
 /// [`Rule::place`] says where among foreign ones they go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     pub name: ChainName,
     pub rules: Vec<Rule>,
@@ -162,7 +163,7 @@ impl Chain {
 }
 
 /// Where a managed rule goes in a base chain with foreign rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// After existing rules (iptables `-A`).
@@ -181,7 +182,7 @@ impl Place {
 }
 
 /// One rule: every match must hold, then the target is taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// In iptables-save's order, see [`Match::rank`].
     pub matches: Vec<Match>,
@@ -189,7 +190,7 @@ pub struct Rule {
     /// The rule id, shown as its comment `label/id`. `None` only for rules read from a kernel, or
     /// if the kernel has no comment match.
     pub id: Option<RuleId>,
-    #[serde(skip_serializing_if = "Place::is_tail")]
+    #[serde(default, skip_serializing_if = "Place::is_tail")]
     pub place: Place,
 }
 

@@ -1,5 +1,5 @@
 use super::names::{Family, Interface, Protocol};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Everything that a [`super::Match`] can test and a [`super::Target`] can change. Source and
@@ -131,7 +131,7 @@ pub enum FoundSocket {
 }
 
 /// Source or destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     Source,
@@ -149,7 +149,7 @@ impl Side {
 }
 
 /// Conntrack's states, in the order in which iptables-save prints them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ConnState {
     Invalid,

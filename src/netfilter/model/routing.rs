@@ -2,11 +2,11 @@
 
 use super::names::Family;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Routing beside the rules, as iproute2 shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Routing {
     pub policy_routes: Vec<PolicyRoute>,
@@ -93,7 +93,7 @@ impl fmt::Display for RoutingPart {
 
 /// `ip rule add fwmark MARK lookup TABLE` and `ip route add local default dev lo table TABLE`:
 /// packets that TPROXY has marked are delivered here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRoute {
     pub family: Family,
     pub mark: u32,
@@ -102,6 +102,6 @@ pub struct PolicyRoute {
 }
 
 /// `ip addr add ADDRESS dev lo nodad`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LoopbackAddress(pub IpNet);

@@ -4,12 +4,12 @@ use super::names::{ChainName, Family};
 use super::packet::{Packet, Tracking};
 use super::ports::PortRange;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// A rule's target. Names as in iptables-extensions(8).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Target {
     Accept,
@@ -52,23 +52,32 @@ pub enum Target {
     CtZone(u16),
     /// Continues in a chain that returns to the caller of this one. This and all following targets
     /// occur in foreign rules only.
+    #[serde(skip_deserializing)]
     Goto(ChainName),
+    #[serde(skip_deserializing)]
     Dnat(NatTo),
+    #[serde(skip_deserializing)]
     Snat(NatTo),
     /// `SNAT` to an address of the outgoing interface.
+    #[serde(skip_deserializing)]
     Masquerade,
     /// `REDIRECT` to the same port, or to one of several.
+    #[serde(skip_deserializing)]
     RedirectAmong(Option<PortRange>),
     /// `NETMAP`: the first bits of the address become those of this network.
+    #[serde(skip_deserializing)]
     Netmap(IpNet),
     /// `CT --notrack`: the packet is not tracked.
+    #[serde(skip_deserializing)]
     NoTrack,
     /// `CONNMARK --set-xmark`: as [`Target::Mark`] for the connection's mark.
+    #[serde(skip_deserializing)]
     SetConnmark {
         value: u32,
         mask: u32,
     },
     /// Several targets in sequence, as in nft rules. All but the last let the packet continue.
+    #[serde(skip_deserializing)]
     Several(Vec<Target>),
 }
 

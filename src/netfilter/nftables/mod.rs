@@ -74,6 +74,14 @@ impl<T: Transport> Netlink<T> {
     }
 }
 
+/// Normalises a ruleset to the form that is read back from tables of this kind.
+pub fn normalised(kind: TableKind, desired: &Ruleset) -> Cow<'_, Ruleset> {
+    match kind {
+        TableKind::Native => Cow::Owned(native::merged_into_sets(desired)),
+        _ => Cow::Borrowed(desired),
+    }
+}
+
 impl<T: Transport> Backend for Netlink<T> {
     fn name(&self) -> &'static str {
         match self.kind {
@@ -91,10 +99,7 @@ impl<T: Transport> Backend for Netlink<T> {
     }
 
     fn normalised<'r>(&self, desired: &'r Ruleset) -> Cow<'r, Ruleset> {
-        match self.kind {
-            TableKind::Native => Cow::Owned(native::merged_into_sets(desired)),
-            _ => Cow::Borrowed(desired),
-        }
+        normalised(self.kind, desired)
     }
 
     fn read(&mut self) -> Result<Observed, BackendError> {

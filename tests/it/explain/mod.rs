@@ -3,6 +3,7 @@
 
 mod beside;
 mod connection;
+mod differ;
 mod explanation;
 mod live;
 mod options;

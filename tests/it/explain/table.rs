@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 const OPTIONS: usize = 12;
 const CONNECTIONS: usize = 40;
 
-fn list(value: &Value) -> &[Value] {
+pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -28,6 +28,8 @@ fn number(field: &str, asked: &Value) -> Option<u32> {
         "uid" => id("uid"),
         "gid" => id("gid"),
         "destination-port" => end("to").map(|end| end.port().into()),
+        // Any that no rule names.
+        "source-port" => Some(49152),
         "mark" | "ct-mark" => Some(0),
         _ => None,
     }
@@ -50,6 +52,9 @@ fn has(field: &str, value: &str, asked: &Value) -> bool {
         }
         "protocol" => text("protocol").eq_ignore_ascii_case(value),
         "in-interface" => text("interface") == value,
+        "ct-state" => value == "NEW",
+        "socket" => value == "none",
+        "process" => (value == "yes") == asked["user"].is_object(),
         field => {
             let number = number(field, asked).unwrap_or_else(|| panic!("{field}: {asked}"));
             match value.split_once(['-', ':']) {
@@ -68,7 +73,8 @@ fn has(field: &str, value: &str, asked: &Value) -> bool {
     }
 }
 
-fn fits(condition: &Value, asked: &Value) -> bool {
+/// Whether a packet is as a condition says.
+pub fn fits(condition: &Value, asked: &Value) -> bool {
     let field = condition["field"].as_str().expect("a field");
     let one_of = |key: &str| {
         let values = list(&condition[key]).iter();

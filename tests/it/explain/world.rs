@@ -3,9 +3,11 @@
 use super::connection::{Connection, PORTS, Place};
 use super::explanation::Explanation;
 use super::options::Options;
-use crate::lab::{Lab, Namespace, ROOT, Server, lab, product};
+use crate::lab::{Lab, Namespace, ROOT, Server, Variant, lab, product};
+use prepare_proxy::netfilter::model::Family;
 use std::fmt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -115,6 +117,18 @@ impl World {
     /// Loads somebody else's rules.
     pub fn load(&self, script: &str) {
         self.lab.pod.sh(script);
+    }
+
+    /// The rules of a family, as iptables-save prints them.
+    pub fn saved(&self, family: Family) -> String {
+        self.lab.pod.iptables_save(family, Variant::Nft)
+    }
+
+    /// Puts these in place of all rules of their tables.
+    pub fn restore(&self, family: Family, rules: &str) {
+        let mut restore = Command::new(Variant::Nft.tool(family, "-restore"));
+        let done = self.lab.pod.run_with_input(&mut restore, rules);
+        assert_eq!(done.code, Some(0), "{}\n{rules}", done.err);
     }
 
     /// What is said of a connection among all rules that are in the kernel.

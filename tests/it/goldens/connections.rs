@@ -2,9 +2,10 @@
 //! that is missing makes just the difference that it should.
 
 use super::{dry_run, invocation};
-use crate::cases::state::Chains;
-use crate::cases::{self, Case, Expect};
+use crate::cases::state::{Chains, State};
+use crate::cases::{self, Case, recording};
 use prepare_proxy::actions::{Action, differences};
+use prepare_proxy::engine::backends::BackendChoice;
 use prepare_proxy::frontend::output::Format;
 use prepare_proxy::frontend::{Exit, perform};
 use serde_json::Value;
@@ -33,12 +34,13 @@ fn saved(program: &str, chains: &Chains) -> String {
     text
 }
 
-/// What the options of a case treat differently from these rules.
-fn compared(case: &Case, rules: &str) -> (Exit, Value) {
+/// What the options of a case treat differently from these rules, written by a backend.
+fn compared_on(backend: BackendChoice, case: &Case, rules: &str) -> (Exit, Value) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), rules).expect("the file is written");
     let mut invocation = invocation(case, &[]).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     invocation.format = Some(Format::Json);
+    invocation.request.backend = backend;
     let action = Action::Differences(differences::Options {
         against: Some(file.path().to_owned()),
         local_addresses: case.addresses.clone(),
@@ -49,35 +51,155 @@ fn compared(case: &Case, rules: &str) -> (Exit, Value) {
     (exit, serde_json::from_slice(&out).expect("JSON"))
 }
 
+fn compared(case: &Case, rules: &str) -> (Exit, Value) {
+    compared_on(BackendChoice::Netlink, case, rules)
+}
+
 fn connections(found: &Value) -> Vec<Value> {
     found["connections"].as_array().expect("a list").clone()
 }
 
+/// The case with an IPv6 address too, and what the tool replaced has left, as iptables-save prints it.
+/// Nothing where it has left no rules.
+fn recorded(case: &Case) -> Option<(Case, String)> {
+    let tools = ["nginmesh", "istio-1.0", "istio", "linkerd"];
+    let mut tools = tools.into_iter();
+    let tool = tools.find(|tool| case.name.starts_with(&format!("{tool}-")));
+    let mut vectors = recording::vectors(tool?).into_iter();
+    let vector =
+        vectors.find(|vector| recording::name(tool.unwrap_or_default(), vector) == case.name)?;
+    let state = State::recorded(&vector["expect"], true, true);
+    let v6 = state.v6.unwrap_or_default();
+    if state.v4.values().all(Vec::is_empty) {
+        return None;
+    }
+    let mut case = case.clone();
+    if tool == Some("istio-1.0") {
+        case.addresses.push("fd00::17/64".to_owned());
+    }
+    Some((
+        case,
+        saved("iptables-save", &state.v4) + &saved("ip6tables-save", &v6),
+    ))
+}
+
+/// The row of docs/differences.md that a difference is meant by, by its id, and the words in it.
+fn deliberate(difference: &Value) -> (&'static str, Vec<&'static str>) {
+    let mut words = Vec::new();
+    for conditions in difference["packets"].as_array().into_iter().flatten() {
+        let is = |field: &str, value: &str| {
+            let mut conditions = conditions.as_array().into_iter().flatten();
+            conditions.any(|c| c["field"] == field && c["not"] != true && c["values"][0] == value)
+        };
+        words.push(match () {
+            () if is("protocol", "ipv6-icmp") => "ICMPv6",
+            () if is("destination-port", "22") => "port 22",
+            () if is("destination-port", "546") => "DHCPv6",
+            () if is("ct-state", "RELATED") => "established connections",
+            () if difference["direction"] == "outbound" => "lo",
+            () => panic!("{difference:#}"),
+        });
+    }
+    ("istio-1.0-inbound-ipv6", words)
+}
+
+/// Both backends' forms of the rules: iptables' and nft's own.
+const FORMS: [BackendChoice; 2] = [BackendChoice::Netlink, BackendChoice::Nftables];
+
 #[test]
-fn no_connection_is_treated_differently_from_what_was_recorded() {
-    let mut count = 0;
+fn only_deliberate_differences_from_what_was_recorded() {
+    let page = include_str!("../../../docs/differences.md");
+    let (mut count, mut meant) = (0, BTreeSet::new());
     for case in cases::all().iter().filter(|case| case.writes()) {
-        let Expect::Recorded(state) = &case.expect else {
+        let Some((case, rules)) = recorded(case) else {
             continue;
         };
-        let v6 = state.v6.clone().unwrap_or_default();
-        if state.v4.values().all(Vec::is_empty) {
-            continue;
+        for backend in FORMS {
+            let (exit, found) = compared_on(backend, &case, &rules);
+            let differing = connections(&found);
+            assert_eq!(found["determined"], true, "{}", case.name);
+            assert_eq!(exit == Exit::Done, differing.is_empty(), "{}", case.name);
+            for difference in differing {
+                let is_meant = difference["family"] == "ipv6"
+                    && difference["before"]["fate"] == "refused"
+                    && difference["after"]["fate"] == "direct"
+                    && case.name.starts_with("istio-1.0-");
+                assert!(is_meant, "{} {backend:?}: {difference:#}", case.name);
+                meant.insert(deliberate(&difference));
+            }
         }
-        let rules = saved("iptables-save", &state.v4) + &saved("ip6tables-save", &v6);
-        let (exit, found) = compared(case, &rules);
-        let mut differing = connections(&found);
-        if state.v6.is_none() {
-            // Inbound IPv6 of istio-1.0, see docs/differences.md.
-            differing.retain(|connection| connection["family"] != "ipv6");
-        } else {
-            assert_eq!(exit, Exit::Done, "{}: {found:#}", case.name);
-        }
-        assert_eq!(differing, Vec::<Value>::new(), "{}", case.name);
-        assert_eq!(found["determined"], true, "{}", case.name);
         count += 1;
     }
     assert!(count > 60, "{count}");
+    let mut said = BTreeSet::new();
+    for (id, words) in meant {
+        let anchor = format!("<a id=\"{id}\"></a>");
+        let row = page.lines().find(|line| line.contains(&anchor));
+        let row = row.unwrap_or_else(|| panic!("{id} is not in docs/differences.md"));
+        for word in words {
+            assert!(row.contains(word), "{word}: {row}");
+            said.insert(word);
+        }
+    }
+    assert!(said.len() > 2, "{said:?}");
+}
+
+/// What a dry run prints is what the options ask for, in either format and form.
+#[test]
+fn a_dry_run_does_not_differ_from_its_options() {
+    for case in cases::all().iter().filter(|case| case.writes()) {
+        for (format, backend) in [Format::Restore, Format::Json].into_iter().zip(FORMS) {
+            let rules = dry_run(case, format).expect("rules");
+            let (exit, found) = compared_on(backend, case, &rules);
+            assert_eq!(exit, Exit::Done, "{} {backend:?}: {found:#}", case.name);
+        }
+    }
+}
+
+/// The items of a list, and the options, in the opposite order.
+#[test]
+fn the_order_of_options_makes_no_difference() {
+    let case = injected();
+    let pairs: Vec<[&str; 2]> = vec![
+        ["-u", "1337"],
+        ["-i", "10.0.0.0/8,172.16.0.0/12,10.1.0.0/16"],
+        ["-x", "10.2.0.0/16,10.1.2.0/24"],
+        ["-b", "80,443,8000:8100"],
+        ["-o", "5432,3306"],
+        ["-q", "9090,53"],
+        ["-c", "eth1,eth2"],
+    ];
+    let one = pairs.iter().flatten().map(|word| (*word).to_owned());
+    let other = pairs.iter().rev().flat_map(|[option, list]| {
+        let items: Vec<&str> = list.split(',').rev().collect();
+        [(*option).to_owned(), items.join(",")]
+    });
+    let case = |args: Vec<String>| Case {
+        args,
+        ..case.clone()
+    };
+    let (one, other) = (case(one.collect()), case(other.collect()));
+    let rules = dry_run(&one, Format::Json).expect("rules");
+    assert_ne!(rules, dry_run(&other, Format::Json).expect("rules"));
+    let (exit, found) = compared(&other, &rules);
+    assert_eq!(exit, Exit::Done, "{found:#}");
+}
+
+#[test]
+fn what_is_no_ruleset_is_bad_input() {
+    let case = injected();
+    let nft = dry_run(&case, Format::Nft).expect("rules");
+    for text in ["", "{}", "{\"tables\": 3}", "[]", &nft] {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), text).expect("the file is written");
+        let action = Action::Differences(differences::Options {
+            against: Some(file.path().to_owned()),
+            local_addresses: case.addresses.clone(),
+        });
+        let invocation = invocation(&case, &[]).expect("options");
+        let error = perform(&action, &invocation, &mut Vec::new()).expect_err(text);
+        assert_eq!(Exit::from(&error), Exit::BadInput, "{text}");
+    }
 }
 
 /// What an injector of Istio asks for.

@@ -24,6 +24,17 @@ pub struct Condition {
     pub own: bool,
 }
 
+impl Condition {
+    /// All that is the same for both families.
+    pub(super) fn shape(&self) -> (Field, bool, bool, Vec<String>) {
+        let values = match self.field.is_address() {
+            true => Vec::new(),
+            false => self.values.clone(),
+        };
+        (self.field, self.not, self.own, values)
+    }
+}
+
 /// A field of a packet, in the order in which they are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -79,21 +90,19 @@ pub(in crate::actions) fn described(
 ) -> Option<Vec<Vec<Condition>>> {
     let parts = space.parts(packets, care)?;
     let each = parts.iter().map(|part| conditions(part, space, network));
-    Some(each.collect())
+    let mut lists: Vec<Vec<Condition>> = each.collect();
+    let shapes = |list: &Vec<Condition>| list.iter().map(Condition::shape).collect::<Vec<_>>();
+    lists.sort_by_cached_key(shapes);
+    Some(lists)
 }
 
 /// The conditions of a part, in the order of the fields.
 fn conditions(part: &Part, space: &Space, network: &Network) -> Vec<Condition> {
     let one = |listed: &Values| {
         let field = Field::of(listed.dimension);
-        let (spans, gaps) = match field.is_address() {
-            true => {
-                // Nobody sends from or to the unspecified address.
-                let mut listed = listed.values.clone();
-                listed.retain(|span| *span != (0, 0));
-                with_gaps(&listed, space.family)
-            }
-            false => (listed.values.clone(), Vec::new()),
+        let (spans, gaps, own) = match field.is_address() {
+            true => addresses(&listed.values, space.family, network),
+            false => (listed.values.clone(), Vec::new(), false),
         };
         let shown = |spans: &[Span]| {
             let values = spans.iter().flat_map(|span| values(field, *span, space));
@@ -104,7 +113,7 @@ fn conditions(part: &Part, space: &Space, network: &Network) -> Vec<Condition> {
             not: listed.not,
             values: shown(&spans),
             except: shown(&gaps),
-            own: field.is_address() && spans == own(space.family, network),
+            own,
         }
     };
     let mut conditions: Vec<Condition> = part.iter().map(one).collect();
@@ -112,9 +121,47 @@ fn conditions(part: &Part, space: &Space, network: &Network) -> Vec<Condition> {
     conditions
 }
 
+/// Runs of addresses and what is left out of them, in the shorter way; and whether the runs are the
+/// addresses of this namespace.
+fn addresses(listed: &[Span], family: Family, network: &Network) -> (Vec<Span>, Vec<Span>, bool) {
+    // Nobody sends from or to the unspecified address.
+    let sent = |(first, last): &Span| (*first.max(&1), *last);
+    let sent: Vec<Span> = listed.iter().map(sent).filter(|(f, l)| f <= l).collect();
+    let own = own(family, network);
+    let is_own = |span: &Span| own.iter().any(|own| own.0 <= span.0 && span.1 <= own.1);
+    if sent.iter().all(is_own) {
+        let gaps = without(&own, &sent);
+        if length(family, &gaps) < length(family, &sent) {
+            return (own, gaps, true);
+        }
+    }
+    let mut listed = listed.to_vec();
+    listed.retain(|span| *span != (0, 0));
+    let (runs, gaps) = with_gaps(&listed, family);
+    (runs, gaps, false)
+}
+
+/// Runs without some of their addresses, both in order.
+fn without(runs: &[Span], taken: &[Span]) -> Vec<Span> {
+    let mut left = Vec::new();
+    for (first, last) in runs {
+        let mut next = Some(*first);
+        for taken in taken.iter().filter(|t| *first <= t.0 && t.1 <= *last) {
+            left.extend(next.filter(|n| *n < taken.0).map(|n| (n, taken.0 - 1)));
+            next = taken.1.checked_add(1);
+        }
+        left.extend(next.filter(|n| n <= last).map(|n| (n, *last)));
+    }
+    left
+}
+
+fn length(family: Family, spans: &[Span]) -> usize {
+    spans.iter().map(|span| prefixes(family, *span).len()).sum()
+}
+
 /// Fewer runs of addresses, and what is left out of them, where that is shorter.
 fn with_gaps(spans: &[Span], family: Family) -> (Vec<Span>, Vec<Span>) {
-    let length = |span| prefixes(family, span).len();
+    let length = |span| length(family, &[span]);
     let (mut runs, mut gaps): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
     for span in spans {
         if let Some(run) = runs.last_mut() {

@@ -43,6 +43,8 @@ pub struct Section {
     pub direction: Direction,
     /// The families for which the rows are the same.
     pub families: Vec<Family>,
+    /// How many classes of connections the rules tell apart: those of one fate, by one rule.
+    pub classes: usize,
     /// In the reader's order; the first row that fits a connection says what happens to it.
     pub rows: Vec<Row>,
 }
@@ -84,19 +86,14 @@ pub(in crate::actions) fn connections(
     } = place::whole(&local, &routing, live)?;
     assumed.extend(by_default);
     let mut sections = Vec::new();
+    let mut steps = STEPS;
     for direction in Direction::ALL {
         let mut of_direction: Vec<Section> = Vec::new();
         for family in families(&network) {
-            let rows = of_family(direction, family, &rules, &network)?;
-            let merged = of_direction
-                .first_mut()
-                .is_some_and(|other| other.merge(family, &rows));
-            if !merged {
-                of_direction.push(Section {
-                    direction,
-                    families: vec![family],
-                    rows,
-                });
+            let section = of_family(direction, family, (&rules, &network), &mut steps)?;
+            let first = of_direction.first_mut();
+            if !first.is_some_and(|other| other.merge(&section)) {
+                of_direction.push(section);
             }
         }
         sections.extend(of_direction);
@@ -132,20 +129,31 @@ pub(in crate::actions) fn families(network: &Network) -> Vec<Family> {
 fn of_family(
     direction: Direction,
     family: Family,
-    rules: &Rules,
-    network: &Network,
-) -> Result<Vec<Row>, Stopped> {
-    let mut space = Space::new(family, [(rules, network)], STEPS);
+    (rules, network): (&Rules, &Network),
+    steps: &mut u32,
+) -> Result<Section, Stopped> {
+    let mut space = Space::new(family, [(rules, network)], *steps);
     let start = direction.start();
     let within = first_packets(&mut space, start, network);
     let picture = follow_all(&mut space, start, rules, network, within)?;
-    rows::rows(&mut space, &picture, rules)
+    let classes = picture.classes(&mut space);
+    let by = classes
+        .iter()
+        .map(|c| c.by.map_or(1, |hit| hit.rules.len()));
+    let section = Section {
+        direction,
+        families: vec![family],
+        classes: by.sum(),
+        rows: rows::rows(&mut space, &picture, &classes, rules)?,
+    };
+    *steps = space.steps_left();
+    Ok(section)
 }
 
 /// The first packets of connections, which have no mark of a connection yet. Those that processes
 /// send have no mark, or to an address of this namespace one that a policy route is about, as a
 /// transparent proxy sets it. Those from outside have none, come from elsewhere through an interface
-/// that is there or that a rule names, and are for an address of this namespace.
+/// that is there or that a rule names, and are for an address of this namespace that others reach.
 fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
     let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
     let new = new.unwrap_or_default() as u128;
@@ -174,6 +182,13 @@ fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
         Start::Outside => {
             let from = space.own_at(network, Dimension::Source);
             let arriving = space.without(to, from);
+            // Others do not reach loopback: the kernel drops it.
+            let loopback = match space.family {
+                Family::V4 => (0x7f00_0000, 0x7fff_ffff),
+                Family::V6 => (1, 1),
+            };
+            let loopback = space.having(Dimension::Destination, loopback);
+            let arriving = space.without(arriving, loopback);
             let known = through_known_interfaces(space);
             let arriving = space.and(arriving, known);
             space.and(unmarked, arriving)
@@ -191,12 +206,13 @@ pub(in crate::actions) fn through_known_interfaces(space: &mut Space) -> Set {
 
 impl Section {
     /// Takes in the rows of another family, if they differ from these in addresses only.
-    fn merge(&mut self, family: Family, rows: &[Row]) -> bool {
-        let same =
-            self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(|(a, b)| a.is_alike(b));
+    fn merge(&mut self, other: &Section) -> bool {
+        let pairs = || self.rows.iter().zip(&other.rows);
+        let same = self.rows.len() == other.rows.len() && pairs().all(|(a, b)| a.is_alike(b));
         if same {
-            self.families.push(family);
-            let pairs = self.rows.iter_mut().zip(rows);
+            self.families.extend(&other.families);
+            self.classes = self.classes.max(other.classes);
+            let pairs = self.rows.iter_mut().zip(&other.rows);
             pairs.for_each(|(row, other)| row.add(other));
         }
         same

@@ -79,14 +79,13 @@ pub struct Decider {
 }
 
 impl Decider {
-    fn of(hit: &Hit) -> Self {
-        let id = hit.entry.id().map(|id| id.as_str().to_owned());
-        Decider {
+    fn of(hit: Hit) -> impl Iterator<Item = Self> {
+        hit.rules.iter().map(move |rule| Decider {
             table: hit.table.name.clone(),
             chain: hit.chain.name.to_string(),
-            rule: hit.entry.text(),
-            id,
-        }
+            rule: rule.text(),
+            id: rule.id().map(|id| id.as_str().to_owned()),
+        })
     }
 
     fn is_alike(&self, other: &Decider) -> bool {
@@ -103,12 +102,8 @@ impl Row {
     pub(super) fn is_alike(&self, other: &Row) -> bool {
         let shape = |row: &Row| {
             let lists = row.packets.iter().flatten();
-            let shown = |c: &Condition| {
-                let values = (!c.field.is_address()).then(|| c.values.clone());
-                (c.field, c.not, c.own, values)
-            };
             lists
-                .map(|list| list.iter().map(shown).collect())
+                .map(|list| list.iter().map(Condition::shape).collect())
                 .collect::<Vec<Vec<_>>>()
         };
         let rules = self.rules.len() == other.rules.len()
@@ -128,6 +123,7 @@ impl Row {
         let more = other.packets.iter().flatten().flatten();
         for (condition, more) in mine.zip(more).filter(|(c, _)| c.field.is_address()) {
             condition.values.extend(more.values.iter().cloned());
+            condition.except.extend(more.except.iter().cloned());
         }
     }
 }
@@ -143,17 +139,18 @@ struct Gathered<'a> {
     first: usize,
 }
 
-/// The rows of a picture.
+/// The rows of a picture with these classes.
 pub(super) fn rows(
     space: &mut Space,
     picture: &Picture,
+    classes: &[Class],
     rules: &Rules,
 ) -> Result<Vec<Row>, Stopped> {
     let order: HashMap<_, usize> = picture
         .hits
         .iter()
         .enumerate()
-        .map(|(at, hit)| ((std::ptr::from_ref(hit.entry), hit.set), at))
+        .map(|(at, hit)| ((hit.rules.as_ptr(), hit.set), at))
         .collect();
     let proxy = match picture.start {
         Start::Here => proxy(space, rules),
@@ -161,8 +158,8 @@ pub(super) fn rows(
     };
     let own = space.own_at(picture.network, Dimension::Destination);
     let mut gathered: HashMap<Key, Gathered> = HashMap::new();
-    for class in picture.classes(space) {
-        for (set, group, fate) in divided(space, &class, proxy, own) {
+    for class in classes {
+        for (set, group, fate) in divided(space, class, proxy, own) {
             let row = gathered
                 .entry((group, fate, stem(class.by)))
                 .or_insert(Gathered {
@@ -172,7 +169,7 @@ pub(super) fn rows(
                 });
             row.set = space.or(row.set, set);
             row.rules.extend(class.by);
-            let by = class.by.map(|hit| (std::ptr::from_ref(hit.entry), hit.set));
+            let by = class.by.map(|hit| (hit.rules.as_ptr(), hit.set));
             let at = by.and_then(|by| order.get(&by));
             row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
         }
@@ -185,11 +182,12 @@ pub(super) fn rows(
     ordered.sort_by_key(|((group, _, _), row)| (*group, row.first));
     let mut care = picture.all;
     let mut rows = Vec::new();
-    for ((group, fate, _), row) in ordered {
+    while !ordered.is_empty() {
+        let ((group, fate, _), row) = ordered.remove(next(space, &ordered, care));
         let packets = described(space, row.set, care, picture.network);
         care = space.without(care, row.set);
         let mut rules: Vec<Decider> = Vec::new();
-        for rule in row.rules.iter().map(Decider::of) {
+        for rule in row.rules.into_iter().flat_map(Decider::of) {
             if rules.last() != Some(&rule) {
                 rules.push(rule);
             }
@@ -203,6 +201,19 @@ pub(super) fn rows(
     }
     space.check()?;
     Ok(rows)
+}
+
+/// The row that comes next: the first one, or of the last two of one group the one that is described
+/// in fewer parts, so that the other one is the rest.
+fn next(space: &mut Space, ordered: &[(Key, Gathered)], care: Set) -> usize {
+    let [((group, ..), one), ((other_group, ..), other)] = ordered else {
+        return 0;
+    };
+    if group != other_group {
+        return 0;
+    }
+    let mut parts = |row: &Gathered| space.parts(row.set, care).map_or(usize::MAX, |p| p.len());
+    usize::from(parts(other) < parts(one))
 }
 
 /// The packets of the users and groups that rules exempt as the proxy's.
@@ -235,14 +246,13 @@ fn stem(by: Option<Hit>) -> String {
     let Some(hit) = by else {
         return String::new();
     };
-    let place = format!("{} {}", hit.table.name, hit.chain.name);
-    match (hit.entry.id(), purpose(hit.entry)) {
+    match (hit.rules[0].id(), purpose(&hit.rules[0])) {
         (Some(id), Some((_, rest))) => {
             let id = id.as_str();
-            format!("{place} {}", &id[..id.len() - rest.len()])
+            id[..id.len() - rest.len()].to_owned()
         }
-        (Some(id), None) => format!("{place} {}", id.as_str()),
-        (None, _) => place,
+        (Some(id), None) => id.as_str().to_owned(),
+        (None, _) => format!("{} {}", hit.table.name, hit.chain.name),
     }
 }
 
@@ -254,7 +264,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
     let others = space.without(set, proxy);
     let parts = match &fate {
         Fate::Direct => {
-            let purpose = class.by.and_then(|hit| purpose(hit.entry));
+            let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
             let group = match purpose {
                 Some((Purpose::ExemptProxy | Purpose::ExemptPassed(_), _)) => Group::Proxy,
                 _ if class.by.is_none() => Group::Other,
@@ -285,7 +295,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
 }
 
 fn fate(class: &Class) -> Fate {
-    let purpose = class.by.and_then(|hit| purpose(hit.entry));
+    let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
     Fate::of(class.end, |_| match purpose {
         Some((Purpose::To(who), _)) => Some(who),
         _ => None,
@@ -331,7 +341,7 @@ impl Fate {
 fn undetermined<'a>(space: &mut Space, picture: &Picture<'a>) -> Gathered<'a> {
     let mut rules = Vec::new();
     for hit in &picture.hits {
-        let is_undecoded = matches!(hit.entry, Entry::Undecoded { .. });
+        let is_undecoded = matches!(hit.rules, [Entry::Undecoded { .. }]);
         let concerned = space.and(hit.set, picture.undetermined);
         if is_undecoded && !space.is_empty(concerned) {
             rules.push(*hit);

@@ -22,17 +22,24 @@ pub fn differing<'p>(
     let unclear = space.or(before.undetermined, after.undetermined);
     let mut differences = Vec::new();
     for one in &before.ends {
-        let clear = space.without(one.set, unclear);
+        let mut left = space.without(one.set, unclear);
+        // Most packets end alike, which no other end has to be compared for.
+        if let Some(same) = after.ends.iter().find(|other| one.is_alike(other)) {
+            left = space.without(left, same.set);
+        }
         for other in &after.ends {
-            let both = space.and(clear, other.set);
+            if space.is_empty(left) {
+                break;
+            }
+            let both = space.and(left, other.set);
             if space.is_empty(both) {
                 continue;
             }
-            let differ = match one.fate == other.fate {
-                true => arrive_differently(space, one, other),
-                false => Set::ALL,
+            left = space.without(left, both);
+            let packets = match one.fate == other.fate {
+                true => arrive_differently(space, both, one, other),
+                false => both,
             };
-            let packets = space.and(both, differ);
             if !space.is_empty(packets) {
                 differences.push(Difference {
                     packets,
@@ -45,17 +52,17 @@ pub fn differing<'p>(
     differences
 }
 
-/// The packets that are not the same when they arrive.
-fn arrive_differently(space: &mut Space, one: &Ended, other: &Ended) -> Set {
+/// The packets of a set that are not the same when they arrive.
+fn arrive_differently(space: &mut Space, among: Set, one: &Ended, other: &Ended) -> Set {
     let (Some(one), Some(other)) = (&one.arrived, &other.arrived) else {
         return Set::NONE;
     };
     if one.zone != other.zone {
-        return Set::ALL;
+        return among;
     }
     let fields = one.header.iter().zip(&other.header);
     fields.fold(Set::NONE, |found, (a, b)| {
-        let unequal = space.unequal(a, b);
+        let unequal = space.unequal(among, a, b);
         space.or(found, unequal)
     })
 }

@@ -147,11 +147,9 @@ impl Space {
                 let test = masked(Field::Connmark, *value, *mask);
                 return self.fields(&test, m.not, header, network);
             }
-            Test::Source(net) => self.one_of(header.end(Side::Source), [*net]),
-            Test::Destination(net) => self.one_of(header.end(Side::Destination), [*net]),
-            Test::DestinationSet(set) => {
-                self.one_of(header.end(Side::Destination), set.as_slice().to_vec())
-            }
+            Test::Source(net) => self.one_of(header.end(Side::Source), &[*net]),
+            Test::Destination(net) => self.one_of(header.end(Side::Destination), &[*net]),
+            Test::DestinationSet(set) => self.one_of(header.end(Side::Destination), set.as_slice()),
             Test::InInterface(_) => self.came_in(&header.in_interface, |packet| {
                 Match::new(m.test.clone()).holds(packet)
             }),
@@ -197,16 +195,26 @@ impl Space {
         }
     }
 
-    fn one_of(&mut self, end: &End, nets: impl IntoIterator<Item = IpNet>) -> Set {
-        let mut found = Set::NONE;
-        for net in nets {
-            if Family::of(net.addr()) == self.family {
-                let span = (number_of(net.network()), number_of(net.broadcast()));
-                let one = self.sets.within(&end.address, span);
-                found = self.sets.or(found, one);
-            }
+    /// The packets of which an end is one of these addresses.
+    pub(super) fn passing_one_of(
+        &mut self,
+        header: &Header,
+        side: Side,
+        nets: &[IpNet],
+    ) -> Passing {
+        Passing {
+            surely: self.one_of(header.end(side), nets),
+            perhaps: Set::NONE,
         }
-        found
+    }
+
+    fn one_of(&mut self, end: &End, nets: &[IpNet]) -> Set {
+        let mine = |net: &&IpNet| Family::of(net.addr()) == self.family;
+        let prefixes = nets.iter().filter(mine);
+        let prefix = |net: &IpNet| (number_of(net.network()), net.prefix_len());
+        let mut prefixes: Vec<(u128, u8)> = prefixes.map(prefix).collect();
+        prefixes.sort_unstable();
+        self.sets.beginning(&end.address, &prefixes)
     }
 
     fn port(&mut self, end: &End, ports: &[PortRange]) -> Set {
@@ -258,18 +266,18 @@ impl Space {
     /// The packets of which nat has changed this end.
     pub(super) fn translated(&mut self, header: &Header, side: Side) -> Set {
         let (before, now) = (header.original(side), header.end(side));
-        let addresses = self.unequal(&before.address, &now.address);
-        let ports = self.unequal(&before.port, &now.port);
+        let addresses = self.unequal(Set::ALL, &before.address, &now.address);
+        let ports = self.unequal(Set::ALL, &before.port, &now.port);
         self.sets.or(addresses, ports)
     }
 
-    /// The packets for which the numbers are not the same.
-    pub(super) fn unequal(&mut self, a: &Bits, b: &Bits) -> Set {
-        if a == b {
-            return Set::NONE;
-        }
-        a.iter().zip(b.iter()).fold(Set::NONE, |found, (a, b)| {
-            let bit = self.sets.differing(*a, *b);
+    /// The packets of a set for which the numbers are not the same. (Of all packets there may be no
+    /// small set, where both numbers vary.)
+    pub(super) fn unequal(&mut self, among: Set, a: &Bits, b: &Bits) -> Set {
+        let pairs = a.iter().zip(b.iter()).filter(|(a, b)| a != b);
+        pairs.fold(Set::NONE, |found, (a, b)| {
+            let (a, b) = (self.sets.and(among, *a), self.sets.and(among, *b));
+            let bit = self.sets.differing(a, b);
             self.sets.or(found, bit)
         })
     }

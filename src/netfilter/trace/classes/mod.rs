@@ -10,6 +10,7 @@ mod fields;
 mod parts;
 #[cfg(test)]
 mod properties;
+mod runs;
 mod sets;
 mod space;
 mod table;
@@ -306,8 +307,8 @@ impl<'a> Picture<'a> {
             }
             left = space.without(left, packets);
             let same = |class: &&mut Class| {
-                let by = class.by.map(|by| std::ptr::from_ref(by.entry));
-                by == Some(std::ptr::from_ref(hit.entry)) && std::ptr::eq(class.end, end)
+                let by = class.by.map(|by| by.rules.as_ptr());
+                by == Some(hit.rules.as_ptr()) && std::ptr::eq(class.end, end)
             };
             match classes.iter_mut().rev().take(1).find(same) {
                 Some(class) => {
@@ -339,8 +340,8 @@ impl Ended {
         };
         let (address, port) = arrived.destination();
         let before = (space.bits(D::Destination), space.bits(D::DestinationPort));
-        let addresses = space.unequal(&before.0, address);
-        let ports = space.unequal(&before.1, port);
+        let addresses = space.unequal(Set::ALL, &before.0, address);
+        let ports = space.unequal(Set::ALL, &before.1, port);
         space.or(addresses, ports)
     }
 }

@@ -45,13 +45,14 @@ impl Space {
     /// Parts that together hold every packet of the set and, of the packets in `care`, no other one.
     /// Nothing where that takes too many.
     pub fn parts(&mut self, set: Set, care: Set) -> Option<Vec<Part>> {
-        let mut wide = self.and(set, care);
-        for dimension in LEAST_TELLING {
-            let wider = self.forgetting(wide, dimension);
-            if self.is_within(wider, care, set) {
-                wide = wider;
-            }
-        }
+        let wide = self.and(set, care);
+        let bits = self.sets.bits_of(wide);
+        let matters = |dimension: &Dimension| {
+            let (first, end) = self.place(*dimension);
+            bits.range(first..end).next().is_some()
+        };
+        let telling: Vec<Dimension> = LEAST_TELLING.into_iter().filter(matters).collect();
+        let wide = self.without_needless(wide, &telling, set, care);
         let mut products = Vec::new();
         self.split(wide, &Dimension::ALL, &Product::new(), &mut products)?;
         for product in &mut products {
@@ -65,10 +66,24 @@ impl Space {
         parts.collect()
     }
 
+    /// The packets that would be in `wide` with other values of those fields that make no difference,
+    /// looked at in their order.
+    fn without_needless(&mut self, wide: Set, fields: &[Dimension], set: Set, care: Set) -> Set {
+        let wider = self.forgetting(wide, fields);
+        if self.is_within(wider, care, set) {
+            return wider;
+        }
+        let (first, rest) = fields.split_at(fields.len() / 2);
+        if first.is_empty() {
+            return wide;
+        }
+        let wide = self.without_needless(wide, first, set, care);
+        self.without_needless(wide, rest, set, care)
+    }
+
     /// Whether all packets of `one` that are in `care` are in `other`.
     fn is_within(&mut self, one: Set, care: Set, other: Set) -> bool {
-        let one = self.and(one, care);
-        self.without(one, other) == Set::NONE
+        !self.sets.have_common([one, care, !other])
     }
 
     fn place(&self, dimension: Dimension) -> (u16, u16) {
@@ -76,10 +91,20 @@ impl Space {
         (first, first + dimension.width(self.family))
     }
 
-    /// The packets that would be in the set with another value of this field.
-    fn forgetting(&mut self, set: Set, dimension: Dimension) -> Set {
-        let place = self.place(dimension);
-        self.sets.forgetting(set, place)
+    /// The packets that would be in the set with other values of these fields.
+    fn forgetting(&mut self, set: Set, fields: &[Dimension]) -> Set {
+        let places: Vec<(u16, u16)> = fields.iter().map(|field| self.place(*field)).collect();
+        let is_forgotten = |bit| {
+            places
+                .iter()
+                .any(|(first, end)| (*first..*end).contains(&bit))
+        };
+        let last = places
+            .iter()
+            .map(|(_, end)| end - 1)
+            .max()
+            .unwrap_or_default();
+        self.sets.forgetting(set, &is_forgotten, last)
     }
 
     /// Divides a set by its fields, from the first of these on.
@@ -111,8 +136,11 @@ impl Space {
         for dimension in LEAST_TELLING {
             let mut wider = product.clone();
             wider.retain(|(d, _)| *d != dimension);
+            if wider.len() == product.len() {
+                continue;
+            }
             let packets = self.packets(&wider);
-            if wider.len() < product.len() && self.is_within(packets, care, set) {
+            if self.is_within(packets, care, set) {
                 *product = wider;
             }
         }
@@ -170,9 +198,10 @@ impl Space {
             let others = self.packets(&others.collect());
             let wrong = self.and(others, care);
             let wrong = self.without(wrong, set);
-            let (first, end) = self.place(dimension);
-            let wrong = self.sets.forgetting(wrong, (0, first));
-            let most = !self.sets.forgetting(wrong, (end, u16::MAX - 1));
+            let others = Dimension::ALL
+                .into_iter()
+                .filter(|other| *other != dimension);
+            let most = !self.forgetting(wrong, &others.collect::<Vec<_>>());
             let ways = [(least, false), (most, false), (least, true), (most, true)];
             let described = ways.into_iter().filter_map(|(values, not)| {
                 let listed = if not { !values } else { values };

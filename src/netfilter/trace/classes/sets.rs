@@ -1,7 +1,7 @@
 //! Sets of packets as binary decision diagrams: every question about a packet is one about some of
 //! its bits. Equal sets are the same node, so that comparing two of them costs nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Not;
 
@@ -32,7 +32,7 @@ impl Not for Set {
 }
 
 /// The sets of those packets of which a bit is 0, and of those of which it is 1.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Node {
     bit: u16,
     zero: Set,
@@ -43,7 +43,7 @@ struct Node {
 const LAST: u16 = u16::MAX;
 
 /// How many results of [`Sets::and`] are kept, a power of two.
-const REMEMBERED: usize = 1 << 17;
+const REMEMBERED: usize = 1 << 18;
 
 /// What was found out of something.
 pub(super) type Known<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
@@ -51,7 +51,8 @@ pub(super) type Known<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
 /// Every set that has been made.
 pub(super) struct Sets {
     nodes: Vec<Node>,
-    known: Known<Node, u32>,
+    /// Where each node is, by its hash: open addressing, a power of two; 0 is free.
+    places: Vec<u32>,
     results: Vec<(Set, Set, Set)>,
     /// How many more steps may be taken.
     steps: u32,
@@ -66,10 +67,15 @@ impl Sets {
         };
         Sets {
             nodes: vec![last],
-            known: Known::default(),
+            places: vec![0; 1 << 12],
             results: vec![(Set::NONE, Set::NONE, Set::NONE); REMEMBERED],
             steps,
         }
+    }
+
+    /// How many more steps may be taken.
+    pub(super) fn steps_left(&self) -> u32 {
+        self.steps
     }
 
     /// All steps were taken: sets made since then are too small.
@@ -90,13 +96,35 @@ impl Sets {
         if zero.is_complement() {
             return !self.make(bit, !zero, !one);
         }
-        let node = Node { bit, zero, one };
-        let next = self.nodes.len() as u32;
-        let index = *self.known.entry(node).or_insert(next);
-        if index == next {
+        Set(self.index_of(Node { bit, zero, one }) << 1)
+    }
+
+    /// The number of a node, a new one if there is none like it.
+    fn index_of(&mut self, node: Node) -> u32 {
+        if self.places.len() < 2 * self.nodes.len() {
+            self.places = vec![0; 2 * self.places.len()];
+            for index in 1..self.nodes.len() {
+                let place = self.place_of(self.nodes[index]);
+                self.places[place] = index as u32;
+            }
+        }
+        let place = self.place_of(node);
+        if self.places[place] == 0 {
+            self.places[place] = self.nodes.len() as u32;
             self.nodes.push(node);
         }
-        Set(index << 1)
+        self.places[place]
+    }
+
+    /// Where a node is, or would be.
+    fn place_of(&self, node: Node) -> usize {
+        let children = u64::from(node.zero.0) << 32 | u64::from(node.one.0);
+        let last = self.places.len() - 1;
+        let mut place = mixed(mixed(children) ^ u64::from(node.bit)) as usize & last;
+        while self.places[place] != 0 && self.nodes[self.places[place] as usize] != node {
+            place = (place + 1) & last;
+        }
+        place
     }
 
     /// The first bit that a set depends on.
@@ -155,28 +183,77 @@ impl Sets {
         self.or(only_a, only_b)
     }
 
-    /// The packets that would be in the set with other bits from the first one to before the second
-    /// one.
-    pub(super) fn forgetting(&mut self, set: Set, bits: (u16, u16)) -> Set {
-        self.forget(set, bits, &mut Known::default())
+    /// Whether a packet is in all of these sets.
+    pub(super) fn have_common(&mut self, sets: [Set; 3]) -> bool {
+        self.find_common(sets, &mut Known::default())
     }
 
-    fn forget(&mut self, set: Set, bits: (u16, u16), known: &mut Known<Set, Set>) -> Set {
+    fn find_common(&mut self, sets: [Set; 3], barren: &mut Known<[Set; 3], ()>) -> bool {
+        let [a, b, c] = sets;
+        if sets.contains(&Set::NONE) || a == !b || b == !c || a == !c {
+            return false;
+        }
+        if sets.iter().filter(|set| **set != Set::ALL).count() < 2 {
+            return true;
+        }
+        if self.is_exhausted() || barren.contains_key(&sets) {
+            return false;
+        }
+        self.steps -= 1;
+        let bit = sets.map(|set| self.first_bit(set)).into_iter().min();
+        let halves = sets.map(|set| self.halves(set, bit.unwrap_or(LAST)));
+        let found = self.find_common(halves.map(|(zero, _)| zero), barren)
+            || self.find_common(halves.map(|(_, one)| one), barren);
+        if !found {
+            barren.insert(sets, ());
+        }
+        found
+    }
+
+    /// The bits that a set depends on.
+    pub(super) fn bits_of(&self, set: Set) -> BTreeSet<u16> {
+        let (mut bits, mut open, mut seen) = (BTreeSet::new(), vec![set], Known::default());
+        while let Some(set) = open.pop() {
+            let node = self.nodes[set.index()];
+            if node.bit != LAST && seen.insert(set.index(), ()).is_none() {
+                bits.insert(node.bit);
+                open.extend([node.zero, node.one]);
+            }
+        }
+        bits
+    }
+
+    /// The packets that would be in the set with other bits at these places; none of them is behind
+    /// `last`.
+    pub(super) fn forgetting(
+        &mut self,
+        set: Set,
+        is_forgotten: &dyn Fn(u16) -> bool,
+        last: u16,
+    ) -> Set {
+        self.forget(set, is_forgotten, last, &mut Known::default())
+    }
+
+    fn forget(
+        &mut self,
+        set: Set,
+        is_forgotten: &dyn Fn(u16) -> bool,
+        last: u16,
+        known: &mut Known<Set, Set>,
+    ) -> Set {
         let bit = self.first_bit(set);
-        if bit >= bits.1 {
+        if bit > last || bit == LAST {
             return set;
         }
         if let Some(result) = known.get(&set) {
             return *result;
         }
         let (zero, one) = self.halves(set, bit);
-        let (zero, one) = (
-            self.forget(zero, bits, known),
-            self.forget(one, bits, known),
-        );
-        let result = match bit < bits.0 {
-            true => self.make(bit, zero, one),
-            false => self.or(zero, one),
+        let zero = self.forget(zero, is_forgotten, last, known);
+        let one = self.forget(one, is_forgotten, last, known);
+        let result = match is_forgotten(bit) {
+            true => self.or(zero, one),
+            false => self.make(bit, zero, one),
         };
         known.insert(set, result);
         result
@@ -218,6 +295,29 @@ impl Sets {
         self.and(at_least, at_most)
     }
 
+    /// The packets of which some bits begin as one of these numbers, each up to its length. They are
+    /// in order.
+    pub(super) fn beginning(&mut self, bits: &[Set], prefixes: &[(u128, u8)]) -> Set {
+        self.begin(bits, 0, prefixes)
+    }
+
+    fn begin(&mut self, bits: &[Set], depth: u8, prefixes: &[(u128, u8)]) -> Set {
+        match prefixes {
+            [] => return Set::NONE,
+            // A prefix of others comes before them.
+            [(_, length), ..] if *length <= depth => return Set::ALL,
+            _ => {}
+        }
+        let place = bits.len() - 1 - usize::from(depth);
+        let (zero, one) =
+            prefixes.split_at(prefixes.partition_point(|(number, _)| number >> place & 1 == 0));
+        let zero = self.begin(bits, depth + 1, zero);
+        let one = self.begin(bits, depth + 1, one);
+        let bit = bits[usize::from(depth)];
+        let (zero, one) = (self.without(zero, bit), self.and(bit, one));
+        self.or(zero, one)
+    }
+
     /// One member: the bits that matter, each with its value. Nothing if there is none.
     pub(super) fn member(&self, set: Set) -> Option<Vec<(u16, bool)>> {
         let mut member = Vec::new();
@@ -242,7 +342,7 @@ fn mixed(number: u64) -> u64 {
     product ^ product >> 32
 }
 
-/// A hasher for nodes, which nobody chooses in order to collide.
+/// A hasher for numbers of nodes, which nobody chooses in order to collide.
 #[derive(Default)]
 pub(super) struct Mixer(u64);
 
@@ -255,8 +355,8 @@ impl Hasher for Mixer {
         bytes.iter().for_each(|b| self.write_u64((*b).into()));
     }
 
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(number.into());
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
     }
 
     fn write_u32(&mut self, number: u32) {

@@ -37,21 +37,22 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    /// In their order.
+    /// In the order of their bits: first what long lists of rules differ in, so that sets of it share
+    /// the rest.
     pub const ALL: [Dimension; 13] = [
-        Dimension::Protocol,
-        Dimension::State,
-        Dimension::HasOwner,
-        Dimension::Socket,
-        Dimension::InInterface,
-        Dimension::Uid,
-        Dimension::Gid,
-        Dimension::Mark,
-        Dimension::Connmark,
-        Dimension::SourcePort,
-        Dimension::DestinationPort,
-        Dimension::Source,
         Dimension::Destination,
+        Dimension::Source,
+        Dimension::DestinationPort,
+        Dimension::SourcePort,
+        Dimension::Connmark,
+        Dimension::Mark,
+        Dimension::Gid,
+        Dimension::Uid,
+        Dimension::InInterface,
+        Dimension::Socket,
+        Dimension::HasOwner,
+        Dimension::State,
+        Dimension::Protocol,
     ];
 
     /// How many bits it has.
@@ -222,6 +223,11 @@ impl Space {
                 let one = self.sets.within(address, span);
                 self.sets.or(own, one)
             })
+    }
+
+    /// How many more steps may be taken.
+    pub fn steps_left(&self) -> u32 {
+        self.sets.steps_left()
     }
 
     /// Fails if too many steps were taken: sets made since then are too small.

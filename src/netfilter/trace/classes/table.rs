@@ -2,6 +2,7 @@
 
 use super::Stopped;
 use super::fields::{End, Header, Tracked, constant, constant_end};
+use super::runs::{addresses, runs};
 use super::sets::Set;
 use super::space::{Bits, Space};
 use crate::netfilter::model::{
@@ -10,6 +11,7 @@ use crate::netfilter::model::{
 };
 use crate::netfilter::trace::{JumpLoop, Network};
 use ipnet::IpNet;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where the route of what is sent from here leads.
@@ -44,8 +46,8 @@ pub(super) struct State {
 /// Packets on their way: each group once.
 pub(super) type Flow = Vec<(State, Set)>;
 
-/// How many groups are kept apart.
-const GROUPS: usize = 4096;
+/// How many groups of packets, or ends of theirs, are kept apart.
+pub(super) const GROUPS: usize = 4096;
 
 /// Adds packets to those that have the same in common.
 pub(super) fn add(space: &mut Space, flow: &mut Flow, state: State, set: Set) {
@@ -91,10 +93,14 @@ pub struct Hit<'a> {
     pub table: &'a HookedTable,
     pub base: Base,
     pub chain: &'a HookedChain,
-    pub entry: &'a Entry,
+    /// Several where they differ in an address only.
+    pub rules: &'a [Entry],
     pub took: Took,
     pub set: Set,
 }
+
+/// The chains of a table by their names.
+pub(super) type Chains<'a> = HashMap<&'a ChainName, &'a HookedChain>;
 
 /// Packets in one table at one hook.
 pub(super) struct InTable<'w, 'a> {
@@ -104,6 +110,7 @@ pub(super) struct InTable<'w, 'a> {
     pub base: Base,
     pub hits: &'w mut Vec<Hit<'a>>,
     pub verdicts: Vec<(Verdict, State, Set)>,
+    chains: &'w Chains<'a>,
     inside: Vec<&'a HookedChain>,
 }
 
@@ -120,7 +127,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     pub(super) fn new(
         space: &'w mut Space,
         network: &'a Network,
-        table: &'a HookedTable,
+        (table, chains): (&'a HookedTable, &'w Chains<'a>),
         base: Base,
         hits: &'w mut Vec<Hit<'a>>,
     ) -> Self {
@@ -131,6 +138,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             base,
             hits,
             verdicts: Vec::new(),
+            chains,
             inside: Vec::new(),
         }
     }
@@ -149,16 +157,17 @@ impl<'w, 'a> InTable<'w, 'a> {
         }
         self.inside.push(chain);
         let mut back = Flow::new();
-        for entry in &chain.rules {
+        for run in runs(self.table, &chain.rules) {
             if flow.is_empty() {
                 break;
             }
-            if self.space.sets.is_exhausted() || flow.len() > GROUPS {
+            let groups = flow.len().max(back.len()).max(self.verdicts.len());
+            if self.space.sets.is_exhausted() || groups > GROUPS {
                 return Err(Stopped::Bounded);
             }
             let mut onward = Onward::default();
             for (state, set) in &mut flow {
-                let stay = self.rule(entry, state, *set, &mut onward)?;
+                let stay = self.rule(run, state, *set, &mut onward)?;
                 *set = stay;
             }
             flow.retain(|(_, set)| *set != Set::NONE);
@@ -176,18 +185,24 @@ impl<'w, 'a> InTable<'w, 'a> {
         Ok(back)
     }
 
-    /// Does what a rule says to the packets that it applies to; the others are returned. Those of
-    /// which it is not known are both.
+    /// Does what a run of rules says to the packets that it applies to; the others are returned.
+    /// Those of which it is not known are both.
     fn rule(
         &mut self,
-        entry: &'a Entry,
+        run: &'a [Entry],
         state: &State,
         set: Set,
         onward: &mut Onward,
     ) -> Result<Set, Stopped> {
         let (mut surely, mut perhaps) = (set, set);
-        for m in entry.matches() {
-            let passing = self.space.passing(m, &state.header, self.network);
+        let listed = addresses(run);
+        for (at, m) in run[0].matches().iter().enumerate() {
+            let passing = match &listed {
+                Some((place, side, nets)) if *place == at => {
+                    self.space.passing_one_of(&state.header, *side, nets)
+                }
+                _ => self.space.passing(m, &state.header, self.network),
+            };
             surely = self.space.sets.and(surely, passing.surely);
             let possible = self.space.sets.or(passing.surely, passing.perhaps);
             perhaps = self.space.sets.and(perhaps, possible);
@@ -195,10 +210,10 @@ impl<'w, 'a> InTable<'w, 'a> {
                 return Ok(set);
             }
         }
-        let target = match entry {
+        let target = match &run[0] {
             Entry::Idle { .. } => return Ok(set),
             Entry::Map { map, .. } => {
-                let taken = self.look_up(entry, map, state, (surely, perhaps), onward)?;
+                let taken = self.look_up(run, map, state, (surely, perhaps), onward)?;
                 return Ok(self.space.sets.without(set, taken));
             }
             Entry::Undecoded { target, .. } => {
@@ -208,8 +223,8 @@ impl<'w, 'a> InTable<'w, 'a> {
             Entry::Known(rule) => Some(&rule.target),
         };
         match target {
-            Some(target) => self.act(entry, target, state.clone(), perhaps, onward)?,
-            None => self.end(entry, Verdict::Unknown, state.clone(), perhaps),
+            Some(target) => self.act(run, target, state.clone(), perhaps, onward)?,
+            None => self.end(run, Verdict::Unknown, state.clone(), perhaps),
         }
         Ok(self.space.sets.without(set, surely))
     }
@@ -217,7 +232,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     /// Does to packets what a map says; returned are those that surely had an entry.
     fn look_up(
         &mut self,
-        entry: &'a Entry,
+        run: &'a [Entry],
         map: &'a TargetMap,
         state: &State,
         (surely, perhaps): (Set, Set),
@@ -231,7 +246,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             if found == Set::NONE {
                 continue;
             }
-            self.act(entry, target, state.clone(), found, onward)?;
+            self.act(run, target, state.clone(), found, onward)?;
             let sure = self.space.sets.and(found, certain);
             taken = self.space.sets.or(taken, sure);
             // What is not known may be any of them.
@@ -247,14 +262,14 @@ impl<'w, 'a> InTable<'w, 'a> {
                 true => self.space.sets.without(left, taken),
                 false => left,
             };
-            self.act(entry, target, state.clone(), rest, onward)?;
+            self.act(run, target, state.clone(), rest, onward)?;
             let sure = self.space.sets.and(rest, surely);
             taken = self.space.sets.or(taken, sure);
         }
         Ok(taken)
     }
 
-    fn hit(&mut self, entry: &'a Entry, took: Took, set: Set) {
+    fn hit(&mut self, run: &'a [Entry], took: Took, set: Set) {
         let Some(chain) = self.inside.last().copied() else {
             return;
         };
@@ -263,7 +278,7 @@ impl<'w, 'a> InTable<'w, 'a> {
                 table: self.table,
                 base: self.base,
                 chain,
-                entry,
+                rules: run,
                 took,
                 set,
             });
@@ -271,7 +286,7 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     /// The packets go no further in this table.
-    fn end(&mut self, entry: &'a Entry, verdict: Verdict, state: State, set: Set) {
+    fn end(&mut self, run: &'a [Entry], verdict: Verdict, state: State, set: Set) {
         let took = match verdict {
             Verdict::Accept => Took::Accepted,
             Verdict::Drop => Took::Dropped,
@@ -280,7 +295,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             Verdict::Tproxied(_) => Took::Tproxied,
             Verdict::SourceTranslated | Verdict::Unknown => Took::Other,
         };
-        self.hit(entry, took, set);
+        self.hit(run, took, set);
         if set != Set::NONE {
             self.verdicts.push((verdict, state, set));
         }
@@ -289,24 +304,24 @@ impl<'w, 'a> InTable<'w, 'a> {
     /// Does what a target does ([`Target::change`] and the walk of one packet).
     fn act(
         &mut self,
-        entry: &'a Entry,
+        run: &'a [Entry],
         target: &'a Target,
         mut state: State,
         set: Set,
         onward: &mut Onward,
     ) -> Result<(), Stopped> {
         match target {
-            Target::Accept => self.end(entry, Verdict::Accept, state, set),
-            Target::Drop => self.end(entry, Verdict::Drop, state, set),
-            Target::Reject(with) => self.end(entry, Verdict::Reject(*with), state, set),
+            Target::Accept => self.end(run, Verdict::Accept, state, set),
+            Target::Drop => self.end(run, Verdict::Drop, state, set),
+            Target::Reject(with) => self.end(run, Verdict::Reject(*with), state, set),
             Target::Return => {
-                self.hit(entry, Took::Returned, set);
+                self.hit(run, Took::Returned, set);
                 add(self.space, &mut onward.back, state, set);
             }
             Target::Jump(name) | Target::Goto(name) => match self.find(name) {
-                None => self.end(entry, Verdict::Unknown, state, set),
+                None => self.end(run, Verdict::Unknown, state, set),
                 Some(chain) => {
-                    self.hit(entry, Took::Other, set);
+                    self.hit(run, Took::Other, set);
                     let returned = self.chain(chain, vec![(state, set)])?;
                     let to = match target {
                         Target::Goto(_) => &mut onward.back,
@@ -318,31 +333,31 @@ impl<'w, 'a> InTable<'w, 'a> {
                 }
             },
             Target::Redirect { to_port } => {
-                self.redirect(entry, constant((*to_port).into(), 16), state, set);
+                self.redirect(run, constant((*to_port).into(), 16), state, set);
             }
             Target::RedirectAmong(ports) => {
                 let port = match ports.map(PortRange::first) {
                     Some(port) => constant(port.into(), 16),
                     None => state.header.destination.port.clone(),
                 };
-                self.redirect(entry, port, state, set);
+                self.redirect(run, port, state, set);
             }
             Target::Dnat(to) => {
                 let end = applied(to, &state.header.destination);
-                self.translate(entry, Side::Destination, end, state, set);
+                self.translate(run, Side::Destination, end, state, set);
             }
             Target::Snat(to) => {
                 let end = applied(to, &state.header.source);
-                self.translate(entry, Side::Source, end, state, set);
+                self.translate(run, Side::Source, end, state, set);
             }
-            Target::Masquerade => self.masquerade(entry, state, set),
+            Target::Masquerade => self.masquerade(run, state, set),
             Target::Netmap(net) => {
                 let side = match self.base.hook {
                     Hook::Input | Hook::Postrouting => Side::Source,
                     _ => Side::Destination,
                 };
                 let end = mapped(state.header.end(side), net);
-                self.translate(entry, side, end, state, set);
+                self.translate(run, side, end, state, set);
             }
             Target::Tproxy {
                 on_port,
@@ -352,14 +367,14 @@ impl<'w, 'a> InTable<'w, 'a> {
             } => {
                 let value = constant((*value).into(), 32);
                 state.header.mark = self.mixed(&state.header.mark, *mask, &value);
-                self.end(entry, Verdict::Tproxied(*on_port), state, set);
+                self.end(run, Verdict::Tproxied(*on_port), state, set);
             }
             Target::Several(targets) => {
                 let mut flow = vec![(state, set)];
                 for target in targets {
                     let mut next = Onward::default();
                     for (state, set) in flow {
-                        self.act(entry, target, state, set, &mut next)?;
+                        self.act(run, target, state, set, &mut next)?;
                     }
                     onward.back.extend(next.back);
                     flow = next.next;
@@ -372,7 +387,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             | Target::SetConnmark { .. }
             | Target::CtZone(_)
             | Target::NoTrack => {
-                self.hit(entry, Took::Other, set);
+                self.hit(run, Took::Other, set);
                 self.change(target, state, set, onward);
             }
         }
@@ -438,17 +453,17 @@ impl<'w, 'a> InTable<'w, 'a> {
     }
 
     fn find(&self, name: &ChainName) -> Option<&'a HookedChain> {
-        self.table.chains.iter().find(|c| c.name == *name)
+        self.chains.get(name).copied()
     }
 
     /// To the loopback address, or to one of the interface that a packet came in through.
-    fn redirect(&mut self, entry: &'a Entry, port: Bits, state: State, set: Set) {
+    fn redirect(&mut self, run: &'a [Entry], port: Bits, state: State, set: Set) {
         let v4 = self.space.family == Family::V4;
         let to = |this: &mut Self, address: IpAddr, set| {
             let address = constant_end(SocketAddr::new(address, 0)).address;
             let port = port.clone();
             this.translate(
-                entry,
+                run,
                 Side::Destination,
                 End { address, port },
                 state.clone(),
@@ -483,7 +498,7 @@ impl<'w, 'a> InTable<'w, 'a> {
                 match name.and_then(|name| self.network.redirect_address(name, sample)) {
                     _ if some == Set::NONE => {}
                     Some(address) => to(self, address, some),
-                    None => self.end(entry, Verdict::Drop, state.clone(), some),
+                    None => self.end(run, Verdict::Drop, state.clone(), some),
                 }
             }
         }
@@ -491,9 +506,9 @@ impl<'w, 'a> InTable<'w, 'a> {
 
     /// From an address of the interface that packets leave through, of the network that they are
     /// sent to if it has one ([`Network::masquerade_address`]).
-    fn masquerade(&mut self, entry: &'a Entry, state: State, set: Set) {
+    fn masquerade(&mut self, run: &'a [Entry], state: State, set: Set) {
         let Some(through) = state.header.out_interface.clone() else {
-            return self.end(entry, Verdict::Drop, state, set);
+            return self.end(run, Verdict::Drop, state, set);
         };
         let links = self.network.links.iter().filter(|l| l.name == through);
         let nets = links.flat_map(|link| &link.addresses);
@@ -521,20 +536,20 @@ impl<'w, 'a> InTable<'w, 'a> {
                         address: constant_end(SocketAddr::new(address, 0)).address,
                         port: state.header.source.port.clone(),
                     };
-                    self.translate(entry, Side::Source, end, state.clone(), some);
+                    self.translate(run, Side::Source, end, state.clone(), some);
                 }
-                None => self.end(entry, Verdict::Drop, state.clone(), some),
+                None => self.end(run, Verdict::Drop, state.clone(), some),
             }
         }
     }
 
-    fn translate(&mut self, entry: &'a Entry, side: Side, end: End, mut state: State, set: Set) {
+    fn translate(&mut self, run: &'a [Entry], side: Side, end: End, mut state: State, set: Set) {
         state.header.translate(side, end);
         let verdict = match side {
             Side::Source => Verdict::SourceTranslated,
             Side::Destination => Verdict::Translated,
         };
-        self.end(entry, verdict, state, set);
+        self.end(run, verdict, state, set);
     }
 }
 

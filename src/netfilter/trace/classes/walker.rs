@@ -4,7 +4,7 @@
 use super::fields::{Header, Tracked};
 use super::sets::Set;
 use super::space::{Bits, Space};
-use super::table::{Flow, Hit, InTable, Led, State, Verdict, Way, add};
+use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
     Base, ConnState, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
@@ -212,6 +212,10 @@ impl<'a> Walker<'_, 'a> {
             if base.priority > CONNTRACK {
                 flow = self.track(flow);
             }
+            if flow.len().max(self.ends.len()) > GROUPS {
+                return Err(Stopped::Bounded);
+            }
+            let chains = table.chains.iter().map(|c| (&c.name, c)).collect();
             let mut next = Flow::new();
             for (state, set) in flow {
                 let asked = match base.is_nat {
@@ -221,7 +225,7 @@ impl<'a> Walker<'_, 'a> {
                 let others = self.space.sets.without(set, asked);
                 add(self.space, &mut next, state.clone(), others);
                 let set = self.space.sets.and(set, asked);
-                self.table(table, chain, base, state, set, &mut next)?;
+                self.table(table, &chains, chain, base, (state, set), &mut next)?;
             }
             flow = next;
         }
@@ -270,10 +274,10 @@ impl<'a> Walker<'_, 'a> {
     fn table(
         &mut self,
         table: &'a HookedTable,
+        chains: &Chains<'a>,
         chain: &'a HookedChain,
         base: Base,
-        state: State,
-        set: Set,
+        (state, set): (State, Set),
         next: &mut Flow,
     ) -> Result<(), Stopped> {
         if set == Set::NONE {
@@ -283,7 +287,13 @@ impl<'a> Walker<'_, 'a> {
             state.header.destination.address.clone(),
             state.header.mark.clone(),
         );
-        let mut inside = InTable::new(self.space, self.network, table, base, &mut self.hits);
+        let mut inside = InTable::new(
+            self.space,
+            self.network,
+            (table, chains),
+            base,
+            &mut self.hits,
+        );
         let rest = inside.chain(chain, vec![(state, set)])?;
         let policy = match base.accepts {
             true => Verdict::Accept,
@@ -339,10 +349,10 @@ impl<'a> Walker<'_, 'a> {
         if base.hook == Hook::Output && base.is_nat {
             changed = self
                 .space
-                .unequal(address, &state.header.destination.address);
+                .unequal(set, address, &state.header.destination.address);
         }
         if base.hook == Hook::Output && base.reroutes {
-            let marked = self.space.unequal(mark, &state.header.mark);
+            let marked = self.space.unequal(set, mark, &state.header.mark);
             changed = self.space.sets.or(changed, marked);
         }
         let same = self.space.sets.without(set, changed);
