@@ -18,7 +18,7 @@ use crate::engine::host;
 use crate::engine::request::{self, Request};
 use crate::mesh::config::{ConfigError, Ipv6};
 use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Ruleset, Tracking};
-use crate::netfilter::trace::{Network, Start, Walk, every_way};
+use crate::netfilter::trace::{Network, Probe, Start, every_trace};
 use ipnet::IpNet;
 use question::Asked;
 use std::collections::BTreeSet;
@@ -48,16 +48,16 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
         let assumed = live::policy_rules_of_others(Family::of(asked.to.ip()))?;
         asked.assumed.extend(assumed);
     }
-    let (walk, mut network) = walk(&mut asked, network, live)?;
+    let (probe, mut network) = probe(&mut asked, network, live)?;
     let mut known = BTreeSet::from([asked.to.ip()]);
     let traces = loop {
-        let traces = every_way(&walk, &rules, &network)?;
+        let traces = every_trace(&probe, &rules, &network)?;
         let is_here = asked.local.is_empty();
         if !is_here || !place::add_routes(&mut network, &mut known, &traces)? {
             break traces;
         }
     };
-    Ok(Explanation::new(asked, &walk, &traces))
+    Ok(Explanation::new(asked, &probe, &traces))
 }
 
 /// Addresses as `--local-address` takes them.
@@ -139,7 +139,7 @@ fn elsewhere(local: &[(Interface, IpNet)]) -> Ipv6 {
 }
 
 /// The packet at its start.
-fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Network), Error> {
+fn probe(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Probe, Network), Error> {
     let own = asked.from.is_some_and(|from| network.is_own(from.ip()));
     let sender = match asked.sender.take() {
         None if own => Some(question::app(&mut asked.assumed)),
@@ -164,12 +164,12 @@ fn walk(asked: &mut Asked, mut network: Network, live: bool) -> Result<(Walk, Ne
         ..Packet::new(asked.protocol, source(asked, &network), asked.to)
     };
     let tracking = Tracking::new(asked.state, asked.ct_mark);
-    let walk = Walk {
+    let probe = Probe {
         start,
         packet,
         tracking,
     };
-    Ok((walk, network))
+    Ok((probe, network))
 }
 
 /// The interface that a packet from outside comes in through. Where no option says what addresses there
@@ -200,8 +200,8 @@ fn comes_in(asked: &mut Asked, network: &mut Network, live: bool) -> Interface {
 /// Where it comes from: as said, or as the kernel picks.
 fn source(asked: &Asked, network: &Network) -> SocketAddr {
     let picked = || {
-        let way = network.route(asked.to.ip(), asked.mark)?;
-        network.source(asked.to.ip(), &way)
+        let next_hop = network.route(asked.to.ip(), asked.mark)?;
+        network.source(asked.to.ip(), &next_hop)
     };
     let said = asked.from.map(|from| (from.ip(), from.port()));
     let (address, port) = match said {

@@ -5,7 +5,7 @@ use crate::engine::error::Error;
 use crate::mesh::config::ConfigError;
 use crate::netfilter::model::{Family, Interface, Routing};
 use crate::netfilter::rtnetlink;
-use crate::netfilter::trace::{Link, Network, Trace, Way};
+use crate::netfilter::trace::{Link, Network, NextHop, Trace};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -72,13 +72,16 @@ pub(in crate::actions) fn whole(
 }
 
 /// The kernel's route to an unused address (RFC 5737, RFC 3849), for all that has no other one.
-fn default_route(family: Family, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
+fn default_route(
+    family: Family,
+    links: &[rtnetlink::Link],
+) -> Result<Option<(IpNet, NextHop)>, Error> {
     let nobody = match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     };
     let route = route(nobody, links)?;
-    Ok(route.map(|(_, way)| (net(family.unspecified(), 0), way)))
+    Ok(route.map(|(_, next_hop)| (net(family.unspecified(), 0), next_hop)))
 }
 
 /// A network with what the rules rely on outside netfilter.
@@ -148,7 +151,7 @@ fn assumed_here(links: &[rtnetlink::Link]) -> String {
 }
 
 /// This network namespace.
-fn here(links: Vec<rtnetlink::Link>, routes: Vec<(IpNet, Way)>) -> Network {
+fn here(links: Vec<rtnetlink::Link>, routes: Vec<(IpNet, NextHop)>) -> Network {
     let links = links.into_iter().map(|link| Link {
         name: link.name,
         addresses: link.addresses,
@@ -161,16 +164,16 @@ fn here(links: Vec<rtnetlink::Link>, routes: Vec<(IpNet, Way)>) -> Network {
 }
 
 /// The kernel's route to an address.
-fn route(to: IpAddr, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, Way)>, Error> {
+fn route(to: IpAddr, links: &[rtnetlink::Link]) -> Result<Option<(IpNet, NextHop)>, Error> {
     let hop = rtnetlink::hop(to)?;
-    let way = hop.and_then(|hop| {
+    let next_hop = hop.and_then(|hop| {
         let link = links.iter().find(|link| link.index == hop.through)?;
         Some(match hop.is_local {
-            true => Way::Here,
+            true => NextHop::Local,
             false => out(&link.name, hop.source),
         })
     });
-    Ok(way.map(|way| (net(to, Family::of(to).bits()), way)))
+    Ok(next_hop.map(|next_hop| (net(to, Family::of(to).bits()), next_hop)))
 }
 
 /// Adds the kernel's routes to the destinations that nat has given a packet. Whether there was one
@@ -201,8 +204,8 @@ fn shown(link: &rtnetlink::Link) -> String {
     format!("{} on {}", addresses.join(" "), link.name)
 }
 
-fn out(name: &Interface, source: Option<IpAddr>) -> Way {
-    Way::Out {
+fn out(name: &Interface, source: Option<IpAddr>) -> NextHop {
+    NextHop::Out {
         through: name.clone(),
         source,
     }

@@ -5,7 +5,7 @@ use super::answer;
 use super::question::Asked;
 use crate::netfilter::model::{Credentials, Hook, Packet};
 use crate::netfilter::trace::{
-    self, Capture, End, Passage, Step, StepOutcome, TablePassage, Trace, Walk,
+    self, Capture, End, Passage, Probe, Step, StepOutcome, TablePassage, Trace,
 };
 use serde::Serialize;
 
@@ -166,11 +166,11 @@ pub enum Outcome {
 
 impl Explanation {
     /// Says what was found. `traces` has at least one.
-    pub fn new(asked: Asked, walk: &Walk, traces: &[Trace]) -> Self {
-        let sender = walk.packet.owner.as_ref();
-        let subject = answer::subject(&asked, walk.start, sender);
+    pub fn new(asked: Asked, probe: &Probe, traces: &[Trace]) -> Self {
+        let sender = probe.packet.owner.as_ref();
+        let subject = answer::subject(&asked, probe.start, sender);
         let undecoded = all_undecoded(traces);
-        let case = |trace| Case::new(&asked, walk, trace, &undecoded);
+        let case = |trace| Case::new(&asked, probe, trace, &undecoded);
         let cases: Vec<Case> = traces.iter().map(case).collect();
         let alike = cases.iter().all(|case| case.end == cases[0].end);
         let known = cases.iter().all(|case| case.end.kind != "unknown");
@@ -188,7 +188,7 @@ impl Explanation {
         Explanation {
             answer: format!("{subject}: {answer}."),
             determined,
-            connection: Connection::new(&asked, walk, sender),
+            connection: Connection::new(&asked, probe, sender),
             assumptions: asked.assumed,
             undecoded,
             cases,
@@ -238,24 +238,24 @@ fn depends(cases: &[Case], undecoded: &[Undecoded]) -> String {
 }
 
 impl Connection {
-    fn new(asked: &Asked, walk: &Walk, sender: Option<&Credentials>) -> Self {
+    fn new(asked: &Asked, probe: &Probe, sender: Option<&Credentials>) -> Self {
         Connection {
             protocol: answer::shown(asked.protocol),
-            from: from(&walk.packet),
+            from: from(&probe.packet),
             to: asked.to.to_string(),
             user: sender.map(|sender| User {
                 uid: sender.uid,
                 gid: sender.gid,
                 groups: sender.supplementary_groups.clone(),
             }),
-            interface: walk.packet.in_interface.as_ref().map(ToString::to_string),
+            interface: probe.packet.in_interface.as_ref().map(ToString::to_string),
             state: asked.state.as_str(),
         }
     }
 }
 
 impl Case {
-    fn new(asked: &Asked, walk: &Walk, trace: &Trace, undecoded: &[Undecoded]) -> Self {
+    fn new(asked: &Asked, probe: &Probe, trace: &Trace, undecoded: &[Undecoded]) -> Self {
         let applying = trace
             .undecoded
             .iter()
@@ -271,7 +271,7 @@ impl Case {
                 .collect(),
         });
         Case {
-            answer: answer::predicate(asked, walk.start, trace),
+            answer: answer::predicate(asked, probe.start, trace),
             applying: applying.filter_map(place).collect(),
             order: order.collect(),
             end: Ending::new(trace),

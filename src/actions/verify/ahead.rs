@@ -9,7 +9,7 @@ use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::mesh::managed;
 use crate::netfilter::model::{ChainName, Family, HookedChain, Interface, Rules, Ruleset};
-use crate::netfilter::trace::{Network, Start, Way};
+use crate::netfilter::trace::{Network, NextHop, Start};
 use ipnet::IpNet;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -65,8 +65,8 @@ fn is_foreign(chain: &HookedChain) -> bool {
 
 /// Gives the network an interface and a route of the family, if it has none: they may come later.
 fn add_way_out(network: &mut Network, family: Family) {
-    let leaves = |(net, way): &(IpNet, Way)| {
-        Family::of(net.addr()) == family && matches!(way, Way::Out { .. })
+    let leaves = |(net, next_hop): &(IpNet, NextHop)| {
+        Family::of(net.addr()) == family && matches!(next_hop, NextHop::Out { .. })
     };
     if network.routes.iter().any(leaves) {
         return;
@@ -77,11 +77,11 @@ fn add_way_out(network: &mut Network, family: Family) {
     };
     let [address, all] = [address, all].map(|net| net.parse::<IpNet>().expect("a prefix"));
     network.add_address(&Interface::ETH0, address);
-    let way = Way::Out {
+    let next_hop = NextHop::Out {
         through: Interface::ETH0,
         source: Some(address.addr()),
     };
-    network.routes.push((all, way));
+    network.routes.push((all, next_hop));
 }
 
 /// Those among the rules of the kernel.
@@ -91,21 +91,21 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
         only: None,
         port: Options::PORT,
     };
-    let walks = probes::derive_all(desired, Some(kernel), &vantage);
-    let deciding = |walk| {
-        let fate = Fate::desired(walk, desired)?;
-        let (rule, decoded) = match (fate.end, rules::judge(walk, fate, kernel)) {
+    let probes = probes::derive_all(desired, Some(kernel), &vantage);
+    let deciding = |probe| {
+        let fate = Fate::desired(probe, desired)?;
+        let (rule, decoded) = match (fate.end, rules::judge(probe, fate, kernel)) {
             (Expected::Captured(_), Judgement::Differs { by, .. }) => (by?, true),
             (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false),
             _ => return None,
         };
         (!rule.managed).then(|| Ahead {
-            in_prerouting: walk.start == Start::Outside && captures_inbound(kernel, &rule.table),
+            in_prerouting: probe.start == Start::Outside && captures_inbound(kernel, &rule.table),
             rule,
             decoded,
         })
     };
-    walks.iter().filter_map(deciding).collect()
+    probes.iter().filter_map(deciding).collect()
 }
 
 /// Whether a table has managed rules in PREROUTING.

@@ -35,7 +35,7 @@ use crate::netfilter::model::{
     ConnState, Connection as Connected, Protocol, Rules, Ruleset, Tracking,
 };
 use crate::netfilter::rtnetlink;
-use crate::netfilter::trace::{Start, Walk};
+use crate::netfilter::trace::{Probe, Start};
 use evidence::{Evidence, agrees, locate};
 use interrupt::Interrupt;
 use observe::{AT_ONCE, Observer};
@@ -109,7 +109,7 @@ struct Run<'a> {
     interrupt: Interrupt,
     desired: &'a Ruleset,
     options: &'a Options,
-    finished: Vec<Walk>,
+    finished: Vec<Probe>,
     report: Report,
 }
 
@@ -126,12 +126,12 @@ impl Run<'_> {
         let in_kernel = in_kernel.map(|(rules, routing)| Place::observed(rules, routing, &network));
         let desired = Place { rules, network };
         self.report.rules_unread = in_kernel.as_ref().err().cloned();
-        let mut walks = self.walks(&desired, in_kernel.as_ref().ok());
-        walks.retain(|walk| {
-            !self.finished.contains(walk) && (in_kernel.is_ok() || can_be_made(walk))
+        let mut probes = self.probes(&desired, in_kernel.as_ref().ok());
+        probes.retain(|probe| {
+            !self.finished.contains(probe) && (in_kernel.is_ok() || can_be_made(probe))
         });
         let tried = self
-            .attempt(&walks, &desired, in_kernel.as_ref().ok(), until, report)
+            .attempt(&probes, &desired, in_kernel.as_ref().ok(), until, report)
             .and_then(|all| {
                 match (all && self.report.missing.is_empty()) || Instant::now() >= until {
                     true => Ok(true),
@@ -148,7 +148,7 @@ impl Run<'_> {
     }
 
     /// Connections that the desired rules make a difference to, and those in the kernel.
-    fn walks(&self, desired: &Place, in_kernel: Option<&Place>) -> Vec<Walk> {
+    fn probes(&self, desired: &Place, in_kernel: Option<&Place>) -> Vec<Probe> {
         let vantage = Vantage {
             network: &desired.network,
             only: (!User::can_be_chosen())
@@ -162,20 +162,20 @@ impl Run<'_> {
     /// Tries these, and finishes those that need not be tried again. Returns whether that is all.
     fn attempt(
         &mut self,
-        walks: &[Walk],
+        probes: &[Probe],
         desired: &Place,
         in_kernel: Option<&Place>,
         until: Instant,
         report: &mut dyn FnMut(Event),
     ) -> io::Result<bool> {
         let mut all = true;
-        for walks in walks.chunks(AT_ONCE) {
-            let observed = self.observed(walks, desired)?;
+        for probes in probes.chunks(AT_ONCE) {
+            let observed = self.observed(probes, desired)?;
             let last = Instant::now() >= until;
-            for (walk, observed) in walks.iter().zip(observed) {
-                let outcome = outcome(walk, observed, desired, in_kernel);
+            for (probe, observed) in probes.iter().zip(observed) {
+                let outcome = outcome(probe, observed, desired, in_kernel);
                 match outcome.is_final() || last {
-                    true => self.finish(walk, outcome, report)?,
+                    true => self.finish(probe, outcome, report)?,
                     false => all = false,
                 }
             }
@@ -186,31 +186,31 @@ impl Run<'_> {
     /// What was observed of each, where it is one that can be made.
     fn observed(
         &mut self,
-        walks: &[Walk],
+        probes: &[Probe],
         desired: &Place,
     ) -> io::Result<Vec<Option<Observation>>> {
-        let made: Vec<&Walk> = walks.iter().filter(|walk| can_be_made(walk)).collect();
+        let made: Vec<&Probe> = probes.iter().filter(|probe| can_be_made(probe)).collect();
         let observed = self
             .observer
             .observe(&made, &desired.network, &self.interrupt)?;
         let mut observed = observed.into_iter();
-        Ok(walks
+        Ok(probes
             .iter()
-            .map(|walk| can_be_made(walk).then(|| observed.next()).flatten())
+            .map(|probe| can_be_made(probe).then(|| observed.next()).flatten())
             .collect())
     }
 
     fn finish(
         &mut self,
-        walk: &Walk,
+        probe: &Probe,
         outcome: Outcome,
         report: &mut dyn FnMut(Event),
     ) -> io::Result<()> {
         let check = Check {
-            connection: Connection::of(walk),
+            connection: Connection::of(probe),
             outcome,
         };
-        self.finished.push(walk.clone());
+        self.finished.push(probe.clone());
         self.report.checks.push(check.clone());
         self.interrupt.released(|| report(Event::Checked(check)))
     }
@@ -226,24 +226,24 @@ const NEW: Connected = Connected {
 };
 
 /// Whether a connection can be made from here that begins so.
-fn can_be_made(walk: &Walk) -> bool {
-    let packet = &walk.packet;
-    walk.start == Start::Here
+fn can_be_made(probe: &Probe) -> bool {
+    let packet = &probe.packet;
+    probe.start == Start::Here
         && packet.owner.is_some()
         && packet.protocol != Protocol::Icmpv6
-        && walk.tracking == Tracking::Known(NEW)
+        && probe.tracking == Tracking::Known(NEW)
         && packet.source.port() == report::ANY_PORT
 }
 
 /// What became of a connection: what was observed decides, and the rules where that proves nothing.
 fn outcome(
-    walk: &Walk,
+    probe: &Probe,
     observed: Option<Observation>,
     desired: &Place,
     in_kernel: Option<&Place>,
 ) -> Outcome {
-    let Some(fate) = Fate::desired(walk, desired) else {
-        let reason = match desired.network.route(walk.packet.destination.ip(), 0) {
+    let Some(fate) = Fate::desired(probe, desired) else {
+        let reason = match desired.network.route(probe.packet.destination.ip(), 0) {
             None => Reason::NoRoute,
             Some(_) => Reason::NotDesired,
         };
@@ -252,9 +252,9 @@ fn outcome(
             reason,
         };
     };
-    let by_rules = in_kernel.map(|place| rules::judge(walk, fate, place));
+    let by_rules = in_kernel.map(|place| rules::judge(probe, fate, place));
     match observed {
-        Some(observed) => combined(by_observation(walk, fate, observed), fate, by_rules),
+        Some(observed) => combined(by_observation(probe, fate, observed), fate, by_rules),
         None => by_rules.map_or_else(
             || inconclusive(fate, Reason::NotDesired),
             |judged| judged.outcome(fate),
@@ -263,9 +263,9 @@ fn outcome(
 }
 
 /// What a real connection alone says.
-fn by_observation(walk: &Walk, fate: Fate, observed: Observation) -> Outcome {
+fn by_observation(probe: &Probe, fate: Fate, observed: Observation) -> Outcome {
     let expected = fate.end;
-    let located = observed.and_then(|evidence| locate(&evidence, walk.packet.destination));
+    let located = observed.and_then(|evidence| locate(&evidence, probe.packet.destination));
     match located {
         Err(reason) => inconclusive(fate, reason),
         Ok((found, means)) => match agrees(expected, found) {

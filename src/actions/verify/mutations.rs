@@ -12,7 +12,7 @@ use crate::netfilter::model::{
     ConnState, Credentials, Entry, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
     Protocol, Rule, Rules, Side, Target, Test, Tracking,
 };
-use crate::netfilter::trace::{Link, Network, Start, Walk, Way};
+use crate::netfilter::trace::{Link, Network, NextHop, Probe, Start};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,7 @@ fn network() -> Network {
         name: name.parse().expect("a name"),
         addresses: nets.iter().map(|n| n.parse().expect("a prefix")).collect(),
     };
-    let out = |source: &str| Way::Out {
+    let out = |source: &str| NextHop::Out {
         through: Interface::ETH0,
         source: Some(address(source)),
     };
@@ -186,23 +186,23 @@ impl<'a> Axes<'a> {
     }
 
     /// Every connection: everybody, from and to everywhere, each with at most one thing unusual.
-    fn walks(&self) -> Vec<Walk> {
+    fn probes(&self) -> Vec<Probe> {
         let ids = || self.ids.iter().copied();
         let users = ids().flat_map(|uid| ids().map(move |gid| Sender::User { uid, gid }));
         let interfaces = self.interfaces.iter().cloned().map(Sender::Interface);
         let senders: Vec<Sender> = users.chain(interfaces).collect();
-        let mut walks = Vec::new();
+        let mut probes = Vec::new();
         for (source_port, state, mark) in self.unusual() {
             for to in &self.destinations() {
                 for from in &self.sources {
                     for protocol in Protocol::ALL {
                         for sender in &senders {
                             let begun = self.begin(sender, *from, *to, mark.0);
-                            walks.extend(begun.into_iter().flat_map(|(start, mut packet)| {
+                            probes.extend(begun.into_iter().flat_map(|(start, mut packet)| {
                                 packet.protocol = protocol;
                                 packet.source.set_port(source_port);
                                 let tracking = Tracking::new(state, mark.1);
-                                self.sockets.iter().map(move |socket| Walk {
+                                self.sockets.iter().map(move |socket| Probe {
                                     start,
                                     packet: Packet {
                                         socket: *socket,
@@ -216,7 +216,7 @@ impl<'a> Axes<'a> {
                 }
             }
         }
-        walks
+        probes
     }
 
     /// Source port, state and marks, at most one of which is not the usual one.
@@ -250,16 +250,18 @@ impl<'a> Axes<'a> {
         to: SocketAddr,
         mark: u32,
     ) -> Option<(Start, Packet)> {
-        let way = self.network.route(to.ip(), mark)?;
+        let next_hop = self.network.route(to.ip(), mark)?;
         let (start, usual) = match (sender, Family::of(to.ip())) {
-            (Sender::User { .. }, _) => (Start::Here, self.network.source(to.ip(), &way)?),
+            (Sender::User { .. }, _) => (Start::Here, self.network.source(to.ip(), &next_hop)?),
             (_, Family::V4) => (Start::Outside, address("192.0.2.1")),
             (_, Family::V6) => (Start::Outside, address("2001:db8::1")),
         };
         let from = from.unwrap_or(usual);
         let is_possible = match start {
             Start::Outside => !to.ip().is_loopback() && !from.is_loopback() && mark == 0,
-            Start::Here => self.network.is_own(from) && (!from.is_loopback() || way == Way::Here),
+            Start::Here => {
+                self.network.is_own(from) && (!from.is_loopback() || next_hop == NextHop::Local)
+            }
         };
         let (in_interface, owner) = match sender {
             Sender::User { uid, gid } => (None, Some(Credentials::new(*uid, *gid))),
@@ -321,17 +323,17 @@ fn mutations(rules: &Rules) -> Vec<(String, Rules)> {
 }
 
 /// Whether verify, as root, says that something is wrong.
-fn is_noticed(desired: &Place, mutated: &Place, walks: &[Walk]) -> bool {
+fn is_noticed(desired: &Place, mutated: &Place, probes: &[Probe]) -> bool {
     let vantage = Vantage {
         network: &mutated.network,
         only: None,
         port: 15002,
     };
-    let wrong = |walk: &Walk| {
-        let fate = Fate::desired(walk, desired);
-        fate.is_some_and(|fate| matches!(judge(walk, fate, mutated), Judgement::Differs { .. }))
+    let wrong = |probe: &Probe| {
+        let fate = Fate::desired(probe, desired);
+        fate.is_some_and(|fate| matches!(judge(probe, fate, mutated), Judgement::Differs { .. }))
     };
-    walks.iter().any(wrong)
+    probes.iter().any(wrong)
         || derive(mutated, Some(&desired.rules), &vantage)
             .iter()
             .any(wrong)
@@ -348,12 +350,12 @@ fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
             only: None,
             port: 15002,
         };
-        let walks = derive(&desired, None, &vantage);
-        assert!(!is_noticed(&desired, &desired, &walks), "{line}");
-        let everything = Axes::of(&desired.rules, &desired.network).walks();
+        let probes = derive(&desired, None, &vantage);
+        assert!(!is_noticed(&desired, &desired, &probes), "{line}");
+        let everything = Axes::of(&desired.rules, &desired.network).probes();
         let fates: Vec<_> = everything
             .iter()
-            .map(|walk| Fate::desired(walk, &desired))
+            .map(|probe| Fate::desired(probe, &desired))
             .collect();
         for (what, rules) in mutations(&desired.rules) {
             let mutated = Place {
@@ -361,9 +363,9 @@ fn what_changes_the_fate_of_a_connection_is_noticed_and_nothing_else_is() {
                 network: desired.network.clone(),
             };
             let mut pairs = everything.iter().zip(&fates);
-            let first = pairs.find(|(walk, fate)| **fate != Fate::desired(walk, &mutated));
+            let first = pairs.find(|(probe, fate)| **fate != Fate::desired(probe, &mutated));
             total += 1;
-            if first.is_some() != is_noticed(&desired, &mutated, &walks) {
+            if first.is_some() != is_noticed(&desired, &mutated, &probes) {
                 wrong.push(format!("{line}: {what}: {first:?}"));
             }
         }

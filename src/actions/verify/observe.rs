@@ -8,7 +8,7 @@ use super::socket::{self, User};
 use crate::netfilter::conntrack::{self, Conntrack};
 use crate::netfilter::model::{Family, Protocol, Ruleset};
 use crate::netfilter::sock_diag;
-use crate::netfilter::trace::{Network, Walk};
+use crate::netfilter::trace::{Network, Probe};
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -62,7 +62,7 @@ impl Observer {
     /// A failure of the observer's own sockets; EINTR when a signal has come.
     pub(super) fn observe(
         &mut self,
-        walks: &[&Walk],
+        probes: &[&Probe],
         network: &Network,
         interrupt: &Interrupt,
     ) -> io::Result<Vec<Result<Evidence, Reason>>> {
@@ -70,10 +70,10 @@ impl Observer {
         let avoid = self.used_ports(sockets.as_deref().unwrap_or_default())?;
         let mut destinations: Vec<(Protocol, SocketAddr, Listener)> = Vec::new();
         let mut trials = Vec::new();
-        for walk in walks {
+        for probe in probes {
             let (protocol, to) = (
-                walk.packet.protocol,
-                socket::scoped(walk.packet.destination, network),
+                probe.packet.protocol,
+                socket::scoped(probe.packet.destination, network),
             );
             let known = |(p, t, _): &(Protocol, SocketAddr, Listener)| (*p, *t) == (protocol, to);
             let own = network.is_own(to.ip());
@@ -88,7 +88,7 @@ impl Observer {
                 occupied: !destination && sockets.as_ref().is_none_or(|s| s.iter().any(listens)),
                 ..self.view(to, protocol)
             };
-            trials.push(Trial::begin(walk, to, view, network, &avoid));
+            trials.push(Trial::begin(probe, to, view, network, &avoid));
         }
         let listeners: Vec<&Listener> = self.listeners.open.iter().collect();
         let listeners = [listeners, destinations.iter().map(|(_, _, l)| l).collect()].concat();
@@ -162,20 +162,20 @@ fn unscoped(address: SocketAddr) -> (std::net::IpAddr, u16) {
 impl Trial {
     /// Connects, without waiting.
     fn begin(
-        walk: &Walk,
+        probe: &Probe,
         to: SocketAddr,
         view: View,
         network: &Network,
         avoid: &BTreeSet<u16>,
     ) -> Result<Self, Reason> {
-        let packet = &walk.packet;
+        let packet = &probe.packet;
         let owner = packet.owner.as_ref().ok_or(Reason::NoSuchUser)?;
         let user = User {
             uid: owner.uid,
             gid: owner.gid,
         };
-        let way = network.route(to.ip(), packet.mark);
-        let usual = way.and_then(|way| network.source(to.ip(), &way));
+        let next_hop = network.route(to.ip(), packet.mark);
+        let usual = next_hop.and_then(|next_hop| network.source(to.ip(), &next_hop));
         let from = Some(packet.source.ip()).filter(|from| usual != Some(*from));
         let mut trial = Trial {
             protocol: packet.protocol,

@@ -4,7 +4,7 @@ use super::probes::addresses;
 use crate::engine::error::Error;
 use crate::netfilter::model::{Family, Interface, Routing, Rules};
 use crate::netfilter::rtnetlink;
-use crate::netfilter::trace::{Link, Network, Way};
+use crate::netfilter::trace::{Link, Network, NextHop};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,15 +39,15 @@ fn network(
             continue;
         };
         let through = links.iter().find(|link| link.index == hop.through);
-        let way = match (hop.is_local, through) {
-            (true, _) => Way::Here,
-            (false, Some(link)) => Way::Out {
+        let next_hop = match (hop.is_local, through) {
+            (true, _) => NextHop::Local,
+            (false, Some(link)) => NextHop::Out {
                 through: link.name.clone(),
                 source: hop.source,
             },
             (false, None) => continue,
         };
-        routes.push((IpNet::new_assert(to, Family::of(to).bits()), way));
+        routes.push((IpNet::new_assert(to, Family::of(to).bits()), next_hop));
     }
     let links = links.into_iter().map(|link| Link {
         name: link.name,

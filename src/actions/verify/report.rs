@@ -1,7 +1,7 @@
 //! What was proved, what was not, and by what, as values.
 
 use crate::netfilter::model::{ConnState, Interface, Protocol, Tracking};
-use crate::netfilter::trace::Walk;
+use crate::netfilter::trace::Probe;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -196,8 +196,8 @@ impl Outcome {
 
 impl Connection {
     /// The connection that begins so.
-    pub(super) fn of(walk: &Walk) -> Self {
-        let packet = &walk.packet;
+    pub(super) fn of(probe: &Probe) -> Self {
+        let packet = &probe.packet;
         let sender = match (&packet.owner, &packet.in_interface) {
             (None, Some(interface)) => Sender::Interface(interface.clone()),
             (owner, _) => Sender::User {
@@ -205,7 +205,7 @@ impl Connection {
                 gid: owner.as_ref().map_or(0, |o| o.gid),
             },
         };
-        let state = match walk.tracking {
+        let state = match probe.tracking {
             Tracking::Known(connection) => connection.state,
             Tracking::Untracked => ConnState::Untracked,
             Tracking::NotYet | Tracking::Invalid => ConnState::Invalid,
@@ -218,7 +218,7 @@ impl Connection {
             to: packet.destination,
             state: (state != ConnState::New).then_some(state.as_str()),
             mark: packet.mark,
-            connection_mark: match walk.tracking {
+            connection_mark: match probe.tracking {
                 Tracking::Known(connection) => connection.mark,
                 _ => 0,
             },

@@ -6,7 +6,9 @@ use crate::engine::error::Error;
 use crate::mesh::managed;
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::{Entry, Family, Routing, Rules, Test};
-use crate::netfilter::trace::{Effect, End, Network, Start, Step, Trace, Walk, every_way, follow};
+use crate::netfilter::trace::{
+    Effect, End, Network, Probe, Start, Step, Trace, every_trace, follow,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -41,9 +43,9 @@ pub(super) enum Judgement {
 
 impl Fate {
     /// Nothing where there is no route, or where rules do not determine it.
-    pub(super) fn desired(walk: &Walk, place: &Place) -> Option<Self> {
+    pub(super) fn desired(probe: &Probe, place: &Place) -> Option<Self> {
         // The chains of a mesh have no loops.
-        Fate::of(&follow(walk, &place.rules, &place.network, &[]).ok()?)
+        Fate::of(&follow(probe, &place.rules, &place.network, &[]).ok()?)
     }
 
     pub(super) fn of(trace: &Trace) -> Option<Self> {
@@ -117,13 +119,13 @@ impl Judgement {
 
 /// Follows a connection through the rules in the kernel, in all cases that rules which cannot be
 /// decoded leave open.
-pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judgement {
-    match judge_one(walk, desired, place) {
+pub(super) fn judge(probe: &Probe, desired: Fate, place: &Place) -> Judgement {
+    match judge_one(probe, desired, place) {
         // A firewall may let in only some hosts, to the proxy's port as to any other.
         Judgement::Differs {
             found: Found::Lost(_),
             by: Some(rule),
-        } if walk.start == Start::Outside && other_hosts_get_in(walk, desired, place) => {
+        } if probe.start == Start::Outside && other_hosts_get_in(probe, desired, place) => {
             Judgement::Refused(rule)
         }
         judged => judged,
@@ -131,23 +133,23 @@ pub(super) fn judge(walk: &Walk, desired: Fate, place: &Place) -> Judgement {
 }
 
 /// Whether the connection is as desired from another host that rules name.
-fn other_hosts_get_in(walk: &Walk, desired: Fate, place: &Place) -> bool {
+fn other_hosts_get_in(probe: &Probe, desired: Fate, place: &Place) -> bool {
     let matches = place.rules.entries().flat_map(Entry::matches);
     let hosts = matches.filter_map(|m| match m.test {
         Test::Source(net) if !m.not => net.hosts().next(),
         _ => None,
     });
     let hosts: BTreeSet<IpAddr> = hosts.collect();
-    let of_family = |ip: &&IpAddr| Family::of(**ip) == walk.packet.family();
+    let of_family = |ip: &&IpAddr| Family::of(**ip) == probe.packet.family();
     hosts.iter().filter(of_family).any(|ip| {
-        let mut other = walk.clone();
+        let mut other = probe.clone();
         other.packet.source.set_ip(*ip);
         judge_one(&other, desired, place) == Judgement::AsDesired
     })
 }
 
-fn judge_one(walk: &Walk, desired: Fate, place: &Place) -> Judgement {
-    let traces = every_way(walk, &place.rules, &place.network).unwrap_or_default();
+fn judge_one(probe: &Probe, desired: Fate, place: &Place) -> Judgement {
+    let traces = every_trace(probe, &place.rules, &place.network).unwrap_or_default();
     let mut judged = traces.iter().map(|trace| judge_trace(trace, desired));
     let Some(first) = judged.next() else {
         return Judgement::Differs {

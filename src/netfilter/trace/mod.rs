@@ -6,6 +6,7 @@
 
 mod chain;
 pub mod classes;
+mod follow;
 mod network;
 mod passage;
 #[cfg(test)]
@@ -13,15 +14,14 @@ mod properties;
 mod state;
 #[cfg(test)]
 mod tests;
-mod walk;
-mod walker;
+mod tracer;
 
-pub use network::{Link, Network, Way};
+pub use follow::{every_trace, follow};
+pub use network::{Link, Network, NextHop};
 pub use passage::{
     Capture, Effect, End, Passage, Step, StepOutcome, TablePassage, Trace, Undecoded,
 };
-pub use walk::{every_way, follow};
-pub use walker::{Start, Walk, chains_at};
+pub use tracer::{Probe, Start, chains_at};
 
 use crate::netfilter::model::ChainName;
 use thiserror::Error;

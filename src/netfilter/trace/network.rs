@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub struct Network {
     pub links: Vec<Link>,
     /// The main table. The longest prefix wins; of two equal ones the first.
-    pub routes: Vec<(IpNet, Way)>,
+    pub routes: Vec<(IpNet, NextHop)>,
     /// Marked packets that are delivered here, whatever their destination.
     pub policy_routes: Vec<PolicyRoute>,
 }
@@ -22,11 +22,11 @@ pub struct Link {
     pub addresses: Vec<IpNet>,
 }
 
-/// Where a route leads.
+/// Where a route leads: the types `local` and `unicast` of ip-route(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// To the sockets of this namespace; on its way out a packet gets there through lo.
-    Here,
+pub enum NextHop {
+    /// The sockets of this namespace; what is sent from here gets there through lo.
+    Local,
     Out {
         through: Interface,
         /// What is sent there comes from, if that is known.
@@ -48,14 +48,14 @@ impl Network {
 
     /// Where a packet with this mark goes, or nothing if there is no route. As with the kernel's own
     /// rules: first the table of local addresses, then the marks, then the main table.
-    pub fn route(&self, to: IpAddr, mark: u32) -> Option<Way> {
+    pub fn route(&self, to: IpAddr, mark: u32) -> Option<NextHop> {
         let by_mark = |p: &&PolicyRoute| p.mark == mark && p.family == Family::of(to);
         if self.is_own(to) || self.policy_routes.iter().any(|p| by_mark(&p)) {
-            return Some(Way::Here);
+            return Some(NextHop::Local);
         }
         let fitting = self.routes.iter().filter(|(net, _)| net.contains(&to));
         let best = fitting.rev().max_by_key(|(net, _)| net.prefix_len());
-        best.map(|(_, way)| way.clone())
+        best.map(|(_, next_hop)| next_hop.clone())
     }
 
     /// Whether packets to the address are delivered here.
@@ -97,19 +97,19 @@ impl Network {
     }
 
     /// The address that a packet to `to` is sent from, where the sender leaves that to the kernel.
-    pub fn source(&self, to: IpAddr, way: &Way) -> Option<IpAddr> {
-        match way {
-            Way::Here => Some(match to {
+    pub fn source(&self, to: IpAddr, next_hop: &NextHop) -> Option<IpAddr> {
+        match next_hop {
+            NextHop::Local => Some(match to {
                 IpAddr::V4(a) if a.is_loopback() => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V4(_) => self.primary(to),
                 IpAddr::V6(_) if !self.is_own(to) => self.global_on_lo()?,
                 to => to,
             }),
-            Way::Out {
+            NextHop::Out {
                 source: Some(source),
                 ..
             } => Some(*source),
-            Way::Out { through, .. } => {
+            NextHop::Out { through, .. } => {
                 let link = self.links.iter().find(|link| link.name == *through)?;
                 let near = link.addresses.iter().find(|net| net.contains(&to));
                 let far = || {

@@ -1,7 +1,7 @@
 //! What holds for every packet and all rules.
 
 use super::tests::{CHAINS, network, packet, rules};
-use super::{End, Start, Walk, follow};
+use super::{End, Probe, Start, follow};
 use crate::netfilter::model::Rules;
 use crate::netfilter::model::strategy;
 use crate::netfilter::model::{
@@ -76,8 +76,8 @@ proptest! {
     #[test]
     fn what_is_refused_is_refused_by_a_rule_or_a_policy(packet in any_packet(), rules in any_rules()) {
         for start in [Start::Here, Start::Outside] {
-            let walk = Walk { start, packet: packet.clone(), tracking: packet.tracking };
-            if let Ok(trace) = follow(&walk, &rules, &network(), &[]) {
+            let probe = Probe { start, packet: packet.clone(), tracking: packet.tracking };
+            if let Ok(trace) = follow(&probe, &rules, &network(), &[]) {
                 let by_rule = trace.steps().any(|(_, step)| step.decides);
                 let by_policy = trace.tables().any(|table| table.policy == Some(false));
                 if matches!(trace.end, End::Dropped | End::Rejected(_)) {

@@ -25,11 +25,11 @@ pub(super) fn network() -> Network {
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
     };
     let out = |net: &str| {
-        let way = Way::Out {
+        let next_hop = NextHop::Out {
             through: interface("eth0"),
             source: None,
         };
-        (net.parse::<IpNet>().unwrap(), way)
+        (net.parse::<IpNet>().unwrap(), next_hop)
     };
     Network {
         links: vec![
@@ -54,7 +54,7 @@ fn state(state: ConnState) -> Tracking {
 }
 
 /// A process of uid 1000 connects.
-fn outgoing(destination: &str) -> Walk {
+fn outgoing(destination: &str) -> Probe {
     let mut packet = packet("10.66.0.2", destination);
     if packet.destination.is_ipv6() {
         packet.source.set_ip("fd66::2".parse().unwrap());
@@ -64,7 +64,7 @@ fn outgoing(destination: &str) -> Walk {
         gid: 1000,
         supplementary_groups: vec![1337],
     });
-    Walk {
+    Probe {
         start: Start::Here,
         packet,
         tracking: state(ConnState::New),
@@ -72,10 +72,10 @@ fn outgoing(destination: &str) -> Walk {
 }
 
 /// Somebody connects through eth0.
-fn incoming(destination: &str) -> Walk {
+fn incoming(destination: &str) -> Probe {
     let mut packet = packet("10.66.0.1", destination);
     packet.in_interface = Some(interface("eth0"));
-    Walk {
+    Probe {
         start: Start::Outside,
         packet,
         tracking: state(ConnState::New),
@@ -99,8 +99,8 @@ pub(super) fn rules(tables: impl IntoIterator<Item = Table>) -> Rules {
     })
 }
 
-fn end(walk: &Walk, rules: &Rules) -> End {
-    follow(walk, rules, &network(), &[]).unwrap().end
+fn end(probe: &Probe, rules: &Rules) -> End {
+    follow(probe, rules, &network(), &[]).unwrap().end
 }
 
 fn redirected(to: &str) -> End {
@@ -188,12 +188,12 @@ fn nat_is_asked_about_first_packets_only() {
         (Tracking::Invalid, false),
         (Tracking::Untracked, false),
     ] {
-        let walk = Walk {
+        let probe = Probe {
             tracking,
             ..outgoing("203.0.113.9:80")
         };
         assert_eq!(
-            end(&walk, &all) == redirected("127.0.0.1:15001"),
+            end(&probe, &all) == redirected("127.0.0.1:15001"),
             asked,
             "{tracking:?}"
         );
@@ -225,11 +225,11 @@ fn a_mark_takes_a_packet_over_its_policy_route() {
         table: 133,
     });
     let mark = |chain| rules([table(TableName::Mangle, &[(chain, &[], Target::mark(7))])]);
-    for (walk, chain) in [
+    for (probe, chain) in [
         (outgoing("203.0.113.9:80"), ChainName::OUTPUT),
         (incoming("203.0.113.9:80"), ChainName::PREROUTING),
     ] {
-        let trace = follow(&walk, &mark(chain), &marked, &[]).unwrap();
+        let trace = follow(&probe, &mark(chain), &marked, &[]).unwrap();
         assert_eq!(trace.end, End::Delivered { port: 80, by: None });
     }
 }
@@ -244,13 +244,13 @@ fn the_socket_stays_behind_when_a_packet_comes_in_again() {
             &[(chain, &not_1000, refused.clone())],
         )])
     };
-    let walk = outgoing("10.66.0.2:80");
+    let probe = outgoing("10.66.0.2:80");
     assert_eq!(
-        end(&walk, &filter(ChainName::OUTPUT)),
+        end(&probe, &filter(ChainName::OUTPUT)),
         End::Delivered { port: 80, by: None }
     );
     let refused = End::Rejected(RejectWith::IcmpPortUnreachable);
-    assert_eq!(end(&walk, &filter(ChainName::INPUT)), refused);
+    assert_eq!(end(&probe, &filter(ChainName::INPUT)), refused);
 }
 
 #[test]
@@ -297,8 +297,8 @@ fn a_goto_comes_back_to_where_its_chain_would() {
     there.tables[0].chains[1]
         .rules
         .insert(0, Entry::Known(goto));
-    let walk = outgoing("203.0.113.9:80");
-    assert_eq!(end(&walk, &there), redirected("127.0.0.1:15001"));
+    let probe = outgoing("203.0.113.9:80");
+    assert_eq!(end(&probe, &there), redirected("127.0.0.1:15001"));
 }
 
 #[test]
@@ -322,13 +322,13 @@ fn a_rule_that_cannot_be_read_leaves_both_cases_open() {
     ];
     for (entry, ends) in entries {
         open.tables[0].chains[0].rules.insert(0, entry);
-        let walk = outgoing("203.0.113.9:80");
-        let found = every_way(&walk, &open, &network()).unwrap();
+        let probe = outgoing("203.0.113.9:80");
+        let found = every_trace(&probe, &open, &network()).unwrap();
         assert_eq!(found.into_iter().map(|t| t.end).collect::<Vec<_>>(), ends);
-        let mut udp = walk;
+        let mut udp = probe;
         udp.packet.protocol = Protocol::Udp;
         assert_eq!(
-            every_way(&udp, &open, &network()).unwrap().len(),
+            every_trace(&udp, &open, &network()).unwrap().len(),
             1,
             "it is not about UDP"
         );
@@ -347,7 +347,7 @@ fn many_undecoded_rules_are_no_reason_to_go_on_for_ever() {
     };
     open.tables[0].chains[0].rules = vec![undecoded; 1000];
     assert!(
-        every_way(&outgoing("203.0.113.9:80"), &open, &network())
+        every_trace(&outgoing("203.0.113.9:80"), &open, &network())
             .unwrap()
             .len()
             < 100

@@ -9,7 +9,7 @@ use crate::netfilter::model::{
     ConnState, Credentials, Entry, Family, FoundSocket, Hook, Interface, Match, Owner, Packet,
     Protocol, Rules, Side, Test, Tracking,
 };
-use crate::netfilter::trace::{Network, Start, Walk, Way};
+use crate::netfilter::trace::{Network, NextHop, Probe, Start};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -68,22 +68,22 @@ impl<'a> Candidates<'a> {
     }
 
     /// All connections that come to a chain by the path and fulfil the conditions at first.
-    pub(super) fn walks<'s>(
+    pub(super) fn probes<'s>(
         &'s self,
         path: &Path,
         c: &'s Conditions,
-    ) -> impl Iterator<Item = Walk> + 's {
+    ) -> impl Iterator<Item = Probe> + 's {
         let starts: &[Start] = match path.hook {
             Hook::Output | Hook::Postrouting => &[Start::Here],
             Hook::Forward => &[Start::Outside],
             Hook::Prerouting | Hook::Input => &[Start::Outside, Start::Here],
         };
         let families = path.family.map_or(Family::ALL.to_vec(), |f| vec![f]);
-        let walks = families.into_iter().flat_map(move |family| {
-            let walks = move |start: &Start| self.of_family(*start, family, c);
-            starts.iter().flat_map(walks)
+        let probes = families.into_iter().flat_map(move |family| {
+            let probes = move |start: &Start| self.of_family(*start, family, c);
+            starts.iter().flat_map(probes)
         });
-        walks.filter(|walk| c.hold_at_first(walk))
+        probes.filter(|probe| c.hold_at_first(probe))
     }
 
     /// What is unusual comes last: marks, then sources, then destinations, then protocols and ports.
@@ -92,7 +92,7 @@ impl<'a> Candidates<'a> {
         start: Start,
         family: Family,
         c: &'s Conditions,
-    ) -> impl Iterator<Item = Walk> + 's {
+    ) -> impl Iterator<Item = Probe> + 's {
         let headers = self.headers(start, family, c);
         let sources = self.sources(c);
         let with_source = move |marks: Marks| sources.clone().into_iter().map(move |s| (marks, s));
@@ -100,7 +100,7 @@ impl<'a> Candidates<'a> {
         origins.flat_map(move |(marks, source)| {
             headers.clone().into_iter().flat_map(move |header| {
                 let senders = self.senders(start, header.to.ip(), c).into_iter();
-                senders.filter_map(move |sender| self.walk(sender, source, header, marks, c))
+                senders.filter_map(move |sender| self.probe(sender, source, header, marks, c))
             })
         })
     }
@@ -191,14 +191,14 @@ impl<'a> Candidates<'a> {
     }
 
     /// The connection, if there can be one.
-    fn walk(
+    fn probe(
         &self,
         sender: Sender,
         source: Option<IpAddr>,
         header: Header,
         marks: Marks,
         c: &Conditions,
-    ) -> Option<Walk> {
+    ) -> Option<Probe> {
         let to = header.to.ip();
         let (owner, in_interface, mark, source) = match sender {
             Sender::User { uid, gid } => {
@@ -209,7 +209,7 @@ impl<'a> Candidates<'a> {
             Sender::Interface(name) => (None, Some(name), 0, source_from_outside(source, to)?),
         };
         let sport = c.source_port.unwrap_or(ANY_PORT);
-        (Family::of(source) == Family::of(to)).then(|| Walk {
+        (Family::of(source) == Family::of(to)).then(|| Probe {
             start: match owner {
                 Some(_) => Start::Here,
                 None => Start::Outside,
@@ -229,7 +229,7 @@ impl<'a> Candidates<'a> {
     fn source_from_here(&self, source: Option<IpAddr>, to: IpAddr, mark: u32) -> Option<IpAddr> {
         let route = self.network.route(to, mark);
         let source = source.or_else(|| self.network.source(to, route.as_ref()?))?;
-        let leaves_loopback = source.is_loopback() && route != Some(Way::Here);
+        let leaves_loopback = source.is_loopback() && route != Some(NextHop::Local);
         (self.network.is_own(source) && !leaves_loopback).then_some(source)
     }
 }

@@ -5,7 +5,7 @@ use super::ends::ends;
 use crate::netfilter::model::{
     ConnState, FoundSocket, Interface, Match, Owner, Protocol, Side, Test,
 };
-use crate::netfilter::trace::{Start, Walk};
+use crate::netfilter::trace::{Probe, Start};
 use std::net::IpAddr;
 
 /// The matches, and what the positive ones fix: of several about one thing the last.
@@ -81,13 +81,13 @@ impl Conditions {
     }
 
     /// Whether those hold that are about what no rule of a mesh changes later.
-    pub(super) fn hold_at_first(&self, walk: &Walk) -> bool {
-        let local = walk.start == Start::Here;
+    pub(super) fn hold_at_first(&self, probe: &Probe) -> bool {
+        let local = probe.start == Start::Here;
         self.matches.iter().all(|m| match m.test {
             Test::Source(_) | Test::Destination(_) | Test::Port { .. } | Test::Multiport { .. } => {
-                m.holds(&walk.packet)
+                m.holds(&probe.packet)
             }
-            Test::Owner(_) if local => m.holds(&walk.packet),
+            Test::Owner(_) if local => m.holds(&probe.packet),
             _ => true,
         })
     }

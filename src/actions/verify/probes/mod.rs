@@ -12,7 +12,7 @@ mod paths;
 
 use super::rules::{Fate, Place};
 use crate::netfilter::model::{Base, Entry, Family, HookedTable, Match, Rules, Test};
-use crate::netfilter::trace::{Network, Walk, follow};
+use crate::netfilter::trace::{Network, Probe, follow};
 use candidates::{Candidates, unused, usual};
 use ends::{ends, variants};
 use paths::{Path, paths};
@@ -54,20 +54,20 @@ pub(super) fn addresses(rules: &Rules, network: &Network) -> BTreeSet<IpAddr> {
 
 /// A connection for each rule that makes a difference to one, of the desired ones and of those in the
 /// kernel, each once.
-pub(super) fn derive_all(desired: &Place, kernel: Option<&Place>, vantage: &Vantage) -> Vec<Walk> {
-    let mut walks = derive(desired, None, vantage);
+pub(super) fn derive_all(desired: &Place, kernel: Option<&Place>, vantage: &Vantage) -> Vec<Probe> {
+    let mut probes = derive(desired, None, vantage);
     let others = kernel.map(|place| derive(place, Some(&desired.rules), vantage));
-    for walk in others.into_iter().flatten() {
-        if !walks.contains(&walk) {
-            walks.push(walk);
+    for probe in others.into_iter().flatten() {
+        if !probes.contains(&probe) {
+            probes.push(probe);
         }
     }
-    walks
+    probes
 }
 
 /// A connection for each rule that makes a difference to one, each once; of the first rules, where
 /// there are very many. Chains that `done` has too are left out.
-pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> Vec<Walk> {
+pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> Vec<Probe> {
     let mut search = Search {
         candidates: Candidates::of(&place.rules, vantage),
         place,
@@ -75,7 +75,7 @@ pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> 
             rules: place.rules.clone(),
             network: place.network.clone(),
         },
-        walks: Vec::new(),
+        probes: Vec::new(),
     };
     let mut left = RULES;
     for (t, table) in place.rules.tables.iter().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn derive(place: &Place, done: Option<&Rules>, vantage: &Vantage) -> 
             }
         }
     }
-    search.walks
+    search.probes
 }
 
 /// Whether the rules have this very chain, comments aside.
@@ -112,7 +112,7 @@ struct Search<'a> {
     place: &'a Place,
     /// The same, with one rule missing or two that have changed places.
     changed: Place,
-    walks: Vec<Walk>,
+    probes: Vec<Probe>,
 }
 
 impl Search<'_> {
@@ -154,12 +154,12 @@ impl Search<'_> {
     fn add(&mut self, paths: &[Path], entry: Option<&Entry>, conditions: &[Match]) {
         let found = paths.iter().find_map(|path| {
             let conditions = [path.conditions.as_slice(), conditions].concat().into();
-            let walks = self.candidates.walks(path, &conditions);
-            let mut tried = walks.take(TRIES);
-            tried.find(|walk| makes_a_difference(walk, entry, self.place, &self.changed))
+            let probes = self.candidates.probes(path, &conditions);
+            let mut tried = probes.take(TRIES);
+            tried.find(|probe| makes_a_difference(probe, entry, self.place, &self.changed))
         });
-        self.walks
-            .extend(found.filter(|walk| !self.walks.contains(walk)));
+        self.probes
+            .extend(found.filter(|probe| !self.probes.contains(probe)));
     }
 }
 
@@ -170,11 +170,16 @@ fn decide_otherwise(entry: &Entry, next: &Entry) -> bool {
 
 /// Whether the fate of a connection for which the rule is evaluated is another one with the other rules; of a rule
 /// that cannot be decoded, whether it is evaluated.
-fn makes_a_difference(walk: &Walk, entry: Option<&Entry>, place: &Place, changed: &Place) -> bool {
-    let Ok(trace) = follow(walk, &place.rules, &place.network, &[]) else {
+fn makes_a_difference(
+    probe: &Probe,
+    entry: Option<&Entry>,
+    place: &Place,
+    changed: &Place,
+) -> bool {
+    let Ok(trace) = follow(probe, &place.rules, &place.network, &[]) else {
         return false;
     };
-    let differs = || Fate::desired(walk, changed) != Fate::of(&trace);
+    let differs = || Fate::desired(probe, changed) != Fate::of(&trace);
     let Some(entry) = entry else {
         return differs();
     };

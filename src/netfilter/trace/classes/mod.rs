@@ -23,7 +23,7 @@ pub use space::{Dimension, Space};
 pub use table::{Hit, Took};
 
 use super::passage::{Capture, End, Trace};
-use super::walker::Start;
+use super::tracer::Start;
 use super::{JumpLoop, Network};
 use crate::netfilter::model::{Family, Interface, RejectWith, Rules, address_of};
 use fields::Header;
@@ -353,7 +353,7 @@ fn settles(fate: &Fate, is_translated: bool, hit: &Hit) -> bool {
         Fate::Rejected(_) => return hit.took == Took::Rejected,
         _ => {}
     }
-    super::walk::may_capture(&hit.base)
+    super::follow::may_capture(&hit.base)
         && match fate {
             Fate::Redirected => hit.took == Took::Translated,
             Fate::Sent { .. } if is_translated => hit.took == Took::Translated,

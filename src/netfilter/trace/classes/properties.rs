@@ -1,7 +1,7 @@
 //! That sets of packets are followed as each of their packets is.
 
 use super::super::tests::{CHAINS, network};
-use super::super::{Link, Start, Walk, every_way, follow};
+use super::super::{Link, Probe, Start, every_trace, follow};
 use super::*;
 use crate::netfilter::model::{
     AddressSet, ChainName, ConnState, Credentials, Entry, Family, Field, FieldTest, FoundSocket,
@@ -267,7 +267,7 @@ fn small_rules() -> impl Strategy<Value = Rules> {
 }
 
 /// Every packet to these addresses and ports, of two users and two protocols.
-fn small_universe() -> impl Iterator<Item = Walk> {
+fn small_universe() -> impl Iterator<Item = Probe> {
     let hosts = (0..16u8).flat_map(|host| (0..16u16).map(move |port| (host, port)));
     let kinds = [
         (Protocol::Tcp, 1000),
@@ -282,7 +282,7 @@ fn small_universe() -> impl Iterator<Item = Walk> {
             owner: Some(Credentials::new(uid, uid)),
             ..Packet::new(protocol, from, to)
         };
-        Walk {
+        Probe {
             start: Start::Here,
             packet,
             tracking: Tracking::new(ConnState::New, 0),
@@ -332,7 +332,7 @@ fn rules_of(entry: impl Strategy<Value = Entry>) -> impl Strategy<Value = Rules>
     })
 }
 
-fn any_walk() -> impl Strategy<Value = Walk> {
+fn any_probe() -> impl Strategy<Value = Probe> {
     let own = select(&ADDRESSES[..2]);
     let address = || select(ADDRESSES.as_slice());
     let port = || select(vec![53u16, 80, 81, 443, 15001, 50000]);
@@ -380,7 +380,7 @@ fn any_walk() -> impl Strategy<Value = Walk> {
                 } else {
                     Start::Here
                 };
-                Walk {
+                Probe {
                     start,
                     packet,
                     tracking,
@@ -410,7 +410,7 @@ fn place() -> Network {
 }
 
 /// Whether a packet ends as it did, in all that matters.
-fn agrees(space: &mut Space, walk: &Walk, end: &Ended, trace: &Trace) -> bool {
+fn agrees(space: &mut Space, probe: &Probe, end: &Ended, trace: &Trace) -> bool {
     let Some(arrived) = &end.arrived else {
         return true;
     };
@@ -425,7 +425,7 @@ fn agrees(space: &mut Space, walk: &Walk, end: &Ended, trace: &Trace) -> bool {
         Some(packet.mark.into()),
         connmark.map(u128::from),
     ];
-    let only = space.only(walk);
+    let only = space.only(probe);
     let same = arrived.header.iter().zip(expected).all(|(bits, value)| {
         let Some(value) = value else { return true };
         let holds = space.sets.within(bits, (value, value));
@@ -439,37 +439,37 @@ fn ends_as_alone(
     space: &mut Space,
     picture: &Picture,
     classes: &[Class],
-    walk: &Walk,
+    probe: &Probe,
     rules: &Rules,
 ) -> Result<(), TestCaseError> {
-    let only = space.only(walk);
+    let only = space.only(probe);
     prop_assert_eq!(
         space.and(picture.all, only),
         only,
         "{:?} is among all",
-        walk
+        probe
     );
     let ends: Vec<&Ended> = picture
         .ends
         .iter()
         .filter(|e| space.and(e.set, only) == only)
         .collect();
-    let ways = every_way(walk, rules, picture.network).unwrap();
+    let ways = every_trace(probe, rules, picture.network).unwrap();
     for trace in &ways {
         let fate = Fate::of(trace);
         let found = ends.iter().filter(|e| e.fate == fate);
-        let mut found = found.filter(|e| agrees(space, walk, e, trace));
+        let mut found = found.filter(|e| agrees(space, probe, e, trace));
         prop_assert!(
             found.next().is_some(),
             "{:?} of {:?} in {:?}",
             fate,
-            walk,
+            probe,
             ends
         );
     }
     if space.and(picture.undetermined, only) != only {
         prop_assert_eq!(ends.len(), 1);
-        let trace = follow(walk, rules, picture.network, &[]).unwrap();
+        let trace = follow(probe, rules, picture.network, &[]).unwrap();
         let tables = trace.passages.iter().flat_map(|p| &p.tables);
         let deciding = tables.flat_map(|t| &t.steps).find(|s| s.decides);
         let mine: Vec<_> = classes
@@ -488,8 +488,8 @@ fn ends_as_alone(
 }
 
 /// How a packet ends: its fate, and what it is then if it arrives.
-fn ending(walk: &Walk, rules: &Rules, network: &Network) -> (Fate, Option<[u128; 7]>) {
-    let trace = follow(walk, rules, network, &[]).unwrap();
+fn ending(probe: &Probe, rules: &Rules, network: &Network) -> (Fate, Option<[u128; 7]>) {
+    let trace = follow(probe, rules, network, &[]).unwrap();
     let (fate, packet) = (Fate::of(&trace), &trace.packet);
     let arrived = fate.arrives().then(|| {
         let ends = [packet.source, packet.destination];
@@ -520,12 +520,12 @@ proptest! {
     /// Each packet is in the class of its fate, whatever the rules are; where rules were not decoded,
     /// in the classes of all its fates.
     #[test]
-    fn each_packet_is_in_the_class_of_its_fate(rules in any_rules(), walks in vec(any_walk(), 1..12)) {
+    fn each_packet_is_in_the_class_of_its_fate(rules in any_rules(), probes in vec(any_probe(), 1..12)) {
         let network = place();
         let mut space = Space::new(Family::V4, [(&rules, &network)], FEW_STEPS);
         for start in [Start::Here, Start::Outside] {
-            let mut walks = walks.iter().filter(|walk| walk.start == start).peekable();
-            if walks.peek().is_none() {
+            let mut probes = probes.iter().filter(|probe| probe.start == start).peekable();
+            if probes.peek().is_none() {
                 continue;
             }
             let picture = match follow_all(&mut space, start, &rules, &network, Set::ALL) {
@@ -535,8 +535,8 @@ proptest! {
                 Err(Stopped::Bounded) => return Ok(()),
             };
             let classes = picture.classes(&mut space);
-            for walk in walks {
-                let agrees = ends_as_alone(&mut space, &picture, &classes, walk, &rules);
+            for probe in probes {
+                let agrees = ends_as_alone(&mut space, &picture, &classes, probe, &rules);
                 if space.check().is_err() {
                     return Ok(());
                 }
@@ -549,7 +549,7 @@ proptest! {
     #[test]
     fn packets_that_end_otherwise_differ(
         rules in (any_rules(), any_rules()),
-        walks in vec(any_walk(), 1..12),
+        probes in vec(any_probe(), 1..12),
     ) {
         let network = place();
         let places = [(&rules.0, &network), (&rules.1, &network)];
@@ -563,15 +563,15 @@ proptest! {
             let differences: Vec<Set> = differences.iter().map(|d| d.packets).collect();
             let differing = differences.into_iter().fold(Set::NONE, |all, set| space.or(all, set));
             let unclear = space.or(one.undetermined, other.undetermined);
-            for walk in walks.iter().filter(|walk| walk.start == start) {
-                let only = space.only(walk);
-                let alone = [&rules.0, &rules.1].map(|rules| ending(walk, rules, &network));
+            for probe in probes.iter().filter(|probe| probe.start == start) {
+                let only = space.only(probe);
+                let alone = [&rules.0, &rules.1].map(|rules| ending(probe, rules, &network));
                 let is_clear = space.and(unclear, only) != only;
                 let differs = space.and(differing, only) == only;
                 if space.check().is_err() {
                     return Ok(());
                 }
-                prop_assert_eq!(differs, is_clear && alone[0] != alone[1], "{:?}", walk);
+                prop_assert_eq!(differs, is_clear && alone[0] != alone[1], "{:?}", probe);
             }
         }
     }
@@ -598,15 +598,15 @@ proptest! {
         let Some(described) = described else { return Ok(()) };
         let described: Vec<Set> =
             described.iter().flatten().map(|part| space.of_part(part)).collect();
-        for walk in small_universe() {
-            let only = space.only(&walk);
+        for probe in small_universe() {
+            let only = space.only(&probe);
             let differs = described.iter().any(|set| space.and(*set, only) == only);
             let is_clear = space.and(unclear, only) == Set::NONE;
             if space.check().is_err() {
                 return Ok(());
             }
-            let [one, other] = [&rules.0, &rules.1].map(|rules| ending(&walk, rules, &network));
-            prop_assert_eq!(differs, is_clear && one != other, "{:?}", walk);
+            let [one, other] = [&rules.0, &rules.1].map(|rules| ending(&probe, rules, &network));
+            prop_assert_eq!(differs, is_clear && one != other, "{:?}", probe);
         }
     }
 
@@ -618,12 +618,12 @@ proptest! {
         for start in [Start::Here, Start::Outside] {
             let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL) else { continue };
             for (at, class) in picture.classes(&mut space).into_iter().enumerate() {
-                let walk = space.representative(class.packets, start, &network);
+                let probe = space.representative(class.packets, start, &network);
                 if space.check().is_err() {
                     return Ok(());
                 }
-                let walk = walk.unwrap();
-                let only = space.only(&walk);
+                let probe = probe.unwrap();
+                let only = space.only(&probe);
                 prop_assert_eq!(space.and(class.packets, only), only);
                 if at % 8 == 0 {
                     let exactly = described_exactly(&mut space, class.packets, picture.all);
@@ -632,7 +632,7 @@ proptest! {
                     }
                     exactly?;
                 }
-                let trace = follow(&walk, &rules, &network, &[]).unwrap();
+                let trace = follow(&probe, &rules, &network, &[]).unwrap();
                 prop_assert_eq!(&Fate::of(&trace), &class.end.fate);
             }
         }

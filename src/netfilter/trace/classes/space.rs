@@ -6,7 +6,7 @@ use crate::netfilter::model::{
     ConnState, Credentials, Family, FoundSocket, Interface, Packet, Protocol, Rules, Side, Test,
     Tracking, address_of, number_of,
 };
-use crate::netfilter::trace::{Network, Start, Walk};
+use crate::netfilter::trace::{Network, Probe, Start};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -242,7 +242,7 @@ impl Space {
     }
 
     /// A packet of the set, as plain as can be: new TCP of an ordinary user, without marks.
-    pub fn representative(&mut self, set: Set, start: Start, network: &Network) -> Option<Walk> {
+    pub fn representative(&mut self, set: Set, start: Start, network: &Network) -> Option<Probe> {
         let far: u128 = match self.family {
             Family::V4 => Ipv4Addr::new(192, 0, 2, 1).to_bits().into(),
             Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits(),
@@ -289,10 +289,10 @@ impl Space {
                 number | 1u128 << (first + width - 1 - bit)
             })
         };
-        Some(self.walk(start, value))
+        Some(self.probe(start, value))
     }
 
-    fn walk(&self, start: Start, value: impl Fn(Dimension) -> u128) -> Walk {
+    fn probe(&self, start: Start, value: impl Fn(Dimension) -> u128) -> Probe {
         let end = |address, port| {
             let address = address_of(self.family, value(address));
             SocketAddr::new(address, value(port) as u16)
@@ -312,7 +312,7 @@ impl Space {
             )
         };
         let tracking = Tracking::new(state, number(Dimension::Connmark));
-        Walk {
+        Probe {
             start,
             packet,
             tracking,
@@ -320,9 +320,9 @@ impl Space {
     }
 
     /// The set of one packet.
-    pub fn only(&mut self, walk: &Walk) -> Set {
-        let packet = &walk.packet;
-        let (state, connmark) = match walk.tracking {
+    pub fn only(&mut self, probe: &Probe) -> Set {
+        let packet = &probe.packet;
+        let (state, connmark) = match probe.tracking {
             Tracking::NotYet | Tracking::Invalid => (ConnState::Invalid, 0),
             Tracking::Untracked => (ConnState::Untracked, 0),
             Tracking::Known(connection) => (connection.state, connection.mark),

@@ -301,7 +301,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         }
     }
 
-    /// Does what a target does ([`Target::change`] and the walk of one packet).
+    /// Does what a target does ([`Target::change`] and the trace of one packet).
     fn act(
         &mut self,
         run: &'a [Entry],

@@ -11,7 +11,7 @@ use crate::netfilter::model::{
     number_of,
 };
 use crate::netfilter::trace::network::{self, Network};
-use crate::netfilter::trace::walker::CONNTRACK;
+use crate::netfilter::trace::tracer::CONNTRACK;
 use crate::netfilter::trace::{Start, chains_at};
 use ipnet::IpNet;
 
@@ -165,8 +165,8 @@ impl<'a> Walker<'_, 'a> {
         let mut routes: Vec<(IpNet, Way)> = routes
             .map(|(net, way)| {
                 let way = match way {
-                    network::Way::Here => Way::Here,
-                    network::Way::Out { through, .. } => {
+                    network::NextHop::Local => Way::Here,
+                    network::NextHop::Out { through, .. } => {
                         Way::Out(self.space.number(through) as usize)
                     }
                 };

@@ -2,7 +2,7 @@
 
 use super::JumpLoop;
 use super::chain::{InTable, Verdict};
-use super::network::{Network, Way};
+use super::network::{Network, NextHop};
 use super::passage::{Capture, End, Passage, TablePassage, Trace};
 use super::state::State;
 use crate::netfilter::model::{
@@ -22,16 +22,16 @@ pub enum Start {
     Outside,
 }
 
-/// A packet and the state that its connection is in; what conntrack makes of it comes on the way.
+/// A packet to follow, and the state that its connection is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walk {
+pub struct Probe {
     pub start: Start,
     pub packet: Packet,
     pub tracking: Tracking,
 }
 
-/// A packet on its way.
-pub(super) struct Walker<'a> {
+/// Follows one packet.
+pub(super) struct Tracer<'a> {
     rules: &'a Rules,
     state: State<'a>,
     tracking: Tracking,
@@ -40,25 +40,25 @@ pub(super) struct Walker<'a> {
     source_decided: Option<Hook>,
     capture: Option<(Capture, u16)>,
     /// The route of what is sent from here, as it is known now.
-    way: Option<Way>,
+    next_hop: Option<NextHop>,
     passages: Vec<Passage>,
 }
 
-impl<'a> Walker<'a> {
+impl<'a> Tracer<'a> {
     pub(super) fn new(
-        walk: &Walk,
+        probe: &Probe,
         rules: &'a Rules,
         network: &'a Network,
         assumed: &'a [bool],
     ) -> Self {
-        Walker {
+        Tracer {
             rules,
-            state: State::new(walk.packet.clone(), network, assumed),
-            tracking: walk.tracking,
+            state: State::new(probe.packet.clone(), network, assumed),
+            tracking: probe.tracking,
             destination_decided: None,
             source_decided: None,
             capture: None,
-            way: None,
+            next_hop: None,
             passages: Vec::new(),
         }
     }
@@ -76,24 +76,24 @@ impl<'a> Walker<'a> {
 
     /// OUTPUT, POSTROUTING, and in again if it is for this namespace (`ip_local_out`).
     pub(super) fn go_out(&mut self) -> Result<End, JumpLoop> {
-        let Some(way) = self.route().filter(|_| !self.cannot_be_bound()) else {
+        let Some(next_hop) = self.route().filter(|_| !self.cannot_be_bound()) else {
             return Ok(End::NoRoute);
         };
-        self.state.packet.out_interface = Some(interface_to(&way));
-        self.way = Some(way);
+        self.state.packet.out_interface = Some(interface_to(&next_hop));
+        self.next_hop = Some(next_hop);
         if let Some(end) = self.hook(Hook::Output)? {
             return Ok(end);
         }
-        let Some(way) = self.way.take() else {
+        let Some(next_hop) = self.next_hop.take() else {
             return Ok(End::NoRoute);
         };
-        self.state.packet.out_interface = Some(interface_to(&way));
+        self.state.packet.out_interface = Some(interface_to(&next_hop));
         if let Some(end) = self.hook(Hook::Postrouting)? {
             return Ok(end);
         }
-        match way {
-            Way::Out { through, .. } => Ok(self.sent(through, false)),
-            Way::Here => {
+        match next_hop {
+            NextHop::Out { through, .. } => Ok(self.sent(through, false)),
+            NextHop::Local => {
                 // lo gives the packet back with its mark, its connection and its route, but without
                 // its socket (`loopback_xmit`).
                 self.state.packet.owner = None;
@@ -113,8 +113,8 @@ impl<'a> Walker<'a> {
             return Ok(end);
         }
         let through = match self.route() {
-            Some(Way::Here) => return self.deliver(),
-            Some(Way::Out { through, .. }) => through,
+            Some(NextHop::Local) => return self.deliver(),
+            Some(NextHop::Out { through, .. }) => through,
             None => return Ok(End::NoRoute),
         };
         self.state.packet.out_interface = Some(through.clone());
@@ -126,7 +126,7 @@ impl<'a> Walker<'a> {
         Ok(self.sent(through, true))
     }
 
-    fn route(&self) -> Option<Way> {
+    fn route(&self) -> Option<NextHop> {
         let to = self.state.packet.destination.ip();
         self.state.network.route(to, self.state.packet.mark)
     }
@@ -192,7 +192,7 @@ impl<'a> Walker<'a> {
             let is_rerouted = base.is_nat && self.state.packet.destination.ip() != to
                 || base.reroutes && self.state.packet.mark != mark;
             if hook == Hook::Output && is_rerouted {
-                self.way = self.route();
+                self.next_hop = self.route();
             }
             if end.is_some() {
                 return Ok(end);
@@ -318,10 +318,10 @@ fn is_first(connection: &Connection) -> bool {
     matches!(connection.state, ConnState::New | ConnState::Related)
 }
 
-fn interface_to(way: &Way) -> Interface {
-    match way {
-        Way::Here => Interface::LOOPBACK,
-        Way::Out { through, .. } => through.clone(),
+fn interface_to(next_hop: &NextHop) -> Interface {
+    match next_hop {
+        NextHop::Local => Interface::LOOPBACK,
+        NextHop::Out { through, .. } => through.clone(),
     }
 }
 

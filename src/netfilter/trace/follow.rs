@@ -3,7 +3,7 @@
 use super::JumpLoop;
 use super::network::Network;
 use super::passage::{Capture, Effect, End, Step, StepOutcome, Trace};
-use super::walker::{CONNTRACK, Start, Walk, Walker};
+use super::tracer::{CONNTRACK, Probe, Start, Tracer};
 use crate::netfilter::model::{Base, Hook, Rules, Side, Tie};
 use std::collections::VecDeque;
 
@@ -12,13 +12,17 @@ const CASES: usize = 32;
 
 /// Follows a packet in every case that is left open: by rules that could not be decoded, first as if none of
 /// them applied, and by chains of which nothing shows which is evaluated first.
-pub fn every_way(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
-    let mut traces = every_case(walk, rules, network)?;
-    let mut ties = rules.ties(walk.packet.family());
+pub fn every_trace(
+    probe: &Probe,
+    rules: &Rules,
+    network: &Network,
+) -> Result<Vec<Trace>, JumpLoop> {
+    let mut traces = every_case(probe, rules, network)?;
+    let mut ties = rules.ties(probe.packet.family());
     if ties.is_empty() {
         return Ok(traces);
     }
-    let mut others = every_case(walk, &rules.in_the_other_order(), network)?;
+    let mut others = every_case(probe, &rules.in_the_other_order(), network)?;
     others.retain(|other| traces.iter().all(|trace| trace.end != other.end));
     if others.is_empty() {
         return Ok(traces);
@@ -58,11 +62,11 @@ fn applies(tie: &Tie, trace: &Trace) -> bool {
     })
 }
 
-fn every_case(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
+fn every_case(probe: &Probe, rules: &Rules, network: &Network) -> Result<Vec<Trace>, JumpLoop> {
     let mut traces = Vec::new();
     let mut open = VecDeque::from([Vec::new()]);
     while let Some(assumed) = open.pop_front().filter(|_| traces.len() < CASES) {
-        let trace = follow(walk, rules, network, &assumed)?;
+        let trace = follow(probe, rules, network, &assumed)?;
         // One more case for each rule that nothing was assumed of: that it applies after all.
         for at in assumed.len()..trace.undecoded.len() {
             let before = trace.undecoded[..at].iter().map(|u| u.applies);
@@ -76,17 +80,17 @@ fn every_case(walk: &Walk, rules: &Rules, network: &Network) -> Result<Vec<Trace
 /// Follows a packet. Of the rules that could not be decoded, the first ones apply as `assumed` says, the
 /// others do not.
 pub fn follow(
-    walk: &Walk,
+    probe: &Probe,
     rules: &Rules,
     network: &Network,
     assumed: &[bool],
 ) -> Result<Trace, JumpLoop> {
-    let mut walker = Walker::new(walk, rules, network, assumed);
-    let end = match walk.start {
-        Start::Here => walker.go_out(),
-        Start::Outside => walker.come_in(),
+    let mut tracer = Tracer::new(probe, rules, network, assumed);
+    let end = match probe.start {
+        Start::Here => tracer.go_out(),
+        Start::Outside => tracer.come_in(),
     }?;
-    let mut trace = walker.finish(end);
+    let mut trace = tracer.finish(end);
     mark_deciding_rule(&mut trace);
     Ok(trace)
 }
