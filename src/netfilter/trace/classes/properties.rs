@@ -514,6 +514,34 @@ fn described_exactly(space: &mut Space, set: Set, care: Set) -> Result<(), TestC
     Ok(())
 }
 
+/// A packet that is not tracked has no connection, and so no mark of one.
+#[test]
+fn what_is_not_tracked_differs_by_the_mark_of_its_connection() {
+    let rule = Rule::without_comment([], Target::NoTrack);
+    let mut raw = Table::new(Family::V4, TableName::Raw);
+    raw.chain(ChainName::PREROUTING).rules.push(rule);
+    let ruleset = Ruleset {
+        tables: vec![raw],
+        ..Ruleset::default()
+    };
+    let (rules, network) = (Rules::of(&ruleset), place());
+    let none = Rules::default();
+    let places = [(&rules, &network), (&none, &network)];
+    let mut space = Space::new(Family::V4, places, FEW_STEPS);
+    let [one, other] = [&rules, &none]
+        .map(|rules| follow_all(&mut space, Start::Outside, rules, &network, Set::ALL).unwrap());
+    let differences = differing(&mut space, &one, &other);
+    let sets: Vec<Set> = differences.iter().map(|d| d.packets).collect();
+    let differing = sets
+        .into_iter()
+        .fold(Set::NONE, |all, set| space.or(all, set));
+    let mark = space.bits(Dimension::Connmark);
+    let zero = fields::constant(0, 32);
+    let marked = space.unequal(Set::ALL, &mark, &zero);
+    assert_ne!(space.and(differing, marked), Set::NONE);
+    assert_eq!(space.without(differing, marked), Set::NONE);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 

@@ -428,6 +428,8 @@ impl<'w, 'a> InTable<'w, 'a> {
             }
             Target::NoTrack if header.tracked == Tracked::NotYet => {
                 header.tracked = Tracked::Never;
+                // Without a connection there is no mark of one.
+                header.connmark = constant(0, 32);
                 Set::ALL
             }
             _ => Set::NONE,

@@ -1,5 +1,5 @@
 //! The hooks, in the kernel's order, for sets of packets: the counterpart of
-//! [`super::super::walker`].
+//! [`super::super::tracer`].
 
 use super::fields::{Header, Tracked};
 use super::sets::Set;
