@@ -39,6 +39,13 @@ impl Request {
         Ok((resolved, facts))
     }
 
+    /// Whether a resolution has failed because nothing asks for any rules: no mesh and no option of one,
+    /// nor enough of them by variables.
+    pub(crate) fn asks_for_nothing(&self, failure: &Error) -> bool {
+        let given = self.mesh.is_some() || self.options.iter().next().is_some();
+        !given && matches!(failure, Error::Config(ConfigError::Required { .. }))
+    }
+
     /// Resolves with `facts`; the host adds what is missing.
     pub(crate) fn resolve_on_host(&self, facts: &mut Facts) -> Result<Resolved, Error> {
         let resolved = self.resolve_with(facts, host::file)?;

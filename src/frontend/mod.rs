@@ -42,12 +42,16 @@ fn execute(invocation: &Invocation, environment: &Environment) -> Exit {
         return finish(
             print(&mut std::io::stdout(), &cli::completions(shell)),
             None,
+            None,
         );
     }
     for action in &invocation.actions {
         let exit = match perform(action, invocation, &mut std::io::stdout().lock()) {
             Ok(exit) => exit,
-            Err(error) => finish(Err(error), Some(action)),
+            Err(error) => {
+                let hint = invocation.hint(&error);
+                finish(Err(error), Some(action), hint)
+            }
         };
         if exit != Exit::Done {
             return exit;
@@ -67,18 +71,18 @@ pub fn perform(
 ) -> Result<Exit, Error> {
     let mut tell = |event| output::tell(&event, invocation.format, out);
     let report = actions::run(action, &invocation.request, &mut tell)?;
-    let text = output::text(&report, invocation.format, invocation.verbose);
+    let text = output::text(&report, invocation.format, invocation.detail);
     print(out, &text)?;
     output::log_report(&report);
     Ok(Exit::from(&report))
 }
 
 /// Logs an error. Of an action that answers by its exit status, a failure is no answer: 2.
-fn finish(result: Result<(), Error>, action: Option<&Action>) -> Exit {
+fn finish(result: Result<(), Error>, action: Option<&Action>, hint: Option<String>) -> Exit {
     let Err(error) = result else {
         return Exit::Done;
     };
-    output::errors::log(&error);
+    output::errors::log(&error, hint);
     let answers = matches!(
         action,
         Some(

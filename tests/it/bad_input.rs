@@ -111,6 +111,23 @@ const TABLE: &[Bad] = &[
     bad("--mesh consul -p 15001 -u 1337", &["consul"]),
     bad("--backend ipchains -p 15001 -u 1337", &["ipchains"]),
     bad("remove", &["remove"]),
+    bad("Apply", &["did you mean the action apply?"]),
+    bad("--proxy_port 15001", &["did you mean --proxy-port?"]),
+    bad("--mesh istio -mode TPROXY", &["-mode", "did you mean --mode?"]),
+    bad("-p 15001 -u 1337 -dry-run", &["-dry-run", "did you mean --dry-run?"]),
+    bad("status -o json", &["-o", "did you mean --format json?"]),
+    bad("--mesh istio -b 80 443", &["a list has no spaces between its items: 80,443"]),
+    bad("--list", &["status"]),
+    bad("-F", &["clean"]),
+    bad("clean all", &["all managed rules"]),
+    bad("explain --Local_Address 10.0.0.1", &["did you mean --local-address?"]),
+    bad("diff --mesh istio --live", &["an option of explain"]),
+    bad("verify --port 80", &["did you mean --probe-port?"]),
+    bad("verify --probe-port http", &["\"http\" is not a port"]),
+    bad("diff Cargo.toml", &["\"Cargo.toml\"", "--connections --against"]),
+    bad("explain --mesh istio 10.1.2.3 80", &["did you mean 10.1.2.3:80?"]),
+    bad("explain --mesh istio --src 10.1.2.3", &["did you mean --from?"]),
+    bad("explain --mesh istio --uid 1000", &["did you mean --user?"]),
     bad("-p 15001 -u 1337 --nope", &["--nope"]),
     bad("-p 15001 -u 1337 surplus", &["\"surplus\" is not an action", "apply, clean, diff"]),
     bad("-p 15001 -u 1337 -i 10.0.0.0/8, 172.16.0.0/12", &["a list has no spaces", "10.0.0.0/8,172.16.0.0/12"]),
@@ -175,7 +192,18 @@ const TABLE: &[Bad] = &[
     bad("explain --mesh istio --to 10.1.2.3:80 --format mermaid", &["--format", "--to"]),
     bad("explain --mesh istio --to 10.1.2.3", &["--to", "\"10.1.2.3\"", "ADDRESS:PORT"]),
     bad("explain --mesh istio --to 10.1.2.3:0", &["--to", "\"0\"", "1–65535"]),
-    bad("explain --mesh istio --to example.com:80", &["--to", "\"example.com:80\""]),
+    bad("explain --mesh istio --to example.com:80", &["--to", "\"example.com:80\"", "getent ahosts example.com"]),
+    bad("explain --mesh istio example.com", &["getent ahosts example.com"]),
+    bad("explain https://example.com/ --mesh istio", &["getent ahosts example.com"]),
+    bad("explain --mesh istio 10.1.2.3:http", &["\"10.1.2.3:http\" is not ADDRESS:PORT"]),
+    bad("explain 10.1.2.3:80 --mesh istio --short --format json", &["--short", "JSON"]),
+    bad("explain 10.1.2.3:80 --mesh istio --short -v", &["--short", "--verbose"]),
+    bad("explain --mesh istio --short", &["--to"]),
+    bad("explain --live -u 1337 10.1.2.3:80", &["-u", "--live", "did you mean --user 1337?"]),
+    bad("explain --live --mesh istio 10.1.2.3:80", &["--mesh", "--live"]),
+    bad("explain --live -b * 10.1.2.3:80", &["-b", "--live"]),
+    bad("explain --live -b *", &["-b", "--live"]),
+    bad("explain -u 1337 10.1.2.3:80", &["--proxy-port", "did you mean --user 1337?"]),
     bad("explain --mesh istio --to fd00::1:80x", &["--to", "[fd00::1]:443"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --user nobody-of-that-name", &["--user", "\"nobody-of-that-name\"", "/etc/passwd"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --user 1000:no-such-group", &["--user", "\"no-such-group\"", "/etc/group"]),
@@ -183,14 +211,23 @@ const TABLE: &[Bad] = &[
     bad("explain --mesh istio --to 10.1.2.3:80 --from 10.2.0.9:x", &["--from", "\"10.2.0.9:x\""]),
     bad("explain --mesh istio --to 10.1.2.3:80 --from fd00::1", &["--from", "family"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --from 10.2.0.9 --interface eth+", &["--interface", "\"eth+\""]),
-    bad("explain --mesh istio --to 10.1.2.3:80 --user 1 --interface eth0", &["--interface", "outside"]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --from 10.2.0.9 --interface nosuch0", &["--interface", "\"nosuch0\""]),
+    bad("explain --mesh istio 10.1.2.3:80 --from 10.2.0.9 --interface nosuch0", &["--interface", "\"nosuch0\""]),
+    bad("explain --mesh istio --to 10.1.2.3:80 --user 1 --interface lo", &["--interface", "outside"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --mark x", &["--mark", "\"x\"", "0xffffffff"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --ct-state OLD", &["--ct-state", "OLD", "established"]),
     bad("explain --mesh istio --to 10.1.2.3:80 --local-address 10.0.0.0/33", &["--local-address", "\"10.0.0.0/33\""]),
     bad("explain --mesh istio --to 10.1.2.3:80 --local-address 10.0.0.1%a/b", &["--local-address", "\"a/b\""]),
-    bad("explain --to 10.1.2.3:80", &["--proxy-uid", "requires --proxy-port"]),
     bad("apply --mesh istio --to 10.1.2.3:80", &["--to"]),
 ];
+
+/// What clap says of a word that is not known is no suggestion to pass it as a value.
+#[test]
+fn an_unknown_word_is_never_said_to_be_a_value() {
+    let done = run(&Namespace::new(), "explain --frobnicate", &[]);
+    refused(&done, &["--frobnicate"]).unwrap();
+    assert!(!done.err.contains("tip:"), "{}", done.err);
+}
 
 /// Runs one line in the namespace.
 fn run(namespace: &Namespace, args: &str, env: &[(&str, &str)]) -> Done {

@@ -33,17 +33,22 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
     let mut asked = request::gather(&mut request.facts.clone(), host::file, |facts| {
         question.read(facts)
     })?;
-    let (rules, routing) = match question.live {
-        true => live::rules()?,
-        false => desired(&asked.local, request)?,
-    };
+    let Followed {
+        rules,
+        routing,
+        live,
+        assumed,
+    } = followed(question.live, &asked.local, request)?;
+    asked.assumed.extend(assumed);
     let network = place::network(&mut asked, &routing)?;
-    if question.live {
+    if asked.local.is_empty() {
         place::check_interface(&asked, &network)?;
+    }
+    if live {
         let assumed = live::policy_rules_of_others(Family::of(asked.to.ip()))?;
         asked.assumed.extend(assumed);
     }
-    let (walk, mut network) = walk(&mut asked, network, question.live)?;
+    let (walk, mut network) = walk(&mut asked, network, live)?;
     let mut known = BTreeSet::from([asked.to.ip()]);
     let traces = loop {
         let traces = every_way(&walk, &rules, &network)?;
@@ -59,6 +64,46 @@ pub(super) fn explain(question: &Question, request: &Request) -> Result<Explanat
 pub(super) fn local_addresses(typed: &[String]) -> Result<Vec<(Interface, IpNet)>, Error> {
     let addresses = typed.iter().map(|address| question::local(address));
     Ok(addresses.collect::<Result<_, _>>()?)
+}
+
+/// The rules that are followed, with the policy routes.
+struct Followed {
+    rules: Rules,
+    routing: Routing,
+    /// Whether they are those in the kernel.
+    live: bool,
+    /// That this is so, where nobody asked for it.
+    assumed: Option<String>,
+}
+
+/// The rules that the options ask for, or those in the kernel: by choice, or because neither options nor
+/// variables ask for any.
+fn followed(
+    live: bool,
+    local: &[(Interface, IpNet)],
+    request: &Request,
+) -> Result<Followed, Error> {
+    let in_kernel = || {
+        let (rules, routing) = live::rules()?;
+        Ok(Followed {
+            rules,
+            routing,
+            live: true,
+            assumed: (!live).then(|| "the rules are those in the kernel (--live)".to_owned()),
+        })
+    };
+    if live {
+        return in_kernel();
+    }
+    match desired(local, request) {
+        Err(e) if local.is_empty() && request.asks_for_nothing(&e) => in_kernel(),
+        desired => desired.map(|(rules, routing)| Followed {
+            rules,
+            routing,
+            live,
+            assumed: None,
+        }),
+    }
 }
 
 /// The rules that the options ask for: on this host, or on one with the addresses of the question.

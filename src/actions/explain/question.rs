@@ -57,11 +57,7 @@ const APP: u32 = 1000;
 impl Question {
     /// Checks every value.
     pub fn read(&self, facts: &Facts) -> Result<Asked, ConfigError> {
-        let to: SocketAddr = read(
-            "--to",
-            &self.to,
-            "ADDRESS:PORT, as 10.1.2.3:443 or [fd00::1]:443",
-        )?;
+        let to = destination(&self.to)?;
         parse_port(&to.port().to_string()).map_err(|e| bad("--to", e))?;
         let mut assumed = Vec::new();
         let from = self.from.as_deref().map(source).transpose()?;
@@ -103,6 +99,28 @@ pub(super) fn app(assumed: &mut Vec<String>) -> Credentials {
         "an app with uid {APP} and gid {APP} connects (--user)"
     ));
     Credentials::new(APP, APP)
+}
+
+fn destination(text: &str) -> Result<SocketAddr, ConfigError> {
+    let allowed = "ADDRESS:PORT, as 10.1.2.3:443 or [fd00::1]:443";
+    match host_name(text) {
+        Some(name) => Err(bad(
+            "--to",
+            format!(
+                "\"{text}\" is not {allowed}; names are not resolved: getent ahosts {name} prints the addresses"
+            ),
+        )),
+        None => read("--to", text, allowed),
+    }
+}
+
+/// The name in `example.com:443`, `example.com` and `https://example.com/`.
+fn host_name(text: &str) -> Option<&str> {
+    let (_, host) = text.split_once("://").unwrap_or(("", text));
+    let name = host.split([':', '/']).next()?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let alone = !host.contains("::") && name.bytes().all(is_name);
+    (alone && name.bytes().any(|b| b.is_ascii_alphabetic())).then_some(name)
 }
 
 fn bad(option: &str, problem: impl ToString) -> ConfigError {

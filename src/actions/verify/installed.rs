@@ -9,7 +9,6 @@ use crate::engine::error::Error;
 use crate::engine::privilege;
 use crate::engine::reconcile::plan::plan;
 use crate::engine::request::Request;
-use crate::mesh::config::ConfigError;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::{Observed, ObservedRule, Ruleset, Table, TableChange};
 use crate::netfilter::rtnetlink;
@@ -18,9 +17,8 @@ use std::collections::BTreeSet;
 /// The desired rules, or the installed ones where no mesh and no option of one is given, nor enough
 /// of them by variables.
 pub(super) fn or_desired(request: &Request, tell: &mut dyn FnMut(Event)) -> Result<Ruleset, Error> {
-    let given = request.mesh.is_some() || request.options.iter().next().is_some();
     match resolve(request, tell) {
-        Err(Error::Config(ConfigError::Required { .. })) if !given => installed(),
+        Err(e) if request.asks_for_nothing(&e) => installed(),
         resolved => Ok(resolved?.desired),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::general::duration;
 use crate::actions::{Action, apply, diff, differences, explain, verify, watch};
+use crate::mesh::config::parse_port;
 use crate::netfilter::model::{ConnState, FoundSocket};
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -31,10 +32,23 @@ pub(super) enum Word {
     /// Apply, keep running, and restore rules that other programs remove (for VMs)
     Watch(Watching),
     /// Print a completion script for a shell
-    Completions { shell: Shell },
+    Completions {
+        #[arg(ignore_case = true)]
+        shell: Shell,
+    },
 }
 
 impl Word {
+    /// Whether the answer alone is printed.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(self, Word::Explain(question) if question.short)
+    }
+
+    /// Whether the rules in the kernel are asked for, instead of those of options.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Word::Explain(question) if question.live)
+    }
+
     /// The action; completions are none. A dry run of another action than apply and clean is that
     /// action.
     pub(super) fn into_action(self, dry_run: bool) -> Action {
@@ -193,9 +207,13 @@ pub(super) struct Question {
     )]
     local_address: Vec<String>,
 
-    /// Follow the rules in the kernel, whoever wrote them, instead of those of the options
+    /// Follow the rules in the kernel, whoever wrote them [default where no option of a mesh is given]
     #[arg(long, conflicts_with = "local_address")]
     live: bool,
+
+    /// Print the answer alone, in one sentence
+    #[arg(long, requires = "destination")]
+    short: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -256,7 +274,7 @@ impl From<Question> for Action {
 pub(super) struct Probes {
     /// Port that probes connect to where the rules name none
     #[arg(long, alias = "iptables-probe-port", value_name = "PORT",
-        default_value_t = verify::Options::PORT, value_parser = clap::value_parser!(u16).range(1..))]
+        default_value_t = verify::Options::PORT, value_parser = port)]
     probe_port: u16,
 
     /// How long what does not hold is retried: 5s, 500ms, 1m
@@ -275,6 +293,10 @@ pub(super) struct Watching {
     /// Wait for another watch in this network namespace to end
     #[arg(long)]
     wait: bool,
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    parse_port(text).map_err(|e| e.to_string())
 }
 
 /// From a second to a day.

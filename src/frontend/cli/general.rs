@@ -50,6 +50,7 @@ pub(super) const ROWS: &[Row] = &[
     row("backend", None, |arg| {
         arg.value_name("BACKEND")
             .help("What writes the rules to the kernel [default: auto]")
+            .ignore_case(true)
             .value_parser(named(BackendChoice::NAMES))
     }),
     row("network-namespace", None, |arg| {
@@ -73,6 +74,7 @@ pub(super) const ROWS: &[Row] = &[
     row("format", None, |arg| {
         arg.value_name("FORMAT")
             .help("Format of a dry run [default: restore]; text or json for other results")
+            .ignore_case(true)
             .value_parser(named(Format::NAMES))
     }),
     row("allow-host-network", None, |arg| {
@@ -82,6 +84,7 @@ pub(super) const ROWS: &[Row] = &[
     row("log-format", None, |arg| {
         arg.value_name("FORMAT")
             .help("Format of messages on standard error [default: text]")
+            .ignore_case(true)
             .value_parser(named(LogFormat::NAMES))
     }),
     row("verbose", Some('v'), |arg| {
@@ -148,7 +151,7 @@ pub(super) fn named<T: Copy + Send + Sync + 'static>(
     names: &'static [(&'static str, T)],
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names.iter().map(|(name, _)| *name)).try_map(move |name| {
-        let found = names.iter().find(|(n, _)| *n == name);
+        let found = names.iter().find(|(n, _)| n.eq_ignore_ascii_case(&name));
         found.map(|(_, value)| *value).ok_or("not one of them")
     })
 }

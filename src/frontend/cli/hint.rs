@@ -1,113 +1,175 @@
 //! Hints for words that no command line has.
 
+use super::{ACTIONS, general};
 use crate::engine::host;
-use crate::mesh::config::{SPECS, Spec, parse_shell_switch};
+use crate::mesh::config::{Opt, Options, SPECS, Spec, parse_shell_switch};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, Error};
+use clap::{Arg, Command, Error};
 use std::ffi::OsString;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The same refusal with a hint, where one is known. `args` are what `command` was to read.
-pub(super) fn improve(error: Error, args: &[OsString], command: &Command) -> Error {
+pub(super) fn improve(mut error: Error, args: &[OsString], command: &Command) -> Error {
     let hint = match unexpected(&error) {
         Some(word) => for_word(&error, &word, args, command),
         None => missing_value(&error),
     };
     match hint {
         Some(hint) => Error::raw(error.kind(), format!("{hint}\n")),
-        None => error,
+        // That the word may be passed as a value, which is never what was meant.
+        None => {
+            error.insert(ContextKind::Suggested, ContextValue::None);
+            error
+        }
     }
+}
+
+/// The sender of a connection, of whom `-u` is thought.
+pub(super) fn user(options: &Options) -> Option<String> {
+    let given = options.get(Opt::ProxyUid)?;
+    Some(format!("did you mean --user {}?", given.value))
 }
 
 fn for_word(error: &Error, word: &str, args: &[OsString], command: &Command) -> Option<String> {
     let text = |arg: &OsString| arg.to_string_lossy().into_owned();
-    let at = args.iter().position(|arg| *arg == *word);
-    let before = at
-        .and_then(|at| at.checked_sub(1))
-        .map(|at| text(&args[at]));
-    let before = before.as_deref();
-    meant(word, before)
+    let words: Vec<String> = args.iter().map(text).collect();
+    let at = words.iter().position(|arg| arg == word);
+    let before = at.and_then(|at| at.checked_sub(1)).map(|at| &*words[at]);
+    let action = words.iter().find(|word| ACTIONS.contains(&&***word));
+    let action = action.map_or("", String::as_str);
+    meant(word, action)
+        .or_else(|| other_spelling(word, command))
+        .or_else(|| connection(action, before?, word))
         .or_else(|| list(before?, word))
         .or_else(|| switch(before?, word))
         .or_else(|| negative(before?, word))
+        .or_else(|| old_rules(action, word))
         .or_else(|| expanded(word))
-        .or_else(|| action(error, word, command))
+        .or_else(|| actions(error, word, command))
 }
 
-/// What people type, and what it is here.
-const MEANT: &[(&[&str], &str)] = &[
-    (
-        &["--log-level", "--loglevel", "--debug", "--trace"],
-        "-v logs more, -vv everything, --quiet errors only; RUST_LOG sets levels in detail",
-    ),
-    (
-        &[
-            "--clean",
-            "--cleanup",
-            "--remove",
-            "--uninstall",
-            "--delete",
-        ],
-        "the action clean removes the rules: prepare-proxy clean",
-    ),
-    (
-        &["--force", "--yes", "-y"],
-        "not needed, as apply and clean do not ask",
-    ),
-    (&["--json", "-o=json"], "did you mean --format json?"),
-    (&["--port"], "did you mean --proxy-port (-p)?"),
-    (&["--uid", "--user"], "did you mean --proxy-uid (-u)?"),
-    (&["--gid", "--group"], "did you mean --proxy-gid (-g)?"),
-    (&["--ipv6", "-6"], "did you mean --dual-stack?"),
-    (
-        &["--namespace", "--ns"],
-        "did you mean --network-namespace?",
-    ),
-    (
-        &["aply", "install", "add", "start", "run", "setup", "inject"],
-        "did you mean the action apply?",
-    ),
-    (
-        &[
-            "remove",
-            "uninstall",
-            "delete",
-            "cleanup",
-            "flush",
-            "reset",
-            "undo",
-            "stop",
-        ],
-        "did you mean the action clean?",
-    ),
-    (
-        &["list", "ls", "get", "info", "rules"],
-        "did you mean the action status?",
-    ),
-    (
-        &["check", "test", "validate", "prove"],
-        "did you mean the action verify, or diff?",
-    ),
-    (
-        &["why", "trace", "debug"],
-        "did you mean the action explain?",
-    ),
-    (&["compare", "plan"], "did you mean the action diff?"),
-    (&["monitor", "daemon"], "did you mean the action watch?"),
-    (&["version"], "did you mean --version?"),
+/// Refuses what would be read as something else than it was meant: a long name behind one hyphen, and
+/// `-o json`, as other programs have it.
+pub(super) fn check(args: &[OsString]) -> Result<(), Error> {
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let general = || general::ROWS.iter().map(|row| row.long);
+    let is_long = |name: &str| {
+        general()
+            .chain(SPECS.iter().map(|s| s.long))
+            .any(|l| l == name)
+    };
+    for (at, word) in words.iter().enumerate().skip(1) {
+        let name = word
+            .strip_prefix('-')
+            .and_then(|name| name.split('=').next());
+        if let Some(name) = name.filter(|name| is_long(name)) {
+            return Err(super::invalid(word, format!("did you mean --{name}?")));
+        }
+        let next = words.get(at + 1).copied().unwrap_or_default();
+        let formats = ["json", "yaml", "text", "wide"];
+        if *word == "-o" && formats.contains(&next) || ["-o=json", "-ojson"].contains(word) {
+            return Err(super::invalid(word, "did you mean --format json?"));
+        }
+    }
+    Ok(())
+}
+
+/// What people type, after which action, if that matters, and what it is here.
+#[rustfmt::skip]
+const MEANT: &[(&str, &[&str], &str)] = &[
+    ("explain", &["--uid", "--sender", "--owner", "--uid-owner"], "did you mean --user?"),
+    ("explain", &["--src", "--source", "-s"], "did you mean --from?"),
+    ("explain", &["--dst", "--dest", "--destination"], "did you mean --to?"),
+    ("explain", &["--port", "--dport"], "the port is part of the destination, ADDRESS:PORT"),
+    ("explain", &["--iface", "--in-interface", "--dev", "--device"], "did you mean --interface?"),
+    ("explain", &["--proto", "--protocol", "--tcp"], "TCP is the default, --udp is for UDP"),
+    ("explain", &["--all"], "without a destination all connections are explained"),
+    ("verify", &["--port"], "did you mean --probe-port?"),
+    ("verify", &["--timeout"], "did you mean --probe-timeout?"),
+    ("watch", &["--once", "--oneshot"], "did you mean the action apply?"),
+    ("watch", &["--daemon", "--background", "--foreground"], "watch stays in the foreground, for a service manager"),
+    ("clean", &["all", "--all"], "not needed, as clean removes all managed rules"),
+    ("", &["--log-level", "--loglevel", "--debug", "--trace"], "-v logs more, -vv everything, --quiet errors only; RUST_LOG sets levels in detail"),
+    ("", &["--silent", "-s"], "did you mean --quiet?"),
+    ("", &["--clean", "--cleanup", "--remove", "--uninstall", "--delete", "--flush", "-F", "-X"], "the action clean removes the rules: prepare-proxy clean"),
+    ("", &["--list", "--show", "--status", "-L", "-S"], "the action status shows the rules: prepare-proxy status"),
+    ("", &["--force", "--yes", "-f", "-y"], "not needed, as apply and clean do not ask"),
+    ("", &["--json", "--output"], "did you mean --format json?"),
+    ("", &["--dryrun", "--simulate", "--noop", "--print"], "did you mean --dry-run (-n)?"),
+    ("", &["--config", "--env"], "did you mean --env-file?"),
+    ("", &["--port"], "did you mean --proxy-port (-p)?"),
+    ("", &["--uid", "--user"], "did you mean --proxy-uid (-u)?"),
+    ("", &["--gid", "--group"], "did you mean --proxy-gid (-g)?"),
+    ("", &["--inbound", "--inbound-port"], "did you mean --inbound-ports (-b)?"),
+    ("", &["--outbound"], "did you mean --outbound-cidrs (-i), or --outbound-ports (-q)?"),
+    ("", &["--exclude-ports"], "did you mean --inbound-exclude-ports (-d), or --outbound-exclude-ports (-o)?"),
+    ("", &["--exclude", "--exclude-cidrs"], "did you mean --outbound-exclude-cidrs (-x)?"),
+    ("", &["--dns", "--dns-capture"], "did you mean --redirect-dns?"),
+    ("", &["--ipv6", "-6"], "did you mean --dual-stack?"),
+    ("", &["--ipv4", "-4"], "not needed, as there are always rules for IPv4"),
+    ("", &["--namespace", "--ns"], "did you mean --network-namespace?"),
+    ("", &["aply", "install", "add", "start", "run", "setup", "inject", "restart", "reload", "update"], "did you mean the action apply?"),
+    ("", &["remove", "uninstall", "delete", "cleanup", "flush", "reset", "undo", "stop"], "did you mean the action clean?"),
+    ("", &["list", "ls", "get", "info", "rules", "dump", "save", "print"], "did you mean the action status?"),
+    ("", &["check", "test", "validate", "prove"], "did you mean the action verify, or diff?"),
+    ("", &["why", "trace", "debug"], "did you mean the action explain?"),
+    ("", &["compare", "plan"], "did you mean the action diff?"),
+    ("", &["monitor", "daemon"], "did you mean the action watch?"),
+    ("", &["completion"], "did you mean the action completions?"),
+    ("", &["istio-init", "pilot-agent"], "did you mean istio-iptables?"),
+    ("", &["linkerd-init"], "did you mean proxy-init?"),
+    ("", &["version"], "did you mean --version?"),
 ];
 
-fn meant(word: &str, before: Option<&str>) -> Option<String> {
+fn meant(word: &str, action: &str) -> Option<String> {
     let name = word.split('=').next()?;
-    let rows = MEANT.iter();
-    let mut found = rows.filter(|(words, _)| words.contains(&name));
-    let json = word == "json" && before == Some("-o");
-    let hint = match json {
-        true => Some("did you mean --format json?"),
-        false => found.next().map(|(_, hint)| *hint),
+    let mut rows = MEANT.iter();
+    let found =
+        rows.find(|(of, words, _)| (of.is_empty() || *of == action) && words.contains(&name));
+    found.map(|(_, _, hint)| format!("unknown {word:?}: {hint}"))
+}
+
+/// `--proxy_port`, `--Mesh`, `Apply`; and `diff --live`, an option of another action.
+fn other_spelling(word: &str, command: &Command) -> Option<String> {
+    let typed = word.split('=').next()?;
+    let spelling = typed.to_ascii_lowercase().replace('_', "-");
+    let Some(name) = spelling.strip_prefix("--") else {
+        let is_action = spelling != typed && ACTIONS.contains(&&*spelling);
+        return is_action.then(|| format!("unknown {word:?}: did you mean the action {spelling}?"));
     };
-    hint.map(|hint| format!("unknown {word:?}: {hint}"))
+    let has = |command: &Command| {
+        let names = command
+            .get_arguments()
+            .filter_map(Arg::get_long_and_visible_aliases);
+        names.flatten().any(|long| long == name)
+    };
+    let mut actions = command.get_subcommands();
+    match actions.find(|action| has(action)) {
+        Some(action) if spelling == typed => Some(format!(
+            "unknown {word:?}: it is an option of {}",
+            action.get_name()
+        )),
+        action if action.is_some() || has(command) => {
+            Some(format!("unknown {word:?}: did you mean {spelling}?"))
+        }
+        _ => None,
+    }
+}
+
+/// `explain 10.0.0.1 80`.
+fn connection(action: &str, before: &str, word: &str) -> Option<String> {
+    let address: IpAddr = before.parse().ok()?;
+    let port: u16 = word.parse().ok()?;
+    let to = SocketAddr::new(address, port);
+    (action == "explain").then(|| format!("{word:?}: did you mean {to}?"))
+}
+
+/// `diff old.rules`.
+fn old_rules(action: &str, word: &str) -> Option<String> {
+    let is_file = action == "diff" && !word.starts_with('-');
+    is_file.then(|| format!("{word:?}: rules in a file follow --connections --against"))
 }
 
 /// `-q` alone, which takes ports here.
@@ -145,8 +207,12 @@ fn unexpected(error: &Error) -> Option<String> {
 
 /// `10.0.0.0/8, 172.16.0.0/12`.
 fn list(before: &str, word: &str) -> Option<String> {
-    (before.ends_with(',') || word.starts_with(','))
-        .then(|| format!("{word:?}: a list has no spaces between its items: {before}{word}"))
+    let comma = before.ends_with(',') || word.starts_with(',');
+    let is_item = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let before = before.trim_end_matches(',');
+    let behind = word.trim_start_matches(',');
+    (comma || is_item(before) && is_item(word))
+        .then(|| format!("{word:?}: a list has no spaces between its items: {before},{behind}"))
 }
 
 /// `--redirect-dns false`.
@@ -170,7 +236,7 @@ fn expanded(word: &str) -> Option<String> {
 }
 
 /// A word in the place of an action.
-fn action(error: &Error, word: &str, command: &Command) -> Option<String> {
+fn actions(error: &Error, word: &str, command: &Command) -> Option<String> {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
     }

@@ -21,12 +21,13 @@ mod options;
 
 pub(super) use compat::exit_as_called;
 
-use super::output::Format;
 use super::output::log::LogFormat;
+use super::output::{Detail, Format};
 use crate::actions::Action;
+use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::Mesh;
-use crate::mesh::config::{Environment, Facts, Options, SPECS, Spec};
+use crate::mesh::config::{ConfigError, Environment, Facts, Options, SPECS, Spec};
 use actions::Word;
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
@@ -43,8 +44,8 @@ pub struct Invocation {
     pub request: Request,
     /// How results are printed, if that was asked for.
     pub format: Option<Format>,
-    /// Results leave nothing out.
-    pub verbose: bool,
+    /// How much of a result is printed as text.
+    pub detail: Detail,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
     /// The shell whose completion script is printed instead of any action.
@@ -55,6 +56,17 @@ pub struct Invocation {
 impl Invocation {
     fn dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// What may have been meant, where `explain` lacks options of a mesh.
+    pub(super) fn hint(&self, error: &Error) -> Option<String> {
+        let explains = matches!(
+            self.actions.first(),
+            Some(Action::Explain(_) | Action::Connections(_))
+        );
+        let lacks = matches!(error, Error::Config(ConfigError::Required { .. }));
+        let user = (explains && lacks).then(|| hint::user(&self.request.options));
+        user.flatten()
     }
 
     /// Refuses a format that no report of these actions has.
@@ -175,8 +187,10 @@ pub fn parse(args: &[OsString], environment: &Environment) -> Result<Invocation,
     if let Some(call) = compat::Call::find(args) {
         return call.read(environment)?.check_format();
     }
+    hint::check(args)?;
     let (line, options) =
         Line::read(args).map_err(|error| hint::improve(error, args, &command()))?;
+    line.check(&options)?;
     let called_as = program(args.first()).and_then(Mesh::replacing);
     let mesh = line.general.mesh.or(called_as);
     line.invocation(mesh, options, environment).check_format()
@@ -217,6 +231,36 @@ impl Line {
         Ok((line, options::read(&matches, args, specs)))
     }
 
+    /// Refuses what does not go with the options of `explain`.
+    fn check(&self, options: &Options) -> Result<(), clap::Error> {
+        let general = &self.general;
+        let Some(action) = &self.action else {
+            return Ok(());
+        };
+        if action.is_short() && general.verbose > 0 {
+            return Err(invalid("--short", "excludes --verbose"));
+        }
+        if action.is_short() && general.format == Some(Format::Json) {
+            return Err(invalid(
+                "--short",
+                "is for text; JSON has the sentence as \"answer\"",
+            ));
+        }
+        let option = options.iter().next();
+        let of_mesh = general.mesh.map(|_| "--mesh".to_owned());
+        match of_mesh.or_else(|| option.map(ToString::to_string)) {
+            Some(name) if action.is_live() => {
+                let user = option.and_then(|_| hint::user(options));
+                let remedy = user.unwrap_or_else(|| "omit one of them".to_owned());
+                let problem = format!(
+                    "belongs to the rules of a mesh, and --live follows those in the kernel: {remedy}"
+                );
+                Err(invalid(&name, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn invocation(
         self,
         mesh: Option<&'static Mesh>,
@@ -229,12 +273,17 @@ impl Line {
             _ => None,
         };
         let action = self.action.unwrap_or(Word::Apply);
+        let detail = match general.verbose > 0 {
+            true => Detail::Everything,
+            false if action.is_short() => Detail::Answer,
+            false => Detail::Usual,
+        };
         Invocation {
             log_level: general.log_level(),
             log_format: general.log_format,
             actions: vec![action.into_action(general.dry_run)],
             format: general.format,
-            verbose: general.verbose > 0,
+            detail,
             completions,
             dry_run: general.dry_run,
             request: Request {

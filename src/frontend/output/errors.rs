@@ -5,8 +5,9 @@ use crate::mesh::config::{ConfigError, Opt};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::model::Owner;
 
-pub(in crate::frontend) fn log(error: &Error) {
-    log::error!(kind = kind(error); "{}", words(error));
+pub(in crate::frontend) fn log(error: &Error, hint: Option<String>) {
+    let hint = hint.map_or(String::new(), |hint| format!("; {hint}"));
+    log::error!(kind = kind(error); "{}{hint}", words(error));
 }
 
 /// A stable kind for programs.

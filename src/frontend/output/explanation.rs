@@ -1,5 +1,6 @@
 //! The explanation for a person: the answer, then the way, hook by hook and rule by rule.
 
+use super::Detail;
 use super::escape::Foreign;
 use crate::actions::explain::view::{Case, Explanation, Hop, Outcome, Rule, Table, Undecoded};
 use std::fmt::Write;
@@ -7,9 +8,14 @@ use std::fmt::Write;
 /// How many rules in a row that are about other packets are shown, unless all are asked for.
 const SHOWN: usize = 4;
 
-/// The whole text. `all` shows every rule, and hooks and tables where nothing happens.
-pub(super) fn text(explanation: &Explanation, all: bool) -> String {
+/// The answer, then how it comes about: with every rule, and hooks and tables where nothing happens, if
+/// everything is asked for.
+pub(super) fn text(explanation: &Explanation, detail: Detail) -> String {
     let mut text = format!("{}\n", Foreign(&explanation.answer));
+    if detail == Detail::Answer {
+        return text;
+    }
+    let all = detail == Detail::Everything;
     if !explanation.assumptions.is_empty() {
         let assumptions = explanation.assumptions.join("; ");
         let _ = writeln!(text, "\nAssumptions: {}.", Foreign(&assumptions));

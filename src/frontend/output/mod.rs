@@ -51,8 +51,18 @@ impl Format {
     ];
 }
 
+/// How much of a result is printed as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The answer alone.
+    Answer,
+    Usual,
+    Everything,
+}
+
 /// What is printed of a report, with a newline at its end; empty if nothing is.
-pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> String {
+pub(super) fn text(report: &Report, format: Option<Format>, detail: Detail) -> String {
+    let verbose = detail == Detail::Everything;
     let json_wanted = format == Some(Format::Json);
     match report {
         Report::DryRun(dry_run) => dry_run::text(dry_run, format),
@@ -61,7 +71,7 @@ pub(super) fn text(report: &Report, format: Option<Format>, verbose: bool) -> St
         Report::Differences(differences) if json_wanted => json(differences),
         Report::Differences(differences) => differences::text(differences, verbose),
         Report::Explanation(explanation) if json_wanted => json(explanation),
-        Report::Explanation(explanation) => explanation::text(explanation, verbose),
+        Report::Explanation(explanation) => explanation::text(explanation, detail),
         Report::Connections(connections) => match format {
             Some(Format::Json) => json(connections),
             Some(Format::Mermaid) => mermaid::text(&connections.chart),

@@ -169,6 +169,38 @@ fn an_interface_that_is_not_there_is_bad_input() {
     assert!(done.out.is_empty(), "{}", done.out);
 }
 
+/// Where no option of a mesh is given, the rules in the kernel are followed; one sentence is printed, if
+/// that is asked for.
+#[test]
+fn the_rules_in_the_kernel_are_followed_unless_options_ask_for_others() {
+    let pod = Pod::with("iptables -t nat -I OUTPUT -d 203.0.113.9 -p tcp --dport 3306 -j ACCEPT");
+    let answer = |line: &str| pod.lab.pod.run(product().args(line.split(' '))).must(line);
+    let live = answer("explain --live --short --user 1000:1000 203.0.113.9:3306");
+    assert_eq!(live.lines().count(), 1, "{live}");
+    assert_eq!(
+        answer("explain --short --user 1000:1000 203.0.113.9:3306"),
+        live
+    );
+    let options = "explain --short --user 1000:1000 203.0.113.9:3306 -p 15001 -u 1337";
+    assert_ne!(answer(options), live);
+    let all = |line: &str| answer(&format!("{line} --format json"));
+    let sections = |line: &str| {
+        all(line)
+            .split_once("\"sections\"")
+            .map(|(_, s)| s.to_owned())
+    };
+    assert_eq!(sections("explain"), sections("explain --live"));
+}
+
+/// iptables takes no such name, so that no rule is about it.
+#[test]
+fn an_interface_whose_name_is_not_text_is_in_nobodys_way() {
+    let pod = Pod::with(r"ip link add $(printf 'e\377') type bridge");
+    pod.told("--user 1000:1000 --to 203.0.113.9:443");
+    let line = "--mesh istio -i * --redirect-dns --capture-all-dns";
+    pod.lab.pod.run(product().args(line.split(' '))).must(line);
+}
+
 #[test]
 fn policy_rules_of_others_are_named() {
     let pod = Pod::with("ip rule add from 10.9.0.0/16 lookup 700 priority 4711");

@@ -5,7 +5,7 @@ pub mod conditions;
 pub mod rows;
 
 use super::place::Place;
-use super::{desired, live, local_addresses, place};
+use super::{Followed, followed, local_addresses, place};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::{ConnState, Family, Interface, Rules};
@@ -72,14 +72,17 @@ pub(in crate::actions) fn connections(
     request: &Request,
 ) -> Result<Connections, Error> {
     let local = local_addresses(&options.local_addresses)?;
-    let (rules, routing) = match options.live {
-        true => live::rules()?,
-        false => desired(&local, request)?,
-    };
+    let Followed {
+        rules,
+        routing,
+        live,
+        assumed: by_default,
+    } = followed(options.live, &local, request)?;
     let Place {
         network,
         mut assumed,
-    } = place::whole(&local, &routing, options.live)?;
+    } = place::whole(&local, &routing, live)?;
+    assumed.extend(by_default);
     let mut sections = Vec::new();
     for direction in Direction::ALL {
         let mut of_direction: Vec<Section> = Vec::new();
@@ -98,9 +101,9 @@ pub(in crate::actions) fn connections(
         }
         sections.extend(of_direction);
     }
-    if options.live {
+    if live {
         for family in families(&network) {
-            assumed.extend(live::policy_rules_of_others(family)?);
+            assumed.extend(super::live::policy_rules_of_others(family)?);
         }
     }
     let mut rows = sections.iter().flat_map(|section| &section.rows);
