@@ -41,6 +41,7 @@ fn for_word(error: &Error, word: &str, args: &[OsString], command: &Command) -> 
     let action = action.map_or("", String::as_str);
     meant(word, action)
         .or_else(|| other_spelling(word, command))
+        .or_else(|| second(action, word))
         .or_else(|| connection(action, before?, word))
         .or_else(|| list(before?, word))
         .or_else(|| switch(before?, word))
@@ -156,6 +157,12 @@ fn other_spelling(word: &str, command: &Command) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// `apply clean`.
+fn second(action: &str, word: &str) -> Option<String> {
+    let are_two = !action.is_empty() && ACTIONS.contains(&word);
+    are_two.then(|| format!("{word:?}: one action at a time, and {action} comes first"))
 }
 
 /// `explain 10.0.0.1 80`.

@@ -233,32 +233,38 @@ impl Line {
 
     /// Refuses what does not go with the options of `explain`.
     fn check(&self, options: &Options) -> Result<(), clap::Error> {
-        let general = &self.general;
-        let Some(action) = &self.action else {
-            return Ok(());
-        };
-        if action.is_short() && general.verbose > 0 {
-            return Err(invalid("--short", "excludes --verbose"));
-        }
-        if action.is_short() && general.format == Some(Format::Json) {
-            return Err(invalid(
-                "--short",
-                "is for text; JSON has the sentence as \"answer\"",
-            ));
-        }
-        let option = options.iter().next();
-        let of_mesh = general.mesh.map(|_| "--mesh".to_owned());
-        match of_mesh.or_else(|| option.map(ToString::to_string)) {
-            Some(name) if action.is_live() => {
-                let user = option.and_then(|_| hint::user(options));
-                let remedy = user.unwrap_or_else(|| "omit one of them".to_owned());
-                let problem = format!(
-                    "belongs to the rules of a mesh, and --live follows those in the kernel: {remedy}"
-                );
-                Err(invalid(&name, problem))
-            }
+        match &self.action {
+            Some(action) if action.is_short() => self.check_short(),
+            _ => Ok(()),
+        }?;
+        match &self.action {
+            Some(action) if action.is_live() => self.check_live(options),
             _ => Ok(()),
         }
+    }
+
+    fn check_short(&self) -> Result<(), clap::Error> {
+        match (self.general.verbose, self.general.format) {
+            (1.., _) => Err(invalid("--short", "excludes --verbose")),
+            (_, Some(Format::Json)) => Err(invalid(
+                "--short",
+                "is for text; JSON has the sentence as \"answer\"",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_live(&self, options: &Options) -> Result<(), clap::Error> {
+        let (name, remedy) = match (self.general.mesh, options.iter().next()) {
+            (Some(_), _) => ("--mesh".to_owned(), None),
+            (None, Some(option)) => (option.to_string(), hint::user(options)),
+            (None, None) => return Ok(()),
+        };
+        let remedy = remedy.unwrap_or_else(|| "omit one of them".to_owned());
+        let problem = format!(
+            "belongs to the rules of a mesh, and --live follows those in the kernel: {remedy}"
+        );
+        Err(invalid(&name, problem))
     }
 
     fn invocation(

@@ -58,12 +58,16 @@ pub(super) fn list<T>(
 ) -> Result<Vec<T>, BadItem> {
     let items = text.split(',').map(str::trim).filter(|w| !w.is_empty());
     items
-        .map(|word| match word.contains(char::is_whitespace) {
-            true => Err(BadItem::new(
+        .map(|word| match word {
+            _ if word.contains(char::is_whitespace) => Err(BadItem::new(
                 word,
                 "one item: a comma separates items, not a space",
             )),
-            false => item(word),
+            _ if word.contains(['\'', '"', '\\']) => Err(BadItem::new(
+                word,
+                "one item: its quotes are part of it, as no shell has removed them",
+            )),
+            word => item(word),
         })
         .collect()
 }
