@@ -55,7 +55,7 @@ pub enum Error {
         owners: Vec<Owner>,
     },
 
-    #[error("{0} is at work in this network namespace")]
+    #[error("{0} is running in this network namespace")]
     AnotherWatch(String),
 
     #[error("the network namespace {} no longer exists", path.display())]

@@ -72,7 +72,7 @@ fn delivered(
         }
         (Some(Capture::Tproxy), _) => {
             let place = place(deciding, port);
-            format!("goes to {place} as it is (TPROXY): it goes on being from {from} to {to}")
+            format!("goes to {place} (TPROXY), addresses unchanged: from {from} to {to}")
         }
         (None, Start::Here) => format!("goes directly to {}: {}", asked.to, reason(deciding)),
         (None, Start::Outside) => format!("goes directly to port {port}: {}", reason(deciding)),

@@ -32,7 +32,7 @@ pub(super) fn policy_rules_of_others(family: Family) -> Result<Option<String>, E
     let priorities: Vec<String> = others.iter().map(ToString::to_string).collect();
     Ok((!others.is_empty()).then(|| {
         let priorities = priorities.join(", ");
-        format!("marks and interfaces lead past no further policy rule (ip rule: {priorities})")
+        format!("foreign policy rules do not apply (ip rule: {priorities})")
     }))
 }
 

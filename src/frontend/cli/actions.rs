@@ -21,7 +21,7 @@ pub(super) enum Word {
     /// Show what an apply would change, in the rules or for connections
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Comparison),
-    /// Explain who goes where: all connections, or one rule by rule
+    /// Explain which connections are captured, or what happens to one, rule by rule
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Question),
     /// Show what is installed, whether it is in force, and what it captures
@@ -139,7 +139,7 @@ pub(super) struct Question {
     #[arg(value_name = "ADDRESS:PORT", group = "destination")]
     connection: Option<String>,
 
-    /// The same by name
+    /// Destination of one connection, as an option
     #[arg(long, value_name = "ADDRESS:PORT", group = "destination")]
     to: Option<String>,
 
@@ -147,7 +147,7 @@ pub(super) struct Question {
     #[arg(long, value_name = "UID[:GID[,GID...]]", requires = "destination")]
     user: Option<String>,
 
-    /// Source; without --user from outside, unless the address is a local one
+    /// Source address; the connection comes from outside, unless --user is given or the address is local
     #[arg(long, value_name = "ADDRESS[:PORT]", requires = "destination")]
     from: Option<String>,
 
@@ -304,7 +304,7 @@ pub(super) struct Probes {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Watching")]
 pub(super) struct Watching {
-    /// How often to read tables of iptables-legacy, where they are in use: they raise no events
+    /// How often to read iptables-legacy's tables, which raise no events, if they are in use
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
 

@@ -62,7 +62,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
     row("env-file", None, |arg| {
         arg.value_name("PATH")
-            .help("Read KEY=value lines; -/PATH if it may be absent; may be repeated")
+            .help("Read options from KEY=value lines; -/PATH if the file may be absent; may be repeated")
             .action(ArgAction::Append)
             .allow_hyphen_values(true)
             .value_parser(OsStringValueParser::new().try_map(env_file))

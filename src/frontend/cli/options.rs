@@ -23,9 +23,12 @@ pub(super) fn arg(spec: &'static Spec, long: &'static str) -> Arg {
 
 /// With its variables, and the default of each of these meshes.
 pub(super) fn explained(arg: Arg, spec: &Spec, meshes: &[&str]) -> Arg {
-    let env = spec.env.join(", ");
+    let env = match spec.env {
+        [] => String::new(),
+        names => format!("\n[env: {}]", names.join(", ")),
+    };
     let defaults = defaults(spec, meshes);
-    arg.long_help(format!("{}\n[env: {env}]\n[{defaults}]", spec.help))
+    arg.long_help(format!("{}{env}\n[{defaults}]", spec.help))
 }
 
 /// A switch as the tools replaced take it: --flag, --flag=true, --flag=false.
@@ -96,6 +99,7 @@ fn describe(default: DefaultValue) -> String {
         DefaultValue::Required => "required".to_owned(),
         DefaultValue::Value("") => "none".to_owned(),
         DefaultValue::Value("false") => "off".to_owned(),
+        DefaultValue::Value("true") => "on".to_owned(),
         DefaultValue::Value(value) => value.to_owned(),
         DefaultValue::Same(other) => format!("same as --{}", other.spec().long),
         DefaultValue::EnvoyUser { and } => {

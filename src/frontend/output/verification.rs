@@ -70,7 +70,7 @@ pub(super) fn sentence(report: &Report) -> String {
             report.checks.len() + report.missing.len()
         ),
         Verdict::Inconclusive => {
-            "inconclusive: no captured connection of every kind could be verified".to_owned()
+            "inconclusive: not every kind of captured connection could be verified".to_owned()
         }
     };
     if refused > 0 {
@@ -119,7 +119,7 @@ fn proof(means: Means) -> &'static str {
         Means::Listener => "it arrived",
         Means::SocketTable => "by the socket table",
         Means::Conntrack => "by conntrack",
-        Means::Answer => "it was answered, and the proxy's port heard nothing",
+        Means::Answer => "it was answered, and the proxy's port received nothing",
         Means::Rules => "by the rules in the kernel",
     }
 }
@@ -152,7 +152,7 @@ fn came(found: Found) -> String {
         Found::WrongOriginal { port, original } => {
             format!("port {port} got it with the original destination {original}")
         }
-        Found::Exempt => "it went past the proxy".to_owned(),
+        Found::Exempt => "it bypassed the proxy".to_owned(),
         Found::Either => "it went to the proxy's own port".to_owned(),
         Found::Lost(port) => format!("it was sent to port {port} and did not arrive"),
         Found::Undelivered => "it did not arrive".to_owned(),
@@ -170,7 +170,7 @@ pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
         false => "may keep connections from the proxy (it cannot be decoded)",
     };
     let remedy = match ahead.in_prerouting {
-        true => "; --prerouting-first keeps ours before it",
+        true => "; --prerouting-first keeps the managed rules before it",
         false => "",
     };
     format!(
@@ -192,10 +192,10 @@ fn why(reason: &Reason) -> String {
         Reason::NoAnswer => "no answer".to_owned(),
         Reason::NotArrived => "no answer, and nothing arrived at the proxy's port".to_owned(),
         Reason::RefusedBySomebody => {
-            "refused, and by whom cannot be determined here (as root it can)".to_owned()
+            "refused; what refused it can only be determined as root".to_owned()
         }
         Reason::Occupied => {
-            "another program listens there, so that where it ended cannot be determined (as root it can)"
+            "another program listens there; where the connection ended can only be determined as root"
                 .to_owned()
         }
         Reason::NoRoute => "no route to host".to_owned(),
@@ -231,7 +231,7 @@ fn remedy(check: &Check) -> String {
         Sender::Interface(_) => format!("--from {from} --to {to}"),
     };
     let protocol = match protocol {
-        crate::netfilter::model::Protocol::Udp => " --protocol udp",
+        crate::netfilter::model::Protocol::Udp => " --udp",
         _ => "",
     };
     let explain =

@@ -94,7 +94,7 @@ fn words(event: &WatchEvent) -> String {
             verification::ahead(rule, &by)
         }
         WatchEvent::Polling(interval) => format!(
-            "tables of iptables-legacy are in use, which raise no events: they are read every {} s",
+            "iptables-legacy's tables are in use; they raise no events and are read every {} s",
             interval.as_secs_f32()
         ),
         WatchEvent::Stopping => {

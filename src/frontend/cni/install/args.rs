@@ -65,7 +65,7 @@ enum Word {
         #[arg(long)]
         binary: bool,
     },
-    /// Show what is installed: status 0 if pods are given their rules
+    /// Show what is installed; exit status 0 if the plugin gives pods their rules
     Status {
         #[command(flatten)]
         place: Place,
