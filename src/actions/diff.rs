@@ -262,7 +262,7 @@ fn chains<'a>(
 /// The shortest way from the old rules to the new ones. What stays is shown too: the first match
 /// wins, so a rule's place is part of its meaning.
 fn lines(old: &[ObservedRule], new: &[&Rule]) -> Vec<Line> {
-    let before: Vec<Line> = old.iter().map(Line::of_live).collect();
+    let before: Vec<Line> = old.iter().map(Line::of_observed).collect();
     let after: Vec<Line> = new.iter().map(|r| Line::of_rule(r)).collect();
     let texts = |lines: &[Line]| lines.iter().map(|l| l.rule.clone()).collect::<Vec<_>>();
     let steps = capture_diff_slices(Algorithm::Myers, &texts(&before), &texts(&after));
@@ -275,7 +275,7 @@ fn lines(old: &[ObservedRule], new: &[&Rule]) -> Vec<Line> {
 }
 
 impl Line {
-    fn of_live(observed: &ObservedRule) -> Line {
+    fn of_observed(observed: &ObservedRule) -> Line {
         match &observed.rule {
             Some(rule) => Line::of_rule(rule),
             None => Line {
@@ -287,10 +287,9 @@ impl Line {
     }
 
     fn of_rule(rule: &Rule) -> Line {
-        let bare = Rule::without_comment(rule.matches.clone(), rule.target.clone());
         Line {
             action: LineAction::Keep,
-            rule: bare.to_string(),
+            rule: rule.text(),
             id: rule.id.as_ref().map(|w| w.as_str().to_owned()),
         }
     }

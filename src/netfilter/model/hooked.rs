@@ -270,19 +270,8 @@ impl Entry {
     /// The rule as iptables or nft prints it, without a rule id.
     pub fn text(&self) -> String {
         match self {
-            Entry::Known(rule) => {
-                let plain = Rule {
-                    id: None,
-                    ..rule.clone()
-                };
-                plain.to_string()
-            }
-            Entry::Map { matches, map } => {
-                let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept);
-                let text = rule.to_string();
-                let matches = text.strip_suffix("-j ACCEPT").unwrap_or_default();
-                format!("{matches}{map}")
-            }
+            Entry::Known(rule) => rule.text(),
+            Entry::Map { matches, map } => Rule::text_of(matches, &map.to_string()),
             Entry::Undecoded { text, .. } | Entry::Idle { text } => text.clone(),
         }
     }

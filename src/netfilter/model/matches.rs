@@ -328,7 +328,7 @@ impl fmt::Display for Prefix<'_> {
 }
 
 /// A mark, with its mask unless that is all ones.
-struct Marked(u32, u32);
+pub struct Marked(pub u32, pub u32);
 
 impl fmt::Display for Marked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

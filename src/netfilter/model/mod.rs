@@ -28,7 +28,7 @@ pub use change::{BaseChange, ChainRewrite, Change, TableChange};
 pub use field::{Field, Value, address_of, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
-pub use matches::{Match, Owner, Test};
+pub use matches::{Marked, Match, Owner, Test};
 pub use names::{ChainName, Family, Hook, Interface, NameError, Protocol, RuleId, TableName};
 pub use observed::{
     Counters, InetTable, Observed, ObservedChain, ObservedRule, ObservedTable, same_effects,
@@ -217,6 +217,22 @@ impl Rule {
             id: None,
             place: Place::default(),
         }
+    }
+
+    /// The rule as iptables-save prints it, without its rule id.
+    pub fn text(&self) -> String {
+        let plain = Rule {
+            id: None,
+            ..self.clone()
+        };
+        plain.to_string()
+    }
+
+    /// Matches as iptables-save prints them, and what follows.
+    pub fn text_of(matches: &[Match], rest: &str) -> String {
+        let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
+        let text = format!("{}{rest}", rule.trim_end_matches("-j ACCEPT"));
+        text.trim().to_owned()
     }
 
     /// Sets the rule id.

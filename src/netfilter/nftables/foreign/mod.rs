@@ -145,7 +145,7 @@ impl<'a> Reading<'a> {
         if let Some(name) = unknown {
             let shown = targets.iter().map(ToString::to_string).chain([name]);
             return Entry::Undecoded {
-                text: shown_with(&matches, &shown.collect::<Vec<_>>().join(" ")),
+                text: Rule::text_of(&matches, &shown.collect::<Vec<_>>().join(" ")),
                 handle: Some(handle),
                 target: None,
                 matches,
@@ -158,19 +158,12 @@ impl<'a> Reading<'a> {
                 matches,
             },
             (None, 0) => Entry::Idle {
-                text: shown_with(&matches, ""),
+                text: Rule::text_of(&matches, ""),
             },
             (None, 1) => with_target(matches, targets.remove(0), handle, id),
             (None, _) => with_target(matches, Target::Several(targets), handle, id),
         }
     }
-}
-
-/// Matches as iptables-save prints them, and what follows.
-fn shown_with(matches: &[Match], rest: &str) -> String {
-    let rule = Rule::without_comment(matches.iter().cloned(), Target::Accept).to_string();
-    let text = format!("{}{rest}", rule.trim_end_matches("-j ACCEPT"));
-    text.trim().to_owned()
 }
 
 fn with_target(matches: Vec<Match>, target: Target, handle: u64, id: Option<RuleId>) -> Entry {
