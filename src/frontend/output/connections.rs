@@ -113,7 +113,7 @@ pub(super) fn packets(
 }
 
 /// One condition: `uid 1337`, `port not 15008`.
-fn words(condition: &Condition, all: bool) -> String {
+pub(super) fn words(condition: &Condition, all: bool) -> String {
     let mut values = match condition.own {
         true => "its own addresses".to_owned(),
         false => listed(&condition.values, all),
@@ -123,7 +123,7 @@ fn words(condition: &Condition, all: bool) -> String {
     }
     let not = if condition.not { "not " } else { "" };
     let preposition = match condition.field {
-        Field::InInterface => Some("through"),
+        Field::InInterface | Field::OutInterface => Some("through"),
         Field::Source => Some("from"),
         Field::Destination => Some("to"),
         _ => None,
@@ -147,7 +147,7 @@ fn words(condition: &Condition, all: bool) -> String {
 }
 
 /// The first values of a list, and how many more there are.
-pub(super) fn listed(values: &[String], all: bool) -> String {
+fn listed(values: &[String], all: bool) -> String {
     let shown = if all || values.len() <= SHOWN + 1 {
         values.len()
     } else {

@@ -1,14 +1,15 @@
 //! The text of `status`.
 
-use super::connections::listed;
+use super::connections::words;
 use super::escape::Foreign;
+use super::summary::strings;
 use super::verification;
 use crate::actions::explain::connections::Direction;
+use crate::actions::explain::connections::conditions::Condition;
 use crate::actions::status::{
     Decision, InBackend, Leftover, NotInForce, ShownChain, State, Status, Verdict, Watch,
 };
-use crate::netfilter::model::{Counters, Match, Owner, Protocol, Rule, Side, Target, Test};
-use ipnet::IpNet;
+use crate::netfilter::model::{Counters, Match, Protocol, Rule, Test};
 use std::fmt::{Display, Write};
 
 /// One screen; behind it every rule, if they were asked for. `all` shows every value of a list.
@@ -85,9 +86,9 @@ fn is_captured(status: &Status) -> bool {
 
 /// What is captured, exempt and dropped in one direction.
 fn decided(text: &mut String, name: &str, status: &Status, direction: Direction, all: bool) {
-    let (mut captured, mut exempt, mut dropped) = (Vec::new(), Groups::new(), Vec::new());
+    let (mut captured, mut exempt, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
     for decision in status.decisions.iter().filter(|d| d.direction == direction) {
-        let packets = || conditions(decision, status, all);
+        let packets = || packets(decision, status, all);
         match decision.verdict {
             Verdict::Captured { port, mark: None } => {
                 captured.push(format!("{} → port {port}", packets()));
@@ -95,16 +96,16 @@ fn decided(text: &mut String, name: &str, status: &Status, direction: Direction,
             Verdict::Captured { port, .. } => {
                 captured.push(format!("{} → port {port} (TPROXY)", packets()));
             }
-            Verdict::Exempt => add(&mut exempt, decision, packets()),
+            Verdict::Exempt => add(&mut exempt, decision, packets),
             Verdict::Dropped => dropped.push(packets()),
         }
     }
     if captured.is_empty() {
         captured.push("nothing".to_owned());
     }
-    let exempt = exempt.iter().map(|(name, values)| match values.as_slice() {
-        [] => name.clone(),
-        values => format!("{name} {}", listed(values, all)),
+    let exempt = exempt.iter().map(|group| match group {
+        Group::Field(condition) => words(condition, all),
+        Group::Packets(packets) => packets.clone(),
     });
     let parts = [
         ("captured", captured),
@@ -114,116 +115,74 @@ fn decided(text: &mut String, name: &str, status: &Status, direction: Direction,
     block(text, name, &parts);
 }
 
-/// Fields, each with its values; or whole conditions.
-type Groups = Vec<(String, Vec<String>)>;
+/// What is exempt.
+#[derive(PartialEq)]
+enum Group {
+    /// By one field, of which several rules name values.
+    Field(Condition),
+    Packets(String),
+}
 
 /// Adds an exemption: one by a single field to the others by that field.
-fn add(groups: &mut Groups, decision: &Decision, packets: String) {
+fn add(groups: &mut Vec<Group>, decision: &Decision, packets: impl Fn() -> String) {
     let one = match telling(decision).as_slice() {
-        [one] if !one.not => Some(words(one)),
+        [one] if !one.not => Condition::of(one),
         _ => None,
     };
-    let (name, values) = one.unwrap_or((packets, Vec::new()));
-    let found = groups.iter_mut().find(|(n, _)| *n == name);
-    let group = match found {
-        Some((_, group)) => group,
-        None => {
-            groups.push((name, Vec::new()));
-            &mut groups.last_mut().expect("a group was added").1
+    let Some(one) = one else {
+        let packets = Group::Packets(packets());
+        if !groups.contains(&packets) {
+            groups.push(packets);
         }
+        return;
     };
-    let new = values.into_iter().filter(|v| !group.contains(v));
-    let new: Vec<String> = new.collect();
-    group.extend(new);
+    let same = groups.iter_mut().find_map(|group| match group {
+        Group::Field(other) if other.field == one.field => Some(other),
+        _ => None,
+    });
+    match same {
+        None => groups.push(Group::Field(one)),
+        Some(other) => {
+            for value in one.values {
+                if !other.values.contains(&value) {
+                    other.values.push(value);
+                }
+            }
+        }
+    }
 }
 
-/// The conditions beside that for TCP, in the reader's order: who, from where, to where.
+/// The conditions beside that for TCP.
 fn telling(decision: &Decision) -> Vec<&Match> {
     let is_tcp = |m: &&Match| m.test == Test::Protocol(Protocol::Tcp) && !m.not;
-    let mut telling: Vec<&Match> = decision.matches.iter().filter(|m| !is_tcp(m)).collect();
-    telling.sort_by_key(|m| match m.test {
-        Test::Owner(_) => 0,
-        Test::Source(_) => 1,
-        Test::InInterface(_) | Test::OutInterface(_) => 2,
-        Test::Protocol(_) => 3,
-        Test::Destination(_) | Test::DestinationSet(_) => 4,
-        _ => 5,
-    });
-    telling
+    decision.matches.iter().filter(|m| !is_tcp(m)).collect()
 }
 
-fn conditions(decision: &Decision, status: &Status, all: bool) -> String {
+fn packets(decision: &Decision, status: &Status, all: bool) -> String {
     let telling = telling(decision);
-    let word = |m: &&Match| {
-        let not = if m.not { "not " } else { "" };
-        match words(m) {
-            (name, values) if values.is_empty() => format!("{not}{name}"),
-            (name, values) => format!("{name} {not}{}", listed(&values, all)),
+    let (mut conditions, mut others) = (Vec::new(), Vec::new());
+    for m in &telling {
+        match Condition::of(m) {
+            Some(condition) => conditions.push(condition),
+            None => others.push(Rule::text_of(std::slice::from_ref(*m), "")),
         }
-    };
-    let words: Vec<String> = telling.iter().map(word).collect();
+    }
+    conditions.sort_by_key(|condition| condition.field);
+    let words = conditions.iter().map(|condition| words(condition, all));
+    let words: Vec<String> = words.chain(others).collect();
     let packets = match (words.is_empty(), telling.len() == decision.matches.len()) {
         (true, false) => "all TCP".to_owned(),
         (true, true) => "everything".to_owned(),
         _ => words.join(", "),
     };
-    let families = status.backends.iter().flat_map(|b| &b.families);
-    let names_family = |m: &&Match| matches!(m.test, Test::Source(_) | Test::Destination(_));
+    let mut families = status.backends.iter().flat_map(|b| &b.families);
+    let names_family = conditions.iter().any(|c| c.field.is_address());
     match decision.families.as_slice() {
-        [family] if families.clone().any(|f| f != family) && !telling.iter().any(names_family) => {
+        [family] if families.any(|f| f != family) && !names_family => {
             format!("{packets}, {family} only")
         }
         _ => packets,
     }
-}
-
-/// The field of a match, and its values.
-fn words(m: &Match) -> (String, Vec<String>) {
-    let one = |name: &str, value: String| (name.to_owned(), vec![value]);
-    match &m.test {
-        Test::Source(net) => one("from", prefix(net)),
-        Test::Destination(net) => one("to", prefix(net)),
-        Test::DestinationSet(set) => {
-            let prefixes = set.as_slice().iter().map(prefix);
-            ("to".to_owned(), prefixes.collect())
-        }
-        Test::InInterface(name) | Test::OutInterface(name) => one("through", name.to_string()),
-        Test::Protocol(protocol) => (protocol.to_string(), Vec::new()),
-        Test::Port { side, ports } => (port(*side), vec![ports.to_string()]),
-        Test::Multiport { side, ports } => (port(*side), strings(ports.as_slice())),
-        Test::Owner(Owner::Uid(uid)) => one("uid", uid.to_string()),
-        Test::Owner(Owner::Gid(gid)) => one("gid", gid.to_string()),
-        Test::ConnState(states) => {
-            let states = states.iter().map(|state| state.as_str().to_owned());
-            ("state".to_owned(), states.collect())
-        }
-        Test::Mark { value, .. } => one("mark", format!("{value:#x}")),
-        Test::Connmark { value, .. } => one("ct mark", format!("{value:#x}")),
-        Test::Socket { .. } => ("with a socket".to_owned(), Vec::new()),
-        Test::Fields(_) | Test::Undecoded(_) => {
-            let rule = Rule::without_comment(vec![Match::new(m.test.clone())], Target::Return);
-            (rule.to_string(), Vec::new())
-        }
-    }
-}
-
-/// A single address without its length.
-fn prefix(net: &IpNet) -> String {
-    match net.prefix_len() == net.max_prefix_len() {
-        true => net.addr().to_string(),
-        false => net.to_string(),
-    }
-}
-
-fn port(side: Side) -> String {
-    match side {
-        Side::Source => "source port".to_owned(),
-        Side::Destination => "port".to_owned(),
-    }
-}
-
-fn strings<T: Display>(items: &[T]) -> Vec<String> {
-    items.iter().map(T::to_string).collect()
 }
 
 fn joined<T: Display>(items: &[T], by: &str) -> String {

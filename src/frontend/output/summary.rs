@@ -136,7 +136,7 @@ fn exempt(config: &Config, desired: &Ruleset) -> String {
     parts.join(", ")
 }
 
-fn strings<T: Display>(items: &[T]) -> Vec<String> {
+pub(super) fn strings<T: Display>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
 }
 

@@ -1,6 +1,8 @@
 //! What packets of a row have in common, as words and numbers.
 
-use crate::netfilter::model::{ConnState, Family, Protocol, number_of};
+use crate::netfilter::model::{
+    ConnState, Family, Marked, Match, Owner, Protocol, Side, Test, number_of,
+};
 use crate::netfilter::trace::Network;
 use crate::netfilter::trace::classes::{Dimension, Part, Set, Space, Values};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -25,6 +27,44 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// The condition that a match is, if it is about such a field.
+    pub fn of(m: &Match) -> Option<Self> {
+        let (field, values) = match &m.test {
+            Test::Source(net) => (Field::Source, vec![shown(net)]),
+            Test::Destination(net) => (Field::Destination, vec![shown(net)]),
+            Test::DestinationSet(set) => {
+                let nets = set.as_slice().iter();
+                (Field::Destination, nets.map(shown).collect())
+            }
+            Test::InInterface(name) => (Field::InInterface, vec![name.to_string()]),
+            Test::OutInterface(name) => (Field::OutInterface, vec![name.to_string()]),
+            Test::Protocol(protocol) => (Field::Protocol, vec![protocol.to_string()]),
+            Test::Port { side, ports } => (Field::port(*side), vec![ports.to_string()]),
+            Test::Multiport { side, ports } => {
+                let ports = ports.as_slice().iter();
+                (Field::port(*side), ports.map(ToString::to_string).collect())
+            }
+            Test::Owner(Owner::Uid(uid)) => (Field::Uid, vec![uid.to_string()]),
+            Test::Owner(Owner::Gid(gid)) => (Field::Gid, vec![gid.to_string()]),
+            Test::ConnState(states) => {
+                let states = states.iter().map(|state| state.as_str().to_owned());
+                (Field::CtState, states.collect())
+            }
+            Test::Mark { value, mask } => (Field::Mark, vec![Marked(*value, *mask).to_string()]),
+            Test::Connmark { value, mask } => {
+                (Field::CtMark, vec![Marked(*value, *mask).to_string()])
+            }
+            Test::Socket { .. } | Test::Fields(_) | Test::Undecoded(_) => return None,
+        };
+        Some(Condition {
+            field,
+            not: m.not,
+            values,
+            except: Vec::new(),
+            own: false,
+        })
+    }
+
     /// All that is the same for both families.
     pub(super) fn shape(&self) -> (Field, bool, bool, Vec<String>) {
         let values = match self.field.is_address() {
@@ -43,6 +83,8 @@ pub enum Field {
     Gid,
     Process,
     InInterface,
+    /// In the matches of rules only.
+    OutInterface,
     Source,
     SourcePort,
     Mark,
@@ -73,7 +115,14 @@ impl Field {
         }
     }
 
-    pub(super) fn is_address(self) -> bool {
+    fn port(side: Side) -> Self {
+        match side {
+            Side::Source => Field::SourcePort,
+            Side::Destination => Field::DestinationPort,
+        }
+    }
+
+    pub(crate) fn is_address(self) -> bool {
         matches!(self, Field::Source | Field::Destination)
     }
 }
@@ -203,10 +252,7 @@ fn values(field: Field, (first, last): Span, space: &Space) -> Vec<String> {
         Field::Source | Field::Destination => prefixes(space.family, (first, last)),
         Field::SourcePort | Field::DestinationPort => run(":"),
         Field::Uid | Field::Gid => run("-"),
-        Field::Mark | Field::CtMark => vec![match last == u128::from(u32::MAX) {
-            true => format!("{first:#x}"),
-            false => format!("{first:#x}/{last:#x}"),
-        }],
+        Field::Mark | Field::CtMark => vec![Marked(first as u32, last as u32).to_string()],
         Field::Protocol => each(&|number| {
             let number = u8::try_from(number).ok()?;
             Some(Protocol::of(number).to_string())
@@ -214,7 +260,7 @@ fn values(field: Field, (first, last): Span, space: &Space) -> Vec<String> {
         Field::Process => named(&["no", "yes"]),
         Field::Socket => named(&["none", "plain", "transparent"]),
         Field::CtState => named(&ConnState::ALL.map(|state| state.as_str())),
-        Field::InInterface => each(&|number| {
+        Field::InInterface | Field::OutInterface => each(&|number| {
             let name = space.interfaces.get(number)?.as_ref();
             Some(name.map_or("none".to_owned(), ToString::to_string))
         }),
@@ -233,9 +279,12 @@ fn prefixes(family: Family, (first, last): Span) -> Vec<String> {
             Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()
         }
     };
-    let shown = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
+    nets.iter().map(shown).collect()
+}
+
+fn shown(net: &IpNet) -> String {
+    match net.prefix_len() == net.max_prefix_len() {
         true => net.addr().to_string(),
         false => net.to_string(),
-    };
-    nets.iter().map(shown).collect()
+    }
 }
