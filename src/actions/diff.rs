@@ -149,10 +149,8 @@ pub(super) fn read_all(choice: BackendChoice) -> Result<(Vec<Opened>, Foreign), 
             read => opened.extend(read?),
         }
     }
-    let foreign = opened
-        .iter()
-        .map(|(_, observed)| managed::count_foreign_rules(observed));
-    let foreign = backends.foreign(foreign.sum());
+    let rules = managed::count_foreign_rules(opened.iter().map(|(_, observed)| observed));
+    let foreign = backends.foreign(rules);
     Ok((opened, foreign))
 }
 

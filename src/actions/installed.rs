@@ -63,10 +63,8 @@ pub(super) fn read(
             observed,
         });
     }
-    let foreign = installed
-        .iter()
-        .map(|i: &Installed| managed::count_foreign_rules(&i.observed));
-    let foreign = backends.foreign(foreign.sum());
+    let rules = managed::count_foreign_rules(installed.iter().map(|i: &Installed| &i.observed));
+    let foreign = backends.foreign(rules);
     Ok((installed, foreign))
 }
 
@@ -100,22 +98,24 @@ impl Installed {
 
     /// Every chain that holds something managed.
     pub(super) fn chains(&self) -> impl Iterator<Item = ManagedChain<'_>> {
-        self.removal.tables.iter().flat_map(|change| {
-            let table = self.observed.table(change.family, change.name);
+        let changes = self.removal.tables.iter();
+        let tables = changes.filter_map(|change| {
+            let table = self.observed.table(change.family, change.name)?;
+            Some((table, change))
+        });
+        tables.flat_map(|(table, change)| {
             let base = change.base.iter().map(move |base| ManagedChain {
-                table: table.expect("rules are removed from tables that were read"),
+                table,
                 name: &base.chain,
                 is_managed: false,
                 rules: &base.delete,
             });
-            let own = change.remove.iter().filter_map(move |name| {
-                let chain = table?.chain(name)?;
-                Some(ManagedChain {
-                    table: table?,
-                    name,
-                    is_managed: true,
-                    rules: &chain.rules,
-                })
+            let own = change.remove.iter().filter_map(|name| table.chain(name));
+            let own = own.map(move |chain| ManagedChain {
+                table,
+                name: &chain.name,
+                is_managed: true,
+                rules: &chain.rules,
             });
             base.chain(own)
         })

@@ -150,49 +150,41 @@ pub(super) fn status(options: Options) -> Result<Status, Error> {
     let marks = installed.iter().flat_map(|i| tproxy_marks(&i.observed));
     let routing = managed::routing(&found.candidates(), &marks.collect());
     let all = || installed.iter();
-    let mut status = Status {
-        state: State::Undetermined,
+    let (decisions, reached) = decisions::of(&Rules {
+        tables: all().flat_map(Installed::hooked).collect(),
+    });
+    let mut not_in_force: Vec<_> = all().flat_map(|i| not_reached(i, &reached)).collect();
+    not_in_force.dedup();
+    not_in_force.extend(without_route(&decisions, &found.in_effect().policy_routes));
+    let backends: Vec<_> = all().filter_map(InBackend::of).collect();
+    let state = match not_in_force.is_empty() {
+        _ if !unseen.is_empty() => State::Undetermined,
+        _ if backends.is_empty() => State::NotInstalled,
+        true => State::InForce,
+        false => State::NotInForce,
+    };
+    let shown_routing = found.present(&routing).map(|p| p.to_string()).collect();
+    let desired = Ruleset {
+        routing,
+        ..installed::ruleset(&installed)
+    };
+    let ahead = match state {
+        State::Undetermined | State::NotInstalled => BTreeSet::new(),
+        _ => rules_ahead(&desired, foreign)?,
+    };
+    Ok(Status {
+        state,
         meshes: managed::meshes(all().flat_map(Installed::chains).map(|c| c.name)),
-        backends: all().filter_map(InBackend::of).collect(),
-        decisions: Vec::new(),
-        routing: found.present(&routing).map(|p| p.to_string()).collect(),
-        not_in_force: Vec::new(),
-        ahead: Vec::new(),
+        backends,
+        decisions,
+        routing: shown_routing,
+        not_in_force,
+        ahead: ahead.into_iter().collect(),
         leftovers: all().flat_map(leftovers).collect(),
         watch: watch(),
-        chains: options.rules.then(|| all().flat_map(shown).collect()),
         unseen,
-    };
-    status.follow(&installed, &found.in_effect().policy_routes);
-    if status.unseen.is_empty() {
-        let desired = Ruleset {
-            routing,
-            ..installed::ruleset(&installed)
-        };
-        status.ahead = rules_ahead(&desired, foreign)?.into_iter().collect();
-    }
-    Ok(status)
-}
-
-impl Status {
-    /// Follows managed rules from the hooks.
-    fn follow(&mut self, installed: &[Installed], routes: &[PolicyRoute]) {
-        let tables = installed.iter().flat_map(Installed::hooked);
-        let (decisions, reached) = decisions::of(&Rules {
-            tables: tables.collect(),
-        });
-        let missed = installed.iter().flat_map(|i| not_reached(i, &reached));
-        self.not_in_force = missed.collect();
-        self.not_in_force.dedup();
-        self.not_in_force.extend(without_route(&decisions, routes));
-        self.decisions = decisions;
-        self.state = match self.not_in_force.is_empty() {
-            _ if !self.unseen.is_empty() => State::Undetermined,
-            _ if self.backends.is_empty() => State::NotInstalled,
-            true => State::InForce,
-            false => State::NotInForce,
-        };
-    }
+        chains: options.rules.then(|| all().flat_map(shown).collect()),
+    })
 }
 
 impl InBackend {
@@ -211,24 +203,21 @@ impl InBackend {
 
 /// Managed chains that no packet meets.
 fn not_reached(installed: &Installed, reached: &BTreeSet<Place>) -> Vec<NotInForce> {
-    let is_missed = |chain: &ManagedChain| {
+    let missed = installed.chains().filter_map(|chain| {
         let table = table_name(installed.kind, chain.table.name);
         let place = (table, chain.table.family, chain.name.clone());
-        chain.is_managed && is_entrance(chain) && !reached.contains(&place)
-    };
-    let missed = installed.chains().filter(is_missed).map(|chain| {
-        let (family, table) = (
-            chain.table.family,
-            table_name(installed.kind, chain.table.name),
-        );
-        match chain.table.dormant {
+        if !chain.is_managed || reached.contains(&place) || !is_entrance(&chain) {
+            return None;
+        }
+        let (table, family, name) = place;
+        Some(match chain.table.dormant {
             true => NotInForce::Dormant { family, table },
             false => NotInForce::Unreachable {
                 family,
                 table,
-                chain: chain.name.clone(),
+                chain: name,
             },
-        }
+        })
     });
     missed.collect()
 }
@@ -310,13 +299,9 @@ fn shown(installed: &Installed) -> impl Iterator<Item = ShownChain> {
 impl ShownRule {
     fn of(observed: &ObservedRule) -> Self {
         let rule = observed.rule.as_ref();
-        let plain = rule.map(|rule| Rule {
-            id: None,
-            ..rule.clone()
-        });
         let id = rule.and_then(|rule| Some(rule.id.as_ref()?.as_str().to_owned()));
         ShownRule {
-            rule: plain.map_or_else(|| observed.text.clone(), |rule| rule.to_string()),
+            rule: rule.map_or_else(|| observed.text.clone(), Rule::text),
             id: id.or_else(|| observed.comment.clone()),
             counters: observed.counters,
         }

@@ -51,7 +51,7 @@ impl Record {
             self.changes.push(change);
         }
         self.marks.extend(tproxy_marks(&observed));
-        self.foreign_rules += managed::count_foreign_rules(&observed);
+        self.foreign_rules += managed::count_foreign_rules([&observed]);
         Ok(differs)
     }
 

@@ -56,8 +56,12 @@ impl ManagedRules {
     }
 }
 
-/// How many rules are not managed.
-pub(crate) fn count_foreign_rules(observed: &Observed) -> usize {
+/// How many rules of some backends are not managed.
+pub(crate) fn count_foreign_rules<'o>(observed: impl IntoIterator<Item = &'o Observed>) -> usize {
+    observed.into_iter().map(foreign_rules).sum()
+}
+
+fn foreign_rules(observed: &Observed) -> usize {
     let managed = ManagedRules::among(observed);
     let chains = observed
         .tables
