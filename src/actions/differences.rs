@@ -122,51 +122,52 @@ fn from_file(path: &Path, request: &Request, desired: &Ruleset) -> Result<(State
         problem,
     };
     let text = host::file(path).map_err(|e| unknown(e.to_string()))?.text;
-    let written = match request.backend {
-        BackendChoice::Nftables => TableKind::Native,
-        _ => TableKind::Xt,
-    };
-    let is_json = text.trim_start().starts_with('{');
-    let (rules, routing, observed) = match is_json {
+    let (before, foreign, observed) = match text.trim_start().starts_with('{') {
         true => {
-            let dry_run: Ruleset = serde_json::from_str(&text)
-                .map_err(|e| unknown(format!("--dry-run --format json did not print it: {e}")))?;
-            (Rules::of(&dry_run), dry_run.routing, Observed::default())
+            let before = dry_run(&text).map_err(unknown)?;
+            (before, Rules::default(), Observed::default())
         }
         false => {
             let observed = saved(&text).map_err(|e| unknown(e.to_string()))?;
             let tables = observed.tables.iter();
             let tables = tables.map(|t| HookedTable::observed(t.name.to_string(), t));
-            let rules = Rules {
-                tables: tables.collect(),
+            let before = State {
+                rules: Rules {
+                    tables: tables.collect(),
+                },
+                // Rules say nothing of routes.
+                routing: desired.routing.clone(),
+                has_assumed_routing: true,
             };
-            // Rules say nothing of routes.
-            (rules, desired.routing.clone(), observed)
+            let foreign = before.rules.clone();
+            (before, foreign, observed)
         }
     };
-    if rules.tables.is_empty() {
+    if before.rules.tables.is_empty() {
         let formats = "it is neither of iptables-save nor of --dry-run, --format restore or json";
         return Err(unknown(formats.to_owned()).into());
     }
-    let before = State {
-        rules,
-        routing,
-        has_assumed_routing: !is_json,
-    };
-    let (foreign, tables) = match (is_json, written) {
-        (true, _) => (Rules::default(), vec![(written, Observed::default())]),
-        (false, TableKind::Xt) => (before.rules.clone(), vec![(TableKind::Xt, observed)]),
-        (false, _) => {
-            let tables = [(written, Observed::default()), (TableKind::Xt, observed)];
-            (before.rules.clone(), tables.into())
-        }
-    };
+    let mut tables = vec![(TableKind::Xt, observed)];
+    if request.backend == BackendChoice::Nftables {
+        tables.insert(0, (TableKind::Native, Observed::default()));
+    }
     let after = State {
         rules: applied(foreign, &tables, desired),
         routing: desired.routing.clone(),
         ..before.clone()
     };
     Ok((before, after))
+}
+
+/// The rules in the JSON of a dry run.
+fn dry_run(text: &str) -> Result<State, String> {
+    let ruleset: Ruleset = serde_json::from_str(text)
+        .map_err(|e| format!("--dry-run --format json did not print it: {e}"))?;
+    Ok(State {
+        rules: Rules::of(&ruleset),
+        routing: ruleset.routing,
+        has_assumed_routing: false,
+    })
 }
 
 /// What an apply makes of rules: it writes the desired ones to the first of these tables, and removes
@@ -308,9 +309,7 @@ type Listeners = BTreeMap<u16, &'static str>;
 
 /// Who listens on the ports that managed rules lead to.
 fn listeners(rules: &Rules) -> Listeners {
-    let chains = rules.tables.iter().flat_map(|table| &table.chains);
-    let entries = chains.flat_map(|chain| &chain.rules);
-    let listeners = entries.filter_map(|entry| {
+    let listeners = rules.entries().filter_map(|entry| {
         let port = match entry.target()? {
             Target::Redirect { to_port } => *to_port,
             Target::Tproxy { on_port, .. } => *on_port,

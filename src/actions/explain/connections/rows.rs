@@ -219,8 +219,7 @@ fn next(space: &mut Space, ordered: &[(Key, Gathered)], care: Set) -> usize {
 /// The packets of the users and groups that rules exempt as the proxy's.
 fn proxy(space: &mut Space, rules: &Rules) -> Set {
     let mut proxy = Set::NONE;
-    let chains = rules.tables.iter().flat_map(|table| &table.chains);
-    for entry in chains.flat_map(|chain| &chain.rules) {
+    for entry in rules.entries() {
         let owner = entry.matches().iter().find_map(|m| match m.test {
             Test::Owner(owner) if !m.not => Some(owner),
             _ => None,
