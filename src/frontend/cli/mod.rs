@@ -233,14 +233,16 @@ impl Line {
 
     /// Refuses what does not go with the options of `explain`.
     fn check(&self, options: &Options) -> Result<(), clap::Error> {
-        match &self.action {
-            Some(action) if action.is_short() => self.check_short(),
-            _ => Ok(()),
-        }?;
-        match &self.action {
-            Some(action) if action.is_live() => self.check_live(options),
-            _ => Ok(()),
+        let Some(action) = &self.action else {
+            return Ok(());
+        };
+        if action.is_short() {
+            self.check_short()?;
         }
+        if action.is_live() {
+            self.check_live(options)?;
+        }
+        Ok(())
     }
 
     fn check_short(&self) -> Result<(), clap::Error> {
