@@ -4,7 +4,7 @@ use super::general::duration;
 use crate::actions::{Action, apply, diff, differences, explain, status, verify, watch};
 use crate::mesh::config::parse_port;
 use crate::netfilter::model::{ConnState, FoundSocket};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Command, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +37,21 @@ pub(super) enum Word {
         shell: Shell,
     },
 }
+
+/// Adds an action's own options to it.
+type OwnOptions = fn(Command) -> Command;
+
+/// The actions that somebody waits for, with their own options. To build all of [`Word`] takes as long
+/// as writing the rules: clap builds every action in one go.
+pub(super) const FREQUENT: &[(&str, OwnOptions)] = &[
+    ("apply", std::convert::identity),
+    ("clean", std::convert::identity),
+    ("diff", Comparison::augment_args),
+    ("explain", Question::augment_args),
+    ("status", Shown::augment_args),
+    ("verify", Probes::augment_args),
+    ("watch", Watching::augment_args),
+];
 
 impl Word {
     /// Whether the answer alone is printed.

@@ -39,17 +39,31 @@ pub(super) fn commands() -> impl Iterator<Item = Command> {
 }
 
 fn command(mesh: &'static Mesh, line: &'static CommandLine) -> Command {
-    let name = mesh.profile.called[0];
-    let specs = SPECS.iter().filter(|spec| line.options.contains(&spec.opt));
-    let own = specs
-        .map(|spec| options::explained(options::arg(spec, long(spec)), spec, &[mesh.profile.name]));
-    Command::new(name)
+    let meshes = [mesh.profile.name];
+    lean_command(mesh, line)
         .about(line.about)
-        .version(env!("CARGO_PKG_VERSION"))
         .max_term_width(100)
+        .mut_args(
+            |arg| match specs(line).find(|spec| arg.get_id() == long(spec)) {
+                Some(spec) => options::explained(arg, spec, &meshes),
+                None => arg,
+            },
+        )
+}
+
+/// The same without the explanations of options, which only the help needs.
+fn lean_command(mesh: &'static Mesh, line: &'static CommandLine) -> Command {
+    let name = mesh.profile.called[0];
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
         .args_override_self(true)
-        .args(own)
+        .args(specs(line).map(|spec| options::arg(spec, long(spec))))
         .args(line.flags.iter().map(|flag| arg(name, flag)))
+}
+
+/// The options that the tool has.
+fn specs(line: &'static CommandLine) -> impl Iterator<Item = &'static Spec> {
+    SPECS.iter().filter(|spec| line.options.contains(&spec.opt))
 }
 
 /// The name that a tool has for an option: Istio's.
@@ -129,11 +143,14 @@ impl<'a> Call<'a> {
             let problem = format!("must come after {}", self.mesh.profile.called[0]);
             return Err(invalid(&surplus, problem));
         }
-        let command = command(self.mesh, self.line)
-            .no_binary_name(true)
-            .bin_name(self.name);
-        let matches = command.clone().try_get_matches_from(self.flags);
-        let matches = matches.map_err(|e| hint::improve(e, self.flags, &command))?;
+        let called = |command: Command| command.no_binary_name(true).bin_name(&self.name);
+        let lean = called(lean_command(self.mesh, self.line));
+        let matches = lean.try_get_matches_from(self.flags).or_else(|_| {
+            // The help and the refusals are those of the whole.
+            let whole = called(command(self.mesh, self.line));
+            let again = whole.clone().try_get_matches_from(self.flags);
+            again.map_err(|e| hint::improve(e, self.flags, &whole))
+        })?;
         let reader = Reader {
             line: self.line,
             matches: &matches,
@@ -182,8 +199,8 @@ impl Reader<'_> {
         args: &[OsString],
     ) -> Result<Invocation, Error> {
         self.check()?;
-        let specs = SPECS.iter().filter(|s| self.line.options.contains(&s.opt));
-        let options = options::read(self.matches, args, specs.map(|s| (s, long(s))));
+        let specs = specs(self.line).map(|spec| (spec, long(spec)));
+        let options = options::read(self.matches, args, specs);
         let action = before.action.clone();
         let mut invocation = before.invocation(Some(mesh), options, self.environment);
         let mut flags = Flags {

@@ -1,6 +1,6 @@
 //! Hints for words that no command line has.
 
-use super::{ACTIONS, general};
+use super::general;
 use crate::engine::host;
 use crate::mesh::config::{Opt, Options, SPECS, Spec, parse_shell_switch};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -37,11 +37,11 @@ fn for_word(error: &Error, word: &str, args: &[OsString], command: &Command) -> 
     let words: Vec<String> = args.iter().map(text).collect();
     let at = words.iter().position(|arg| arg == word);
     let before = at.and_then(|at| at.checked_sub(1)).map(|at| &*words[at]);
-    let action = words.iter().find(|word| ACTIONS.contains(&&***word));
+    let action = words.iter().find(|word| is_action(command, word));
     let action = action.map_or("", String::as_str);
     meant(word, action)
         .or_else(|| other_spelling(word, command))
-        .or_else(|| second(action, word))
+        .or_else(|| second(action, word, command))
         .or_else(|| connection(action, before?, word))
         .or_else(|| list(before?, word))
         .or_else(|| switch(before?, word))
@@ -137,7 +137,7 @@ fn other_spelling(word: &str, command: &Command) -> Option<String> {
     let typed = word.split('=').next()?;
     let spelling = typed.to_ascii_lowercase().replace('_', "-");
     let Some(name) = spelling.strip_prefix("--") else {
-        let is_action = spelling != typed && ACTIONS.contains(&&*spelling);
+        let is_action = spelling != typed && is_action(command, &spelling);
         return is_action.then(|| format!("unknown {word:?}: did you mean the action {spelling}?"));
     };
     let has = |command: &Command| {
@@ -159,9 +159,13 @@ fn other_spelling(word: &str, command: &Command) -> Option<String> {
     }
 }
 
+fn is_action(command: &Command, word: &str) -> bool {
+    command.find_subcommand(word).is_some()
+}
+
 /// `apply clean`.
-fn second(action: &str, word: &str) -> Option<String> {
-    let are_two = !action.is_empty() && ACTIONS.contains(&word);
+fn second(action: &str, word: &str, command: &Command) -> Option<String> {
+    let are_two = !action.is_empty() && is_action(command, word);
     are_two.then(|| format!("{word:?}: one action at a time, and {action} comes first"))
 }
 
