@@ -8,7 +8,9 @@ use crate::engine::error::Error;
 use crate::mesh::config::facts::{GROUP, PASSWD};
 use crate::mesh::config::{Ipv6, TextFile};
 use crate::netfilter::model::Interface;
-use crate::netfilter::rtnetlink;
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::Router;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
@@ -34,8 +36,8 @@ pub fn environment() -> BTreeMap<OsString, OsString> {
 ///
 /// # Errors
 /// When the kernel does not list its addresses.
-pub(crate) fn ipv6() -> Result<Ipv6, Error> {
-    let found = rtnetlink::ipv6()?;
+pub(crate) fn ipv6(router: &mut Router<Socket>) -> Result<Ipv6, Error> {
+    let found = router.ipv6()?;
     Ok(Ipv6 {
         enabled: found.enabled,
         on_loopback: found.on_loopback,
@@ -47,8 +49,8 @@ pub(crate) fn ipv6() -> Result<Ipv6, Error> {
 ///
 /// # Errors
 /// When the kernel does not list its interfaces.
-pub(crate) fn bridges() -> Result<Vec<Interface>, Error> {
-    Ok(rtnetlink::bridges()?)
+pub(crate) fn bridges(router: &mut Router<Socket>) -> Result<Vec<Interface>, Error> {
+    Ok(router.bridges()?)
 }
 
 /// Whether a path exists; only "not found" means no.
@@ -56,7 +58,11 @@ pub(crate) fn bridges() -> Result<Vec<Interface>, Error> {
 /// # Errors
 /// When that cannot be determined.
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
-    path.try_exists()
+    match stat(path) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// For how long a process has been running, if /proc shows it.
@@ -83,7 +89,7 @@ pub fn file(path: &Path) -> io::Result<TextFile> {
     let file = File::from(open(path, flags, Mode::empty())?);
     let status = fstat(&file)?;
     regular(&status)?;
-    let of_other_user = ![0, geteuid().as_raw()].contains(&status.st_uid);
+    let of_other_user = status.st_uid != 0 && status.st_uid != geteuid().as_raw();
     let longest = match of_other_user && ![PASSWD, GROUP].map(Path::new).contains(&path) {
         true => LONGEST_OF_OTHER_USER,
         false => LONGEST,

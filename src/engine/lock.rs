@@ -7,7 +7,6 @@
 //! without a deadline.
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, connect, getsockopt,
@@ -71,7 +70,7 @@ impl LockName {
 
     /// The process that holds the name, if it is root's or our user's and answers at once.
     pub(crate) fn holder(self) -> Option<Holder> {
-        let connection = stream().ok()?;
+        let connection = stream(SockFlag::SOCK_CLOEXEC).ok()?;
         connect(connection.as_raw_fd(), &self.address().ok()?).ok()?;
         let peer = getsockopt(&connection, sockopt::PeerCredentials).ok()?;
         let trusted = [0, geteuid().as_raw()].contains(&peer.uid());
@@ -82,7 +81,12 @@ impl LockName {
     }
 
     fn bind(self) -> nix::Result<OwnedFd> {
-        let socket = stream()?;
+        let socket = stream(match self {
+            // Started tools inherit it: if this process is killed, the next run also waits for them,
+            // as they may still write a change planned from an older state.
+            LockName::Run => SockFlag::empty(),
+            LockName::Watch => SockFlag::SOCK_CLOEXEC,
+        })?;
         bind(socket.as_raw_fd(), &self.address()?)?;
         listen(&socket, Backlog::MAXALLOWABLE)?;
         Ok(socket)
@@ -93,10 +97,7 @@ impl LockName {
         let until = Instant::now() + limit;
         loop {
             match self.take() {
-                LockResult::Acquired(lock) => {
-                    lock.inherit();
-                    return lock;
-                }
+                LockResult::Acquired(lock) => return lock,
                 LockResult::Ignored => return Lock::NONE,
                 LockResult::HeldBy(holder) => {
                     let left = until.saturating_duration_since(Instant::now());
@@ -110,8 +111,8 @@ impl LockName {
     }
 }
 
-fn stream() -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+fn stream(flags: SockFlag) -> nix::Result<OwnedFd> {
+    let flags = flags | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
@@ -129,16 +130,6 @@ impl Lock {
                     Err(_) => break,
                 }
             }
-        }
-    }
-
-    /// Lets started tools inherit the socket: if this process is killed, the next run also waits
-    /// for them, as they may still write a change planned from an older state.
-    fn inherit(&self) {
-        if let Lock(Some(socket)) = self
-            && let Err(e) = fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))
-        {
-            log::debug!("tools will not hold the lock: {e}");
         }
     }
 }

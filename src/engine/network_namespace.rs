@@ -54,7 +54,7 @@ pub(crate) fn check_not_a_node(request: &Request) -> Result<(), Error> {
     if request.allow_host_network || !request.facts.in_kubernetes() {
         return Ok(());
     }
-    let is_node = match is_initial(host::file) {
+    let is_node = match is_initial(host::exists) {
         Ok(false) => runs_containers(host::file),
         initial => initial,
     };
@@ -72,7 +72,7 @@ pub(crate) fn has_ssh(request: &Request) -> bool {
         let listeners = sock_diag::tcp_listeners().unwrap_or_default();
         listeners.iter().any(|socket| socket.local.port() == 22)
     };
-    !request.facts.in_kubernetes() && (is_initial(host::file).unwrap_or(true) || listens())
+    !request.facts.in_kubernetes() && (is_initial(host::exists).unwrap_or(true) || listens())
 }
 
 /// Whether kubelet or a container runtime listens here: the network namespace of a node that is
@@ -94,17 +94,15 @@ fn runs_containers(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<b
 
 /// Whether this is the kernel's initial network namespace. `netdev_max_backlog` exists there only,
 /// `somaxconn` in every one: if that is absent too, both are hidden.
-fn is_initial(read: impl Fn(&Path) -> io::Result<TextFile>) -> io::Result<bool> {
+fn is_initial(exists: impl Fn(&Path) -> io::Result<bool>) -> io::Result<bool> {
     const INITIAL_ONLY: &str = "/proc/sys/net/core/netdev_max_backlog";
     const EVERY: &str = "/proc/sys/net/core/somaxconn";
     let named = |path: &str, e: io::Error| io::Error::new(e.kind(), format!("{path}: {e}"));
-    match read(Path::new(INITIAL_ONLY)) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let every = read(Path::new(EVERY));
-            every.map(|_| false).map_err(|e| named(EVERY, e))
-        }
-        Err(e) => Err(named(INITIAL_ONLY, e)),
+    let exists = |path| exists(Path::new(path)).map_err(|e| named(path, e));
+    match exists(INITIAL_ONLY)? {
+        true => Ok(true),
+        false if exists(EVERY)? => Ok(false),
+        false => Err(named(EVERY, io::ErrorKind::NotFound.into())),
     }
 }
 
@@ -137,13 +135,8 @@ mod tests {
         const NODE: &[&str] = &["netdev_max_backlog", "somaxconn"];
         const POD: &[&str] = &["somaxconn"];
         for (files, initial) in [(NODE, Some(true)), (POD, Some(false)), (&[][..], None)] {
-            let read = |path: &Path| {
-                let known = files.iter().any(|name| path.ends_with(name));
-                known
-                    .then(|| TextFile::from(String::new()))
-                    .ok_or(io::ErrorKind::NotFound.into())
-            };
-            assert_eq!(is_initial(read).ok(), initial, "{files:?}");
+            let exists = |path: &Path| Ok(files.iter().any(|name| path.ends_with(name)));
+            assert_eq!(is_initial(exists).ok(), initial, "{files:?}");
         }
     }
 }

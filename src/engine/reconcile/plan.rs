@@ -38,10 +38,11 @@ pub(crate) fn missing(observed: &Observed, desired: &Ruleset) -> usize {
         .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
     let missing = chains.map(|(table, chain)| {
         let found = observed.table(table.family, table.name);
-        let found = found.and_then(|t| t.chain(&chain.name));
+        let Some(found) = found.and_then(|t| t.chain(&chain.name)) else {
+            return chain.rules.len();
+        };
         let mut there: HashMap<_, usize> = HashMap::new();
-        let known = found.iter().flat_map(|c| &c.rules);
-        for rule in known.filter_map(|r| r.rule.as_ref()) {
+        for rule in found.rules.iter().filter_map(|r| r.rule.as_ref()) {
             *there.entry((&rule.matches, &rule.target)).or_default() += 1;
         }
         let desired = chain.rules.iter().filter(|rule| {

@@ -55,12 +55,11 @@ impl LogFormat {
 
 /// Whether the journal reads standard error (systemd.exec(5), $JOURNAL_STREAM).
 fn is_journal(environment: &Environment) -> bool {
-    let stream = environment.get(OsStr::new("JOURNAL_STREAM"));
-    let Ok(status) = fstat(io::stderr()) else {
+    let Some(stream) = environment.get(OsStr::new("JOURNAL_STREAM")) else {
         return false;
     };
-    let own = format!("{}:{}", status.st_dev, status.st_ino);
-    stream.is_some_and(|stream| *stream == *own)
+    let own = fstat(io::stderr()).map(|own| format!("{}:{}", own.st_dev, own.st_ino));
+    own.is_ok_and(|own| *stream == *own)
 }
 
 fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
