@@ -11,6 +11,7 @@ use crate::engine::request::Request;
 use crate::engine::{network_namespace, privilege, user_namespace};
 use crate::mesh::Resolved;
 use crate::netfilter::model::Ruleset;
+use crate::netfilter::rtnetlink::Router;
 use std::time::{Duration, Instant};
 
 /// Options of an apply.
@@ -34,7 +35,8 @@ pub(super) fn apply(
     report: &mut dyn FnMut(Event),
 ) -> Result<Applied, Error> {
     let start = Instant::now();
-    let resolved = resolve(request, report)?;
+    let mut router = Router::open()?;
+    let resolved = resolve(request, &mut router, report)?;
     network_namespace::check_not_a_node(request)?;
     privilege::require_net_admin()?;
     if resolved.config.captures_ssh(&resolved.desired) && network_namespace::has_ssh(request) {
@@ -43,7 +45,8 @@ pub(super) fn apply(
     if let Some(timeout) = options.close_wait {
         timeout.check()?;
     }
-    let done = reconcile::apply(&resolved.desired, request.backend, TimeLimits::RUN)?;
+    let (desired, limits) = (&resolved.desired, TimeLimits::RUN);
+    let done = reconcile::apply(desired, request.backend, limits, &mut router)?;
     if done.backend == "nftables" {
         let owners = user_namespace::unmapped(&resolved.desired);
         if !owners.is_empty() {

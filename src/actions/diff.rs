@@ -14,7 +14,8 @@ use crate::netfilter::model::{
     ChainName, Family, InetTable, Observed, ObservedRule, RoutingPart, Rule, Ruleset, TableChange,
     TableName,
 };
-use crate::netfilter::rtnetlink;
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::Router;
 use serde::Serialize;
 use similar::{Algorithm, ChangeTag, capture_diff_slices};
 use std::collections::BTreeSet;
@@ -88,9 +89,10 @@ pub enum LineAction {
 
 /// Compares the observed state with what the options ask for.
 pub(super) fn diff(options: Options, request: &Request) -> Result<Diff, Error> {
-    let (resolved, _) = request.resolve()?;
+    let mut router = Router::open()?;
+    let (resolved, _) = request.resolve(&mut router)?;
     privilege::require_net_admin()?;
-    let (mut diff, foreign) = against(&resolved.desired, request.backend)?;
+    let (mut diff, foreign) = against(&resolved.desired, request.backend, &mut router)?;
     diff.ahead = match verify::rules_ahead(&resolved.desired, foreign) {
         Err(e) if !options.strict => {
             log::debug!("cannot look for foreign rules that take precedence: {e}");
@@ -105,12 +107,17 @@ pub(super) fn diff(options: Options, request: &Request) -> Result<Diff, Error> {
 /// Compares the observed state with nothing at all: what a clean would remove.
 pub(super) fn of_clean(request: &Request) -> Result<Diff, Error> {
     privilege::require_net_admin()?;
-    Ok(against(&Ruleset::default(), request.backend)?.0)
+    let mut router = Router::open()?;
+    Ok(against(&Ruleset::default(), request.backend, &mut router)?.0)
 }
 
 /// Compares the tables of every backend with what is desired in them: everything in those that an
 /// apply would write to, nothing in the others. The second result says what is foreign there.
-fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<(Diff, Foreign), Error> {
+fn against(
+    wanted: &Ruleset,
+    choice: BackendChoice,
+    router: &mut Router<Socket>,
+) -> Result<(Diff, Foreign), Error> {
     let mut diff = Diff::default();
     let mut marks = BTreeSet::new();
     let (opened, foreign) = read_all(choice)?;
@@ -124,7 +131,7 @@ fn against(wanted: &Ruleset, choice: BackendChoice) -> Result<(Diff, Foreign), E
         }
         marks.extend(managed::tproxy_marks(&observed));
     }
-    let routing = rtnetlink::look(&wanted.routing)?;
+    let routing = router.look(&wanted.routing)?;
     let unneeded = managed::unneeded_routing(&routing.candidates(), &marks, &wanted.routing);
     let going = routing.removable(&unneeded, &wanted.routing);
     diff.add_routing(going, LineAction::Remove);

@@ -7,6 +7,7 @@ use super::event::{Event, resolve};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::Ruleset;
+use crate::netfilter::rtnetlink::Router;
 
 /// The report of a dry run.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) fn dry_run(
     report: &mut dyn FnMut(Event),
 ) -> Result<DryRun, Error> {
     Ok(DryRun {
-        desired: resolve(request, report)?.desired,
+        desired: resolve(request, &mut Router::open()?, report)?.desired,
         close_wait: options.close_wait,
     })
 }

@@ -7,6 +7,8 @@ use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::mesh::{Resolved, Warning};
 use crate::netfilter::model::Owner;
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::Router;
 
 /// An event of an action.
 #[derive(Debug)]
@@ -26,8 +28,12 @@ pub enum Event {
 }
 
 /// Resolves the request and reports its warnings.
-pub(super) fn resolve(request: &Request, report: &mut dyn FnMut(Event)) -> Result<Resolved, Error> {
-    let (mut resolved, _) = request.resolve()?;
+pub(super) fn resolve(
+    request: &Request,
+    router: &mut Router<Socket>,
+    report: &mut dyn FnMut(Event),
+) -> Result<Resolved, Error> {
+    let (mut resolved, _) = request.resolve(router)?;
     let warnings = std::mem::take(&mut resolved.warnings);
     warnings.into_iter().map(Event::Warning).for_each(report);
     Ok(resolved)

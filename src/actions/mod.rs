@@ -25,6 +25,7 @@ pub use status::Status;
 use crate::engine::error::Error;
 use crate::engine::network_namespace;
 use crate::engine::request::Request;
+use crate::netfilter::rtnetlink::Router;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -90,7 +91,7 @@ pub fn run(
         }
         Action::DryRun(options) => Report::DryRun(dry_run::dry_run(request, options, report)?),
         Action::Check => {
-            event::resolve(request, report)?;
+            event::resolve(request, &mut Router::open()?, report)?;
             Report::Checked
         }
         Action::Clean => Report::Cleaned(clean::clean(request, report)?),

@@ -5,6 +5,8 @@ use crate::engine::error::Error;
 use crate::engine::host;
 use crate::mesh::config::{ConfigError, FactError, Facts, Options, TextFile};
 use crate::mesh::{self, Mesh, Resolved};
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::Router;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,12 +32,12 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::Config`] for bad input; [`Error::Routing`] if the kernel does not list addresses.
-    pub fn resolve(&self) -> Result<(Resolved, Facts), Error> {
+    pub fn resolve(&self, router: &mut Router<Socket>) -> Result<(Resolved, Facts), Error> {
         let mut facts = self.facts.clone();
         if facts.ipv6.is_none() {
-            facts.ipv6 = Some(host::ipv6()?);
+            facts.ipv6 = Some(host::ipv6(router)?);
         }
-        let resolved = self.resolve_on_host(&mut facts)?;
+        let resolved = self.resolve_on_host(&mut facts, router)?;
         Ok((resolved, facts))
     }
 
@@ -47,12 +49,16 @@ impl Request {
     }
 
     /// Resolves with `facts`; the host adds what is missing.
-    pub(crate) fn resolve_on_host(&self, facts: &mut Facts) -> Result<Resolved, Error> {
+    pub(crate) fn resolve_on_host(
+        &self,
+        facts: &mut Facts,
+        router: &mut Router<Socket>,
+    ) -> Result<Resolved, Error> {
         let resolved = self.resolve_with(facts, host::file)?;
         if resolved.config.dns.is_none() {
             return Ok(resolved);
         }
-        facts.bridges = host::bridges()?;
+        facts.bridges = host::bridges(router)?;
         Ok(self.resolve_with(facts, host::file)?)
     }
 

@@ -18,6 +18,7 @@ use crate::engine::host;
 use crate::engine::request::{self, Request};
 use crate::mesh::config::{ConfigError, Ipv6};
 use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Ruleset, Tracking};
+use crate::netfilter::rtnetlink::Router;
 use crate::netfilter::trace::{Network, Probe, Start, every_trace};
 use ipnet::IpNet;
 use question::Asked;
@@ -118,7 +119,7 @@ pub(super) fn desired_ruleset(
     request: &Request,
 ) -> Result<Ruleset, Error> {
     if local.is_empty() {
-        return Ok(request.resolve()?.0.desired);
+        return Ok(request.resolve(&mut Router::open()?)?.0.desired);
     }
     let mut facts = request.facts.clone();
     facts.ipv6 = Some(elsewhere(local));

@@ -8,7 +8,8 @@ use crate::engine::privilege;
 use crate::engine::request::Request;
 use crate::mesh::managed::{self, tproxy_marks};
 use crate::netfilter::model::Ruleset;
-use crate::netfilter::rtnetlink;
+use crate::netfilter::netlink::Socket;
+use crate::netfilter::rtnetlink::Router;
 
 /// The desired rules, or the installed ones where no mesh and no option of one is given, nor enough
 /// of them by variables.
@@ -16,17 +17,18 @@ pub(super) fn or_desired(
     request: &Request,
     report: &mut dyn FnMut(Event),
 ) -> Result<Ruleset, Error> {
-    match resolve(request, report) {
-        Err(e) if request.asks_for_nothing(&e) => installed(),
+    let mut router = Router::open()?;
+    match resolve(request, &mut router, report) {
+        Err(e) if request.asks_for_nothing(&e) => installed(&mut router),
         resolved => Ok(resolved?.desired),
     }
 }
 
-fn installed() -> Result<Ruleset, Error> {
+fn installed(router: &mut Router<Socket>) -> Result<Ruleset, Error> {
     privilege::require_net_admin()?;
     let (installed, _) = installed::read(false, &mut |e| log::debug!("skipped: {e}"))?;
     let marks = installed.iter().flat_map(|i| tproxy_marks(&i.observed));
-    let found = rtnetlink::look(&Default::default())?.candidates();
+    let found = router.look(&Default::default())?.candidates();
     Ok(Ruleset {
         routing: managed::routing(&found, &marks.collect()),
         ..installed::ruleset(&installed)

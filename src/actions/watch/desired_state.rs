@@ -5,6 +5,7 @@ use crate::engine::request::Request;
 use crate::mesh::Resolved;
 use crate::mesh::config::{Facts, resolv_conf};
 use crate::netfilter::model::Ruleset;
+use crate::netfilter::rtnetlink::Router;
 use std::path::Path;
 
 /// A valid configuration, its desired state, and the facts that they were made from.
@@ -17,7 +18,7 @@ pub(super) struct DesiredState {
 impl DesiredState {
     /// Reads the configuration.
     pub(super) fn read(request: &Request) -> Result<Self, Error> {
-        let (resolved, facts) = request.resolve()?;
+        let (resolved, facts) = request.resolve(&mut Router::open()?)?;
         Ok(DesiredState { resolved, facts })
     }
 
@@ -31,17 +32,15 @@ impl DesiredState {
         if !last_good.restore(&mut facts) {
             return Err(error);
         }
-        facts.ipv6 = Some(host::ipv6()?);
-        let resolved = request.resolve_on_host(&mut facts)?;
+        let resolved = resolve(request, &mut facts)?;
         Ok((DesiredState { resolved, facts }, error))
     }
 
     /// Resolves again with the current addresses and nameservers.
     pub(super) fn refreshed(&self, request: &Request) -> Result<Self, Error> {
         let mut facts = self.facts.clone();
-        facts.ipv6 = Some(host::ipv6()?);
         facts.forget(Path::new(resolv_conf::PATH));
-        let resolved = request.resolve_on_host(&mut facts)?;
+        let resolved = resolve(request, &mut facts)?;
         Ok(DesiredState { resolved, facts })
     }
 
@@ -53,4 +52,11 @@ impl DesiredState {
         let (one, two) = (&self.resolved, &other.resolved);
         (&one.config, &one.desired) == (&two.config, &two.desired)
     }
+}
+
+/// Resolves with the current addresses.
+fn resolve(request: &Request, facts: &mut Facts) -> Result<Resolved, Error> {
+    let mut router = Router::open()?;
+    facts.ipv6 = Some(host::ipv6(&mut router)?);
+    request.resolve_on_host(facts, &mut router)
 }

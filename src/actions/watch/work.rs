@@ -11,6 +11,7 @@ use crate::engine::network_namespace;
 use crate::engine::reconcile::{self, Reconciled, TimeLimits};
 use crate::netfilter::backend::BackendError;
 use crate::netfilter::nftables::Process;
+use crate::netfilter::rtnetlink::Router;
 use std::time::{Duration, Instant};
 
 /// How often to poll while there are no events.
@@ -277,7 +278,8 @@ impl Watch<'_> {
     /// including own commits, are ignored.
     fn reconcile(&mut self, sources: &mut Sources) -> Result<Reconciled, Error> {
         let before = sources.generation();
-        let done = reconcile::apply(self.state.desired(), self.backend, TimeLimits::WATCH)?;
+        let (desired, limits) = (self.state.desired(), TimeLimits::WATCH);
+        let done = reconcile::apply(desired, self.backend, limits, &mut Router::open()?)?;
         let after = sources.generation();
         let commits = u32::try_from(done.changes.len()).unwrap_or(u32::MAX);
         let alone = before.map(|before| before.wrapping_add(commits)) == after;

@@ -72,9 +72,10 @@ pub(crate) fn apply(
     desired: &Ruleset,
     choice: BackendChoice,
     limits: TimeLimits,
+    router: &mut Router<Socket>,
 ) -> Result<Reconciled, Error> {
     let lock = LockName::Run.take_within(limits.lock);
-    let reconciled = reconcile(desired, choice, limits);
+    let reconciled = reconcile(desired, choice, limits, router);
     drop(lock);
     reconciled.map_err(|e| with_unmapped(e, desired))
 }
@@ -83,8 +84,8 @@ fn reconcile(
     desired: &Ruleset,
     choice: BackendChoice,
     limits: TimeLimits,
+    router: &mut Router<Socket>,
 ) -> Result<Reconciled, Error> {
-    let mut router = Router::open()?;
     let brought_up = router.bring_loopback_up()?;
     let state = router.look(&desired.routing)?;
     let found = state.candidates();
@@ -93,11 +94,7 @@ fn reconcile(
     let added = made.changed();
     let converged = rules.converge(limits.commit);
     let Some(backend) = rules.backend().map(Backend::name) else {
-        undo_routes(
-            made,
-            || still_needed(desired, &found, &mut rules),
-            &mut router,
-        );
+        undo_routes(made, || still_needed(desired, &found, &mut rules), router);
         let error = converged.err().unwrap_or(Error::NoBackend);
         return Err(error.after(rules.record.left()));
     };

@@ -215,10 +215,13 @@ impl<'a> Job<'a> {
                 Code::Namespace
             }
             // The entry is to blame for what it refuses without any annotation.
-            Error::Config(_) => match self.request(self.configured.clone()).resolve() {
-                Ok(_) => Code::Annotation,
-                Err(_) => Code::Configuration,
-            },
+            Error::Config(_) => {
+                let request = self.request(self.configured.clone());
+                match actions::run(&Action::Check, &request, &mut |_| ()) {
+                    Ok(_) => Code::Annotation,
+                    Err(_) => Code::Configuration,
+                }
+            }
             _ => Code::Kernel,
         }
     }

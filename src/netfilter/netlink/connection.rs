@@ -13,8 +13,8 @@ use std::io;
 const DATAGRAM: usize = 32 * 1024;
 
 thread_local! {
-    /// One receive buffer per thread: allocating it costs as much as a small commit.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; DATAGRAM].into());
+    /// One receive buffer per thread, of which only the pages that replies fill take memory.
+    static BUFFER: RefCell<[u8; DATAGRAM]> = const { RefCell::new([0; DATAGRAM]) };
 }
 
 /// Whether more replies are expected.
@@ -123,10 +123,11 @@ impl<T: Transport> Connection<T> {
         BUFFER.with_borrow_mut(|buffer| self.outcome(buffer))
     }
 
-    /// Receives the result of a transaction.
+    /// Receives the result of a transaction: refusals come before the acknowledgement, which is that of
+    /// the last message.
     fn outcome(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let (mut acknowledged, mut lost, mut refused) = (false, None, None);
-        loop {
+        while !acknowledged {
             let length = match self.transport.receive(buffer) {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,

@@ -65,19 +65,24 @@ impl Socket {
             SockFlag::SOCK_CLOEXEC,
             protocol,
         )?;
-        // Kernels without these options (before 4.12, gVisor) report less, but still report errors.
+        let kernel = NetlinkAddr::new(0, 0);
+        socket::connect(socket.as_raw_fd(), &kernel)?;
+        Ok(Socket(socket))
+    }
+
+    /// Asks for the reasons of refusals, and for acknowledgements that do not repeat the request.
+    /// Kernels without these options (before 4.12, gVisor) report less, but still report errors.
+    pub fn explaining_refusals(self) -> io::Result<Self> {
         for result in [
-            setsockopt(&socket, ExtAck, &true),
-            setsockopt(&socket, CapAck, &true),
+            setsockopt(&self.0, ExtAck, &true),
+            setsockopt(&self.0, CapAck, &true),
         ] {
             match result {
                 Ok(()) | Err(Errno::ENOPROTOOPT) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let kernel = NetlinkAddr::new(0, 0);
-        socket::connect(socket.as_raw_fd(), &kernel)?;
-        Ok(Socket(socket))
+        Ok(self)
     }
 
     /// Joins a multicast group by its number.

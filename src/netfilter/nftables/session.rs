@@ -59,7 +59,8 @@ impl NfTables {
     /// [`BackendError::Missing`] if the kernel has no nfnetlink.
     pub fn open(managed: Managed) -> Result<Self, BackendError> {
         let doing = "opening a netfilter netlink socket".to_owned();
-        match Socket::open(SockProtocol::NetlinkNetFilter) {
+        let socket = Socket::open(SockProtocol::NetlinkNetFilter);
+        match socket.and_then(Socket::explaining_refusals) {
             Ok(socket) => Ok(NfTables::new(socket, managed)),
             Err(e) if unsupported(&e) => Err(BackendError::Missing {
                 doing,

@@ -18,26 +18,29 @@ pub struct Ipv6 {
     pub addresses: Vec<Ipv6Addr>,
 }
 
-/// Reads the state. A kernel without IPv6 (`ipv6.disable=1`) replies for other families, which is
-/// not an error.
-///
-/// # Errors
-/// If the kernel does not reply.
-pub fn ipv6() -> Result<Ipv6, RoutingError> {
-    Router::open()?.ipv6()
-}
-
 impl<T: Transport> Router<T> {
-    /// See [`ipv6`].
+    /// The state of IPv6. A kernel without it (`ipv6.disable=1`) replies for other families, which is
+    /// not an error.
+    ///
+    /// # Errors
+    /// If the kernel does not reply.
     pub fn ipv6(&mut self) -> Result<Ipv6, RoutingError> {
-        let v6 = Family::V6;
-        let read = |payload: &[u8]| message::read_address(payload, v6);
+        let v6 = Some(Family::V6);
+        let read = message::read_address;
         let found = self.dump(v6, "addresses", message::GET_ADDRESS, read)?;
         let addresses = found.into_iter().filter_map(|a| match a.net.addr() {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         });
         let addresses: Vec<Ipv6Addr> = addresses.collect();
+        // Without IPv6 lo has no address of its own.
+        if addresses.contains(&Ipv6Addr::LOCALHOST) {
+            return Ok(Ipv6 {
+                enabled: true,
+                on_loopback: true,
+                addresses,
+            });
+        }
         let switches = self.dump(
             v6,
             "interfaces",

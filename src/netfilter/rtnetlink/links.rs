@@ -24,23 +24,21 @@ pub fn links() -> Result<Vec<Link>, RoutingError> {
     Router::open()?.links()
 }
 
-/// The bridges of this network namespace. One whose name iptables cannot take is left out.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn bridges() -> Result<Vec<Interface>, RoutingError> {
-    let read = message::read_bridge;
-    let mut router = Router::<Socket>::open()?;
-    let names = router.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-}
-
 /// The route to an address, if any.
 pub fn hop(to: IpAddr) -> Result<Option<Hop>, RoutingError> {
     Router::<Socket>::open()?.hop(to)
 }
 
 impl<T: Transport> Router<T> {
+    /// The bridges of this network namespace. One whose name iptables cannot take is left out.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn bridges(&mut self) -> Result<Vec<Interface>, RoutingError> {
+        let names = self.dump(None, "interfaces", message::GET_LINK, message::read_bridge)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Brings lo up if it is down, as in a new network namespace: packets marked by TPROXY and
     /// connections of a pod to itself need it. Returns whether it was down.
     ///
@@ -68,7 +66,7 @@ impl<T: Transport> Router<T> {
 
     fn links(&mut self) -> Result<Vec<Link>, RoutingError> {
         let read = |payload: &[u8]| message::read_link(payload).map(Some);
-        let named = self.dump(Family::V4, "interfaces", message::GET_LINK, read)?;
+        let named = self.dump(None, "interfaces", message::GET_LINK, read)?;
         let mut links: Vec<Link> = named
             .into_iter()
             .map(|(index, name)| Link {
@@ -77,14 +75,12 @@ impl<T: Transport> Router<T> {
                 addresses: Vec::new(),
             })
             .collect();
-        for family in Family::ALL {
-            let read = |payload: &[u8]| message::read_address(payload, family);
-            let addresses = self.dump(family, "addresses", message::GET_ADDRESS, read);
-            for address in none_without_family(addresses)? {
-                let link = links.iter_mut().find(|l| l.index == address.interface);
-                if let Some(link) = link.filter(|_| address.is_usable) {
-                    link.addresses.push(address.net);
-                }
+        let read = message::read_address;
+        let addresses = self.dump(None, "addresses", message::GET_ADDRESS, read);
+        for address in none_without_family(addresses)? {
+            let link = links.iter_mut().find(|l| l.index == address.interface);
+            if let Some(link) = link.filter(|_| address.is_usable) {
+                link.addresses.push(address.net);
             }
         }
         Ok(links)

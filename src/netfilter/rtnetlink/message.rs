@@ -92,9 +92,10 @@ impl fmt::Display for Item {
     }
 }
 
-/// Requests a dump of one family, with the longest header, that of routes.
-pub(super) fn write_dump(w: &mut Writer, family: Family) {
-    w.raw(&[number_of(family)]);
+/// Requests a dump of one family or of all, with the longest header, that of routes.
+pub(super) fn write_dump(w: &mut Writer, family: Option<Family>) {
+    const AF_UNSPEC: u8 = 0;
+    w.raw(&[family.map_or(AF_UNSPEC, number_of)]);
     w.raw(&[0; HEADER - 1]);
 }
 
@@ -154,14 +155,14 @@ impl Rule {
     const TO_TABLE: u8 = 1;
 
     /// Decodes a rule; `None` for other families.
-    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+    pub(super) fn read(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         /// `FIB_RULE_INVERT`.
         const INVERTED: u8 = 2;
         let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
         let a = AttributeTable::<32>::parse(attributes)?;
-        if header[0] != number_of(family) {
+        let Some(family) = family_of(header) else {
             return Ok(None);
-        }
+        };
         let narrowed =
             header[1..4] != [0; 3] || u32_ne(header, 8).ok_or(Malformed)? as u8 & INVERTED != 0;
         let plain = a.is_complete()
@@ -208,16 +209,16 @@ impl Route {
     const LOCAL: u8 = 2;
 
     /// Decodes a route; `None` for other families and cached copies.
-    pub(super) fn read(payload: &[u8], family: Family) -> Result<Option<Self>, Malformed> {
+    pub(super) fn read(payload: &[u8]) -> Result<Option<Self>, Malformed> {
         /// `RTM_F_CLONED`.
         const CLONED: u32 = 0x200;
         const ELSEWHERE: [u16; 4] = [rta::GATEWAY, rta::MULTIPATH, rta::VIA, rta::NEXT_HOP];
         let (header, attributes) = payload.split_at_checked(HEADER).ok_or(Malformed)?;
         let a = AttributeTable::<32>::parse(attributes)?;
         let cloned = u32_ne(header, 8).ok_or(Malformed)? & CLONED != 0;
-        if header[0] != number_of(family) || cloned {
+        let Some(family) = family_of(header).filter(|_| !cloned) else {
             return Ok(None);
-        }
+        };
         let default = header[1..4] == [0; 3];
         Ok(Some(Route {
             family,
@@ -250,11 +251,8 @@ fn write_route(w: &mut Writer, policy: &PolicyRoute) {
 }
 
 /// Decodes an address of lo; `None` for other interfaces and families.
-pub(super) fn read_loopback_address(
-    payload: &[u8],
-    family: Family,
-) -> Result<Option<IpNet>, Malformed> {
-    let found = read_address(payload, family)?;
+pub(super) fn read_loopback_address(payload: &[u8]) -> Result<Option<IpNet>, Malformed> {
+    let found = read_address(payload)?;
     Ok(found.filter(|a| a.interface == LOOPBACK).map(|a| a.net))
 }
 
@@ -269,13 +267,13 @@ pub(super) struct Address {
 }
 
 /// Decodes an address; `None` for other families.
-pub(super) fn read_address(payload: &[u8], family: Family) -> Result<Option<Address>, Malformed> {
+pub(super) fn read_address(payload: &[u8]) -> Result<Option<Address>, Malformed> {
     /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
     const UNUSABLE: u8 = 0x40 | 0x08;
     let (header, attributes) = payload.split_at_checked(8).ok_or(Malformed)?;
-    if header[0] != number_of(family) {
+    let Some(family) = family_of(header) else {
         return Ok(None);
-    }
+    };
     let a = AttributeTable::<16>::parse(attributes)?;
     let bytes = a.get(ifa::LOCAL).or(a.get(ifa::ADDRESS)).ok_or(Malformed)?;
     let net = IpNet::new(address_of(family, bytes)?, header[1]);
@@ -429,6 +427,12 @@ fn write_address(w: &mut Writer, address: IpNet) {
             IpAddr::V6(a) => w.bytes(kind, &a.octets()),
         }
     }
+}
+
+/// The family that a header begins with, if it is one of IP.
+pub(super) fn family_of(header: &[u8]) -> Option<Family> {
+    let is_its = |family: &Family| header.first() == Some(&number_of(*family));
+    Family::ALL.into_iter().find(is_its)
 }
 
 /// `AF_INET` or `AF_INET6`.

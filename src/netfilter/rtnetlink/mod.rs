@@ -11,8 +11,8 @@ mod monitor;
 mod state;
 
 pub use error::RoutingError;
-pub use ipv6::{Ipv6, ipv6};
-pub use links::{Link, bridges, hop, links};
+pub use ipv6::Ipv6;
+pub use links::{Link, hop, links};
 pub use message::Hop;
 pub use monitor::{Event, Monitor};
 pub use state::State;
@@ -52,7 +52,7 @@ pub struct Router<T>(Connection<T>);
 
 impl Router<Socket> {
     pub fn open() -> Result<Self, RoutingError> {
-        match Socket::open(SockProtocol::NetlinkRoute) {
+        match Socket::open(SockProtocol::NetlinkRoute).and_then(Socket::explaining_refusals) {
             Ok(socket) => Ok(Router::new(socket)),
             Err(source) => Err(RoutingError::Io {
                 doing: "opening an rtnetlink socket".to_owned(),
@@ -184,40 +184,34 @@ impl<T: Transport> Router<T> {
 
     /// See the function [`look`].
     pub fn look(&mut self, desired: &Routing) -> Result<State, RoutingError> {
-        let mut state = State::default();
+        let rules = none_without_family(self.dump(None, "policy rules", Rule::GET, Rule::read))?;
+        let mut state = State {
+            rules,
+            routes: Vec::new(),
+            addresses: self.loopback_addresses()?,
+        };
         for family in Family::ALL {
-            let rules = none_without_family(self.rules(family))?;
             let mut policies = desired.policy_routes.iter();
-            let concerned =
-                policies.any(|p| p.family == family) || rules.iter().any(|r| r.marked.is_some());
-            if concerned {
-                let routes = none_without_family(self.routes(family))?;
-                state.routes.extend(routes);
+            let mut rules = state.rules.iter();
+            if policies.any(|p| p.family == family)
+                || rules.any(|r| r.marked.is_some_and(|p| p.family == family))
+            {
+                let routes = self.dump(Some(family), "routes", Route::GET, Route::read);
+                state.routes.extend(none_without_family(routes)?);
             }
-            state.rules.extend(rules);
-            let addresses = none_without_family(self.addresses(family))?;
-            state.addresses.extend(addresses);
         }
         Ok(state)
     }
 
-    fn rules(&mut self, family: Family) -> Result<Vec<Rule>, RoutingError> {
-        self.dump(family, "policy rules", Rule::GET, |p| Rule::read(p, family))
+    fn loopback_addresses(&mut self) -> Result<Vec<IpNet>, RoutingError> {
+        let read = message::read_loopback_address;
+        none_without_family(self.dump(None, "addresses", message::GET_ADDRESS, read))
     }
 
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, RoutingError> {
-        self.dump(family, "routes", Route::GET, |p| Route::read(p, family))
-    }
-
-    fn addresses(&mut self, family: Family) -> Result<Vec<IpNet>, RoutingError> {
-        let read = |p: &[u8]| message::read_loopback_address(p, family);
-        self.dump(family, "addresses", message::GET_ADDRESS, read)
-    }
-
-    /// Dumps objects, repeatedly if they change meanwhile.
+    /// Dumps objects of one family or of all, repeatedly if they change meanwhile.
     fn dump<R>(
         &mut self,
-        family: Family,
+        family: Option<Family>,
         what: &str,
         kind: u16,
         read: impl Fn(&[u8]) -> Result<Option<R>, Malformed>,
@@ -234,7 +228,13 @@ impl<T: Transport> Router<T> {
             match result {
                 Ok(()) => return Ok(found),
                 Err(Error::Interrupted) if tries < TRIES => {}
-                Err(e) => return Err(error(format!("reading {family} {what}"), family, e)),
+                Err(e) => {
+                    let doing = match family {
+                        Some(family) => format!("reading {family} {what}"),
+                        None => format!("reading {what}"),
+                    };
+                    return Err(error(doing, family.unwrap_or(Family::V4), e));
+                }
             }
         }
     }

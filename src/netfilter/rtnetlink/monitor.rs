@@ -79,18 +79,14 @@ fn broken(source: io::Error) -> RoutingError {
 
 /// Reads a message; `None` for other families.
 fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
-    let number = message.payload.first().copied().unwrap_or_default();
-    let Some(family) = Family::ALL
-        .into_iter()
-        .find(|f| message::number_of(*f) == number)
-    else {
+    let Some(family) = message::family_of(message.payload) else {
         return Ok(None);
     };
     Ok(match message.kind {
         libc::RTM_NEWADDR | libc::RTM_DELADDR if family == Family::V6 => Some(Event::Address),
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Event::Rule(family)),
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-            let route = Route::read(message.payload, family)?;
+            let route = Route::read(message.payload)?;
             route.map(|route| Event::Route(family, route.table))
         }
         _ => None,

@@ -19,6 +19,7 @@ use prepare_proxy::frontend::output::{Format, render};
 use prepare_proxy::frontend::perform;
 use prepare_proxy::mesh::config::{Environment, Facts, Ipv6};
 use prepare_proxy::netfilter::model::{Family, Ruleset, Table, TableName};
+use prepare_proxy::netfilter::rtnetlink::Router;
 use std::ffi::OsString;
 use std::io;
 
@@ -84,7 +85,8 @@ const FORMATS: [Format; 4] = [Format::Restore, Format::Commands, Format::Nft, Fo
 
 /// What a case asks for, as a value.
 fn wanted(case: &Case) -> Result<Ruleset, String> {
-    let resolved = invocation(case, &[])?.request.resolve();
+    let mut router = Router::open().map_err(|e| e.to_string())?;
+    let resolved = invocation(case, &[])?.request.resolve(&mut router);
     let (resolved, _) = resolved.map_err(|e| e.to_string())?;
     Ok(resolved.desired)
 }
