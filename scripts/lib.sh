@@ -107,3 +107,16 @@ build() {
     [[ -n ${target_dir:-} ]] || need_rust
     as_builder cargo build "$@"
 }
+
+# Builds a program with nothing in main, in the same profile, for $target; prints where it is.
+empty_program() {
+    local dir=$target_dir/empty-program
+    as_builder mkdir -p "$dir/src"
+    {
+        printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n'
+        sed -n '/^\[profile.release\]/,/^$/p' Cargo.toml
+    } >"$dir/Cargo.toml"
+    printf 'fn main() {}\n' >"$dir/src/main.rs"
+    build --release --target "$target" --manifest-path "$dir/Cargo.toml" --target-dir "$dir/target"
+    printf '%s\n' "$dir/target/$target/release/empty"
+}

@@ -13,25 +13,32 @@
 
 mod inside;
 mod lists;
+mod path;
 mod tools;
 mod watch;
 mod world;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 
 fn main() -> io::Result<()> {
     let mut args = std::env::args_os().skip(1);
     let product = args.next().map(PathBuf::from);
+    let empty = args.next().map(PathBuf::from);
     let rounds = args.next().and_then(|n| n.to_str()?.parse().ok());
     let what = args.next();
-    let (Some(product), Some(rounds)) = (product, rounds) else {
-        return Err(io::Error::other("usage: bench PROGRAM ROUNDS [watch]"));
+    let (Some(product), Some(empty), Some(rounds)) = (product, empty, rounds) else {
+        let usage = "usage: bench PROGRAM EMPTY-PROGRAM ROUNDS [watch|path]";
+        return Err(io::Error::other(usage));
     };
-    if what.is_some_and(|what| what == "watch") {
-        return watch::measure(&product, rounds);
+    match what.as_deref().and_then(OsStr::to_str) {
+        Some("watch") => return watch::measure(&product, rounds),
+        Some("path") => return path::compare(&product),
+        _ => {}
     }
-    tools::compare(&product, rounds)?;
+    tools::compare(&product, &empty, rounds)?;
     inside::share(rounds)?;
-    lists::compare(&product)
+    lists::compare(&product)?;
+    path::compare(&product)
 }

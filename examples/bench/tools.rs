@@ -65,13 +65,19 @@ impl Way {
         Ok((programs, calls))
     }
 
-    /// The most memory that one of its programs had, in KiB.
-    fn memory(&self) -> io::Result<usize> {
+    /// The most memory that one of its programs had, in KiB, and the page faults of all of them.
+    fn memory(&self) -> io::Result<(usize, usize)> {
         let out = file("")?;
         let path = out.to_string_lossy().into_owned();
-        fresh(|| self.run(&["/usr/bin/time", "-f", "%M", "-o", &path]))?;
+        fresh(|| self.run(&["/usr/bin/time", "-f", "%M %R", "-o", &path]))?;
         let text = std::fs::read_to_string(&out)?;
-        text.trim().parse().map_err(io::Error::other)
+        let mut numbers = text
+            .split_whitespace()
+            .map(|n| n.parse().unwrap_or_default());
+        Ok((
+            numbers.next().unwrap_or_default(),
+            numbers.next().unwrap_or_default(),
+        ))
     }
 }
 
@@ -83,28 +89,37 @@ fn file(text: &str) -> io::Result<TempPath> {
 }
 
 /// Prints one line for each way.
-pub fn compare(product: &Path, rounds: usize) -> io::Result<()> {
-    let mut ways = ways(product)?;
+pub fn compare(product: &Path, empty: &Path, rounds: usize) -> io::Result<()> {
+    let mut ways = ways(product, empty)?;
     for _ in 0..rounds {
         for way in &mut ways {
             let took = fresh(|| way.run(&[]))?;
             way.times.push(took);
         }
     }
-    let ours = ways.iter_mut().find(|w| w.name == ours("netlink"));
-    let ours = ours.map(|w| median(&mut w.times)).unwrap_or_default();
-    println!("nginmesh's rules, IPv4, in a fresh network namespace, median of {rounds}:\n");
-    println!("| way | wall time | to ours | programs | system calls | peak RSS |");
-    println!("|---|--:|--:|--:|--:|--:|");
+    let mut times = |name: &str| {
+        let way = ways.iter_mut().find(|w| w.name == name);
+        way.map(|w| median(&mut w.times).as_secs_f64() * 1e3)
+            .unwrap_or_default()
+    };
+    let (start, ours) = (times(EMPTY), times(&ours("netlink")));
+    println!(
+        "nginmesh's rules, IPv4, in a fresh network namespace, median of {rounds}; an empty program takes {start:.2} ms:\n"
+    );
+    println!(
+        "| way | wall time | above an empty program | to ours | programs | system calls | page faults | peak RSS |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     for way in &mut ways {
-        let took = median(&mut way.times);
+        let took = median(&mut way.times).as_secs_f64() * 1e3;
         let (programs, calls) = way.calls()?;
+        let (memory, faults) = way.memory()?;
         println!(
-            "| {} | {:.2} ms | {:.1}× | {programs} | {calls} | {:.1} MB |",
+            "| {} | {took:.2} ms | {:.2} ms | {:.1}× | {programs} | {calls} | {faults} | {:.1} MB |",
             way.name,
-            took.as_secs_f64() * 1e3,
-            took.as_secs_f64() / ours.as_secs_f64(),
-            way.memory()? as f64 / 1024.0,
+            took - start,
+            (took - start) / (ours - start),
+            memory as f64 / 1024.0,
         );
     }
     Ok(())
@@ -114,7 +129,10 @@ fn ours(backend: &str) -> String {
     format!("**prepare-proxy**, {backend}")
 }
 
-fn ways(product: &Path) -> io::Result<Vec<Way>> {
+/// What a process costs that does nothing at all.
+const EMPTY: &str = "an empty program";
+
+fn ways(product: &Path, empty: &Path) -> io::Result<Vec<Way>> {
     let rules = |format: &str| run(product, RULES.iter().chain(&["-n", "--format", format]));
     let script = file(&rules("commands")?)?;
     let restore = rules("restore")?;
@@ -138,10 +156,7 @@ fn ways(product: &Path) -> io::Result<Vec<Way>> {
             std::iter::once(product.to_owned()).chain(words),
         ));
     }
-    ways.push(Way::new(
-        "the same program doing nothing",
-        [product, Path::new("--version")],
-    ));
+    ways.push(Way::new(EMPTY, [empty]));
     // The script must be there as long as it is run.
     ways[0].input = Some(script);
     Ok(ways)
