@@ -56,17 +56,10 @@ impl AddressSet {
     }
 
     /// The fewest ranges, in order, each from its first to its last address.
-    pub fn ranges(&self) -> Vec<(IpAddr, IpAddr)> {
-        let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::new();
-        for net in &self.0 {
-            match ranges.last_mut() {
-                Some((_, last)) if successor(*last) == Some(net.network()) => {
-                    *last = net.broadcast();
-                }
-                _ => ranges.push((net.network(), net.broadcast())),
-            }
-        }
-        ranges
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let touch = |one: &IpNet, next: &IpNet| successor(one.broadcast()) == Some(next.network());
+        let runs = self.0.chunk_by(touch);
+        runs.map(|run| (run[0].network(), run[run.len() - 1].broadcast()))
     }
 }
 
@@ -107,7 +100,8 @@ mod tests {
 
     #[test]
     fn neighbours_make_one_range() {
-        let ranges = set(&["10.0.0.0/23", "10.0.2.0/24", "255.0.0.0/8"]).ranges();
+        let set = set(&["10.0.0.0/23", "10.0.2.0/24", "255.0.0.0/8"]);
+        let ranges: Vec<_> = set.ranges().collect();
         let range = |a: &str, z: &str| (a.parse().unwrap(), z.parse().unwrap());
         let wanted = [
             range("10.0.0.0", "10.0.2.255"),

@@ -62,8 +62,7 @@ fn write_list(text: &mut String, name: &str, list: &AddressSet) -> fmt::Result {
         Family::V4 => "ipv4_addr",
         Family::V6 => "ipv6_addr",
     };
-    let ranges = list.ranges();
-    let elements: Vec<String> = ranges.iter().map(|(a, z)| range(*a, *z)).collect();
+    let elements: Vec<String> = list.ranges().map(|(a, z)| range(a, z)).collect();
     writeln!(text, "\tset {name} {{")?;
     writeln!(text, "\t\ttype {kind}")?;
     writeln!(text, "\t\tflags interval")?;

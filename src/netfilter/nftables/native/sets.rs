@@ -92,10 +92,7 @@ impl Set {
                 Family::V6 => TYPE_IP6ADDR,
             },
             length: usize::from(family.bits() / 8),
-            ranges: ranges
-                .iter()
-                .map(|(a, z)| (key_of(*a), key_of(*z)))
-                .collect(),
+            ranges: ranges.map(|(a, z)| (key_of(a), key_of(z))).collect(),
         }
     }
 
