@@ -1,5 +1,5 @@
-//! Long lists of exempt CIDRs: how long they take to load, and what a connection past all of them
-//! costs.
+//! Long lists of exempt CIDRs: how long they take to load and to compare, and what a connection past
+//! all of them costs.
 
 use crate::world::{fresh, median, run};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -27,7 +26,7 @@ const WAYS: [(&str, &str); 3] = [
 /// Prints one line for each length.
 pub fn compare(product: &Path) -> io::Result<()> {
     println!(
-        "Exempt CIDRs, time to load them / median of {CONNECTIONS} connect() past all of them:\n"
+        "Exempt CIDRs, time to apply them / of a diff / median of {CONNECTIONS} connect() past all of them:\n"
     );
     let names = WAYS.map(|(backend, kept)| format!("{backend} ({kept})"));
     println!("| CIDRs | {} |", names.join(" | "));
@@ -37,10 +36,11 @@ pub fn compare(product: &Path) -> io::Result<()> {
         let cells: io::Result<Vec<String>> = WAYS
             .iter()
             .map(|(backend, _)| {
-                let (load, connect) = fresh(|| measure(product, backend, &list))?;
+                let [apply, diff, connect] = fresh(|| measure(product, backend, &list))?;
                 Ok(format!(
-                    "{:.0} ms / {:.0} µs",
-                    load.as_secs_f64() * 1e3,
+                    "{:.0} ms / {:.0} ms / {:.0} µs",
+                    apply.as_secs_f64() * 1e3,
+                    diff.as_secs_f64() * 1e3,
                     connect.as_secs_f64() * 1e6
                 ))
             })
@@ -63,29 +63,24 @@ fn list(length: usize) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-fn measure(
-    product: &Path,
-    backend: &str,
-    list: &NamedTempFile,
-) -> io::Result<(Duration, Duration)> {
+fn measure(product: &Path, backend: &str, list: &NamedTempFile) -> io::Result<[Duration; 3]> {
     let server: SocketAddr = SERVER.parse().expect("an address");
     serve(server)?;
-    let mut command = Command::new(product);
-    command.args(["--mesh", "istio", "--backend", backend, "--env-file"]);
-    command.arg(list.path()).stderr(Stdio::null());
-    let start = Instant::now();
-    let status = command.status()?;
-    let load = start.elapsed();
-    if !status.success() {
-        return Err(io::Error::other(format!("{command:?}: {status}")));
-    }
+    let list = list.path().to_string_lossy();
+    let timed = |action: &str| {
+        let options = ["--mesh", "istio", "--backend", backend, "--env-file", &list];
+        let start = Instant::now();
+        run(product, [&[action], &options[..]].concat())?;
+        io::Result::Ok(start.elapsed())
+    };
+    let [apply, diff] = [timed("apply")?, timed("diff")?];
     let mut times = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let start = Instant::now();
         TcpStream::connect(server)?;
         times.push(start.elapsed());
     }
-    Ok((load, median(&mut times)))
+    Ok([apply, diff, median(&mut times)])
 }
 
 /// A server in a namespace of its own, at the other end of a veth pair; gone with this thread's

@@ -11,6 +11,7 @@
     reason = "the bans are for what is shipped"
 )]
 
+mod beside;
 mod inside;
 mod lists;
 mod path;
@@ -40,5 +41,6 @@ fn main() -> io::Result<()> {
     tools::compare(&product, &empty, rounds)?;
     inside::share(rounds)?;
     lists::compare(&product)?;
+    beside::compare(&product)?;
     path::compare(&product)
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use syn::visit::{self, Visit};
 
 /// From the top down: a floor may use itself and those below it.
@@ -160,8 +161,17 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     below.collect()
 }
 
-/// The sources, by their module.
-fn sources(code: Code) -> Vec<Source> {
+/// The sources, parsed once for all tests.
+fn sources(code: Code) -> &'static [Source] {
+    static ALL: LazyLock<Vec<Source>> = LazyLock::new(|| read_sources(Code::All));
+    static SHIPPED: LazyLock<Vec<Source>> = LazyLock::new(|| read_sources(Code::Shipped));
+    match code {
+        Code::All => &ALL,
+        Code::Shipped => &SHIPPED,
+    }
+}
+
+fn read_sources(code: Code) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let parsed: Vec<(Module, syn::File)> = files(&root)
         .into_iter()

@@ -277,7 +277,8 @@ fn faults_at_every_system_call() {
             .position(|call| call == "poll")
             .expect("Rust's start");
         let mut faults = calls::faults(&calls, main, true);
-        sample(&mut faults);
+        // Each copies two programs of a debug build.
+        sample(&mut faults, 10);
         for fault in faults {
             let runtime = start();
             let done = traced(&runtime, &fault.strace());

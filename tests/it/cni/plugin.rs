@@ -447,7 +447,7 @@ fn faults_at_every_system_call() {
         .position(|call| call == "poll")
         .expect("Rust's start");
     let mut faults = calls::faults(&calls, main, true);
-    sample(&mut faults);
+    sample(&mut faults, 30);
     for fault in faults {
         let pod = fresh();
         let done = node.run(&mut wrapped(&fault.strace(), &pod));

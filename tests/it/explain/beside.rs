@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How many connections are made under one set of options.
-const AT_ONCE: usize = 25;
+const AT_ONCE: usize = 10;
 
 /// The rulesets, each with the command that loads it.
 fn rulesets() -> Vec<(PathBuf, &'static str)> {
@@ -80,7 +80,7 @@ pub fn agree(seed: u64, connections: usize) {
 
 #[test]
 fn connections_beside_the_rules_of_others_go_where_explain_says() {
-    agree(3, 400);
+    agree(3, 170);
 }
 
 /// As many as wanted: `scripts/bench explain SEED N`.

@@ -4,7 +4,7 @@
 //! `cargo test` tries a sample, the same each time; `scripts/faults` all of them.
 
 use super::watcher::{Watcher, kind};
-use crate::lab::{Namespace, is_thorough, product};
+use crate::lab::{Namespace, product};
 use crate::lifecycle::faults::calls::{self, Fault};
 use crate::lifecycle::faults::sample;
 use crate::lifecycle::rules;
@@ -178,10 +178,7 @@ fn no_failing_system_call_ends_a_watch_or_prevents_repairs() {
         .expect("Rust's start");
     let mut faults = calls::faults(&made, main + 1, true);
     faults.retain(|fault| fault.error.is_some() && !fault.is_want_of_memory());
-    sample(&mut faults);
-    if !is_thorough() {
-        faults.truncate(SAMPLE);
-    }
+    sample(&mut faults, SAMPLE);
     let failed: Vec<String> = faults
         .iter()
         .filter_map(|fault| Some(format!("{fault}: {}", check(fault, &states).err()?)))

@@ -117,7 +117,7 @@ impl Transition {
     fn try_faults(&self) {
         let states = self.states();
         let mut faults = self.faults();
-        sample(&mut faults);
+        sample(&mut faults, SAMPLE);
         let failed: Vec<String> = faults
             .iter()
             .filter_map(|fault| Some(format!("{fault}: {}", self.check(&states, fault).err()?)))
@@ -137,14 +137,14 @@ impl Transition {
     }
 }
 
-/// Keeps a sample, stable as long as the program makes the same calls, or all.
-pub fn sample(faults: &mut Vec<Fault>) {
+/// Keeps a sample of some size, stable as long as the program makes the same calls, or all.
+pub fn sample(faults: &mut Vec<Fault>, size: usize) {
     if is_thorough() {
         return;
     }
     // A linear congruential generator with a fixed seed.
     let mut random = 2026_u64;
-    while faults.len() > SAMPLE {
+    while faults.len() > size {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
