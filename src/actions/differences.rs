@@ -17,9 +17,10 @@ use crate::mesh::managed;
 use crate::mesh::signature::Purpose;
 use crate::netfilter::backend::{BackendError, TableKind};
 use crate::netfilter::model::{Family, HookedTable, Observed, Routing, Rules, Ruleset, Target};
+use crate::netfilter::nftables::{self, Listing};
 use crate::netfilter::trace::Network;
 use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, differing, follow_all};
-use crate::netfilter::{iptables, nftables, rtnetlink};
+use crate::netfilter::{iptables, rtnetlink};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,37 +123,34 @@ fn from_file(path: &Path, request: &Request, desired: &Ruleset) -> Result<(State
         problem,
     };
     let text = host::file(path).map_err(|e| unknown(e.to_string()))?.text;
-    let (before, foreign, observed) = match text.trim_start().starts_with('{') {
-        true => {
-            let before = dry_run(&text).map_err(unknown)?;
-            (before, Rules::default(), Observed::default())
-        }
+    let is_of_nft = text.lines().any(|line| line.starts_with("table "));
+    let (before, found) = match text.trim_start().starts_with('{') {
+        true => (dry_run(&text).map_err(unknown)?, Listing::default()),
         false => {
-            let observed = saved(&text).map_err(|e| unknown(e.to_string()))?;
-            let tables = observed.tables.iter();
-            let tables = tables.map(|t| HookedTable::observed(t.name.to_string(), t));
+            let found = match is_of_nft {
+                true => nftables::read_listing(&text).map_err(|e| unknown(e.to_string()))?,
+                false => saved(&text).map_err(|e| unknown(e.to_string()))?,
+            };
             let before = State {
-                rules: Rules {
-                    tables: tables.collect(),
-                },
+                rules: found.rules.clone(),
                 // Rules say nothing of routes.
                 routing: desired.routing.clone(),
                 has_assumed_routing: true,
             };
-            let foreign = before.rules.clone();
-            (before, foreign, observed)
+            (before, found)
         }
     };
-    if before.rules.tables.is_empty() {
-        let formats = "it is neither of iptables-save nor of --dry-run, --format restore or json";
+    if before.rules.tables.is_empty() && !is_of_nft {
+        let formats =
+            "it is not of iptables-save, of nft list ruleset or of --dry-run (restore, nft, json)";
         return Err(unknown(formats.to_owned()).into());
     }
-    let mut tables = vec![(TableKind::Xt, observed)];
+    let mut tables = [(TableKind::Xt, found.xt), (TableKind::Native, found.native)];
     if request.backend == BackendChoice::Nftables {
-        tables.insert(0, (TableKind::Native, Observed::default()));
+        tables.reverse();
     }
     let after = State {
-        rules: applied(foreign, &tables, desired),
+        rules: applied(found.rules, &tables, desired),
         routing: desired.routing.clone(),
         ..before.clone()
     };
@@ -186,7 +184,7 @@ fn applied(mut rules: Rules, tables: &[(TableKind, Observed)], desired: &Ruleset
 /// The tables of both families: comments say which tool has printed what follows, iptables-save if
 /// none does. A dry run does not declare the base chains, and inserts at their heads, in order and
 /// before it appends.
-fn saved(text: &str) -> Result<Observed, BackendError> {
+fn saved(text: &str) -> Result<Listing, BackendError> {
     let (mut parts, mut family) = ([String::new(), String::new()], Family::V4);
     let mut declared = BTreeSet::new();
     for line in text.split_inclusive('\n').map(appended) {
@@ -212,9 +210,17 @@ fn saved(text: &str) -> Result<Observed, BackendError> {
     let [v4, v6] = parts;
     let mut tables = iptables::parse_save(Family::V4, &v4)?;
     tables.extend(iptables::parse_save(Family::V6, &v6)?);
-    Ok(Observed {
-        tables,
-        ..Observed::default()
+    let hooked = tables.iter();
+    let hooked = hooked.map(|table| HookedTable::observed(table.name.to_string(), table));
+    Ok(Listing {
+        rules: Rules {
+            tables: hooked.collect(),
+        },
+        xt: Observed {
+            tables,
+            ..Observed::default()
+        },
+        ..Listing::default()
     })
 }
 

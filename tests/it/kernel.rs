@@ -4,6 +4,7 @@
 use crate::cases::state::State;
 use crate::cases::{Case, Expect};
 use crate::lab::{Done, Namespace, product, same};
+use std::fs;
 use std::process::Command;
 
 /// The backend that writes other rules to the same effect; that they have it is for the traffic
@@ -63,6 +64,15 @@ impl<'a> Replay<'a> {
         Ok(namespace.sh("nft --stateless list ruleset"))
     }
 
+    /// Which connections the case treats differently from what nft lists.
+    fn differs_from_listing(&self) -> Result<(), String> {
+        let file = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        fs::write(file.path(), self.namespace.sh("nft list ruleset")).map_err(|e| e.to_string())?;
+        let against = format!("--against={}", file.path().display());
+        let done = self.run(&["diff", "--connections", &against]);
+        done.expect(0, "diff --connections --against").map(|_| ())
+    }
+
     /// Every promise that holds for any accepted case; the first one that is broken.
     fn check(&self) -> Result<(), String> {
         let untouched = self.state();
@@ -92,6 +102,7 @@ impl<'a> Replay<'a> {
                 &*loaded,
                 "nft makes something else of a dry run",
             )?;
+            self.differs_from_listing()?;
         }
         let again = self.run(&[]).expect(0, "apply again")?;
         let quiet = again.err.contains("already in place");

@@ -119,8 +119,8 @@ pub(super) struct Comparison {
     #[arg(long, conflicts_with = "connections")]
     strict: bool,
 
-    /// Compare with rules that iptables-save, ip6tables-save or a dry run (restore or json) has
-    /// printed, instead of those installed
+    /// Compare with rules that iptables-save, ip6tables-save, nft list ruleset or a dry run
+    /// (restore, nft or json) has printed, instead of those installed
     #[arg(long, value_name = "FILE", requires = "connections")]
     against: Option<PathBuf>,
 

@@ -1,15 +1,15 @@
 //! Decodes a dump into the model. Decoded rules carry the handles of their kernel rules.
 
-use super::dump::{self, Chain, Dump, Table};
+use super::dump::{self, Dump, Table};
 use super::expr::Expr;
-use super::hooks;
+use super::hooks::{self, Base};
 use super::native;
 use super::nflog;
 use super::verdict;
 use super::xt::{self, Understood};
 use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{
-    ChainName, Family, Observed, ObservedChain, ObservedRule, ObservedTable, Rule,
+    ChainName, Family, Observed, ObservedChain, ObservedRule, ObservedTable, Rule, TableName,
 };
 
 pub(super) fn observed(dump: &Dump, kind: TableKind) -> Observed {
@@ -27,20 +27,15 @@ pub(super) fn observed_table(table: &Table, kind: TableKind) -> Option<ObservedT
     let chains = table.chains.iter().filter(|c| c.was_read);
     let chains = chains.filter_map(|chain| {
         let chain_name = ChainName::new(&chain.name).ok()?;
-        let mut rules = match kind {
-            TableKind::Native => native_rules(table, chain, family),
-            _ => chain.rules.iter().map(|r| xt_rule(r, family)).collect(),
-        };
-        if !hooks::is_hooked_as_named(kind, name, &chain_name, chain.base.as_ref()) {
-            // They are evaluated elsewhere than their names say.
-            rules.iter_mut().for_each(ObservedRule::forget);
-        }
-        rules.extend((chain.hidden > 0).then(|| unseen(chain.hidden)));
-        Some(ObservedChain {
-            name: chain_name,
-            drops: chain.base.as_ref().is_some_and(|base| !base.accepts),
-            rules,
-        })
+        let rules = chain.rules.iter().map(|rule| match kind {
+            TableKind::Native => native_rule(rule, table, family),
+            _ => xt_rule(rule, family),
+        });
+        let base = chain.base.as_ref();
+        let mut observed = observed_chain(kind, name, chain_name, base, rules.collect());
+        let hidden = (chain.hidden > 0).then(|| unseen(chain.hidden));
+        observed.rules.extend(hidden);
+        Some(observed)
     });
     Some(ObservedTable {
         family,
@@ -50,32 +45,55 @@ pub(super) fn observed_table(table: &Table, kind: TableKind) -> Option<ObservedT
     })
 }
 
-/// The rules of a chain in native expressions, each with its [`native::companion`].
-fn native_rules(table: &Table, chain: &Chain, family: Family) -> Vec<ObservedRule> {
-    let read = |r: &dump::Rule| native::read(&r.exprs, r.comment.as_deref(), family, &table.sets);
-    let mut observed = Vec::new();
-    let mut found = chain.rules.iter().peekable();
-    while let Some(first) = found.next() {
-        let Some(rule) = read(first) else {
-            observed.push(undecoded(first, None));
-            continue;
-        };
-        let mut handles = vec![first.handle];
-        if let Some(companion) = native::companion(&rule) {
-            let second = found.next_if(|next| read(next) == Some(companion));
-            let Some(second) = second else {
-                observed.push(undecoded(first, None));
-                continue;
-            };
-            handles.push(second.handle);
-        }
-        let comment = rule.id.as_ref().map(ToString::to_string);
-        observed.push(ObservedRule {
-            counters: first.counters,
-            ..ObservedRule::known(rule, comment, handles)
-        });
+/// A chain with its rules, each decoded alone.
+pub(super) fn observed_chain(
+    kind: TableKind,
+    table: TableName,
+    name: ChainName,
+    base: Option<&Base>,
+    mut rules: Vec<ObservedRule>,
+) -> ObservedChain {
+    if kind == TableKind::Native {
+        rules = with_companions(rules);
     }
-    observed
+    if !hooks::is_hooked_as_named(kind, table, &name, base) {
+        // They are evaluated elsewhere than their names say.
+        rules.iter_mut().for_each(ObservedRule::forget);
+    }
+    ObservedChain {
+        name,
+        drops: base.is_some_and(|base| !base.accepts),
+        rules,
+    }
+}
+
+/// Joins rules with their [`native::companion`], without which they do something else.
+fn with_companions(rules: Vec<ObservedRule>) -> Vec<ObservedRule> {
+    let mut joined = Vec::new();
+    let mut rules = rules.into_iter().peekable();
+    while let Some(mut rule) = rules.next() {
+        if let Some(companion) = rule.rule.as_ref().and_then(native::companion) {
+            match rules.next_if(|next| next.rule.as_ref() == Some(&companion)) {
+                Some(second) => rule.handles.extend(second.handles),
+                None => rule.forget(),
+            }
+        }
+        joined.push(rule);
+    }
+    joined
+}
+
+/// A rule in native expressions.
+fn native_rule(rule: &dump::Rule, table: &Table, family: Family) -> ObservedRule {
+    let read = native::read(&rule.exprs, rule.comment.as_deref(), family, &table.sets);
+    let Some(known) = read else {
+        return undecoded(rule, None);
+    };
+    let comment = known.id.as_ref().map(ToString::to_string);
+    ObservedRule {
+        counters: rule.counters,
+        ..ObservedRule::known(known, comment, vec![rule.handle])
+    }
 }
 
 fn xt_rule(rule: &dump::Rule, family: Family) -> ObservedRule {

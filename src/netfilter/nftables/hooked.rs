@@ -5,19 +5,18 @@
 use super::decode;
 use super::dump::{self, Dump, Table, TableHead};
 use super::foreign::{self, Context};
-use super::hooks::{self, Base as ObservedBase};
+use super::hooks::{self, Base as ObservedBase, INET};
 use crate::netfilter::backend::TableKind;
 use crate::netfilter::model::{Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable};
 use nix::libc;
 use nix::net::if_::if_nameindex;
 use std::collections::BTreeMap;
 
-const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
-const NFPROTO_NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
+pub(super) const NFPROTO_NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
 
 /// Whether IP packets traverse the table.
 pub(super) fn is_met(head: &TableHead) -> bool {
-    let families = [NFPROTO_INET, NFPROTO_NETDEV];
+    let families = [INET, NFPROTO_NETDEV];
     let of_ip = families.contains(&head.family) || hooks::family(head.family).is_some();
     of_ip && !head.is_dormant()
 }
@@ -61,7 +60,7 @@ fn hooked(table: &Table, interfaces: &BTreeMap<u32, String>) -> Vec<HookedTable>
             }
         });
         HookedTable {
-            name: name_of(table),
+            name: full_name(table.head.family, &table.head.name),
             family: Some(family),
             chains: chains.collect(),
         }
@@ -87,21 +86,21 @@ fn entries(chain: &dump::Chain, table: &Table, context: Context) -> Vec<Entry> {
 }
 
 /// The name for `iptables -t`, or as nft prints it.
-fn name_of(table: &Table) -> String {
-    let family = match table.head.family {
-        NFPROTO_INET => "inet ",
+pub(super) fn full_name(family: u8, name: &str) -> String {
+    let family = match family {
+        INET => "inet ",
         NFPROTO_NETDEV => "netdev ",
         _ => "",
     };
-    format!("{family}{}", table.head.name)
+    format!("{family}{name}")
 }
 
 /// The hook of a chain. Ingress and egress of a device come before and after all others.
-fn base_of(family: u8, base: &ObservedBase) -> Option<Base> {
+pub(super) fn base_of(family: u8, base: &ObservedBase) -> Option<Base> {
     const NF_NETDEV_INGRESS: u32 = 0;
     const NF_INET_INGRESS: u32 = 5;
     let (hook, priority) = match (family, base.hook) {
-        (NFPROTO_NETDEV, NF_NETDEV_INGRESS) | (NFPROTO_INET, NF_INET_INGRESS) => {
+        (NFPROTO_NETDEV, NF_NETDEV_INGRESS) | (INET, NF_INET_INGRESS) => {
             (Hook::Prerouting, i32::MIN)
         }
         (NFPROTO_NETDEV, _) => (Hook::Postrouting, i32::MAX),

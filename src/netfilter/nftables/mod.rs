@@ -7,8 +7,8 @@
 //! From the bottom up: `nf_tables` (constants), `batch` and `kernel` (requests), `expr`
 //! (expressions as values, one file each), `header`, `verdict`, `xt` and `native` (rules to
 //! expressions and back), `hooks` (names and hooks of tables), `dump` (what the kernel has),
-//! `decode` (a dump as model), `hooked` (everything that a packet traverses), `encode` (a change as
-//! messages), `error`.
+//! `decode` (a dump as model), `hooked` (everything that a packet traverses), `listing` (both from the
+//! text of nft), `encode` (a change as messages), `error`.
 
 mod batch;
 mod decode;
@@ -21,6 +21,7 @@ mod header;
 mod hooked;
 mod hooks;
 mod kernel;
+mod listing;
 mod monitor;
 mod native;
 mod nf_tables;
@@ -38,6 +39,7 @@ use crate::netfilter::netlink::{Error, Socket, Transport};
 use batch::Batch;
 use dump::Dump;
 use encode::Origin;
+pub use listing::{Listing, Unreadable, read as read_listing};
 pub use monitor::{ChangedObject, Commit, Monitor, Notification, Object, Process};
 pub use native::render;
 use nix::errno::Errno;

@@ -144,11 +144,16 @@ fn only_deliberate_differences_from_what_was_recorded() {
     assert!(said.len() > 2, "{said:?}");
 }
 
-/// What a dry run prints is what the options ask for, in either format and form.
+/// What a dry run prints is what the options ask for, in each format that is read.
 #[test]
 fn a_dry_run_does_not_differ_from_its_options() {
+    let formats = [
+        (Format::Restore, BackendChoice::Netlink),
+        (Format::Json, BackendChoice::Nftables),
+        (Format::Nft, BackendChoice::Nftables),
+    ];
     for case in cases::all().iter().filter(|case| case.writes()) {
-        for (format, backend) in [Format::Restore, Format::Json].into_iter().zip(FORMS) {
+        for (format, backend) in formats {
             let rules = dry_run(case, format).expect("rules");
             let (exit, found) = compared_on(backend, case, &rules);
             assert_eq!(exit, Exit::Done, "{} {backend:?}: {found:#}", case.name);
@@ -189,7 +194,17 @@ fn the_order_of_options_makes_no_difference() {
 fn what_is_no_ruleset_is_bad_input() {
     let case = injected();
     let nft = dry_run(&case, Format::Nft).expect("rules");
-    for text in ["", "{}", "{\"tables\": 3}", "[]", &nft] {
+    let truncated = &nft[..nft.len() / 2];
+    let command = "table ip nat {\n}\nflush ruleset\n";
+    for text in [
+        "",
+        "\0\u{1}\u{fffd}",
+        "{}",
+        "{\"tables\": 3}",
+        "[]",
+        truncated,
+        command,
+    ] {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), text).expect("the file is written");
         let action = Action::Differences(differences::Options {
@@ -241,12 +256,20 @@ fn a_missing_rule_makes_its_difference() {
 fn what_is_not_decoded_is_inconclusive() {
     let case = injected();
     // Other options, as nothing has to be compared where the rules are the same.
-    let rules = dry_run(&case, Format::Restore).expect("rules");
-    let rules = rules.replace("15090", "15091");
+    let rules = |format| {
+        dry_run(&case, format)
+            .expect("rules")
+            .replace("15090", "15091")
+    };
     let foreign = "-A PREROUTING -m recent --name x --update --seconds 9 -j RETURN";
     let first = "-A PREROUTING";
-    let rules = rules.replacen(first, &format!("{foreign}\n{first}"), 1);
-    let (exit, found) = compared(&case, &rules);
-    assert_ne!(exit, Exit::Done, "{found:#}");
-    assert_eq!(found["determined"], false);
+    let saved = rules(Format::Restore).replacen(first, &format!("{foreign}\n{first}"), 1);
+    let foreign = "table inet other {\n\tchain input {\n\
+                   \t\ttype filter hook input priority filter; policy accept;\n\
+                   \t\ttcp dport 22 limit rate 5/second drop\n\t}\n}\n";
+    for rules in [saved, rules(Format::Nft) + foreign] {
+        let (exit, found) = compared(&case, &rules);
+        assert_ne!(exit, Exit::Done, "{found:#}");
+        assert_eq!(found["determined"], false);
+    }
 }

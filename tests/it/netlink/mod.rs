@@ -1,6 +1,7 @@
 //! The backends of nf_tables against the kernel, and compared with iptables and nft.
 
 mod limits;
+mod listing;
 mod native;
 mod obstacles;
 mod others;

@@ -426,21 +426,21 @@ impl Loaded {
     }
 }
 
-fn low_bits(count: usize) -> u128 {
+pub(in super::super) fn low_bits(count: usize) -> u128 {
     match count {
         0 => 0,
         count => u128::MAX >> (128 - count.min(128)),
     }
 }
 
-fn name_number(name: &[u8]) -> u128 {
+pub(in super::super) fn name_number(name: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     bytes[..name.len().min(16)].copy_from_slice(&name[..name.len().min(16)]);
     u128::from_be_bytes(bytes)
 }
 
 /// Replaces the test by a specific one of the model, if there is one.
-pub(super) fn simplified(m: Match) -> Match {
+pub(in super::super) fn simplified(m: Match) -> Match {
     let Test::Fields(test) = &m.test else {
         return m;
     };

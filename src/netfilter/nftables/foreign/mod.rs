@@ -15,9 +15,11 @@ use super::xt;
 use crate::netfilter::model::{
     ChainName, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
 };
+pub(super) use compare::{low_bits, name_number, simplified};
 use registers::{Load, Loaded};
 use sets::Data;
 pub(super) use sets::Sets;
+pub(super) use statements::merge_tproxy;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy)]
@@ -140,8 +142,8 @@ impl<'a> Reading<'a> {
             unknown,
             ..
         } = self;
-        let matches: Vec<Match> = matches.into_iter().map(compare::simplified).collect();
-        statements::merge_tproxy(&mut targets);
+        let matches: Vec<Match> = matches.into_iter().map(simplified).collect();
+        merge_tproxy(&mut targets);
         if let Some(name) = unknown {
             let shown = targets.iter().map(ToString::to_string).chain([name]);
             return Entry::Undecoded {

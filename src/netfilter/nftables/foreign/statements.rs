@@ -298,7 +298,7 @@ impl Reading<'_> {
 }
 
 /// `tproxy` of nft does not mark the packet; a later statement does.
-pub(super) fn merge_tproxy(targets: &mut Vec<Target>) {
+pub(in super::super) fn merge_tproxy(targets: &mut Vec<Target>) {
     let at = targets
         .iter()
         .position(|t| matches!(t, Target::Tproxy { .. }));

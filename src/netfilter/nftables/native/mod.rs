@@ -14,6 +14,7 @@ use crate::netfilter::model::{ConnState, Family, Match, Owner, Rule, RuleId, Sid
 use crate::netfilter::netlink::Writer;
 pub(crate) use merge::merged_into_sets;
 pub use render::render;
+pub(super) use render::reply;
 pub(crate) use sets::{Lists, Set, Sets, is_list};
 
 /// The second rule that TPROXY needs: xt TPROXY drops a packet without a socket, native `tproxy`

@@ -179,13 +179,7 @@ impl Printer<'_> {
             Target::Return => text.write_str("return"),
             Target::Jump(chain) => write!(text, "jump {chain}"),
             Target::Redirect { to_port } => write!(text, "redirect to :{to_port}"),
-            Target::Reject(RejectWith::TcpReset) => text.write_str("reject with tcp reset"),
-            Target::Reject(with) => {
-                let (icmp, name) = with.as_str().split_once('-').ok_or(fmt::Error)?;
-                let icmp = icmp.replace("icmp6", "icmpv6");
-                let name = name.replace("proto-", "prot-").replace("adm-", "admin-");
-                write!(text, "reject with {icmp} {name}")
-            }
+            Target::Reject(with) => write!(text, "reject with {}", reply(*with)),
             Target::Mark { value, mask } => set_mark(text, *value, *mask),
             Target::SaveMark { nfmask, .. } => {
                 write!(text, "ct mark set {}", masked("meta mark", *nfmask))
@@ -214,6 +208,13 @@ impl Printer<'_> {
             _ => Err(fmt::Error),
         }
     }
+}
+
+/// What nft prints behind `reject with`: the protocol of the reply, and its name.
+pub(in crate::netfilter::nftables) fn reply(with: RejectWith) -> String {
+    let name = with.as_str().replacen('-', " ", 1);
+    let name = name.replace("icmp6 ", "icmpv6 ");
+    name.replace("proto-", "prot-").replace("adm-", "admin-")
 }
 
 fn range(first: IpAddr, last: IpAddr) -> String {
