@@ -1,14 +1,13 @@
 //! The hooks, in the kernel's order, for sets of packets: the counterpart of
 //! [`super::super::tracer`].
 
-use super::fields::{Header, Tracked};
+use super::fields::{Header, Tracked, span_of};
 use super::sets::Set;
 use super::space::{Bits, Space};
 use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
     Base, ConnState, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
-    number_of,
 };
 use crate::netfilter::trace::network::{self, Network};
 use crate::netfilter::trace::tracer::CONNTRACK;
@@ -138,8 +137,7 @@ impl<'a> Walker<'_, 'a> {
         let mut found = vec![(Way::Here, self.space.sets.and(set, here))];
         let mut left = self.space.sets.without(set, here);
         for (net, way) in self.longest_first() {
-            let span = (number_of(net.network()), number_of(net.broadcast()));
-            let within = self.space.sets.within(&address, span);
+            let within = self.space.addressed(&address, [span_of(&net)]);
             let some = self.space.sets.and(left, within);
             left = self.space.sets.without(left, some);
             found.push((way, some));
@@ -153,7 +151,7 @@ impl<'a> Walker<'_, 'a> {
         match route.family == self.space.family {
             true => {
                 let mark = (route.mark.into(), route.mark.into());
-                self.space.sets.within(&header.mark, mark)
+                self.space.sets.within(&header.mark, [mark])
             }
             false => Set::NONE,
         }
@@ -196,7 +194,7 @@ impl<'a> Walker<'_, 'a> {
     }
 
     fn end(&mut self, fate: Fate, state: State, set: Set) {
-        let ended = Ended::new(fate, state, set);
+        let ended = Ended::new(self.space, fate, state, set);
         match self.ends.iter_mut().find(|other| other.is_alike(&ended)) {
             Some(other) => other.set = self.space.sets.or(other.set, set),
             None => self.ends.push(ended),
