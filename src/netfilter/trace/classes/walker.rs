@@ -334,31 +334,34 @@ impl<'a> Walker<'_, 'a> {
         Ok(())
     }
 
-    /// At OUTPUT the route is looked up again where nat or a mark changed it.
+    /// At OUTPUT the route is looked up again where nat changed the address, or a rule the mark. That
+    /// matters, and is asked, only of packets that another route would lead elsewhere: of all packets
+    /// there may be no small set of those whose mark changed.
     fn reroute(
         &mut self,
         base: Base,
         (address, mark): &(Bits, Bits),
-        mut state: State,
+        state: State,
         set: Set,
         next: &mut Flow,
     ) {
-        let mut changed = Set::NONE;
-        if base.hook == Hook::Output && base.is_nat {
-            changed = self
-                .space
-                .unequal(set, address, &state.header.destination.address);
-        }
-        if base.hook == Hook::Output && base.reroutes {
-            let marked = self.space.unequal(set, mark, &state.header.mark);
-            changed = self.space.sets.or(changed, marked);
-        }
-        let same = self.space.sets.without(set, changed);
-        add(self.space, next, state.clone(), same);
-        let changed = self.space.sets.and(set, changed);
-        for (way, set) in self.routes(&state.header, changed) {
-            state.way = way;
-            add(self.space, next, state.clone(), set);
+        let pairs = match base.hook == Hook::Output {
+            true if base.is_nat => (address, &state.header.destination.address),
+            true if base.reroutes => (mark, &state.header.mark),
+            _ => return add(self.space, next, state, set),
+        };
+        for (way, some) in self.routes(&state.header, set) {
+            let changed = match way == state.way {
+                true => Set::NONE,
+                false => self.space.unequal(some, pairs.0, pairs.1),
+            };
+            let same = self.space.sets.without(some, changed);
+            add(self.space, next, state.clone(), same);
+            let rerouted = State {
+                way,
+                ..state.clone()
+            };
+            add(self.space, next, rerouted, changed);
         }
     }
 }
