@@ -14,10 +14,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Rules that divide packets into more classes than this many steps can tell apart are left out: they
-/// would take minutes without optimization.
-const FEW_STEPS: u32 = 3_000_000;
-
 /// Few values of each kind, so that rules and packets meet.
 const ADDRESSES: [&str; 7] = [
     "10.66.0.2",
@@ -720,7 +716,7 @@ fn one_rule(name: TableName, chain: ChainName, target: Target) -> Rules {
 fn the_marks_of_all_connections_can_be_restored() {
     let rules = one_rule(TableName::Mangle, ChainName::OUTPUT, Target::restore_mark());
     let network = place();
-    let mut space = Space::new(Family::V4, [(&rules, &network)], FEW_STEPS);
+    let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
     let picture = follow_all(&mut space, Start::Here, &rules, &network, Set::ALL).unwrap();
     assert!(!picture.ends.is_empty());
 }
@@ -732,7 +728,7 @@ fn what_is_not_tracked_differs_by_the_mark_of_its_connection() {
     let network = place();
     let none = Rules::default();
     let places = [(&rules, &network), (&none, &network)];
-    let mut space = Space::new(Family::V4, places, FEW_STEPS);
+    let mut space = Space::new(Family::V4, places, STEPS);
     let [one, other] = [&rules, &none]
         .map(|rules| follow_all(&mut space, Start::Outside, rules, &network, Set::ALL).unwrap());
     let differences = differing(&mut space, &one, &other);
@@ -755,7 +751,7 @@ proptest! {
     #[test]
     fn each_packet_is_in_the_class_of_its_fate(rules in any_rules(), probes in vec(any_probe(), 1..12)) {
         let network = place();
-        let mut space = Space::new(Family::V4, [(&rules, &network)], FEW_STEPS);
+        let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
         for start in [Start::Here, Start::Outside] {
             let mut probes = probes.iter().filter(|probe| probe.start == start).peekable();
             if probes.peek().is_none() {
@@ -786,7 +782,7 @@ proptest! {
         seed in 1..u64::MAX,
     ) {
         let network = place();
-        let mut space = Space::new(family, rules.each_ref().map(|rules| (rules, &network)), FEW_STEPS);
+        let mut space = Space::new(family, rules.each_ref().map(|rules| (rules, &network)), STEPS);
         let probes = at_the_bounds(family, &mut by_chance(seed));
         for start in [Start::Here, Start::Outside] {
             let pictures = rules.each_ref().map(|rules| {
@@ -838,7 +834,7 @@ proptest! {
     ) {
         let network = place();
         let places = [(&rules.0, &network), (&rules.1, &network)];
-        let mut space = Space::new(Family::V4, places, FEW_STEPS);
+        let mut space = Space::new(Family::V4, places, STEPS);
         for start in [Start::Here, Start::Outside] {
             let [one, other] = [&rules.0, &rules.1].map(|rules| {
                 follow_all(&mut space, start, rules, &network, Set::ALL)
@@ -869,7 +865,7 @@ proptest! {
     ) {
         let network = place();
         let places = [(&rules.0, &network), (&rules.1, &network)];
-        let mut space = Space::new(Family::V4, places, FEW_STEPS);
+        let mut space = Space::new(Family::V4, places, STEPS);
         let [one, other] = [&rules.0, &rules.1].map(|rules| {
             follow_all(&mut space, Start::Here, rules, &network, Set::ALL)
         });
@@ -900,7 +896,7 @@ proptest! {
     fn a_member_has_the_fate_of_its_class(rules in any_rules(), seed in 1..u64::MAX) {
         let mut choose = by_chance(seed);
         let network = place();
-        let mut space = Space::new(Family::V4, [(&rules, &network)], FEW_STEPS);
+        let mut space = Space::new(Family::V4, [(&rules, &network)], STEPS);
         for start in [Start::Here, Start::Outside] {
             let Ok(picture) = follow_all(&mut space, start, &rules, &network, Set::ALL) else { continue };
             for (at, class) in picture.classes(&mut space).into_iter().enumerate() {

@@ -297,8 +297,11 @@ impl<'w, 'a> InTable<'w, 'a> {
             Verdict::SourceTranslated | Verdict::Unknown => Took::Other,
         };
         self.hit(run, took, set);
-        if set != Set::NONE {
-            self.verdicts.push((verdict, state, set));
+        let same = |(v, s, _): &&mut (Verdict, State, Set)| *v == verdict && *s == state;
+        match self.verdicts.iter_mut().find(same) {
+            _ if set == Set::NONE => {}
+            Some((_, _, others)) => *others = self.space.sets.or(*others, set),
+            None => self.verdicts.push((verdict, state, set)),
         }
     }
 
