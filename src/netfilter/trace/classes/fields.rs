@@ -3,7 +3,7 @@
 
 use super::addresses::multicast;
 use super::sets::Set;
-use super::space::{Bits, Dimension, SOCKETS, Space};
+use super::space::{Bits, Dimension, SOCKETS, Space, constant};
 use crate::netfilter::model::{
     AddressType, ConnState, Family, Field, FieldTest, Interface, Match, Owner, Packet, PortRange,
     Protocol, Side, Span, Test, Tracking, Value, number_of,
@@ -116,15 +116,6 @@ enum Content {
     Address(Bits),
     /// Each value, with the packets that have it.
     Choices(Vec<(u128, Set)>),
-}
-
-/// The bits of a number.
-pub(super) fn constant(number: u128, width: u16) -> Bits {
-    let bit = |place: u16| match number >> place & 1 {
-        1 => Set::ALL,
-        _ => Set::NONE,
-    };
-    (0..width).rev().map(bit).collect()
 }
 
 /// The bits where the mask is 1; the others are 0.

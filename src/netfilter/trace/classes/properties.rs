@@ -737,7 +737,7 @@ fn what_is_not_tracked_differs_by_the_mark_of_its_connection() {
         .into_iter()
         .fold(Set::NONE, |all, set| space.or(all, set));
     let mark = space.bits(Dimension::Connmark);
-    let zero = fields::constant(0, 32);
+    let zero = space::constant(0, 32);
     let marked = space.unequal(Set::ALL, &mark, &zero);
     assert_ne!(space.and(differing, marked), Set::NONE);
     assert_eq!(space.without(differing, marked), Set::NONE);

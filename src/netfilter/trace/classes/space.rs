@@ -2,7 +2,6 @@
 
 use super::Stopped;
 use super::addresses::Addresses;
-use super::fields::constant;
 use super::sets::{Set, Sets};
 use crate::netfilter::model::{
     ConnState, Family, FoundSocket, Interface, Rules, Span, Test, number_of,
@@ -14,6 +13,15 @@ use std::rc::Rc;
 
 /// Some bits, the most significant one first; each may depend on several bits of the packet.
 pub(super) type Bits = Rc<[Set]>;
+
+/// The bits of a number.
+pub(super) fn constant(number: u128, width: u16) -> Bits {
+    let bit = |place: u16| match number >> place & 1 {
+        1 => Set::ALL,
+        _ => Set::NONE,
+    };
+    (0..width).rev().map(bit).collect()
+}
 
 /// What a packet begins with, in the order of the bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,10 +2,10 @@
 
 use super::Stopped;
 use super::addresses::{LINK_LOCAL, localhost};
-use super::fields::{End, Header, Tracked, and_mask, constant, span_of};
+use super::fields::{End, Header, Tracked, and_mask, span_of};
 use super::runs::{addresses, runs};
 use super::sets::Set;
-use super::space::{Bits, Space};
+use super::space::{Bits, Space, constant};
 use crate::netfilter::model::{
     Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable, NatTo, PortRange, RejectWith,
     Side, Target, TargetMap,

@@ -3,7 +3,7 @@
 
 use super::fields::{Header, Tracked, span_of};
 use super::sets::Set;
-use super::space::{Bits, Space};
+use super::space::{Bits, Space, constant};
 use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
@@ -56,7 +56,7 @@ impl<'a> Walker<'_, 'a> {
                     state.header.owned = Set::NONE;
                     state.header.out_interface = None;
                     let lo = self.space.number(&Interface::LOOPBACK);
-                    state.header.in_interface = super::fields::constant(lo, 16);
+                    state.header.in_interface = constant(lo, 16);
                     add(self.space, &mut back, state, set);
                 }
             }
