@@ -3,6 +3,7 @@
 use crate::mesh::managed::purpose_of;
 use crate::netfilter::model::{Entry, Family, Hook, HookedChain, HookedTable, Rules, Target};
 use crate::netfilter::trace::chains_at;
+use std::collections::BTreeSet;
 
 /// An arrow of the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub(super) fn arrows(rules: &Rules, families: &[Family]) -> Vec<Arrow> {
             };
             draw(&mut arrows, rules, *family, hooks, start);
         }
+    }
+    for arrow in &mut arrows {
+        let mut seen = BTreeSet::new();
+        arrow.rules.retain(|rule| seen.insert(rule.clone()));
     }
     arrows
 }
@@ -113,18 +118,12 @@ fn name_of(entry: &Entry) -> String {
     }
 }
 
-/// Adds an arrow, or its rule to one that has the same ends.
+/// Adds an arrow, or its rules to one that has the same ends.
 fn add(arrows: &mut Vec<Arrow>, from: &Node, rules: Vec<String>, to: Node) {
     let same =
         |a: &&mut Arrow| a.from == *from && a.to == to && a.rules.is_empty() == rules.is_empty();
     match arrows.iter_mut().find(same) {
-        Some(arrow) => {
-            for rule in rules {
-                if !arrow.rules.contains(&rule) {
-                    arrow.rules.push(rule);
-                }
-            }
-        }
+        Some(arrow) => arrow.rules.extend(rules),
         None => arrows.push(Arrow {
             from: from.clone(),
             rules,

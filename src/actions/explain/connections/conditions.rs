@@ -1,10 +1,10 @@
 //! What packets of a row have in common, as words and numbers.
 
 use crate::netfilter::model::{
-    ConnState, Family, Marked, Match, Owner, Protocol, Side, Test, number_of,
+    ConnState, Family, Marked, Match, Owner, Protocol, Side, Span, Test, number_of,
 };
 use crate::netfilter::trace::Network;
-use crate::netfilter::trace::classes::{Dimension, Part, Set, Space, Values};
+use crate::netfilter::trace::classes::{Dimension, Part, Set, Space, Values, prefixes};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -127,8 +127,6 @@ impl Field {
     }
 }
 
-type Span = (u128, u128);
-
 /// What packets of a set have in common, among those that matter: lists of conditions that must all hold,
 /// of which one fits each packet. Nothing where there are too many.
 pub(in crate::actions) fn described(
@@ -180,13 +178,13 @@ fn addresses(listed: &[Span], family: Family, network: &Network) -> (Vec<Span>, 
     let is_own = |span: &Span| own.iter().any(|own| own.0 <= span.0 && span.1 <= own.1);
     if sent.iter().all(is_own) {
         let gaps = without(&own, &sent);
-        if length(family, &gaps) < length(family, &sent) {
+        if length(&gaps) < length(&sent) {
             return (own, gaps, true);
         }
     }
     let mut listed = listed.to_vec();
     listed.retain(|span| *span != (0, 0));
-    let (runs, gaps) = with_gaps(&listed, family);
+    let (runs, gaps) = with_gaps(&listed);
     (runs, gaps, false)
 }
 
@@ -204,19 +202,18 @@ fn without(runs: &[Span], taken: &[Span]) -> Vec<Span> {
     left
 }
 
-fn length(family: Family, spans: &[Span]) -> usize {
-    spans.iter().map(|span| prefixes(family, *span).len()).sum()
+fn length(spans: &[Span]) -> u32 {
+    spans.iter().map(|span| prefixes(*span)).sum()
 }
 
 /// Fewer runs of addresses, and what is left out of them, where that is shorter.
-fn with_gaps(spans: &[Span], family: Family) -> (Vec<Span>, Vec<Span>) {
-    let length = |span| length(family, &[span]);
+fn with_gaps(spans: &[Span]) -> (Vec<Span>, Vec<Span>) {
     let (mut runs, mut gaps): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
     for span in spans {
         if let Some(run) = runs.last_mut() {
             let gap = (run.1 + 1, span.0 - 1);
             let whole = (run.0, span.1);
-            if length(whole) + length(gap) < length(*run) + length(*span) {
+            if prefixes(whole) + prefixes(gap) < prefixes(*run) + prefixes(*span) {
                 *run = whole;
                 gaps.push(gap);
                 continue;
@@ -249,7 +246,7 @@ fn values(field: Field, (first, last): Span, space: &Space) -> Vec<String> {
     };
     let named = |names: &[&str]| each(&|at| Some((*names.get(at)?).to_owned()));
     match field {
-        Field::Source | Field::Destination => prefixes(space.family, (first, last)),
+        Field::Source | Field::Destination => nets(space.family, (first, last)),
         Field::SourcePort | Field::DestinationPort => run(":"),
         Field::Uid | Field::Gid => run("-"),
         Field::Mark | Field::CtMark => vec![Marked(first as u32, last as u32).to_string()],
@@ -268,7 +265,7 @@ fn values(field: Field, (first, last): Span, space: &Space) -> Vec<String> {
 }
 
 /// A run of addresses as prefixes, single addresses without their length.
-fn prefixes(family: Family, (first, last): Span) -> Vec<String> {
+fn nets(family: Family, (first, last): Span) -> Vec<String> {
     let nets: Vec<IpNet> = match family {
         Family::V4 => {
             let [first, last] = [first, last].map(|n| Ipv4Addr::from_bits(n as u32));

@@ -9,7 +9,9 @@ use super::{Followed, followed, local_addresses, place};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
 use crate::netfilter::model::{ConnState, Family, Interface, Rules};
-use crate::netfilter::trace::classes::{Dimension, STEPS, Set, Space, Stopped, follow_all};
+use crate::netfilter::trace::classes::{
+    Dimension, STEPS, Set, Space, Stopped, follow_all, loopback,
+};
 use crate::netfilter::trace::{Network, Start};
 use chart::Arrow;
 use rows::{Fate, Row};
@@ -183,11 +185,7 @@ fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
             let from = space.own_at(network, Dimension::Source);
             let arriving = space.without(to, from);
             // Others do not reach loopback: the kernel drops it.
-            let loopback = match space.family {
-                Family::V4 => (0x7f00_0000, 0x7fff_ffff),
-                Family::V6 => (1, 1),
-            };
-            let loopback = space.having(Dimension::Destination, loopback);
+            let loopback = space.having(Dimension::Destination, loopback(space.family));
             let arriving = space.without(arriving, loopback);
             let known = through_known_interfaces(space);
             let arriving = space.and(arriving, known);

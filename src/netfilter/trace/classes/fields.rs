@@ -1,8 +1,9 @@
 //! What rules ask of packets, as sets: the counterpart of [`Match::evaluate`] and [`Field::of`] for
 //! many packets at once. A property test holds the two together.
 
+use super::addresses::multicast;
 use super::sets::Set;
-use super::space::{Bits, Dimension, SOCKETS, Space};
+use super::space::{Bits, Dimension, SOCKETS, Space, constant};
 use crate::netfilter::model::{
     AddressType, ConnState, Family, Field, FieldTest, Interface, Match, Owner, Packet, PortRange,
     Protocol, Side, Span, Test, Tracking, Value, number_of,
@@ -111,25 +112,21 @@ struct Holding {
 
 enum Content {
     Bits(Bits),
+    /// The bits of an address's number.
+    Address(Bits),
     /// Each value, with the packets that have it.
     Choices(Vec<(u128, Set)>),
 }
 
-/// The bits of a number.
-pub(super) fn constant(number: u128, width: u16) -> Bits {
-    let bit = |place: u16| match number >> place & 1 {
-        1 => Set::ALL,
+/// The bits where the mask is 1; the others are 0.
+pub(super) fn and_mask(bits: &Bits, mask: u128) -> Bits {
+    let places = (0..bits.len()).rev();
+    let bits = bits.iter().zip(places);
+    let kept = bits.map(|(bit, place)| match mask >> place & 1 {
+        1 => *bit,
         _ => Set::NONE,
-    };
-    (0..width).rev().map(bit).collect()
-}
-
-/// The bits of one end.
-pub(super) fn constant_end(end: SocketAddr) -> End {
-    End {
-        address: constant(number_of(end.ip()), Family::of(end.ip()).bits().into()),
-        port: constant(end.port().into(), 16),
-    }
+    });
+    kept.collect()
 }
 
 impl Space {
@@ -209,34 +206,25 @@ impl Space {
     }
 
     fn one_of(&mut self, end: &End, nets: &[IpNet]) -> Set {
-        let mine = |net: &&IpNet| Family::of(net.addr()) == self.family;
-        let prefixes = nets.iter().filter(mine);
-        let prefix = |net: &IpNet| (number_of(net.network()), net.prefix_len());
-        let mut prefixes: Vec<(u128, u8)> = prefixes.map(prefix).collect();
-        prefixes.sort_unstable();
-        self.sets.beginning(&end.address, &prefixes)
+        let family = self.family;
+        let mine = nets.iter().filter(|net| Family::of(net.addr()) == family);
+        self.addressed(&end.address, mine.map(span_of))
     }
 
     fn port(&mut self, end: &End, ports: &[PortRange]) -> Set {
-        ports.iter().fold(Set::NONE, |found, range| {
-            let span = (range.first().into(), range.last().into());
-            let one = self.sets.within(&end.port, span);
-            self.sets.or(found, one)
-        })
+        let spans = ports.iter().map(|r| (r.first().into(), r.last().into()));
+        self.sets.within(&end.port, spans)
     }
 
     /// The packets that came in through an interface with which a packet fits.
     fn came_in(&mut self, bits: &Bits, fits: impl Fn(&Packet) -> bool) -> Set {
-        let mut found = Set::NONE;
         let mut packet = blank();
-        for (number, name) in self.interfaces.clone().into_iter().enumerate() {
-            packet.in_interface = name;
-            if fits(&packet) {
-                let one = self.sets.within(bits, (number as u128, number as u128));
-                found = self.sets.or(found, one);
-            }
-        }
-        found
+        let names = self.interfaces.iter().zip(0..);
+        let numbers = names.filter_map(|(name, number)| {
+            packet.in_interface.clone_from(name);
+            fits(&packet).then_some((number, number))
+        });
+        self.sets.within(bits, numbers)
     }
 
     /// The packets that conntrack has a connection for.
@@ -285,23 +273,19 @@ impl Space {
     /// What an address is to this namespace ([`Network::address_type`]).
     fn address_types(&mut self, address: &Bits, network: &Network) -> Vec<(u128, Set)> {
         let local = self.own(network, address);
-        let multicast = match self.family {
-            Family::V4 => (0xe000_0000, 0xefff_ffff),
-            Family::V6 => (0xff << 120, u128::MAX),
-        };
-        let multicast = self.sets.within(address, multicast);
-        let mut broadcast = Set::NONE;
+        let multicast = self.addressed(address, [multicast(self.family)]);
         let nets = network.links.iter().flat_map(|link| &link.addresses);
         let last = nets.filter_map(|net| match net {
             IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast().to_bits()),
             _ => None,
         });
-        if self.family == Family::V4 {
-            for last in last.chain([u32::MAX]) {
-                let one = self.sets.within(address, (last.into(), last.into()));
-                broadcast = self.sets.or(broadcast, one);
+        let broadcast = match self.family {
+            Family::V4 => {
+                let last = last.chain([u32::MAX]).map(u128::from);
+                self.addressed(address, last.map(|last| (last, last)))
             }
-        }
+            Family::V6 => Set::NONE,
+        };
         let mut rest = Set::ALL;
         let mut types = Vec::new();
         for (kind, set) in [
@@ -325,10 +309,13 @@ impl Space {
             absent: Set::NONE,
             unknown: Set::NONE,
         };
-        let of_family = |family: Family, mine: Family, end: &End| Holding {
-            value: bits(&end.address),
-            absent: whether(family != mine),
-            unknown: Set::NONE,
+        let of_family = |family: Family, mine: Family, end: &End| match family == mine {
+            true => everywhere(Content::Address(end.address.clone())),
+            false => Holding {
+                value: Content::Choices(Vec::new()),
+                absent: Set::ALL,
+                unknown: Set::NONE,
+            },
         };
         let tracked = |space: &mut Space, holding: Holding| {
             let connected = space.connected(header);
@@ -345,7 +332,7 @@ impl Space {
                 let names = self.interfaces.clone().into_iter().enumerate();
                 let choices = names.map(|(number, name)| {
                     let span = (number as u128, number as u128);
-                    let set = self.sets.within(&header.in_interface, span);
+                    let set = self.sets.within(&header.in_interface, [span]);
                     let mut packet = blank();
                     packet.in_interface = name;
                     (known(field.of(&packet)), set)
@@ -484,18 +471,9 @@ impl Space {
 
     fn content_within(&mut self, content: &Content, mask: u128, span: Span) -> Set {
         match content {
-            Content::Bits(bits) => {
-                let places = (0..bits.len()).rev();
-                let bits = bits
-                    .iter()
-                    .zip(places)
-                    .map(|(bit, place)| match mask >> place & 1 {
-                        1 => *bit,
-                        _ => Set::NONE,
-                    });
-                let bits: Vec<Set> = bits.collect();
-                self.sets.within(&bits, span)
-            }
+            Content::Bits(bits) => self.sets.within(&and_mask(bits, mask), [span]),
+            // Where the mask leaves bits out, the number of an address is the address.
+            Content::Address(bits) => self.addressed(&and_mask(bits, mask), [span]),
             Content::Choices(choices) => {
                 let fit = |value: u128| (span.0..=span.1).contains(&(value & mask));
                 let fitting = choices.iter().filter(|(value, _)| fit(*value));
@@ -524,6 +502,11 @@ impl Space {
             perhaps: self.sets.and(possible, unknown),
         }
     }
+}
+
+/// The addresses of a network.
+pub(super) fn span_of(net: &IpNet) -> Span {
+    (number_of(net.network()), number_of(net.broadcast()))
 }
 
 fn owner(field: &Field) -> Dimension {

@@ -2,6 +2,7 @@
 
 use super::sets::{Known, Set};
 use super::space::{Dimension, Space};
+use crate::netfilter::model::Span;
 
 /// Packets by the values of their fields. A field that is not listed may have any value.
 pub type Part = Vec<Values>;
@@ -13,7 +14,7 @@ pub struct Values {
     /// It has none of the values.
     pub not: bool,
     /// The first and the last value of each run; of marks a value and the mask.
-    pub values: Vec<(u128, u128)>,
+    pub values: Vec<Span>,
 }
 
 /// How many parts a description has at most.
@@ -84,11 +85,6 @@ impl Space {
     /// Whether all packets of `one` that are in `care` are in `other`.
     fn is_within(&mut self, one: Set, care: Set, other: Set) -> bool {
         !self.sets.have_common([one, care, !other])
-    }
-
-    fn place(&self, dimension: Dimension) -> (u16, u16) {
-        let first = dimension.offset(self.family);
-        (first, first + dimension.width(self.family))
     }
 
     /// The packets that would be in the set with other values of these fields.
@@ -220,7 +216,7 @@ impl Space {
     }
 
     /// The values in a set that is about one field.
-    fn listed(&self, dimension: Dimension, set: Set) -> Option<Vec<(u128, u128)>> {
+    fn listed(&self, dimension: Dimension, set: Set) -> Option<Vec<Span>> {
         let (first, end) = self.place(dimension);
         let mut list = List {
             space: self,
@@ -229,33 +225,35 @@ impl Space {
             found: Vec::new(),
         };
         list.add(set, first, (0, 0))?;
-        Some(list.found)
+        Some(match dimension.is_address() {
+            true => {
+                let runs = list.found.into_iter();
+                runs.filter_map(|run| self.addresses.range(run)).collect()
+            }
+            false => list.found,
+        })
     }
 
     /// How long a list is when it is read; addresses are read as prefixes.
-    fn length(&self, dimension: Dimension, list: &[(u128, u128)]) -> u32 {
-        match dimension {
-            Dimension::Source | Dimension::Destination => {
-                list.iter().map(|run| prefixes(*run)).sum()
-            }
-            _ => list.len() as u32,
+    fn length(&self, dimension: Dimension, list: &[Span]) -> u32 {
+        match dimension.is_address() {
+            true => list.iter().map(|run| prefixes(*run)).sum(),
+            false => list.len() as u32,
         }
     }
 }
 
 /// How many prefixes make up a run.
-fn prefixes((first, last): (u128, u128)) -> u32 {
-    let (mut found, mut next) = (0, first);
-    loop {
-        let fits = |size: &u32| next >> size << size == next;
-        let ends = |size: &u32| (1u128 << size) - 1 <= last - next;
-        let size = (0..128).take_while(|size| fits(size) && ends(size)).last();
-        let end = next + ((1u128 << size.unwrap_or(0)) - 1);
-        found += 1;
-        if end >= last {
-            return found;
-        }
-        next = end + 1;
+pub fn prefixes((first, last): Span) -> u32 {
+    let Some(split) = (first ^ last).checked_ilog2() else {
+        return 1;
+    };
+    // Those below and above the number at which first and last part: one for each bit of the length.
+    let half = 1 << split;
+    let (below, above) = (half - first % half, last % half + 1);
+    match (below, above) == (half, half) {
+        true => 1,
+        false => below.count_ones() + above.count_ones(),
     }
 }
 
@@ -265,11 +263,11 @@ struct List<'s> {
     is_mark: bool,
     /// The number of the bit behind the field.
     end: u16,
-    found: Vec<(u128, u128)>,
+    found: Vec<Span>,
 }
 
 impl List<'_> {
-    fn add(&mut self, set: Set, bit: u16, (value, mask): (u128, u128)) -> Option<()> {
+    fn add(&mut self, set: Set, bit: u16, (value, mask): Span) -> Option<()> {
         match set {
             Set::NONE => return Some(()),
             Set::ALL => return self.emit(self.end - bit, (value, mask)),
@@ -284,7 +282,7 @@ impl List<'_> {
     }
 
     /// All values that begin with these bits.
-    fn emit(&mut self, left: u16, (value, mask): (u128, u128)) -> Option<()> {
+    fn emit(&mut self, left: u16, (value, mask): Span) -> Option<()> {
         let shifted = |number: u128| number.checked_shl(left.into()).unwrap_or_default();
         let below = 1u128
             .checked_shl(left.into())
@@ -338,24 +336,5 @@ impl super::sets::Sets {
         let result = self.make(bit, zero, one);
         known.insert(set, result);
         result
-    }
-}
-
-#[cfg(test)]
-impl Space {
-    /// The packets of a part.
-    pub(super) fn of_part(&mut self, part: &Part) -> Set {
-        part.iter().fold(Set::ALL, |packets, field| {
-            let bits = self.bits(field.dimension);
-            let is_mark = matches!(field.dimension, Dimension::Mark | Dimension::Connmark);
-            let some = field.values.iter().fold(Set::NONE, |some, value| {
-                let one = match is_mark {
-                    true => self.sets.masked(&bits, *value),
-                    false => self.sets.within(&bits, *value),
-                };
-                self.or(some, one)
-            });
-            self.and(packets, if field.not { !some } else { some })
-        })
     }
 }

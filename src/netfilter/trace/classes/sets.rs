@@ -1,6 +1,7 @@
 //! Sets of packets as binary decision diagrams: every question about a packet is one about some of
 //! its bits. Equal sets are the same node, so that comparing two of them costs nothing.
 
+use crate::netfilter::model::Span;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Not;
@@ -81,6 +82,11 @@ impl Sets {
     /// All steps were taken: sets made since then are too small.
     pub(super) fn is_exhausted(&self) -> bool {
         self.steps == 0
+    }
+
+    /// Takes no more steps.
+    pub(super) fn give_up(&mut self) {
+        self.steps = 0;
     }
 
     /// The packets of which this bit is 1.
@@ -259,81 +265,47 @@ impl Sets {
         result
     }
 
-    /// The packets of which some bits have these values where the mask is 1.
-    #[cfg(test)]
-    pub(super) fn masked(&mut self, bits: &[Set], (value, mask): (u128, u128)) -> Set {
-        let places = bits.iter().rev().enumerate();
-        let asked = places.filter(|(place, _)| mask >> place & 1 == 1);
-        asked.fold(Set::ALL, |all, (place, bit)| {
-            let bit = if value >> place & 1 == 1 { *bit } else { !*bit };
-            self.and(all, bit)
-        })
+    /// The packets of which some bits, the most significant one first, are a number in one of these
+    /// spans.
+    pub(super) fn within(&mut self, bits: &[Set], spans: impl IntoIterator<Item = Span>) -> Set {
+        let greatest = greatest(bits.len());
+        let is_possible = |(first, last): &Span| first <= last && *first <= greatest;
+        let mut spans: Vec<Span> = spans.into_iter().filter(is_possible).collect();
+        spans.sort_unstable();
+        spans.dedup_by(|next, span| {
+            let overlap = next.0 <= span.1;
+            if overlap {
+                span.1 = span.1.max(next.1);
+            }
+            overlap
+        });
+        self.divide(bits, 0, &spans)
     }
 
-    /// The packets of which some bits, the most significant one first, are a number of at least
-    /// `first` and at most `last`.
-    pub(super) fn within(&mut self, bits: &[Set], (first, last): (u128, u128)) -> Set {
-        if first > last || (bits.len() < 128 && first >> bits.len() != 0) {
-            return Set::NONE;
-        }
-        let (mut at_least, mut at_most) = (Set::ALL, Set::ALL);
-        let cap = match bits.len() {
-            128.. => u128::MAX,
-            length => (1 << length) - 1,
+    /// Those where the bits are added to `first`; all the spans have a number that can come of it.
+    fn divide(&mut self, bits: &[Set], first: u128, spans: &[Span]) -> Set {
+        let last = first | greatest(bits.len());
+        let (bit, bits) = match (spans, bits) {
+            ([], _) => return Set::NONE,
+            ([span, ..], _) if span.0 <= first && last <= span.1 => return Set::ALL,
+            (_, []) => return Set::ALL,
+            (_, [bit, bits @ ..]) => (*bit, bits),
         };
-        let last = last.min(cap);
-        for (place, bit) in bits.iter().rev().enumerate() {
-            at_least = match first >> place & 1 {
-                1 => self.and(*bit, at_least),
-                _ => self.or(*bit, at_least),
-            };
-            at_most = match last >> place & 1 {
-                1 => self.or(!*bit, at_most),
-                _ => self.and(!*bit, at_most),
-            };
-        }
-        self.and(at_least, at_most)
-    }
-
-    /// The packets of which some bits begin as one of these numbers, each up to its length. They are
-    /// in order.
-    pub(super) fn beginning(&mut self, bits: &[Set], prefixes: &[(u128, u8)]) -> Set {
-        self.begin(bits, 0, prefixes)
-    }
-
-    fn begin(&mut self, bits: &[Set], depth: u8, prefixes: &[(u128, u8)]) -> Set {
-        match prefixes {
-            [] => return Set::NONE,
-            // A prefix of others comes before them.
-            [(_, length), ..] if *length <= depth => return Set::ALL,
-            _ => {}
-        }
-        let place = bits.len() - 1 - usize::from(depth);
-        let (zero, one) =
-            prefixes.split_at(prefixes.partition_point(|(number, _)| number >> place & 1 == 0));
-        let zero = self.begin(bits, depth + 1, zero);
-        let one = self.begin(bits, depth + 1, one);
-        let bit = bits[usize::from(depth)];
+        let middle = first | 1 << bits.len();
+        let below = &spans[..spans.partition_point(|span| span.0 < middle)];
+        let above = &spans[spans.partition_point(|span| span.1 < middle)..];
+        let (zero, one) = (
+            self.divide(bits, first, below),
+            self.divide(bits, middle, above),
+        );
         let (zero, one) = (self.without(zero, bit), self.and(bit, one));
         self.or(zero, one)
     }
+}
 
-    /// One member: the bits that matter, each with its value. Nothing if there is none.
-    pub(super) fn member(&self, set: Set) -> Option<Vec<(u16, bool)>> {
-        let mut member = Vec::new();
-        let mut rest = set;
-        loop {
-            match rest {
-                Set::NONE => return None,
-                Set::ALL => return Some(member),
-                _ => {}
-            }
-            let bit = self.first_bit(rest);
-            let (zero, one) = self.halves(rest, bit);
-            member.push((bit, zero == Set::NONE));
-            rest = if zero == Set::NONE { one } else { zero };
-        }
-    }
+/// The greatest number of so many bits.
+fn greatest(bits: usize) -> u128 {
+    u128::MAX.checked_shr(128 - bits as u32).unwrap_or_default()
 }
 
 /// Spreads the bits of a number (Fibonacci hashing).

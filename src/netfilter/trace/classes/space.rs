@@ -1,18 +1,27 @@
 //! All packets of one family that rules can tell apart: what varies among them, as bits.
 
 use super::Stopped;
+use super::addresses::Addresses;
 use super::sets::{Set, Sets};
 use crate::netfilter::model::{
-    ConnState, Credentials, Family, FoundSocket, Interface, Packet, Protocol, Rules, Side, Test,
-    Tracking, address_of, number_of,
+    ConnState, Family, FoundSocket, Interface, Rules, Span, Test, number_of,
 };
-use crate::netfilter::trace::{Network, Probe, Start};
+use crate::netfilter::trace::{Network, Start};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Some bits, the most significant one first; each may depend on several bits of the packet.
 pub(super) type Bits = Rc<[Set]>;
+
+/// The bits of a number.
+pub(super) fn constant(number: u128, width: u16) -> Bits {
+    let bit = |place: u16| match number >> place & 1 {
+        1 => Set::ALL,
+        _ => Set::NONE,
+    };
+    (0..width).rev().map(bit).collect()
+}
 
 /// What a packet begins with, in the order of the bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,28 +64,8 @@ impl Dimension {
         Dimension::Protocol,
     ];
 
-    /// How many bits it has.
-    pub(super) fn width(self, family: Family) -> u16 {
-        match self {
-            Dimension::HasOwner => 1,
-            Dimension::Socket => 2,
-            Dimension::State => 3,
-            Dimension::Protocol => 8,
-            Dimension::InInterface | Dimension::SourcePort | Dimension::DestinationPort => 16,
-            Dimension::Uid | Dimension::Gid | Dimension::Mark | Dimension::Connmark => 32,
-            Dimension::Source | Dimension::Destination => family.bits().into(),
-        }
-    }
-
-    /// Its greatest value.
-    pub fn last(self, family: Family) -> u128 {
-        u128::MAX >> (128 - self.width(family))
-    }
-
-    /// The number of its first bit.
-    pub(super) fn offset(self, family: Family) -> u16 {
-        let before = Dimension::ALL.into_iter().take_while(|d| *d != self);
-        before.map(|d| d.width(family)).sum()
+    pub(super) fn is_address(self) -> bool {
+        matches!(self, Dimension::Source | Dimension::Destination)
     }
 }
 
@@ -87,16 +76,13 @@ pub(super) const SOCKETS: [FoundSocket; 3] = [
     FoundSocket::Transparent,
 ];
 
-/// What is preferred in a representative, where the set leaves it open.
-const PROCESS: u32 = 1000;
-const CLIENT_PORT: u16 = 50000;
-
 /// All packets of one family.
 pub struct Space {
     pub family: Family,
     /// The first stands for none; then lo, those that are there or that rules name, and one that
     /// nobody names.
     pub interfaces: Vec<Option<Interface>>,
+    pub(super) addresses: Addresses,
     pub(super) sets: Sets,
 }
 
@@ -105,9 +91,10 @@ impl Space {
     /// given up.
     pub fn new<'a>(
         family: Family,
-        places: impl IntoIterator<Item = (&'a Rules, &'a Network)>,
+        places: impl IntoIterator<Item = (&'a Rules, &'a Network)> + Clone,
         steps: u32,
     ) -> Self {
+        let addresses = Addresses::new(family, places.clone());
         let mut names = BTreeSet::new();
         for (rules, network) in places {
             names.extend(network.links.iter().map(|l| l.name.to_string()));
@@ -124,21 +111,73 @@ impl Space {
                 .into_iter()
                 .chain(known)
                 .collect(),
+            addresses,
             sets: Sets::new(steps),
         }
     }
 
-    /// The bits of a packet at its start.
+    /// How many bits a dimension has.
+    fn width(&self, dimension: Dimension) -> u16 {
+        match dimension {
+            Dimension::HasOwner => 1,
+            Dimension::Socket => 2,
+            Dimension::State => 3,
+            Dimension::Protocol => 8,
+            Dimension::InInterface | Dimension::SourcePort | Dimension::DestinationPort => 16,
+            Dimension::Uid | Dimension::Gid | Dimension::Mark | Dimension::Connmark => 32,
+            Dimension::Source | Dimension::Destination => self.addresses.width(),
+        }
+    }
+
+    /// The number of a dimension's first bit, and of the bit behind its last one.
+    pub(super) fn place(&self, dimension: Dimension) -> (u16, u16) {
+        let before = Dimension::ALL.into_iter().take_while(|d| *d != dimension);
+        let first = before.map(|d| self.width(d)).sum();
+        (first, first + self.width(dimension))
+    }
+
+    /// The bits of a packet at its start; of an address those of its number.
     pub(super) fn bits(&mut self, dimension: Dimension) -> Bits {
-        let first = dimension.offset(self.family);
-        let bits = first..first + dimension.width(self.family);
-        bits.map(|bit| self.sets.bit(bit)).collect()
+        let (first, end) = self.place(dimension);
+        (first..end).map(|bit| self.sets.bit(bit)).collect()
     }
 
     /// The packets that have such a value at their start.
-    pub fn having(&mut self, dimension: Dimension, values: (u128, u128)) -> Set {
+    pub fn having(&mut self, dimension: Dimension, values: Span) -> Set {
         let bits = self.bits(dimension);
-        self.sets.within(&bits, values)
+        match dimension.is_address() {
+            true => self.addressed(&bits, [values]),
+            false => self.sets.within(&bits, [values]),
+        }
+    }
+
+    /// The packets of which an address, in these bits, is in one of these ranges.
+    pub(super) fn addressed(
+        &mut self,
+        address: &[Set],
+        ranges: impl IntoIterator<Item = Span>,
+    ) -> Set {
+        let numbers = self.numbers(ranges);
+        self.sets.within(address, numbers)
+    }
+
+    /// The bits of one address.
+    pub(super) fn constant_address(&mut self, address: IpAddr) -> Bits {
+        let number = number_of(address);
+        let numbers = self.numbers([(number, number)]);
+        let number = numbers.first().map_or(0, |(number, _)| *number);
+        constant(number, self.addresses.width())
+    }
+
+    /// The numbers of addresses. The sets are given up where the rules and networks of the space have
+    /// no such range: no answer is better than one about other addresses.
+    fn numbers(&mut self, ranges: impl IntoIterator<Item = Span>) -> Vec<Span> {
+        let numbers = self.addresses.numbers(ranges);
+        debug_assert!(numbers.is_some(), "a range that the space does not have");
+        numbers.unwrap_or_else(|| {
+            self.sets.give_up();
+            Vec::new()
+        })
     }
 
     pub fn and(&mut self, a: Set, b: Set) -> Set {
@@ -215,14 +254,9 @@ impl Space {
 
     /// The packets whose address, in these bits, is one of this namespace.
     pub(super) fn own(&mut self, network: &Network, address: &[Set]) -> Set {
-        network
-            .own(self.family)
-            .into_iter()
-            .fold(Set::NONE, |own, (first, last)| {
-                let span = (number_of(first), number_of(last));
-                let one = self.sets.within(address, span);
-                self.sets.or(own, one)
-            })
+        let own = network.own(self.family).into_iter();
+        let own = own.map(|(first, last)| (number_of(first), number_of(last)));
+        self.addressed(address, own)
     }
 
     /// How many more steps may be taken.
@@ -239,131 +273,6 @@ impl Space {
             true => Err(Stopped::Bounded),
             false => Ok(()),
         }
-    }
-
-    /// A packet of the set, as plain as can be: new TCP of an ordinary user, without marks.
-    pub fn representative(&mut self, set: Set, start: Start, network: &Network) -> Option<Probe> {
-        let far: u128 = match self.family {
-            Family::V4 => Ipv4Addr::new(192, 0, 2, 1).to_bits().into(),
-            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits(),
-        };
-        let own = network.links.iter().rev().flat_map(|l| &l.addresses);
-        let own = own
-            .map(|net| net.addr())
-            .find(|a| Family::of(*a) == self.family);
-        let own = own.map_or(far, number_of);
-        let (source, destination) = match start {
-            Start::Here => (own, far),
-            Start::Outside => (far, own),
-        };
-        let preferred: [(Dimension, u128); 13] = [
-            (Dimension::State, 1),
-            (Dimension::Protocol, Protocol::Tcp.number().into()),
-            (Dimension::HasOwner, 1),
-            (Dimension::Mark, 0),
-            (Dimension::Connmark, 0),
-            (Dimension::Socket, 0),
-            (Dimension::Uid, PROCESS.into()),
-            (Dimension::Gid, PROCESS.into()),
-            (Dimension::InInterface, 2),
-            (Dimension::Source, source),
-            (Dimension::Destination, destination),
-            (Dimension::SourcePort, CLIENT_PORT.into()),
-            (Dimension::DestinationPort, 80),
-        ];
-        let mut left = set;
-        for (dimension, value) in preferred {
-            let wish = self.having(dimension, (value, value));
-            let fulfilled = self.sets.and(left, wish);
-            if fulfilled != Set::NONE {
-                left = fulfilled;
-            }
-        }
-        let member = self.sets.member(left)?;
-        let value = |dimension: Dimension| {
-            let first = dimension.offset(self.family);
-            let width = dimension.width(self.family);
-            let bits = member.iter().filter(|(_, is_set)| *is_set);
-            let bits = bits.filter(|(bit, _)| (first..first + width).contains(bit));
-            bits.fold(0, |number, (bit, _)| {
-                number | 1u128 << (first + width - 1 - bit)
-            })
-        };
-        Some(self.probe(start, value))
-    }
-
-    fn probe(&self, start: Start, value: impl Fn(Dimension) -> u128) -> Probe {
-        let end = |address, port| {
-            let address = address_of(self.family, value(address));
-            SocketAddr::new(address, value(port) as u16)
-        };
-        let number = |dimension| value(dimension) as u32;
-        let state = ConnState::ALL[value(Dimension::State) as usize];
-        let owner = Credentials::new(number(Dimension::Uid), number(Dimension::Gid));
-        let packet = Packet {
-            in_interface: self.interfaces[value(Dimension::InInterface) as usize].clone(),
-            owner: (value(Dimension::HasOwner) == 1).then_some(owner),
-            mark: number(Dimension::Mark),
-            socket: SOCKETS[value(Dimension::Socket) as usize],
-            ..Packet::new(
-                Protocol::of(value(Dimension::Protocol) as u8),
-                end(Dimension::Source, Dimension::SourcePort),
-                end(Dimension::Destination, Dimension::DestinationPort),
-            )
-        };
-        let tracking = Tracking::new(state, number(Dimension::Connmark));
-        Probe {
-            start,
-            packet,
-            tracking,
-        }
-    }
-
-    /// The set of one packet.
-    pub fn only(&mut self, probe: &Probe) -> Set {
-        let packet = &probe.packet;
-        let (state, connmark) = match probe.tracking {
-            Tracking::NotYet | Tracking::Invalid => (ConnState::Invalid, 0),
-            Tracking::Untracked => (ConnState::Untracked, 0),
-            Tracking::Known(connection) => (connection.state, connection.mark),
-        };
-        let at = |found: Option<usize>| found.unwrap_or_default() as u128;
-        let address = |side: Side| number_of(packet.end(side).ip());
-        let owner = packet.owner.as_ref();
-        let in_interface = packet.in_interface.as_ref();
-        let values: [(Dimension, u128); 13] = [
-            (Dimension::Protocol, packet.protocol.number().into()),
-            (
-                Dimension::State,
-                at(ConnState::ALL.iter().position(|s| *s == state)),
-            ),
-            (Dimension::HasOwner, owner.is_some().into()),
-            (
-                Dimension::Socket,
-                at(SOCKETS.iter().position(|s| *s == packet.socket)),
-            ),
-            (
-                Dimension::InInterface,
-                in_interface.map_or(0, |name| self.number(name)),
-            ),
-            (Dimension::Uid, owner.map_or(0, |o| o.uid).into()),
-            (Dimension::Gid, owner.map_or(0, |o| o.gid).into()),
-            (Dimension::Mark, packet.mark.into()),
-            (Dimension::Connmark, connmark.into()),
-            (Dimension::SourcePort, packet.port(Side::Source).into()),
-            (
-                Dimension::DestinationPort,
-                packet.port(Side::Destination).into(),
-            ),
-            (Dimension::Source, address(Side::Source)),
-            (Dimension::Destination, address(Side::Destination)),
-        ];
-        values
-            .into_iter()
-            .fold(Set::ALL, |set, (dimension, value)| {
-                let one = self.having(dimension, (value, value));
-                self.sets.and(set, one)
-            })
     }
 }
 

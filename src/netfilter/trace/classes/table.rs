@@ -1,10 +1,11 @@
 //! A table's chains, rule by rule, for sets of packets: the counterpart of [`super::super::chain`].
 
 use super::Stopped;
-use super::fields::{End, Header, Tracked, constant, constant_end};
+use super::addresses::{LINK_LOCAL, localhost};
+use super::fields::{End, Header, Tracked, and_mask, span_of};
 use super::runs::{addresses, runs};
 use super::sets::Set;
-use super::space::{Bits, Space};
+use super::space::{Bits, Space, constant};
 use crate::netfilter::model::{
     Base, ChainName, Entry, Family, Hook, HookedChain, HookedTable, NatTo, PortRange, RejectWith,
     Side, Target, TargetMap,
@@ -12,7 +13,7 @@ use crate::netfilter::model::{
 use crate::netfilter::trace::{JumpLoop, Network};
 use ipnet::IpNet;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Where the route of what is sent from here leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,8 +297,11 @@ impl<'w, 'a> InTable<'w, 'a> {
             Verdict::SourceTranslated | Verdict::Unknown => Took::Other,
         };
         self.hit(run, took, set);
-        if set != Set::NONE {
-            self.verdicts.push((verdict, state, set));
+        let same = |(v, s, _): &&mut (Verdict, State, Set)| *v == verdict && *s == state;
+        match self.verdicts.iter_mut().find(same) {
+            _ if set == Set::NONE => {}
+            Some((_, _, others)) => *others = self.space.sets.or(*others, set),
+            None => self.verdicts.push((verdict, state, set)),
         }
     }
 
@@ -343,11 +347,11 @@ impl<'w, 'a> InTable<'w, 'a> {
                 self.redirect(run, port, state, set);
             }
             Target::Dnat(to) => {
-                let end = applied(to, &state.header.destination);
+                let end = self.applied(to, &state.header.destination);
                 self.translate(run, Side::Destination, end, state, set);
             }
             Target::Snat(to) => {
-                let end = applied(to, &state.header.source);
+                let end = self.applied(to, &state.header.source);
                 self.translate(run, Side::Source, end, state, set);
             }
             Target::Masquerade => self.masquerade(run, state, set),
@@ -356,7 +360,7 @@ impl<'w, 'a> InTable<'w, 'a> {
                     Hook::Input | Hook::Postrouting => Side::Source,
                     _ => Side::Destination,
                 };
-                let end = mapped(state.header.end(side), net);
+                let end = self.mapped(state.header.end(side), net);
                 self.translate(run, side, end, state, set);
             }
             Target::Tproxy {
@@ -409,12 +413,12 @@ impl<'w, 'a> InTable<'w, 'a> {
                 Set::ALL
             }
             Target::SaveMark { nfmask, ctmask } => {
-                let value = and_mask(&header.mark, *nfmask);
+                let value = and_mask(&header.mark, (*nfmask).into());
                 header.connmark = self.mixed(&header.connmark, *ctmask, &value);
                 connected
             }
             Target::RestoreMark { nfmask, ctmask } => {
-                let value = and_mask(&header.connmark, *ctmask);
+                let value = and_mask(&header.connmark, (*ctmask).into());
                 header.mark = self.mixed(&header.mark, *nfmask, &value);
                 connected
             }
@@ -460,9 +464,8 @@ impl<'w, 'a> InTable<'w, 'a> {
 
     /// To the loopback address, or to one of the interface that a packet came in through.
     fn redirect(&mut self, run: &'a [Entry], port: Bits, state: State, set: Set) {
-        let v4 = self.space.family == Family::V4;
         let to = |this: &mut Self, address: IpAddr, set| {
-            let address = constant_end(SocketAddr::new(address, 0)).address;
+            let address = this.space.constant_address(address);
             let port = port.clone();
             this.translate(
                 run,
@@ -473,26 +476,15 @@ impl<'w, 'a> InTable<'w, 'a> {
             );
         };
         if self.base.hook == Hook::Output {
-            let loopback = match v4 {
-                true => Ipv4Addr::LOCALHOST.into(),
-                false => Ipv6Addr::LOCALHOST.into(),
-            };
-            return to(self, loopback, set);
+            return to(self, localhost(self.space.family), set);
         }
-        let link_local = match v4 {
-            true => Set::NONE,
-            false => {
-                let span = (0xfe80 << 112, (0xfec0 << 112) - 1);
-                self.space
-                    .sets
-                    .within(&state.header.destination.address, span)
-            }
-        };
+        let destination = &state.header.destination.address;
+        let link_local = self.space.addressed(destination, [LINK_LOCAL]);
         let near = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
         let far = self.space.family.unspecified();
         for (number, name) in self.space.interfaces.clone().iter().enumerate() {
             let span = (number as u128, number as u128);
-            let here = self.space.sets.within(&state.header.in_interface, span);
+            let here = self.space.sets.within(&state.header.in_interface, [span]);
             let here = self.space.sets.and(set, here);
             for (sample, among) in [(near, link_local), (far, !link_local)] {
                 let some = self.space.sets.and(here, among);
@@ -523,9 +515,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         for to in nets.iter().map(|net| net.addr()).chain([far]) {
             let some = match nets.iter().find(|net| net.addr() == to) {
                 Some(net) => {
-                    use crate::netfilter::model::number_of;
-                    let span = (number_of(net.network()), number_of(net.broadcast()));
-                    let within = self.space.sets.within(&destination, span);
+                    let within = self.space.addressed(&destination, [span_of(net)]);
                     self.space.sets.and(left, within)
                 }
                 None => left,
@@ -535,7 +525,7 @@ impl<'w, 'a> InTable<'w, 'a> {
                 _ if some == Set::NONE => {}
                 Some((address, _)) => {
                     let end = End {
-                        address: constant_end(SocketAddr::new(address, 0)).address,
+                        address: self.space.constant_address(address),
                         port: state.header.source.port.clone(),
                     };
                     self.translate(run, Side::Source, end, state.clone(), some);
@@ -553,43 +543,29 @@ impl<'w, 'a> InTable<'w, 'a> {
         };
         self.end(run, verdict, state, set);
     }
-}
 
-fn and_mask(bits: &Bits, mask: u32) -> Bits {
-    let places = (0..32).rev();
-    bits.iter()
-        .zip(places)
-        .map(|(bit, place)| {
-            if mask >> place & 1 == 1 {
-                *bit
-            } else {
-                Set::NONE
-            }
-        })
-        .collect()
-}
-
-/// The end that nat makes of one; of several the first.
-fn applied(to: &NatTo, end: &End) -> End {
-    End {
-        address: match to.addresses {
-            Some((first, _)) => constant_end(SocketAddr::new(first, 0)).address,
-            None => end.address.clone(),
-        },
-        port: match to.ports {
-            Some(ports) => constant(ports.first().into(), 16),
-            None => end.port.clone(),
-        },
+    /// The end that nat makes of one; of several the first.
+    fn applied(&mut self, to: &NatTo, end: &End) -> End {
+        End {
+            address: match to.addresses {
+                Some((first, _)) => self.space.constant_address(first),
+                None => end.address.clone(),
+            },
+            port: match to.ports {
+                Some(ports) => constant(ports.first().into(), 16),
+                None => end.port.clone(),
+            },
+        }
     }
-}
 
-/// The end with the first bits of its address replaced.
-fn mapped(end: &End, net: &IpNet) -> End {
-    let network = constant_end(SocketAddr::new(net.network(), 0)).address;
-    let length = usize::from(net.prefix_len());
-    let address = network[..length].iter().chain(&end.address[length..]);
-    End {
-        address: address.copied().collect(),
-        port: end.port.clone(),
+    /// The end with the first bits of its address replaced.
+    fn mapped(&mut self, end: &End, net: &IpNet) -> End {
+        let network = self.space.constant_address(net.network());
+        let length = usize::from(net.prefix_len());
+        let address = network[..length].iter().chain(&end.address[length..]);
+        End {
+            address: address.copied().collect(),
+            port: end.port.clone(),
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! The hooks, in the kernel's order, for sets of packets: the counterpart of
 //! [`super::super::tracer`].
 
-use super::fields::{Header, Tracked};
+use super::fields::{Header, Tracked, span_of};
 use super::sets::Set;
-use super::space::{Bits, Space};
+use super::space::{Bits, Space, constant};
 use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
     Base, ConnState, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
-    number_of,
 };
 use crate::netfilter::trace::network::{self, Network};
 use crate::netfilter::trace::tracer::CONNTRACK;
@@ -57,7 +56,7 @@ impl<'a> Walker<'_, 'a> {
                     state.header.owned = Set::NONE;
                     state.header.out_interface = None;
                     let lo = self.space.number(&Interface::LOOPBACK);
-                    state.header.in_interface = super::fields::constant(lo, 16);
+                    state.header.in_interface = constant(lo, 16);
                     add(self.space, &mut back, state, set);
                 }
             }
@@ -138,8 +137,7 @@ impl<'a> Walker<'_, 'a> {
         let mut found = vec![(Way::Here, self.space.sets.and(set, here))];
         let mut left = self.space.sets.without(set, here);
         for (net, way) in self.longest_first() {
-            let span = (number_of(net.network()), number_of(net.broadcast()));
-            let within = self.space.sets.within(&address, span);
+            let within = self.space.addressed(&address, [span_of(&net)]);
             let some = self.space.sets.and(left, within);
             left = self.space.sets.without(left, some);
             found.push((way, some));
@@ -153,7 +151,7 @@ impl<'a> Walker<'_, 'a> {
         match route.family == self.space.family {
             true => {
                 let mark = (route.mark.into(), route.mark.into());
-                self.space.sets.within(&header.mark, mark)
+                self.space.sets.within(&header.mark, [mark])
             }
             false => Set::NONE,
         }
@@ -196,7 +194,7 @@ impl<'a> Walker<'_, 'a> {
     }
 
     fn end(&mut self, fate: Fate, state: State, set: Set) {
-        let ended = Ended::new(fate, state, set);
+        let ended = Ended::new(self.space, fate, state, set);
         match self.ends.iter_mut().find(|other| other.is_alike(&ended)) {
             Some(other) => other.set = self.space.sets.or(other.set, set),
             None => self.ends.push(ended),
@@ -336,31 +334,34 @@ impl<'a> Walker<'_, 'a> {
         Ok(())
     }
 
-    /// At OUTPUT the route is looked up again where nat or a mark changed it.
+    /// At OUTPUT the route is looked up again where nat changed the address, or a rule the mark. That
+    /// matters, and is asked, only of packets that another route would lead elsewhere: of all packets
+    /// there may be no small set of those whose mark changed.
     fn reroute(
         &mut self,
         base: Base,
         (address, mark): &(Bits, Bits),
-        mut state: State,
+        state: State,
         set: Set,
         next: &mut Flow,
     ) {
-        let mut changed = Set::NONE;
-        if base.hook == Hook::Output && base.is_nat {
-            changed = self
-                .space
-                .unequal(set, address, &state.header.destination.address);
-        }
-        if base.hook == Hook::Output && base.reroutes {
-            let marked = self.space.unequal(set, mark, &state.header.mark);
-            changed = self.space.sets.or(changed, marked);
-        }
-        let same = self.space.sets.without(set, changed);
-        add(self.space, next, state.clone(), same);
-        let changed = self.space.sets.and(set, changed);
-        for (way, set) in self.routes(&state.header, changed) {
-            state.way = way;
-            add(self.space, next, state.clone(), set);
+        let pairs = match base.hook == Hook::Output {
+            true if base.is_nat => (address, &state.header.destination.address),
+            true if base.reroutes => (mark, &state.header.mark),
+            _ => return add(self.space, next, state, set),
+        };
+        for (way, some) in self.routes(&state.header, set) {
+            let changed = match way == state.way {
+                true => Set::NONE,
+                false => self.space.unequal(some, pairs.0, pairs.1),
+            };
+            let same = self.space.sets.without(some, changed);
+            add(self.space, next, state.clone(), same);
+            let rerouted = State {
+                way,
+                ..state.clone()
+            };
+            add(self.space, next, rerouted, changed);
         }
     }
 }
