@@ -52,11 +52,17 @@ pub struct Differences {
 pub struct Difference {
     pub direction: Direction,
     pub family: Family,
-    /// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
-    pub packets: Option<Vec<Vec<Condition>>>,
+    pub packets: Conditions,
+    /// Among them new connections of which no rule has marked anything yet, if there are any, in
+    /// conditions that are enough for such.
+    #[serde(rename = "new-connections", skip_serializing_if = "Option::is_none")]
+    pub new_connections: Option<Conditions>,
     pub before: End,
     pub after: End,
 }
+
+/// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
+type Conditions = Option<Vec<Vec<Condition>>>;
 
 /// What happens to packets, and with which marks they arrive where those are the same for all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -295,11 +301,17 @@ impl Differences {
                 }
             }
             let care = space.and(old.all, new.all);
+            let beginning = space.new_connections();
+            let new_care = space.and(care, beginning);
             for (before, after, packets) in kinds {
+                let new = space.and(packets, beginning);
+                let mut described =
+                    |packets, care| described(&mut space, packets, care, old.network);
                 self.connections.push(Difference {
                     direction,
                     family,
-                    packets: described(&mut space, packets, care, old.network),
+                    packets: described(packets, care),
+                    new_connections: (new != Set::NONE).then(|| described(new, new_care)),
                     before,
                     after,
                 });

@@ -1,4 +1,5 @@
-//! The text of `diff --connections`: a line for each kind of connection that is treated differently.
+//! The text of `diff --connections`: a line for each kind of new connection that is treated differently,
+//! or for every kind of packet.
 
 use super::connections::{direction, fate, packets};
 use super::escape::Foreign;
@@ -7,10 +8,20 @@ use std::fmt::Write;
 
 pub(super) fn text(differences: &Differences, all: bool) -> String {
     let mut text = String::new();
+    let mut others = 0;
     for difference in &differences.connections {
         let heading = format!("{}, {}", direction(difference.direction), difference.family);
         let (before, after) = (end(&difference.before), end(&difference.after));
-        for (who, what) in packets(difference.packets.as_deref(), difference.direction, all) {
+        let new = difference.new_connections.as_ref();
+        let conditions = match new.filter(|_| difference.before.fate != difference.after.fate) {
+            _ if all => &difference.packets,
+            Some(new) => new,
+            None => {
+                others += 1;
+                continue;
+            }
+        };
+        for (who, what) in packets(conditions.as_deref(), difference.direction, all) {
             let _ = writeln!(
                 text,
                 "{heading}: {}, {}: {before} → {after}",
@@ -18,6 +29,17 @@ pub(super) fn text(differences: &Differences, all: bool) -> String {
                 Foreign(&what)
             );
         }
+    }
+    if others > 0 {
+        if others == differences.connections.len() {
+            text.push_str("No new connection is treated differently.\n");
+        }
+        let are = if others == 1 { " is" } else { "s are" };
+        let _ = writeln!(
+            text,
+            "{others} more difference{are} about marked packets, states other than NEW, or a mark alone; \
+             -v lists them."
+        );
     }
     if !differences.differs && differences.determined {
         text.push_str("No connection is treated differently.\n");

@@ -180,6 +180,22 @@ impl Space {
         })
     }
 
+    /// New connections of which no rule has marked anything yet: what applications begin.
+    pub fn new_connections(&mut self) -> Set {
+        let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
+        let new = new.unwrap_or_default() as u128;
+        [
+            (Dimension::State, new),
+            (Dimension::Mark, 0),
+            (Dimension::Connmark, 0),
+        ]
+        .into_iter()
+        .fold(Set::ALL, |all, (dimension, value)| {
+            let one = self.having(dimension, (value, value));
+            self.sets.and(all, one)
+        })
+    }
+
     pub fn and(&mut self, a: Set, b: Set) -> Set {
         self.sets.and(a, b)
     }
