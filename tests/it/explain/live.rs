@@ -1,8 +1,9 @@
 //! `explain --live` among the rules of others: what can be decoded counts, what cannot be leaves
 //! both cases open, and never is anything guessed.
 
+use super::table::list;
 use crate::lab::{APP, Done, Lab, Namespace, PROXY, ROOT, Server, lab, product};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A pod whose TCP goes to the proxy, and somebody else's rules.
 struct Pod {
@@ -255,6 +256,46 @@ fn what_the_kernel_does_not_show_leaves_both_cases_open() {
         "iptables -t nat -N OTHER; iptables -t nat -A OTHER {huge} -j ACCEPT"
     ));
     pod.agrees("203.0.113.9:443", "delivered", "by=proxy:15001");
+}
+
+/// The rows of one section of the table.
+fn rows(pod: &Namespace, direction: &str, family: &str) -> Vec<Value> {
+    let mut explain = product();
+    explain.args(["explain", "--live", "--format", "json"]);
+    let table: Value = serde_json::from_str(&pod.run(&mut explain).must("explain")).expect("JSON");
+    let mut sections = list(&table["sections"]).iter();
+    let section = sections
+        .find(|s| s["direction"] == direction && list(&s["families"]).iter().any(|f| f == family));
+    list(&section.expect("a section")["rows"]).to_vec()
+}
+
+#[test]
+fn a_policy_that_drops_is_named_apart_from_rules() {
+    let lab_ = Lab::new();
+    let options = ["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"];
+    lab_.pod.output(product().args(options));
+    lab_.pod.sh("iptables -P INPUT DROP
+         iptables -A INPUT -p udp --dport 7 -j DROP
+         iptables -A INPUT -p udp --dport 53 -j ACCEPT");
+    let _proxy = Server::start(&lab_.pod, PROXY, &["proxy", "15006"]);
+    let connect = lab(ROOT).args(["connect", "--timeout=1", "10.66.0.2:80"]);
+    let answer = lab_.peer.run(connect).out;
+    assert!(answer.contains("error="), "{answer}");
+    let rows = rows(&lab_.pod, "inbound", "ipv4");
+    let policy = json!({ "table": "filter", "chain": "INPUT" });
+    let of_policy = |row: &&Value| row["fate"] == "dropped" && row["policy"] == policy;
+    let mut redirected = rows.iter().filter(of_policy).map(|r| &r["redirected_to"]);
+    assert!(redirected.any(|port| *port == 15006), "{rows:#?}");
+    assert!(redirected.any(Value::is_null), "{rows:#?}");
+    for (fate, named) in [("dropped", "--dport 7 "), ("direct", "--dport 53 ")] {
+        let by_rule = |row: &Value| match list(&row["rules"]) {
+            [rule] => rule["rule"].as_str().is_some_and(|r| r.contains(named)),
+            _ => false,
+        };
+        let found = rows.iter().find(|row| by_rule(row)).expect(named);
+        assert_eq!(found["fate"], fate, "{found}");
+        assert!(found["policy"].is_null(), "{found}");
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn of_family(
     let classes = picture.classes(&mut space);
     let by = classes
         .iter()
-        .map(|c| c.by.map_or(1, |hit| hit.rules.len()));
+        .map(|c| c.by.map_or(1, |hit| hit.rules.len().max(1)));
     let section = Section {
         direction,
         families: vec![family],

@@ -21,6 +21,9 @@ pub struct Row {
     pub fate: Fate,
     /// The rules that decide; none where no rule does.
     pub rules: Vec<Decider>,
+    /// The base chain whose policy drops them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
 
 /// Whose packets they are, in the reader's order.
@@ -61,8 +64,14 @@ pub enum Fate {
     },
     Refused {
         with: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirected_to: Option<u16>,
     },
-    Dropped,
+    Dropped {
+        /// The port that a rule sent them to before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirected_to: Option<u16>,
+    },
     NoRoute,
     /// By a rule that could not be decoded, or an order of chains that nothing shows.
     Undetermined,
@@ -76,6 +85,22 @@ pub struct Decider {
     pub rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+/// A base chain whose policy decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    pub table: String,
+    pub chain: String,
+}
+
+impl Policy {
+    fn of(hit: &Hit) -> Option<Self> {
+        hit.rules.is_empty().then(|| Policy {
+            table: hit.table.name.clone(),
+            chain: hit.chain.name.to_string(),
+        })
+    }
 }
 
 impl Decider {
@@ -112,7 +137,7 @@ impl Row {
                 .iter()
                 .zip(&other.rules)
                 .all(|(a, b)| a.is_alike(b));
-        (self.group, &self.fate) == (other.group, &other.fate)
+        (self.group, &self.fate, &self.policy) == (other.group, &other.fate, &other.policy)
             && rules
             && shape(self) == shape(other)
     }
@@ -128,7 +153,8 @@ impl Row {
     }
 }
 
-/// What rows are put together by: of managed rules what they are for, of others their chain.
+/// What rows are put together by: of managed rules what they are for, of others and of policies their
+/// chain.
 type Key = (Group, Fate, String);
 
 /// A row on its way.
@@ -150,7 +176,7 @@ pub(super) fn rows(
         .hits
         .iter()
         .enumerate()
-        .map(|(at, hit)| ((hit.rules.as_ptr(), hit.set), at))
+        .map(|(at, hit)| ((hit.place(), hit.set), at))
         .collect();
     let proxy = match picture.start {
         Start::Here => proxy(space, rules),
@@ -160,18 +186,22 @@ pub(super) fn rows(
     let mut gathered: HashMap<Key, Gathered> = HashMap::new();
     for class in classes {
         for (set, group, fate) in divided(space, class, proxy, own) {
-            let row = gathered
-                .entry((group, fate, stem(class.by)))
-                .or_insert(Gathered {
+            let parts = match class.by {
+                None if fate == Fate::Direct => picture.admitted(space, set),
+                by => vec![(set, by)],
+            };
+            for (set, by) in parts {
+                let key = (group, fate.clone(), stem(by));
+                let row = gathered.entry(key).or_insert(Gathered {
                     set,
                     rules: Vec::new(),
                     first: usize::MAX,
                 });
-            row.set = space.or(row.set, set);
-            row.rules.extend(class.by);
-            let by = class.by.map(|hit| (hit.rules.as_ptr(), hit.set));
-            let at = by.and_then(|by| order.get(&by));
-            row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
+                row.set = space.or(row.set, set);
+                row.rules.extend(by);
+                let at = by.and_then(|hit| order.get(&(hit.place(), hit.set)));
+                row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
+            }
         }
     }
     if !space.is_empty(picture.undetermined) {
@@ -186,6 +216,7 @@ pub(super) fn rows(
         let ((group, fate, _), row) = ordered.remove(next(space, &ordered, care));
         let packets = described(space, row.set, care, picture.network);
         care = space.without(care, row.set);
+        let policy = row.rules.iter().find_map(Policy::of);
         let mut rules: Vec<Decider> = Vec::new();
         for rule in row.rules.into_iter().flat_map(Decider::of) {
             if rules.last() != Some(&rule) {
@@ -197,6 +228,7 @@ pub(super) fn rows(
             packets,
             fate,
             rules,
+            policy,
         });
     }
     space.check()?;
@@ -245,13 +277,17 @@ fn stem(by: Option<Hit>) -> String {
     let Some(hit) = by else {
         return String::new();
     };
-    match (hit.rules[0].id(), purpose(&hit.rules[0])) {
+    let place = format!("{} {}", hit.table.name, hit.chain.name);
+    let Some(rule) = hit.rules.first() else {
+        return format!("policy {place}");
+    };
+    match (rule.id(), purpose(rule)) {
         (Some(id), Some((_, rest))) => {
             let id = id.as_str();
             id[..id.len() - rest.len()].to_owned()
         }
         (Some(id), None) => id.as_str().to_owned(),
-        (None, _) => format!("{} {}", hit.table.name, hit.chain.name),
+        (None, _) => place,
     }
 }
 
@@ -263,7 +299,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
     let others = space.without(set, proxy);
     let parts = match &fate {
         Fate::Direct => {
-            let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
+            let purpose = class.by.and_then(|hit| purpose(hit.rules.first()?));
             let group = match purpose {
                 Some((Purpose::ExemptProxy | Purpose::ExemptPassed(_), _)) => Group::Proxy,
                 _ if class.by.is_none() => Group::Other,
@@ -294,7 +330,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
 }
 
 fn fate(class: &Class) -> Fate {
-    let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
+    let purpose = class.by.and_then(|hit| purpose(hit.rules.first()?));
     Fate::of(class.end, |_| match purpose {
         Some((Purpose::To(who), _)) => Some(who),
         _ => None,
@@ -325,9 +361,12 @@ impl Fate {
                 port,
             },
             (classes::Fate::Direct | classes::Fate::Sent { .. }, _) => Fate::Direct,
-            (classes::Fate::Dropped, _) => Fate::Dropped,
+            (classes::Fate::Dropped, _) => Fate::Dropped {
+                redirected_to: end.lost,
+            },
             (classes::Fate::Rejected(with), _) => Fate::Refused {
                 with: with.as_str(),
+                redirected_to: end.lost,
             },
             (classes::Fate::NoRoute, _) => Fate::NoRoute,
             (classes::Fate::Unknown, _) => Fate::Undetermined,

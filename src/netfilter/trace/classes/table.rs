@@ -88,16 +88,23 @@ pub enum Took {
     Other,
 }
 
-/// Packets that a rule applies to.
+/// Packets that a rule applies to, or the policy of a base chain that drops.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit<'a> {
     pub table: &'a HookedTable,
     pub base: Base,
     pub chain: &'a HookedChain,
-    /// Several where they differ in an address only.
+    /// Several where they differ in an address only; none where it is the policy.
     pub rules: &'a [Entry],
     pub took: Took,
     pub set: Set,
+}
+
+impl Hit<'_> {
+    /// Where the rules stand, which no other rules or policy have.
+    pub fn place(&self) -> (*const HookedChain, *const [Entry]) {
+        (self.chain, self.rules)
+    }
 }
 
 /// The chains of a table by their names.
