@@ -188,7 +188,19 @@ pub(super) fn fate(fate: &Fate) -> String {
         } => format!("{}refused ({with})", before(*redirected_to)),
         Fate::Dropped { redirected_to } => before(*redirected_to) + "dropped",
         Fate::NoRoute => "no route".to_owned(),
+        Fate::ByChance { among } => {
+            let fates: Vec<String> = among.iter().map(self::fate).collect();
+            format!("by chance {}", either(&fates))
+        }
         Fate::Undetermined => "cannot be determined".to_owned(),
+    }
+}
+
+/// The first of several fates, and how many more there are.
+fn either(fates: &[String]) -> String {
+    match fates.len().checked_sub(SHOWN).filter(|more| *more > 1) {
+        Some(more) => format!("{} or {more} more", fates[..SHOWN].join(" or ")),
+        None => fates.join(" or "),
     }
 }
 

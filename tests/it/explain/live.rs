@@ -278,8 +278,9 @@ fn a_policy_that_drops_is_named_apart_from_rules() {
          iptables -A INPUT -p udp --dport 7 -j DROP
          iptables -A INPUT -p udp --dport 53 -j ACCEPT");
     let _proxy = Server::start(&lab_.pod, PROXY, &["proxy", "15006"]);
-    let connect = lab(ROOT).args(["connect", "--timeout=1", "10.66.0.2:80"]);
-    let answer = lab_.peer.run(connect).out;
+    let mut connect = lab(ROOT);
+    connect.args(["connect", "--timeout=1", "10.66.0.2:80"]);
+    let answer = lab_.peer.run(&mut connect).out;
     assert!(answer.contains("error="), "{answer}");
     let rows = rows(&lab_.pod, "inbound", "ipv4");
     let policy = json!({ "table": "filter", "chain": "INPUT" });
@@ -296,6 +297,31 @@ fn a_policy_that_drops_is_named_apart_from_rules() {
         assert_eq!(found["fate"], fate, "{found}");
         assert!(found["policy"].is_null(), "{found}");
     }
+}
+
+#[test]
+fn what_chance_decides_is_determined_in_the_table_too() {
+    let lab_ = Lab::new();
+    let service = "iptables -t nat -A OUTPUT -d 10.96.0.9/32 -p tcp --dport 80";
+    lab_.pod.sh(&format!(
+        "{service} -m statistic --mode random --probability 0.5 -j DNAT --to-destination 203.0.113.8:8080
+         {service} -j DNAT --to-destination 203.0.113.9:8080"
+    ));
+    let rows = rows(&lab_.pod, "outbound", "ipv4");
+    let by_chance: Vec<&Value> = rows.iter().filter(|r| r["fate"] == "by-chance").collect();
+    let [row] = by_chance.as_slice() else {
+        panic!("{rows:#?}");
+    };
+    let mut among: Vec<&Value> = list(&row["among"]).iter().map(|f| &f["address"]).collect();
+    among.sort_by_key(|address| address.to_string());
+    assert_eq!(among, ["203.0.113.8", "203.0.113.9"]);
+    assert_eq!(list(&row["rules"]).len(), 1, "{row}");
+    let mut explain = product();
+    explain.args("explain --live --user 1000:1000 --to 10.96.0.9:80 --format json".split(' '));
+    let text = lab_.pod.run(&mut explain).must("explain");
+    let explanation: Value = serde_json::from_str(&text).expect("JSON");
+    let rules = &explanation["cases"][0]["trace"][0]["tables"][0]["rules"];
+    assert_eq!(rules[0]["outcome"], "by-chance", "{explanation:#}");
 }
 
 #[test]

@@ -73,6 +73,10 @@ pub enum Fate {
         redirected_to: Option<u16>,
     },
     NoRoute,
+    /// One of these, by chance.
+    ByChance {
+        among: Vec<Fate>,
+    },
     /// By a rule that could not be decoded, or an order of chains that nothing shows.
     Undetermined,
 }
@@ -204,9 +208,23 @@ pub(super) fn rows(
             }
         }
     }
-    if !space.is_empty(picture.undetermined) {
+    for (set, fate) in chances(space, picture) {
+        let more = unclear(space, picture, set, Entry::is_by_chance);
+        let key = (Group::Other, fate, "by chance".to_owned());
+        match gathered.get_mut(&key) {
+            Some(row) => {
+                row.set = space.or(row.set, set);
+                row.rules.extend(more.rules);
+            }
+            None => drop(gathered.insert(key, more)),
+        }
+    }
+    let undetermined = space.without(picture.undetermined, picture.by_chance);
+    if !space.is_empty(undetermined) {
         let key = (Group::Other, Fate::Undetermined, String::new());
-        gathered.insert(key, undetermined(space, picture));
+        let is_undecoded = |entry: &Entry| matches!(entry, Entry::Undecoded { .. });
+        let row = unclear(space, picture, undetermined, is_undecoded);
+        gathered.insert(key, row);
     }
     let mut ordered: Vec<(Key, Gathered)> = gathered.into_iter().collect();
     ordered.sort_by_key(|((group, _, _), row)| (*group, row.first));
@@ -374,19 +392,40 @@ impl Fate {
     }
 }
 
-/// The packets of which it is not known what happens to them, with the rules that could not be
-/// decoded.
-fn undetermined<'a>(space: &mut Space, picture: &Picture<'a>) -> Gathered<'a> {
+/// The packets of which chance decides, by what may happen to them.
+fn chances(space: &mut Space, picture: &Picture) -> Vec<(Set, Fate)> {
+    let chances = picture.chances(space).into_iter().map(|(set, ends)| {
+        let mut among: Vec<Fate> = Vec::new();
+        for fate in ends.into_iter().map(|end| Fate::of(end, |_| None)) {
+            if !among.contains(&fate) {
+                among.push(fate);
+            }
+        }
+        let fate = match among.as_slice() {
+            [one] => one.clone(),
+            _ => Fate::ByChance { among },
+        };
+        (set, fate)
+    });
+    chances.filter(|(set, _)| *set != Set::NONE).collect()
+}
+
+/// Packets of which the rules alone do not decide, with those rules.
+fn unclear<'a>(
+    space: &mut Space,
+    picture: &Picture<'a>,
+    set: Set,
+    by: fn(&Entry) -> bool,
+) -> Gathered<'a> {
     let mut rules = Vec::new();
     for hit in &picture.hits {
-        let is_undecoded = matches!(hit.rules, [Entry::Undecoded { .. }]);
-        let concerned = space.and(hit.set, picture.undetermined);
-        if is_undecoded && !space.is_empty(concerned) {
+        let concerned = space.and(hit.set, set);
+        if hit.rules.iter().any(by) && !space.is_empty(concerned) {
             rules.push(*hit);
         }
     }
     Gathered {
-        set: picture.undetermined,
+        set,
         rules,
         first: 0,
     }

@@ -211,6 +211,8 @@ pub struct Picture<'a> {
     pub hits: Vec<Hit<'a>>,
     /// The packets of which rules that could not be decoded, or an order that nothing shows, decide.
     pub undetermined: Set,
+    /// Those among them of which chance alone decides.
+    pub by_chance: Set,
 }
 
 /// Some packets with one fate, by one rule.
@@ -241,6 +243,7 @@ pub fn follow_all<'a>(
         let packets: Vec<Set> = differences.iter().map(|d| d.packets).collect();
         for set in packets {
             picture.undetermined = space.or(picture.undetermined, set);
+            picture.by_chance = space.without(picture.by_chance, set);
         }
     }
     space.check()?;
@@ -262,18 +265,23 @@ fn follow_in_order<'a>(
         network,
         hits: Vec::new(),
         ends: Vec::new(),
+        open: Set::NONE,
     };
     walker.follow(start, all)?;
-    let (hits, ends) = (walker.hits, walker.ends);
+    let (hits, ends, mut open) = (walker.hits, walker.ends, walker.open);
     let (mut seen, mut undetermined) = (Set::NONE, Set::NONE);
     for end in &ends {
         let unclear = match end.fate {
-            Fate::Unknown => end.set,
+            Fate::Unknown => {
+                open = space.or(open, end.set);
+                end.set
+            }
             _ => space.and(seen, end.set),
         };
         undetermined = space.or(undetermined, unclear);
         seen = space.or(seen, end.set);
     }
+    let by_chance = space.without(undetermined, open);
     Ok(Picture {
         start,
         network,
@@ -281,6 +289,7 @@ fn follow_in_order<'a>(
         ends,
         hits,
         undetermined,
+        by_chance,
     })
 }
 
@@ -300,6 +309,24 @@ impl<'a> Picture<'a> {
             }
         }
         classes
+    }
+
+    /// Divides the packets of which chance decides by the ends that they may come to.
+    pub fn chances(&self, space: &mut Space) -> Vec<(Set, Vec<&Ended>)> {
+        let mut parts = vec![(self.by_chance, Vec::new())];
+        for end in &self.ends {
+            for (set, ends) in std::mem::take(&mut parts) {
+                let others = space.without(set, end.set);
+                let some = space.and(set, end.set);
+                if !space.is_empty(some) {
+                    parts.push((some, [ends.as_slice(), &[end]].concat()));
+                }
+                if !space.is_empty(others) {
+                    parts.push((others, ends));
+                }
+            }
+        }
+        parts
     }
 
     /// Divides packets by the rule that decides: the last one of those that settle such an end, as

@@ -21,6 +21,8 @@ pub(super) struct Walker<'w, 'a> {
     pub network: &'a Network,
     pub hits: Vec<Hit<'a>>,
     pub ends: Vec<Ended>,
+    /// As [`InTable::open`].
+    pub open: Set,
 }
 
 impl<'a> Walker<'_, 'a> {
@@ -297,7 +299,8 @@ impl<'a> Walker<'_, 'a> {
             true => Verdict::Accept,
             false => Verdict::Drop,
         };
-        let mut verdicts = inside.verdicts;
+        let (mut verdicts, open) = (inside.verdicts, inside.open);
+        self.open = self.space.sets.or(self.open, open);
         for (state, set) in rest {
             if policy == Verdict::Drop {
                 self.hits.push(Hit {
