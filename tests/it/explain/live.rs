@@ -325,6 +325,50 @@ fn what_chance_decides_is_determined_in_the_table_too() {
 }
 
 #[test]
+fn types_of_icmp_are_decoded() {
+    let rulesets = [
+        "iptables -A INPUT -p icmp -m icmp --icmp-type 3 -j REJECT
+         iptables -A INPUT -p icmp -m icmp --icmp-type 8 -j DROP",
+        "iptables-legacy -A INPUT -p icmp -m icmp --icmp-type 3 -j REJECT
+         iptables-legacy -A INPUT -p icmp -m icmp --icmp-type 8 -j DROP",
+        "nft 'table inet firewall { chain incoming {
+            type filter hook input priority 0;
+            icmp type destination-unreachable reject;
+            icmp type { echo-request, timestamp-request } drop;
+            icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept;
+        }; }'",
+    ];
+    for rules in rulesets {
+        let lab_ = Lab::new();
+        lab_.pod.sh(rules);
+        let rows = self::rows(&lab_.pod, "inbound", "ipv4");
+        let dropped: Vec<&Value> = rows.iter().filter(|r| r["fate"] == "dropped").collect();
+        let [row] = dropped.as_slice() else {
+            panic!("{rules}: {rows:#?}");
+        };
+        let protocol = json!([[{ "field": "protocol", "values": ["icmp"] }]]);
+        assert_eq!(row["packets"], protocol, "{rules}");
+        assert!(rows.iter().all(|r| r["fate"] != "refused"), "{rows:#?}");
+    }
+}
+
+/// nft loads type and code together, like a port.
+#[test]
+fn a_code_of_icmp_is_no_port() {
+    let pod = Pod::with(
+        "nft 'table inet firewall { chain incoming {
+            type filter hook input priority 0;
+            icmp type echo-request icmp code 0 drop;
+        }; }'",
+    );
+    let mut explain = product();
+    explain.args(["explain", "--live", "--format", "json"]);
+    let done = pod.lab.pod.run(&mut explain).must_exit(2, "explain");
+    let table: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert!(!table.to_string().contains("sport"), "{table:#}");
+}
+
+#[test]
 fn rules_of_iptables_legacy_count() {
     let pod =
         Pod::with("iptables-legacy -P OUTPUT DROP; iptables-legacy -A OUTPUT -o lo -j ACCEPT");
