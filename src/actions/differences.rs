@@ -163,6 +163,7 @@ fn from_file(path: &Path, request: &Request, desired: &Ruleset) -> Result<(State
 fn dry_run(text: &str) -> Result<State, String> {
     let ruleset: Ruleset = serde_json::from_str(text)
         .map_err(|e| format!("--dry-run --format json did not print it: {e}"))?;
+    let ruleset = managed::labelled(ruleset);
     Ok(State {
         rules: Rules::of(&ruleset),
         routing: ruleset.routing,

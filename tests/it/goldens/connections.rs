@@ -186,6 +186,32 @@ fn the_order_of_options_makes_no_difference() {
 }
 
 #[test]
+fn listeners_have_their_names_in_either_format() {
+    let case = injected();
+    let other = Case {
+        args: [case.args.clone(), vec!["-o".to_owned(), "3306".to_owned()]].concat(),
+        ..case.clone()
+    };
+    let befores = [Format::Restore, Format::Json].map(|format| {
+        let rules = dry_run(&case, format).expect("rules");
+        let (_, found) = compared(&other, &rules);
+        let differing = connections(&found);
+        assert!(!differing.is_empty(), "{found:#}");
+        differing
+            .iter()
+            .map(|d| d["before"].clone())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(befores[0], befores[1]);
+    assert!(
+        befores[0]
+            .iter()
+            .any(|before| before["listener"].is_string()),
+        "{befores:#?}"
+    );
+}
+
+#[test]
 fn what_is_no_ruleset_is_bad_input() {
     let case = injected();
     let nft = dry_run(&case, Format::Nft).expect("rules");
