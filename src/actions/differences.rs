@@ -83,7 +83,7 @@ struct State {
 /// Compares what is there with what an apply would make of it.
 pub(super) fn differences(options: &Options, request: &Request) -> Result<Differences, Error> {
     let local = explain::local_addresses(&options.local_addresses)?;
-    let desired = explain::desired_ruleset(&local, request)?;
+    let desired = explain::resolved(&local, request)?.desired;
     let (before, after) = match &options.against {
         Some(path) => from_file(path, request, &desired)?,
         None => from_kernel(request, &desired)?,

@@ -4,7 +4,7 @@
 use super::{dry_run, invocation};
 use crate::cases::state::{Chains, State};
 use crate::cases::{self, Case, recording};
-use prepare_proxy::actions::{Action, differences};
+use prepare_proxy::actions::{Action, differences, explain};
 use prepare_proxy::engine::backends::BackendChoice;
 use prepare_proxy::frontend::output::Format;
 use prepare_proxy::frontend::{Exit, perform};
@@ -208,6 +208,29 @@ fn listeners_have_their_names_in_either_format() {
             .iter()
             .any(|before| before["listener"].is_string()),
         "{befores:#?}"
+    );
+}
+
+#[test]
+fn explain_names_the_nameservers_that_no_option_names() {
+    let mut cases = cases::all().into_iter();
+    let case = cases
+        .find(|c| c.name.contains("dns-three-servers"))
+        .expect("it is there");
+    let mut invocation = invocation(&case, &[]).expect("options");
+    invocation.format = Some(Format::Json);
+    let action = Action::Connections(explain::connections::Options {
+        local_addresses: case.addresses.clone(),
+        live: false,
+    });
+    let mut out = Vec::new();
+    perform(&action, &invocation, &mut out).expect("a table");
+    let table: Value = serde_json::from_slice(&out).expect("JSON");
+    let assumptions = table["assumptions"].to_string();
+    let servers = ["10.96.0.10", "10.96.0.11", "10.96.0.12"];
+    assert!(
+        servers.iter().all(|server| assumptions.contains(server)),
+        "{assumptions}"
     );
 }
 
