@@ -90,7 +90,7 @@ struct State {
 /// Compares what is there with what an apply would make of it.
 pub(super) fn differences(options: &Options, request: &Request) -> Result<Differences, Error> {
     let local = explain::local_addresses(&options.local_addresses)?;
-    let desired = explain::desired_ruleset(&local, request)?;
+    let desired = explain::resolved(&local, request)?.desired;
     let (before, after) = match &options.against {
         Some(path) => from_file(path, request, &desired)?,
         None => from_kernel(request, &desired)?,
@@ -167,6 +167,7 @@ fn from_file(path: &Path, request: &Request, desired: &Ruleset) -> Result<(State
 fn dry_run(text: &str) -> Result<State, String> {
     let ruleset: Ruleset = serde_json::from_str(text)
         .map_err(|e| format!("--dry-run --format json did not print it: {e}"))?;
+    let ruleset = managed::labelled(ruleset);
     Ok(State {
         rules: Rules::of(&ruleset),
         routing: ruleset.routing,

@@ -119,7 +119,7 @@ fn has_managed_rules(kind: TableKind, backends: &mut Backends) -> bool {
 /// The foreign rules beside managed ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Foreign {
-    /// How many rules that packets may meet are in the tables of backends.
+    /// How many rules that packets may meet are in the tables of backends; a policy that drops is one.
     pub rules: usize,
     /// Whether there are tables of nf_tables that no backend writes to.
     pub tables: bool,

@@ -162,6 +162,23 @@ fn foreign_rules_that_take_precedence_and_leftovers_are_listed() {
 }
 
 #[test]
+fn a_firewall_that_blocks_the_port_of_the_proxy_is_named_with_the_port() {
+    let pod = Namespace::new();
+    apply(&pod, ISTIO);
+    pod.sh("iptables -P INPUT DROP");
+    let report = status(&pod, 0);
+    let policy = |port: u16| json!({ "table": "filter", "chain": "INPUT", "managed": false, "decoded": true, "redirected_to": port });
+    let ahead = report["ahead"].as_array().expect("rules");
+    assert!(ahead.contains(&policy(15006)), "{report}");
+    pod.sh("iptables -A INPUT -p tcp --dport 15006 -j ACCEPT");
+    let ahead = status(&pod, 0)["ahead"].clone();
+    assert!(
+        !ahead.as_array().expect("rules").contains(&policy(15006)),
+        "{ahead}"
+    );
+}
+
+#[test]
 fn without_rules_it_is_1_and_without_privilege_2() {
     let pod = Namespace::new();
     assert_eq!(status(&pod, 1)["state"], "not-installed");

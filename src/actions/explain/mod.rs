@@ -16,8 +16,9 @@ pub use question::Question;
 use crate::engine::error::Error;
 use crate::engine::host;
 use crate::engine::request::{self, Request};
-use crate::mesh::config::{ConfigError, Ipv6};
-use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Ruleset, Tracking};
+use crate::mesh::Resolved;
+use crate::mesh::config::{Config, ConfigError, Dns, Ipv6, resolv_conf};
+use crate::netfilter::model::{Family, Interface, Packet, Routing, Rules, Tracking};
 use crate::netfilter::rtnetlink::Router;
 use crate::netfilter::trace::{Network, Probe, Start, every_trace};
 use ipnet::IpNet;
@@ -73,7 +74,7 @@ struct Followed {
     routing: Routing,
     /// Whether they are those in the kernel.
     live: bool,
-    /// That this is so, where nobody asked for it.
+    /// Where they come from, as far as nobody said it.
     assumed: Option<String>,
 }
 
@@ -96,34 +97,35 @@ fn followed(
     if live {
         return in_kernel();
     }
-    match desired(local, request) {
+    match resolved(local, request) {
         Err(e) if local.is_empty() && request.asks_for_nothing(&e) => in_kernel(),
-        desired => desired.map(|(rules, routing)| Followed {
-            rules,
-            routing,
+        resolved => resolved.map(|resolved| Followed {
+            rules: Rules::of(&resolved.desired),
+            assumed: nameservers(&resolved.config),
+            routing: resolved.desired.routing,
             live,
-            assumed: None,
         }),
     }
 }
 
-/// The rules that the options ask for, with their routes.
-fn desired(local: &[(Interface, IpNet)], request: &Request) -> Result<(Rules, Routing), Error> {
-    let desired = desired_ruleset(local, request)?;
-    Ok((Rules::of(&desired), desired.routing))
-}
-
 /// What the options ask for: on this host, or on one with the addresses of the question.
-pub(super) fn desired_ruleset(
-    local: &[(Interface, IpNet)],
-    request: &Request,
-) -> Result<Ruleset, Error> {
+pub(super) fn resolved(local: &[(Interface, IpNet)], request: &Request) -> Result<Resolved, Error> {
     if local.is_empty() {
-        return Ok(request.resolve(&mut Router::open()?)?.0.desired);
+        return Ok(request.resolve(&mut Router::open()?)?.0);
     }
     let mut facts = request.facts.clone();
     facts.ipv6 = Some(elsewhere(local));
-    Ok(request.resolve_with(&mut facts, host::file)?.desired)
+    Ok(request.resolve_with(&mut facts, host::file)?)
+}
+
+/// The nameservers that rules are about: no option names them.
+fn nameservers(config: &Config) -> Option<String> {
+    let Some(Dns::Servers(servers)) = &config.dns else {
+        return None;
+    };
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let servers = servers.join(" and ");
+    Some(format!("nameserver {servers}, from {}", resolv_conf::PATH))
 }
 
 /// IPv6 of a host with these addresses.

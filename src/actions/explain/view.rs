@@ -162,6 +162,8 @@ pub enum Outcome {
     PassedOver,
     Taken,
     Undecoded,
+    /// Whether it applies is chance.
+    ByChance,
 }
 
 impl Explanation {
@@ -372,21 +374,18 @@ impl Table {
 
 impl Rule {
     fn new(step: &Step) -> Self {
+        let (open, why) = match step.rule.is_by_chance() {
+            true => (Outcome::ByChance, "by chance"),
+            false => (Outcome::Undecoded, "not decoded"),
+        };
         let (outcome, says) = match &step.outcome {
             StepOutcome::PassedOver(reason) => (Outcome::PassedOver, reason.clone()),
             StepOutcome::Taken(effect) => (Outcome::Taken, effect.to_string()),
-            StepOutcome::Ignored => (
-                Outcome::Undecoded,
-                "not decoded; assumed not to apply".to_owned(),
-            ),
-            StepOutcome::Assumed(None) => (
-                Outcome::Undecoded,
-                "not decoded; assumed to apply".to_owned(),
-            ),
-            StepOutcome::Assumed(Some(effect)) => (
-                Outcome::Undecoded,
-                format!("not decoded; assumed to apply: {effect}"),
-            ),
+            StepOutcome::Ignored => (open, format!("{why}; assumed not to apply")),
+            StepOutcome::Assumed(None) => (open, format!("{why}; assumed to apply")),
+            StepOutcome::Assumed(Some(effect)) => {
+                (open, format!("{why}; assumed to apply: {effect}"))
+            }
         };
         Rule {
             chain: step.chain.to_string(),

@@ -1,7 +1,8 @@
-//! Foreign rules that take precedence: they decide on connections that the desired rules capture.
+//! Foreign rules and policies that keep from the proxy what the desired rules capture: before it is
+//! captured, or on its way to the proxy's port.
 
 use super::probes::Vantage;
-use super::report::{Expected, Rule};
+use super::report::{Expected, Found, Rule};
 use super::rules::{self, Fate, Judgement, Place};
 use super::{Options, place, probes};
 use crate::actions::explain::live_rules;
@@ -14,13 +15,16 @@ use ipnet::IpNet;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
-/// A foreign rule that takes precedence.
+/// A foreign rule or policy that keeps connections from the proxy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Ahead {
     #[serde(flatten)]
     pub rule: Rule,
     /// Whether it is known which packets it matches; otherwise it may take precedence.
     pub decoded: bool,
+    /// The proxy's port, where connections were captured before: a firewall blocks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirected_to: Option<u16>,
     /// Whether it comes before managed rules in PREROUTING, where an option keeps those first.
     #[serde(skip)]
     pub in_prerouting: bool,
@@ -94,15 +98,19 @@ fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
     let probes = probes::derive_all(desired, Some(kernel), &vantage);
     let deciding = |probe| {
         let fate = Fate::desired(probe, desired)?;
-        let (rule, decoded) = match (fate.end, rules::judge(probe, fate, kernel)) {
-            (Expected::Captured(_), Judgement::Differs { by, .. }) => (by?, true),
-            (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false),
+        let (rule, decoded, redirected_to) = match (fate.end, rules::judge(probe, fate, kernel)) {
+            (Expected::Captured(_), Judgement::Differs { by, found }) => match found {
+                Found::Lost(port) => (by?, true, Some(port)),
+                _ => (by?, true, None),
+            },
+            (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false, None),
             _ => return None,
         };
         (!rule.managed).then(|| Ahead {
             in_prerouting: probe.start == Start::Outside && captures_inbound(kernel, &rule.table),
             rule,
             decoded,
+            redirected_to,
         })
     };
     probes.iter().filter_map(deciding).collect()

@@ -2,7 +2,7 @@
 
 use super::escape::Foreign;
 use crate::actions::explain::connections::conditions::{Condition, Field};
-use crate::actions::explain::connections::rows::{Decider, Fate, Group};
+use crate::actions::explain::connections::rows::{Decider, Fate, Group, Policy, Row};
 use crate::actions::explain::connections::{Connections, Direction, Section};
 use crate::mesh::signature::with_port;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ fn lines(section: &Section, all: bool) -> Vec<(Group, Vec<Line>)> {
             .into_iter()
             .enumerate()
             .map(|(at, (who, what))| match at {
-                0 => [who, what, fate(&row.fate), rules(&row.rules, all)],
+                0 => [who, what, fate(&row.fate), rules(row, all)],
                 _ => [who, what, "the same".to_owned(), String::new()],
             });
         (row.group, lines.collect())
@@ -182,20 +182,45 @@ pub(super) fn fate(fate: &Fate) -> String {
                 None => format!("translated to {address}"),
             }
         }
-        Fate::Refused { with } => format!("refused ({with})"),
-        Fate::Dropped => "dropped".to_owned(),
+        Fate::Refused {
+            with,
+            redirected_to,
+        } => format!("{}refused ({with})", before(*redirected_to)),
+        Fate::Dropped { redirected_to } => before(*redirected_to) + "dropped",
         Fate::NoRoute => "no route".to_owned(),
+        Fate::ByChance { among } => {
+            let fates: Vec<String> = among.iter().map(self::fate).collect();
+            format!("by chance {}", either(&fates))
+        }
         Fate::Undetermined => "cannot be determined".to_owned(),
     }
 }
 
-/// The rules that decide, by their ids.
-fn rules(rules: &[Decider], all: bool) -> String {
+/// The first of several fates, and how many more there are.
+fn either(fates: &[String]) -> String {
+    match fates.len().checked_sub(SHOWN).filter(|more| *more > 1) {
+        Some(more) => format!("{} or {more} more", fates[..SHOWN].join(" or ")),
+        None => fates.join(" or "),
+    }
+}
+
+/// What happened before packets were dropped.
+fn before(redirected_to: Option<u16>) -> String {
+    redirected_to.map_or_else(String::new, |port| {
+        format!("redirected to port {port}, then ")
+    })
+}
+
+/// The rules that decide, by their ids, or the policy.
+fn rules(row: &Row, all: bool) -> String {
+    if let Some(Policy { table, chain }) = &row.policy {
+        return format!("policy DROP of {table} {chain}");
+    }
     let name = |rule: &Decider| match &rule.id {
         Some(id) => id.clone(),
         None => format!("\"{}\" in {} {}", rule.rule, rule.table, rule.chain),
     };
-    let mut names: Vec<String> = rules.iter().map(name).collect();
+    let mut names: Vec<String> = row.rules.iter().map(name).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     match names.as_slice() {

@@ -144,7 +144,7 @@ fn line(text: &mut String, rule: &Rule, indent: &str) {
         _ if rule.decides => "=>",
         Outcome::PassedOver => " -",
         Outcome::Taken => " >",
-        Outcome::Undecoded => " ?",
+        Outcome::Undecoded | Outcome::ByChance => " ?",
     };
     let _ = write!(text, "{indent}{sign} {}", Foreign(&rule.rule));
     if let Some(id) = &rule.id {

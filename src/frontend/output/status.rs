@@ -9,6 +9,7 @@ use crate::actions::explain::connections::conditions::Condition;
 use crate::actions::status::{
     Decision, InBackend, Leftover, NotInForce, ShownChain, State, Status, Verdict, Watch,
 };
+use crate::actions::verify::Ahead;
 use crate::netfilter::model::{Counters, Match, Protocol, Rule, Test};
 use std::fmt::{Display, Write};
 
@@ -22,7 +23,8 @@ pub(super) fn text(status: &Status, all: bool) -> String {
     let blocks = [
         ("routing", status.routing.clone()),
         ("no effect", each(&status.not_in_force, not_in_force)),
-        ("ahead", each(&status.ahead, |a| verification::ahead(a, ""))),
+        ("ahead", foreign(status, |a| a.redirected_to.is_none())),
+        ("blocked", foreign(status, |a| a.redirected_to.is_some())),
         ("leftovers", each(&status.leftovers, leftover)),
         ("not seen", each(&status.unseen, verification::unread_words)),
         ("watch", vec![watch(status.watch.as_ref())]),
@@ -36,19 +38,25 @@ pub(super) fn text(status: &Status, all: bool) -> String {
     text
 }
 
+fn foreign(status: &Status, which: fn(&&Ahead) -> bool) -> Vec<String> {
+    let rules = status.ahead.iter().filter(which);
+    rules.map(|rule| verification::ahead(rule, "")).collect()
+}
+
 fn each<T>(items: &[T], line: impl Fn(&T) -> String) -> Vec<String> {
     items.iter().map(line).collect()
 }
 
 /// Lines in columns: each name stands once.
 fn block(text: &mut String, mut name: &str, parts: &[(&str, Vec<String>)]) {
+    let is_plain = parts.iter().all(|(kind, _)| kind.is_empty());
     for (kind, lines) in parts {
         let mut kind = *kind;
         for line in lines {
             let line = Foreign(line);
-            let _ = match kind {
-                "" if parts.len() == 1 => writeln!(text, "  {name:10} {line}"),
-                kind => writeln!(text, "  {name:10} {kind:9} {line}"),
+            let _ = match is_plain {
+                true => writeln!(text, "  {name:10} {line}"),
+                false => writeln!(text, "  {name:10} {kind:9} {line}"),
             };
             (name, kind) = ("", "");
         }
@@ -84,35 +92,47 @@ fn is_captured(status: &Status) -> bool {
     verdicts.any(|verdict| matches!(verdict, Verdict::Captured { .. }))
 }
 
-/// What is captured, exempt and dropped in one direction.
+/// What is captured, exempt and dropped in one direction, in the order of evaluation.
 fn decided(text: &mut String, name: &str, status: &Status, direction: Direction, all: bool) {
-    let (mut captured, mut exempt, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
-    for decision in status.decisions.iter().filter(|d| d.direction == direction) {
+    let of_direction = status.decisions.iter().filter(|d| d.direction == direction);
+    let decisions: Vec<&Decision> = of_direction.collect();
+    let mut parts: Vec<(&str, Vec<String>)> = decisions
+        .chunk_by(|a, b| kind(a.verdict) == kind(b.verdict))
+        .map(|run| (kind(run[0].verdict), lines(run, status, all)))
+        .collect();
+    if parts.iter().all(|(kind, _)| *kind != "captured") {
+        parts.push(("captured", vec!["nothing".to_owned()]));
+    }
+    block(text, name, &parts);
+}
+
+fn kind(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Captured { .. } => "captured",
+        Verdict::Exempt => "exempt",
+        Verdict::Dropped => "dropped",
+    }
+}
+
+/// The lines of successive decisions of one kind.
+fn lines(run: &[&Decision], status: &Status, all: bool) -> Vec<String> {
+    let (mut lines, mut exempt) = (Vec::new(), Vec::new());
+    for decision in run {
         let packets = || packets(decision, status, all);
         match decision.verdict {
-            Verdict::Captured { port, mark: None } => {
-                captured.push(format!("{} → port {port}", packets()));
-            }
-            Verdict::Captured { port, .. } => {
-                captured.push(format!("{} → port {port} (TPROXY)", packets()));
+            Verdict::Captured { port, mark } => {
+                let how = mark.map_or("", |_| " (TPROXY)");
+                lines.push(format!("{} → port {port}{how}", packets()));
             }
             Verdict::Exempt => add(&mut exempt, decision, packets),
-            Verdict::Dropped => dropped.push(packets()),
+            Verdict::Dropped => lines.push(packets()),
         }
     }
-    if captured.is_empty() {
-        captured.push("nothing".to_owned());
-    }
-    let exempt = exempt.iter().map(|group| match group {
+    lines.extend(exempt.iter().map(|group| match group {
         Group::Field(condition) => words(condition, all),
         Group::Packets(packets) => packets.clone(),
-    });
-    let parts = [
-        ("captured", captured),
-        ("exempt", exempt.collect()),
-        ("dropped", dropped),
-    ];
-    block(text, name, &parts);
+    }));
+    lines
 }
 
 /// What is exempt.

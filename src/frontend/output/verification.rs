@@ -163,8 +163,14 @@ fn came(found: Found) -> String {
     }
 }
 
-/// The sentence about a foreign rule that takes precedence, and who may have written it.
+/// The sentence about a foreign rule that keeps connections from the proxy, and who may have written it.
 pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
+    if let Some(port) = ahead.redirected_to {
+        return format!(
+            "connections redirected to port {port} are blocked by {}{by}; let the firewall accept port {port}",
+            rule(&ahead.rule)
+        );
+    }
     let keeps = match ahead.decoded {
         true => "keeps connections from the proxy",
         false => "may keep connections from the proxy (it cannot be decoded)",

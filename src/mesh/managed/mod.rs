@@ -13,7 +13,7 @@ pub(crate) use rules::{ManagedRules, count_foreign_rules, is_signed};
 
 use crate::mesh::MESHES;
 use crate::mesh::signature::{Purpose, Signature, purpose};
-use crate::netfilter::model::{ChainName, Entry, RuleId, Target};
+use crate::netfilter::model::{ChainName, Entry, RuleId, Ruleset, Target};
 
 /// Whose chains and rules are managed. Several meshes may share one.
 fn signatures() -> impl Iterator<Item = &'static Signature> {
@@ -44,6 +44,16 @@ pub(crate) fn meshes<'a>(chains: impl Iterator<Item = &'a ChainName>) -> Vec<&'s
     let mut meshes: Vec<&str> = signatures().filter(has_chains).map(|s| s.mesh).collect();
     meshes.dedup();
     meshes
+}
+
+/// Rules with the label of the mesh that names chains so: the JSON of a dry run has the ids alone.
+pub(crate) fn labelled(ruleset: Ruleset) -> Ruleset {
+    let chains = || ruleset.tables.iter().flat_map(|table| &table.chains);
+    let has_chains = |s: &&Signature| chains().any(|chain| s.names(&chain.name));
+    match signatures().find(has_chains) {
+        Some(signature) => ruleset.labelled(signature.comments),
+        None => ruleset,
+    }
 }
 
 /// Whether a table of nf_tables' family `inet` belongs to us as a whole, by its name.

@@ -56,7 +56,7 @@ impl ManagedRules {
     }
 }
 
-/// How many rules of some backends are not managed.
+/// How many rules of some backends are not managed; a policy that drops is one.
 pub(crate) fn count_foreign_rules<'o>(observed: impl IntoIterator<Item = &'o Observed>) -> usize {
     observed.into_iter().map(foreign_rules).sum()
 }
@@ -69,7 +69,8 @@ fn foreign_rules(observed: &Observed) -> usize {
         .flat_map(|t| t.chains.iter().map(move |c| (t, c)));
     let foreign = chains.filter(|(_, chain)| !is_managed_chain(&chain.name));
     let count = |(t, chain): (&ObservedTable, &ObservedChain)| {
-        chain.rules.len() - managed.rules(t.family, t.name, chain).len()
+        let rules = chain.rules.len() - managed.rules(t.family, t.name, chain).len();
+        rules + usize::from(chain.drops)
     };
     foreign.map(count).sum()
 }

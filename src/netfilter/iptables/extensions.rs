@@ -140,6 +140,16 @@ fn value(module: &str, option: &str, text: &str, not: bool, family: Family) -> O
             let digits = u128::from_str_radix(&text.replace(':', ""), 16).ok()?;
             FieldTest::new(Field::EtherSource, [(digits, digits)])
         }
+        ("icmp", "--icmp-type") | ("icmp6", "--icmpv6-type") => {
+            let span = match text {
+                "any" => (0, u8::MAX.into()),
+                number => {
+                    let number = number.parse::<u8>().ok()?.into();
+                    (number, number)
+                }
+            };
+            FieldTest::new(Field::IcmpType(family), [span])
+        }
         ("policy", "--pol") => {
             let ipsec = u128::from(text == "ipsec");
             FieldTest::new(Field::Ipsec, [(ipsec, ipsec)])

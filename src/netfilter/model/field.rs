@@ -25,6 +25,8 @@ pub enum Field {
     /// The sender's link-layer address.
     EtherSource,
     TcpFlags,
+    /// The type of an ICMP message of a family.
+    IcmpType(Family),
     FragmentOffset,
     /// The route type of an address: `LOCAL`, `UNICAST`.
     AddressType(Side),
@@ -115,6 +117,8 @@ pub(super) const TCP_FLAGS: &[(u128, &str)] = &[
     (1 << 4, "ack"),
     (1 << 5, "urg"),
 ];
+/// The messages of ICMP that a connection begins with.
+pub const ECHO_REQUESTS: [(Protocol, u128); 2] = [(Protocol::Other(1), 8), (Protocol::Icmpv6, 128)];
 const SYN: u128 = 1 << 1;
 const IPS_SRC_NAT: u128 = 1 << 4;
 const IPS_DST_NAT: u128 = 1 << 5;
@@ -134,6 +138,7 @@ impl Field {
             | Field::OriginalProtocol
             | Field::PacketType
             | Field::TcpFlags
+            | Field::IcmpType(_)
             | Field::CtDirection
             | Field::Ipsec => 1,
             _ => 4,
@@ -188,6 +193,11 @@ impl Field {
                 Protocol::Tcp if packet.state() == ConnState::New => Value::Is(SYN),
                 Protocol::Tcp => Value::Unknown,
                 _ => Value::Absent,
+            },
+            // Other messages than requests are of no connection, or of one that is known.
+            Field::IcmpType(_) => match ECHO_REQUESTS.iter().find(|(p, _)| *p == packet.protocol) {
+                Some((_, request)) if packet.state() == ConnState::New => Value::Is(*request),
+                _ => Value::Unknown,
             },
             Field::FragmentOffset | Field::Ipsec | Field::Bridged => Value::Is(0),
             Field::AddressType(Side::Source) => number(packet.facts.source_type as u32),
@@ -313,6 +323,8 @@ impl fmt::Display for Field {
                     Side::Destination => "dst",
                 }
             ),
+            Field::IcmpType(Family::V4) => f.write_str("icmp type"),
+            Field::IcmpType(Family::V6) => f.write_str("icmpv6 type"),
             Field::AddressType(side) => write!(f, "fib {}addr type", side.letter()),
             Field::Other(name) => f.write_str(name),
             field => f.write_str(match field {

@@ -276,6 +276,13 @@ impl Entry {
         }
     }
 
+    /// Whether it applies by chance.
+    pub fn is_by_chance(&self) -> bool {
+        let mut matches = self.matches().iter();
+        matches.any(Match::is_by_chance)
+            || matches!(self, Entry::Map { map, .. } if map.keys.is_by_chance())
+    }
+
     /// The rule id, if it is managed.
     pub fn id(&self) -> Option<&RuleId> {
         match self {

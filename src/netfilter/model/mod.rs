@@ -25,7 +25,7 @@ mod target;
 
 pub use self::routing::{LoopbackAddress, PolicyRoute, Routing, RoutingPart};
 pub use change::{BaseChange, ChainRewrite, Change, TableChange};
-pub use field::{Field, Value, address_of, number_of};
+pub use field::{ECHO_REQUESTS, Field, Value, address_of, number_of};
 pub use field_test::{FieldTest, Found, Span};
 pub use hooked::{Base, Entry, HookedChain, HookedTable, Rules, TargetMap, Tie};
 pub use matches::{Marked, Match, Owner, Test};

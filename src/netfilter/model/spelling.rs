@@ -2,6 +2,7 @@
 
 use super::field::{ADDRESS_TYPES, Field, PACKET_TYPES, STATUS, TCP_FLAGS};
 use super::field_test::{FieldTest, Span};
+use super::names::Family;
 use super::packet::Side;
 use std::fmt;
 
@@ -59,6 +60,8 @@ fn option(test: &FieldTest) -> Option<(&'static str, String)> {
     Some(match field {
         Field::FragmentOffset => ("", "-f".to_owned()),
         Field::TcpFlags if one => ("tcp", "--tcp-flags".to_owned()),
+        Field::IcmpType(Family::V4) if one => ("icmp", "--icmp-type".to_owned()),
+        Field::IcmpType(Family::V6) if one => ("icmp6", "--icmpv6-type".to_owned()),
         Field::CtStatus if one => ("conntrack", "--ctstatus".to_owned()),
         Field::CtDirection if one => ("conntrack", "--ctdir".to_owned()),
         Field::OriginalAddress(_, side) if one => ("conntrack", format!("--ctorig{}", word(side))),

@@ -1,8 +1,9 @@
 //! `explain --live` among the rules of others: what can be decoded counts, what cannot be leaves
 //! both cases open, and never is anything guessed.
 
+use super::table::list;
 use crate::lab::{APP, Done, Lab, Namespace, PROXY, ROOT, Server, lab, product};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A pod whose TCP goes to the proxy, and somebody else's rules.
 struct Pod {
@@ -255,6 +256,116 @@ fn what_the_kernel_does_not_show_leaves_both_cases_open() {
         "iptables -t nat -N OTHER; iptables -t nat -A OTHER {huge} -j ACCEPT"
     ));
     pod.agrees("203.0.113.9:443", "delivered", "by=proxy:15001");
+}
+
+/// The rows of one section of the table.
+fn rows(pod: &Namespace, direction: &str, family: &str) -> Vec<Value> {
+    let mut explain = product();
+    explain.args(["explain", "--live", "--format", "json"]);
+    let table: Value = serde_json::from_str(&pod.run(&mut explain).must("explain")).expect("JSON");
+    let mut sections = list(&table["sections"]).iter();
+    let section = sections
+        .find(|s| s["direction"] == direction && list(&s["families"]).iter().any(|f| f == family));
+    list(&section.expect("a section")["rows"]).to_vec()
+}
+
+#[test]
+fn a_policy_that_drops_is_named_apart_from_rules() {
+    let lab_ = Lab::new();
+    let options = ["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"];
+    lab_.pod.output(product().args(options));
+    lab_.pod.sh("iptables -P INPUT DROP
+         iptables -A INPUT -p udp --dport 7 -j DROP
+         iptables -A INPUT -p udp --dport 53 -j ACCEPT");
+    let _proxy = Server::start(&lab_.pod, PROXY, &["proxy", "15006"]);
+    let mut connect = lab(ROOT);
+    connect.args(["connect", "--timeout=1", "10.66.0.2:80"]);
+    let answer = lab_.peer.run(&mut connect).out;
+    assert!(answer.contains("error="), "{answer}");
+    let rows = rows(&lab_.pod, "inbound", "ipv4");
+    let policy = json!({ "table": "filter", "chain": "INPUT" });
+    let of_policy = |row: &&Value| row["fate"] == "dropped" && row["policy"] == policy;
+    let mut redirected = rows.iter().filter(of_policy).map(|r| &r["redirected_to"]);
+    assert!(redirected.any(|port| *port == 15006), "{rows:#?}");
+    assert!(redirected.any(Value::is_null), "{rows:#?}");
+    for (fate, named) in [("dropped", "--dport 7 "), ("direct", "--dport 53 ")] {
+        let by_rule = |row: &Value| match list(&row["rules"]) {
+            [rule] => rule["rule"].as_str().is_some_and(|r| r.contains(named)),
+            _ => false,
+        };
+        let found = rows.iter().find(|row| by_rule(row)).expect(named);
+        assert_eq!(found["fate"], fate, "{found}");
+        assert!(found["policy"].is_null(), "{found}");
+    }
+}
+
+#[test]
+fn what_chance_decides_is_determined_in_the_table_too() {
+    let lab_ = Lab::new();
+    let service = "iptables -t nat -A OUTPUT -d 10.96.0.9/32 -p tcp --dport 80";
+    lab_.pod.sh(&format!(
+        "{service} -m statistic --mode random --probability 0.5 -j DNAT --to-destination 203.0.113.8:8080
+         {service} -j DNAT --to-destination 203.0.113.9:8080"
+    ));
+    let rows = rows(&lab_.pod, "outbound", "ipv4");
+    let by_chance: Vec<&Value> = rows.iter().filter(|r| r["fate"] == "by-chance").collect();
+    let [row] = by_chance.as_slice() else {
+        panic!("{rows:#?}");
+    };
+    let mut among: Vec<&Value> = list(&row["among"]).iter().map(|f| &f["address"]).collect();
+    among.sort_by_key(|address| address.to_string());
+    assert_eq!(among, ["203.0.113.8", "203.0.113.9"]);
+    assert_eq!(list(&row["rules"]).len(), 1, "{row}");
+    let mut explain = product();
+    explain.args("explain --live --user 1000:1000 --to 10.96.0.9:80 --format json".split(' '));
+    let text = lab_.pod.run(&mut explain).must("explain");
+    let explanation: Value = serde_json::from_str(&text).expect("JSON");
+    let rules = &explanation["cases"][0]["trace"][0]["tables"][0]["rules"];
+    assert_eq!(rules[0]["outcome"], "by-chance", "{explanation:#}");
+}
+
+#[test]
+fn types_of_icmp_are_decoded() {
+    let rulesets = [
+        "iptables -A INPUT -p icmp -m icmp --icmp-type 3 -j REJECT
+         iptables -A INPUT -p icmp -m icmp --icmp-type 8 -j DROP",
+        "iptables-legacy -A INPUT -p icmp -m icmp --icmp-type 3 -j REJECT
+         iptables-legacy -A INPUT -p icmp -m icmp --icmp-type 8 -j DROP",
+        "nft 'table inet firewall { chain incoming {
+            type filter hook input priority 0;
+            icmp type destination-unreachable reject;
+            icmp type { echo-request, timestamp-request } drop;
+            icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept;
+        }; }'",
+    ];
+    for rules in rulesets {
+        let lab_ = Lab::new();
+        lab_.pod.sh(rules);
+        let rows = self::rows(&lab_.pod, "inbound", "ipv4");
+        let dropped: Vec<&Value> = rows.iter().filter(|r| r["fate"] == "dropped").collect();
+        let [row] = dropped.as_slice() else {
+            panic!("{rules}: {rows:#?}");
+        };
+        let protocol = json!([[{ "field": "protocol", "values": ["icmp"] }]]);
+        assert_eq!(row["packets"], protocol, "{rules}");
+        assert!(rows.iter().all(|r| r["fate"] != "refused"), "{rows:#?}");
+    }
+}
+
+/// nft loads type and code together, like a port.
+#[test]
+fn a_code_of_icmp_is_no_port() {
+    let pod = Pod::with(
+        "nft 'table inet firewall { chain incoming {
+            type filter hook input priority 0;
+            icmp type echo-request icmp code 0 drop;
+        }; }'",
+    );
+    let mut explain = product();
+    explain.args(["explain", "--live", "--format", "json"]);
+    let done = pod.lab.pod.run(&mut explain).must_exit(2, "explain");
+    let table: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert!(!table.to_string().contains("sport"), "{table:#}");
 }
 
 #[test]

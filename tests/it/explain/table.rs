@@ -130,6 +130,20 @@ fn agrees(row: &Value, explanation: &Value, to: SocketAddr) -> bool {
 }
 
 #[test]
+fn an_interface_without_an_address_is_named() {
+    let line = "--mesh istio -u 1337 -i * -k net1 --local-address 10.66.0.2";
+    let mut args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let is_named = |args: &[String]| {
+        let table = explain(args);
+        let mut assumptions = list(&table["assumptions"]).iter();
+        assumptions.any(|a| a.as_str().is_some_and(|a| a.starts_with("net1 ")))
+    };
+    assert!(is_named(&args));
+    args.extend(["--local-address", "10.68.0.2%net1"].map(str::to_owned));
+    assert!(!is_named(&args));
+}
+
+#[test]
 fn the_table_says_of_each_connection_what_its_explanation_says() {
     let mut runner = runner(20);
     let mut captured = 0;

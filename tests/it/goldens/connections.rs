@@ -4,7 +4,7 @@
 use super::{dry_run, invocation};
 use crate::cases::state::{Chains, State};
 use crate::cases::{self, Case, recording};
-use prepare_proxy::actions::{Action, differences};
+use prepare_proxy::actions::{Action, differences, explain};
 use prepare_proxy::engine::backends::BackendChoice;
 use prepare_proxy::frontend::output::Format;
 use prepare_proxy::frontend::{Exit, perform};
@@ -188,6 +188,55 @@ fn the_order_of_options_makes_no_difference() {
     assert_ne!(rules, dry_run(&other, Format::Json).expect("rules"));
     let (exit, found) = compared(&other, &rules);
     assert_eq!(exit, Exit::Done, "{found:#}");
+}
+
+#[test]
+fn listeners_have_their_names_in_either_format() {
+    let case = injected();
+    let other = Case {
+        args: [case.args.clone(), vec!["-o".to_owned(), "3306".to_owned()]].concat(),
+        ..case.clone()
+    };
+    let befores = [Format::Restore, Format::Json].map(|format| {
+        let rules = dry_run(&case, format).expect("rules");
+        let (_, found) = compared(&other, &rules);
+        let differing = connections(&found);
+        assert!(!differing.is_empty(), "{found:#}");
+        differing
+            .iter()
+            .map(|d| d["before"].clone())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(befores[0], befores[1]);
+    assert!(
+        befores[0]
+            .iter()
+            .any(|before| before["listener"].is_string()),
+        "{befores:#?}"
+    );
+}
+
+#[test]
+fn explain_names_the_nameservers_that_no_option_names() {
+    let mut cases = cases::all().into_iter();
+    let case = cases
+        .find(|c| c.name.contains("dns-three-servers"))
+        .expect("it is there");
+    let mut invocation = invocation(&case, &[]).expect("options");
+    invocation.format = Some(Format::Json);
+    let action = Action::Connections(explain::connections::Options {
+        local_addresses: case.addresses.clone(),
+        live: false,
+    });
+    let mut out = Vec::new();
+    perform(&action, &invocation, &mut out).expect("a table");
+    let table: Value = serde_json::from_slice(&out).expect("JSON");
+    let assumptions = table["assumptions"].to_string();
+    let servers = ["10.96.0.10", "10.96.0.11", "10.96.0.12"];
+    assert!(
+        servers.iter().all(|server| assumptions.contains(server)),
+        "{assumptions}"
+    );
 }
 
 #[test]

@@ -8,14 +8,15 @@ use super::place::Place;
 use super::{Followed, followed, local_addresses, place};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
-use crate::netfilter::model::{ConnState, Family, Interface, Rules};
+use crate::netfilter::model::{ConnState, Entry, Family, Interface, Rules, Target};
 use crate::netfilter::trace::classes::{
-    Dimension, STEPS, Set, Space, Stopped, follow_all, loopback,
+    Dimension, Picture, STEPS, Set, Space, Stopped, Took, follow_all, loopback,
 };
 use crate::netfilter::trace::{Network, Start};
 use chart::Arrow;
 use rows::{Fate, Row};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// The options of `explain` without a destination, as typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,11 +89,13 @@ pub(in crate::actions) fn connections(
     } = place::whole(&local, &routing, live)?;
     assumed.extend(by_default);
     let mut sections = Vec::new();
-    let mut steps = STEPS;
+    let (mut steps, mut lacking) = (STEPS, BTreeSet::new());
     for direction in Direction::ALL {
         let mut of_direction: Vec<Section> = Vec::new();
         for family in families(&network) {
-            let section = of_family(direction, family, (&rules, &network), &mut steps)?;
+            let followed = of_family(direction, family, (&rules, &network), &mut steps)?;
+            let (section, without_address) = followed;
+            lacking.extend(without_address.into_iter().map(|name| (family, name)));
             let first = of_direction.first_mut();
             if !first.is_some_and(|other| other.merge(&section)) {
                 of_direction.push(section);
@@ -100,6 +103,9 @@ pub(in crate::actions) fn connections(
         }
         sections.extend(of_direction);
     }
+    assumed.extend(lacking.iter().map(|(family, name)| {
+        format!("{name} has no {family} address (--local-address ADDRESS%{name})")
+    }));
     if live {
         for family in families(&network) {
             assumed.extend(super::live::policy_rules_of_others(family)?);
@@ -133,7 +139,7 @@ fn of_family(
     family: Family,
     (rules, network): (&Rules, &Network),
     steps: &mut u32,
-) -> Result<Section, Stopped> {
+) -> Result<(Section, Vec<String>), Stopped> {
     let mut space = Space::new(family, [(rules, network)], *steps);
     let start = direction.start();
     let within = first_packets(&mut space, start, network);
@@ -141,15 +147,34 @@ fn of_family(
     let classes = picture.classes(&mut space);
     let by = classes
         .iter()
-        .map(|c| c.by.map_or(1, |hit| hit.rules.len()));
+        .map(|c| c.by.map_or(1, |hit| hit.rules.len().max(1)));
     let section = Section {
         direction,
         families: vec![family],
         classes: by.sum(),
         rows: rows::rows(&mut space, &picture, &classes, rules)?,
     };
+    let without_address = without_address(&mut space, &picture);
     *steps = space.steps_left();
-    Ok(section)
+    Ok((section, without_address))
+}
+
+/// The interfaces without an address through which packets come in that a rule redirects: REDIRECT
+/// drops them.
+fn without_address(space: &mut Space, picture: &Picture) -> Vec<String> {
+    let redirects = |rule: &Entry| matches!(rule.target(), Some(Target::Redirect { .. }));
+    let dropped = picture.hits.iter().filter(|hit| hit.took == Took::Dropped);
+    let dropped = dropped.filter(|hit| hit.rules.iter().any(redirects));
+    let set = dropped.fold(Set::NONE, |set, hit| space.or(set, hit.set));
+    let mut lacking = Vec::new();
+    for (number, name) in (0..).zip(space.interfaces.clone()) {
+        let through = space.having(Dimension::InInterface, (number, number));
+        let through = space.and(through, set);
+        if !space.is_empty(through) {
+            lacking.extend(name.map(|name| name.to_string()));
+        }
+    }
+    lacking
 }
 
 /// The first packets of connections, which have no mark of a connection yet. Those that processes

@@ -21,6 +21,9 @@ pub struct Row {
     pub fate: Fate,
     /// The rules that decide; none where no rule does.
     pub rules: Vec<Decider>,
+    /// The base chain whose policy drops them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
 
 /// Whose packets they are, in the reader's order.
@@ -61,9 +64,19 @@ pub enum Fate {
     },
     Refused {
         with: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirected_to: Option<u16>,
     },
-    Dropped,
+    Dropped {
+        /// The port that a rule sent them to before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redirected_to: Option<u16>,
+    },
     NoRoute,
+    /// One of these, by chance.
+    ByChance {
+        among: Vec<Fate>,
+    },
     /// By a rule that could not be decoded, or an order of chains that nothing shows.
     Undetermined,
 }
@@ -76,6 +89,22 @@ pub struct Decider {
     pub rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+/// A base chain whose policy decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    pub table: String,
+    pub chain: String,
+}
+
+impl Policy {
+    fn of(hit: &Hit) -> Option<Self> {
+        hit.rules.is_empty().then(|| Policy {
+            table: hit.table.name.clone(),
+            chain: hit.chain.name.to_string(),
+        })
+    }
 }
 
 impl Decider {
@@ -112,7 +141,7 @@ impl Row {
                 .iter()
                 .zip(&other.rules)
                 .all(|(a, b)| a.is_alike(b));
-        (self.group, &self.fate) == (other.group, &other.fate)
+        (self.group, &self.fate, &self.policy) == (other.group, &other.fate, &other.policy)
             && rules
             && shape(self) == shape(other)
     }
@@ -128,7 +157,8 @@ impl Row {
     }
 }
 
-/// What rows are put together by: of managed rules what they are for, of others their chain.
+/// What rows are put together by: of managed rules what they are for, of others and of policies their
+/// chain.
 type Key = (Group, Fate, String);
 
 /// A row on its way.
@@ -150,7 +180,7 @@ pub(super) fn rows(
         .hits
         .iter()
         .enumerate()
-        .map(|(at, hit)| ((hit.rules.as_ptr(), hit.set), at))
+        .map(|(at, hit)| ((hit.place(), hit.set), at))
         .collect();
     let proxy = match picture.start {
         Start::Here => proxy(space, rules),
@@ -160,23 +190,41 @@ pub(super) fn rows(
     let mut gathered: HashMap<Key, Gathered> = HashMap::new();
     for class in classes {
         for (set, group, fate) in divided(space, class, proxy, own) {
-            let row = gathered
-                .entry((group, fate, stem(class.by)))
-                .or_insert(Gathered {
+            let parts = match class.by {
+                None if fate == Fate::Direct => picture.admitted(space, set),
+                by => vec![(set, by)],
+            };
+            for (set, by) in parts {
+                let key = (group, fate.clone(), stem(by));
+                let row = gathered.entry(key).or_insert(Gathered {
                     set,
                     rules: Vec::new(),
                     first: usize::MAX,
                 });
-            row.set = space.or(row.set, set);
-            row.rules.extend(class.by);
-            let by = class.by.map(|hit| (hit.rules.as_ptr(), hit.set));
-            let at = by.and_then(|by| order.get(&by));
-            row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
+                row.set = space.or(row.set, set);
+                row.rules.extend(by);
+                let at = by.and_then(|hit| order.get(&(hit.place(), hit.set)));
+                row.first = row.first.min(at.copied().unwrap_or(usize::MAX));
+            }
         }
     }
-    if !space.is_empty(picture.undetermined) {
+    for (set, fate) in chances(space, picture) {
+        let more = unclear(space, picture, set, Entry::is_by_chance);
+        let key = (Group::Other, fate, "by chance".to_owned());
+        match gathered.get_mut(&key) {
+            Some(row) => {
+                row.set = space.or(row.set, set);
+                row.rules.extend(more.rules);
+            }
+            None => drop(gathered.insert(key, more)),
+        }
+    }
+    let undetermined = space.without(picture.undetermined, picture.by_chance);
+    if !space.is_empty(undetermined) {
         let key = (Group::Other, Fate::Undetermined, String::new());
-        gathered.insert(key, undetermined(space, picture));
+        let is_undecoded = |entry: &Entry| matches!(entry, Entry::Undecoded { .. });
+        let row = unclear(space, picture, undetermined, is_undecoded);
+        gathered.insert(key, row);
     }
     let mut ordered: Vec<(Key, Gathered)> = gathered.into_iter().collect();
     ordered.sort_by_key(|((group, _, _), row)| (*group, row.first));
@@ -186,6 +234,7 @@ pub(super) fn rows(
         let ((group, fate, _), row) = ordered.remove(next(space, &ordered, care));
         let packets = described(space, row.set, care, picture.network);
         care = space.without(care, row.set);
+        let policy = row.rules.iter().find_map(Policy::of);
         let mut rules: Vec<Decider> = Vec::new();
         for rule in row.rules.into_iter().flat_map(Decider::of) {
             if rules.last() != Some(&rule) {
@@ -197,6 +246,7 @@ pub(super) fn rows(
             packets,
             fate,
             rules,
+            policy,
         });
     }
     space.check()?;
@@ -245,13 +295,17 @@ fn stem(by: Option<Hit>) -> String {
     let Some(hit) = by else {
         return String::new();
     };
-    match (hit.rules[0].id(), purpose(&hit.rules[0])) {
+    let place = format!("{} {}", hit.table.name, hit.chain.name);
+    let Some(rule) = hit.rules.first() else {
+        return format!("policy {place}");
+    };
+    match (rule.id(), purpose(rule)) {
         (Some(id), Some((_, rest))) => {
             let id = id.as_str();
             id[..id.len() - rest.len()].to_owned()
         }
         (Some(id), None) => id.as_str().to_owned(),
-        (None, _) => format!("{} {}", hit.table.name, hit.chain.name),
+        (None, _) => place,
     }
 }
 
@@ -263,7 +317,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
     let others = space.without(set, proxy);
     let parts = match &fate {
         Fate::Direct => {
-            let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
+            let purpose = class.by.and_then(|hit| purpose(hit.rules.first()?));
             let group = match purpose {
                 Some((Purpose::ExemptProxy | Purpose::ExemptPassed(_), _)) => Group::Proxy,
                 _ if class.by.is_none() => Group::Other,
@@ -294,7 +348,7 @@ fn divided(space: &mut Space, class: &Class, proxy: Set, own: Set) -> Vec<(Set, 
 }
 
 fn fate(class: &Class) -> Fate {
-    let purpose = class.by.and_then(|hit| purpose(&hit.rules[0]));
+    let purpose = class.by.and_then(|hit| purpose(hit.rules.first()?));
     Fate::of(class.end, |_| match purpose {
         Some((Purpose::To(who), _)) => Some(who),
         _ => None,
@@ -325,9 +379,12 @@ impl Fate {
                 port,
             },
             (classes::Fate::Direct | classes::Fate::Sent { .. }, _) => Fate::Direct,
-            (classes::Fate::Dropped, _) => Fate::Dropped,
+            (classes::Fate::Dropped, _) => Fate::Dropped {
+                redirected_to: end.lost,
+            },
             (classes::Fate::Rejected(with), _) => Fate::Refused {
                 with: with.as_str(),
+                redirected_to: end.lost,
             },
             (classes::Fate::NoRoute, _) => Fate::NoRoute,
             (classes::Fate::Unknown, _) => Fate::Undetermined,
@@ -335,19 +392,40 @@ impl Fate {
     }
 }
 
-/// The packets of which it is not known what happens to them, with the rules that could not be
-/// decoded.
-fn undetermined<'a>(space: &mut Space, picture: &Picture<'a>) -> Gathered<'a> {
+/// The packets of which chance decides, by what may happen to them.
+fn chances(space: &mut Space, picture: &Picture) -> Vec<(Set, Fate)> {
+    let chances = picture.chances(space).into_iter().map(|(set, ends)| {
+        let mut among: Vec<Fate> = Vec::new();
+        for fate in ends.into_iter().map(|end| Fate::of(end, |_| None)) {
+            if !among.contains(&fate) {
+                among.push(fate);
+            }
+        }
+        let fate = match among.as_slice() {
+            [one] => one.clone(),
+            _ => Fate::ByChance { among },
+        };
+        (set, fate)
+    });
+    chances.filter(|(set, _)| *set != Set::NONE).collect()
+}
+
+/// Packets of which the rules alone do not decide, with those rules.
+fn unclear<'a>(
+    space: &mut Space,
+    picture: &Picture<'a>,
+    set: Set,
+    by: fn(&Entry) -> bool,
+) -> Gathered<'a> {
     let mut rules = Vec::new();
     for hit in &picture.hits {
-        let is_undecoded = matches!(hit.rules, [Entry::Undecoded { .. }]);
-        let concerned = space.and(hit.set, picture.undetermined);
-        if is_undecoded && !space.is_empty(concerned) {
+        let concerned = space.and(hit.set, set);
+        if hit.rules.iter().any(by) && !space.is_empty(concerned) {
             rules.push(*hit);
         }
     }
     Gathered {
-        set: picture.undetermined,
+        set,
         rules,
         first: 0,
     }

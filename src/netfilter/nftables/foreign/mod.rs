@@ -13,7 +13,8 @@ use super::expr::{Expr, Verdict};
 use super::rule;
 use super::xt;
 use crate::netfilter::model::{
-    ChainName, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
+    ChainName, ECHO_REQUESTS, Entry, Family, FieldTest, Match, Rule, RuleId, Target, TargetMap,
+    Test,
 };
 pub(super) use compare::{low_bits, name_number, simplified};
 use registers::{Load, Loaded};
@@ -142,7 +143,8 @@ impl<'a> Reading<'a> {
             unknown,
             ..
         } = self;
-        let matches: Vec<Match> = matches.into_iter().map(simplified).collect();
+        let mut matches: Vec<Match> = matches.into_iter().map(simplified).collect();
+        without_ports_of_icmp(&mut matches);
         merge_tproxy(&mut targets);
         if let Some(name) = unknown {
             let shown = targets.iter().map(ToString::to_string).chain([name]);
@@ -164,6 +166,21 @@ impl<'a> Reading<'a> {
             },
             (None, 1) => with_target(matches, targets.remove(0), handle, id),
             (None, _) => with_target(matches, Target::Several(targets), handle, id),
+        }
+    }
+}
+
+/// ICMP has its type and code where other protocols have a port.
+fn without_ports_of_icmp(matches: &mut [Match]) {
+    let is_icmp = |m: &Match| match m.test {
+        Test::Protocol(protocol) => !m.not && ECHO_REQUESTS.iter().any(|(p, _)| *p == protocol),
+        _ => false,
+    };
+    if matches.iter().any(is_icmp) {
+        let of_ports =
+            |m: &&mut Match| matches!(m.test, Test::Port { .. } | Test::Multiport { .. });
+        for m in matches.iter_mut().filter(of_ports) {
+            *m = Match::new(Test::Undecoded("@th,0,16 …".to_owned()));
         }
     }
 }

@@ -197,6 +197,12 @@ fn of_payload(base: u32, offset: u32, len: u32, family: Family) -> Load {
             (8, Field::Address(Family::V6, Side::Source)),
             (24, Field::Address(Family::V6, Side::Destination)),
         ],
+        (payload::NFT_PAYLOAD_TRANSPORT_HEADER, Family::V4) if (offset, len) == (0, 1) => {
+            &[(0, Field::IcmpType(Family::V4))]
+        }
+        (payload::NFT_PAYLOAD_TRANSPORT_HEADER, Family::V6) if (offset, len) == (0, 1) => {
+            &[(0, Field::IcmpType(Family::V6))]
+        }
         (payload::NFT_PAYLOAD_TRANSPORT_HEADER, _) => &[
             (0, Field::Port(Side::Source)),
             (2, Field::Port(Side::Destination)),

@@ -52,6 +52,7 @@ fn by_name(name: &str, revision: u32, info: Fields, family: Family) -> Option<Ve
             found
         }
         ("udp", _) => ports(info, info.u8(8)?)?,
+        ("icmp" | "icmp6", 0) => icmp(info, family)?,
         ("addrtype", 1) => address_types(info)?,
         ("conntrack", 3) => conntrack(info, family)?,
         ("iprange", 1) => {
@@ -123,6 +124,20 @@ fn ports(info: Fields, inverted: u8) -> Option<Vec<Match>> {
     };
     let both = [range(0, Side::Source, 1)?, range(4, Side::Destination, 2)?];
     Some(both.into_iter().flatten().collect())
+}
+
+/// `struct ipt_icmp`, `struct ip6t_icmp`.
+fn icmp(info: Fields, family: Family) -> Option<Vec<Match>> {
+    const ANY: u8 = 0xff;
+    let (number, inverted) = (info.u8(0)?, info.u8(3)? != 0);
+    let has_any_code = (info.u8(1)?, info.u8(2)?) == (0, u8::MAX);
+    let of_type = fields(one(Field::IcmpType(family), number.into()), inverted);
+    match (number, has_any_code) {
+        (ANY, true) if !inverted => Some(Vec::new()),
+        (ANY, _) => None,
+        (_, true) => Some(vec![of_type]),
+        _ => None,
+    }
 }
 
 fn address(info: Fields, at: usize, family: Family) -> Option<u128> {

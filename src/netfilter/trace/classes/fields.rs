@@ -5,8 +5,8 @@ use super::addresses::multicast;
 use super::sets::Set;
 use super::space::{Bits, Dimension, SOCKETS, Space, constant};
 use crate::netfilter::model::{
-    AddressType, ConnState, Family, Field, FieldTest, Interface, Match, Owner, Packet, PortRange,
-    Protocol, Side, Span, Test, Tracking, Value, number_of,
+    AddressType, ConnState, ECHO_REQUESTS, Family, Field, FieldTest, Interface, Match, Owner,
+    Packet, PortRange, Protocol, Side, Span, Test, Tracking, Value, number_of,
 };
 use crate::netfilter::trace::Network;
 use ipnet::IpNet;
@@ -387,6 +387,20 @@ impl Space {
                     value: is(1 << 1),
                     absent: !tcp,
                     unknown: self.sets.without(tcp, new),
+                }
+            }
+            Field::IcmpType(_) => {
+                let requests = ECHO_REQUESTS.map(|(protocol, request)| {
+                    let number = protocol.number().into();
+                    let sent = self.having(Dimension::Protocol, (number, number));
+                    (request, sent)
+                });
+                let icmp = self.sets.or(requests[0].1, requests[1].1);
+                let new = self.in_state(header, ConnState::New);
+                Holding {
+                    value: Content::Choices(requests.into()),
+                    absent: Set::NONE,
+                    unknown: !self.sets.and(icmp, new),
                 }
             }
             Field::FragmentOffset | Field::Ipsec | Field::Bridged => everywhere(is(0)),

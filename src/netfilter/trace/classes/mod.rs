@@ -33,7 +33,7 @@ use crate::netfilter::model::{Interface, RejectWith, Rules};
 use fields::Header;
 use space::{Bits, Dimension as D};
 use std::net::IpAddr;
-use table::State;
+use table::{Led, State, Way};
 use thiserror::Error;
 use walker::Walker;
 
@@ -112,6 +112,8 @@ impl Fate {
 pub struct Ended {
     pub fate: Fate,
     pub set: Set,
+    /// The port of this namespace that they were sent to before they were dropped or refused.
+    pub lost: Option<u16>,
     /// What they are in the end, where that matters.
     arrived: Option<Arrived>,
 }
@@ -149,12 +151,25 @@ impl Arrived {
 
 impl Ended {
     fn new(space: &Space, fate: Fate, state: State, set: Set) -> Self {
+        let lost = match (&fate, state.led) {
+            (Fate::Dropped | Fate::Rejected(_), led) if state.way == Way::Here => match led {
+                Led::No => None,
+                Led::Translated => number(&state.header.destination.port).map(|port| port as u16),
+                Led::Tproxied(port) => Some(port),
+            },
+            _ => None,
+        };
         let arrived = fate.arrives().then(|| Arrived::new(space, state.header));
-        Ended { fate, set, arrived }
+        Ended {
+            fate,
+            set,
+            lost,
+            arrived,
+        }
     }
 
     fn is_alike(&self, other: &Ended) -> bool {
-        self.fate == other.fate && self.arrived == other.arrived
+        (&self.fate, self.lost, &self.arrived) == (&other.fate, other.lost, &other.arrived)
     }
 
     /// The address and the port that they are sent to in the end, each if it is the same for all.
@@ -196,6 +211,8 @@ pub struct Picture<'a> {
     pub hits: Vec<Hit<'a>>,
     /// The packets of which rules that could not be decoded, or an order that nothing shows, decide.
     pub undetermined: Set,
+    /// Those among them of which chance alone decides.
+    pub by_chance: Set,
 }
 
 /// Some packets with one fate, by one rule.
@@ -203,7 +220,7 @@ pub struct Picture<'a> {
 pub struct Class<'p, 'a> {
     pub packets: Set,
     pub end: &'p Ended,
-    /// The rule that decides, if one does, where packets of the class first meet it.
+    /// The rule or policy that decides, if one does, where packets of the class first meet it.
     pub by: Option<Hit<'a>>,
 }
 
@@ -226,6 +243,7 @@ pub fn follow_all<'a>(
         let packets: Vec<Set> = differences.iter().map(|d| d.packets).collect();
         for set in packets {
             picture.undetermined = space.or(picture.undetermined, set);
+            picture.by_chance = space.without(picture.by_chance, set);
         }
     }
     space.check()?;
@@ -247,18 +265,23 @@ fn follow_in_order<'a>(
         network,
         hits: Vec::new(),
         ends: Vec::new(),
+        open: Set::NONE,
     };
     walker.follow(start, all)?;
-    let (hits, ends) = (walker.hits, walker.ends);
+    let (hits, ends, mut open) = (walker.hits, walker.ends, walker.open);
     let (mut seen, mut undetermined) = (Set::NONE, Set::NONE);
     for end in &ends {
         let unclear = match end.fate {
-            Fate::Unknown => end.set,
+            Fate::Unknown => {
+                open = space.or(open, end.set);
+                end.set
+            }
             _ => space.and(seen, end.set),
         };
         undetermined = space.or(undetermined, unclear);
         seen = space.or(seen, end.set);
     }
+    let by_chance = space.without(undetermined, open);
     Ok(Picture {
         start,
         network,
@@ -266,6 +289,7 @@ fn follow_in_order<'a>(
         ends,
         hits,
         undetermined,
+        by_chance,
     })
 }
 
@@ -285,6 +309,24 @@ impl<'a> Picture<'a> {
             }
         }
         classes
+    }
+
+    /// Divides the packets of which chance decides by the ends that they may come to.
+    pub fn chances(&self, space: &mut Space) -> Vec<(Set, Vec<&Ended>)> {
+        let mut parts = vec![(self.by_chance, Vec::new())];
+        for end in &self.ends {
+            for (set, ends) in std::mem::take(&mut parts) {
+                let others = space.without(set, end.set);
+                let some = space.and(set, end.set);
+                if !space.is_empty(some) {
+                    parts.push((some, [ends.as_slice(), &[end]].concat()));
+                }
+                if !space.is_empty(others) {
+                    parts.push((others, ends));
+                }
+            }
+        }
+        parts
     }
 
     /// Divides packets by the rule that decides: the last one of those that settle such an end, as
@@ -311,8 +353,8 @@ impl<'a> Picture<'a> {
             }
             left = space.without(left, packets);
             let same = |class: &&mut Class| {
-                let by = class.by.map(|by| by.rules.as_ptr());
-                by == Some(hit.rules.as_ptr()) && std::ptr::eq(class.end, end)
+                let by = class.by.map(|by| by.place());
+                by == Some(hit.place()) && std::ptr::eq(class.end, end)
             };
             match classes.iter_mut().rev().take(1).find(same) {
                 Some(class) => {
@@ -333,6 +375,22 @@ impl<'a> Picture<'a> {
                 by: None,
             });
         }
+    }
+}
+
+impl<'a> Picture<'a> {
+    /// Divides packets by the last rule that accepts what the policy of its base chain would drop.
+    pub fn admitted(&self, space: &mut Space, packets: Set) -> Vec<(Set, Option<Hit<'a>>)> {
+        let (mut left, mut parts) = (packets, Vec::new());
+        let admits = |hit: &&Hit| hit.took == Took::Accepted && !hit.base.accepts;
+        for hit in self.hits.iter().rev().filter(admits) {
+            let some = space.and(left, hit.set);
+            left = space.without(left, some);
+            parts.push((some, Some(*hit)));
+        }
+        parts.push((left, None));
+        parts.retain(|(set, _)| !space.is_empty(*set));
+        parts
     }
 }
 

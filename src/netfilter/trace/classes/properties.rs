@@ -65,6 +65,7 @@ fn field_test() -> impl Strategy<Value = FieldTest> {
         one(Field::PacketType, vec![0, 1, 2]),
         one(Field::EtherSource, vec![0, 1 << 47]),
         one(Field::TcpFlags, vec![0, 2, 18]),
+        one(Field::IcmpType(Family::V6), vec![1, 128]),
         one(Field::FragmentOffset, vec![0, 1]),
         one(Field::ReversePath, vec![0, 1]),
         one(Field::CtState, vec![1, 2, 4, 8, 64]),

@@ -88,16 +88,23 @@ pub enum Took {
     Other,
 }
 
-/// Packets that a rule applies to.
+/// Packets that a rule applies to, or the policy of a base chain that drops.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit<'a> {
     pub table: &'a HookedTable,
     pub base: Base,
     pub chain: &'a HookedChain,
-    /// Several where they differ in an address only.
+    /// Several where they differ in an address only; none where it is the policy.
     pub rules: &'a [Entry],
     pub took: Took,
     pub set: Set,
+}
+
+impl Hit<'_> {
+    /// Where the rules stand, which no other rules or policy have.
+    pub fn place(&self) -> (*const HookedChain, *const [Entry]) {
+        (self.chain, self.rules)
+    }
 }
 
 /// The chains of a table by their names.
@@ -111,6 +118,8 @@ pub(super) struct InTable<'w, 'a> {
     pub base: Base,
     pub hits: &'w mut Vec<Hit<'a>>,
     pub verdicts: Vec<(Verdict, State, Set)>,
+    /// The packets of which it is not known whether a rule applies that is not by chance.
+    pub open: Set,
     chains: &'w Chains<'a>,
     inside: Vec<&'a HookedChain>,
 }
@@ -139,6 +148,7 @@ impl<'w, 'a> InTable<'w, 'a> {
             base,
             hits,
             verdicts: Vec::new(),
+            open: Set::NONE,
             chains,
             inside: Vec::new(),
         }
@@ -195,7 +205,7 @@ impl<'w, 'a> InTable<'w, 'a> {
         set: Set,
         onward: &mut Onward,
     ) -> Result<Set, Stopped> {
-        let (mut surely, mut perhaps) = (set, set);
+        let (mut surely, mut perhaps, mut open) = (set, set, Set::NONE);
         let listed = addresses(run);
         for (at, m) in run[0].matches().iter().enumerate() {
             let passing = match &listed {
@@ -207,22 +217,29 @@ impl<'w, 'a> InTable<'w, 'a> {
             surely = self.space.sets.and(surely, passing.surely);
             let possible = self.space.sets.or(passing.surely, passing.perhaps);
             perhaps = self.space.sets.and(perhaps, possible);
+            if !m.is_by_chance() {
+                open = self.space.sets.or(open, passing.perhaps);
+            }
             if perhaps == Set::NONE {
                 return Ok(set);
             }
         }
         let target = match &run[0] {
             Entry::Idle { .. } => return Ok(set),
-            Entry::Map { map, .. } => {
-                let taken = self.look_up(run, map, state, (surely, perhaps), onward)?;
-                return Ok(self.space.sets.without(set, taken));
-            }
-            Entry::Undecoded { target, .. } => {
+            // More than its matches is unknown of it.
+            Entry::Undecoded { target, .. } if target.is_none() || surely != Set::NONE => {
+                open = perhaps;
                 surely = Set::NONE;
                 target.as_ref()
             }
-            Entry::Known(rule) => Some(&rule.target),
+            Entry::Map { map, .. } => {
+                self.add_open(open, perhaps);
+                let taken = self.look_up(run, map, state, (surely, perhaps), onward)?;
+                return Ok(self.space.sets.without(set, taken));
+            }
+            entry => entry.target(),
         };
+        self.add_open(open, perhaps);
         match target {
             Some(target) => self.act(run, target, state.clone(), perhaps, onward)?,
             None => self.end(run, Verdict::Unknown, state.clone(), perhaps),
@@ -240,6 +257,9 @@ impl<'w, 'a> InTable<'w, 'a> {
         onward: &mut Onward,
     ) -> Result<Set, Stopped> {
         let (values, absent, unknown) = self.space.values(&map.keys, &state.header, self.network);
+        if !map.keys.is_by_chance() {
+            self.add_open(unknown, perhaps);
+        }
         let certain = self.space.sets.without(surely, unknown);
         let (mut left, mut taken) = (self.space.sets.without(perhaps, absent), Set::NONE);
         for (value, target) in values.into_iter().zip(&map.targets) {
@@ -268,6 +288,11 @@ impl<'w, 'a> InTable<'w, 'a> {
             taken = self.space.sets.or(taken, sure);
         }
         Ok(taken)
+    }
+
+    fn add_open(&mut self, open: Set, among: Set) {
+        let open = self.space.sets.and(open, among);
+        self.open = self.space.sets.or(self.open, open);
     }
 
     fn hit(&mut self, run: &'a [Entry], took: Took, set: Set) {

@@ -4,7 +4,7 @@
 use super::fields::{Header, Tracked, span_of};
 use super::sets::Set;
 use super::space::{Bits, Space, constant};
-use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Verdict, Way, add};
+use super::table::{Chains, Flow, GROUPS, Hit, InTable, Led, State, Took, Verdict, Way, add};
 use super::{Ended, Fate, Stopped};
 use crate::netfilter::model::{
     Base, ConnState, Family, Hook, HookedChain, HookedTable, Interface, PolicyRoute, Rules,
@@ -21,6 +21,8 @@ pub(super) struct Walker<'w, 'a> {
     pub network: &'a Network,
     pub hits: Vec<Hit<'a>>,
     pub ends: Vec<Ended>,
+    /// As [`InTable::open`].
+    pub open: Set,
 }
 
 impl<'a> Walker<'_, 'a> {
@@ -297,8 +299,21 @@ impl<'a> Walker<'_, 'a> {
             true => Verdict::Accept,
             false => Verdict::Drop,
         };
-        let by_policy = rest.into_iter().map(|(state, set)| (policy, state, set));
-        let verdicts: Vec<_> = inside.verdicts.drain(..).chain(by_policy).collect();
+        let (mut verdicts, open) = (inside.verdicts, inside.open);
+        self.open = self.space.sets.or(self.open, open);
+        for (state, set) in rest {
+            if policy == Verdict::Drop {
+                self.hits.push(Hit {
+                    table,
+                    base,
+                    chain,
+                    rules: &[],
+                    took: Took::Dropped,
+                    set,
+                });
+            }
+            verdicts.push((policy, state, set));
+        }
         for (verdict, mut state, set) in verdicts {
             match verdict {
                 Verdict::Accept => {}
