@@ -11,7 +11,7 @@ use crate::engine::request::Request;
 use crate::netfilter::model::{ConnState, Family, Interface, Rules};
 use crate::netfilter::trace::classes::{Dimension, STEPS, Set, Space, Stopped, follow_all};
 use crate::netfilter::trace::{Network, Start};
-use chart::Arrow;
+use chart::Chart;
 use rows::{Fate, Row};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub struct Connections {
     pub assumptions: Vec<String>,
     pub sections: Vec<Section>,
     #[serde(skip)]
-    pub chart: Vec<Arrow>,
+    pub charts: Vec<Chart>,
 }
 
 /// The connections of one direction.
@@ -107,7 +107,7 @@ pub(in crate::actions) fn connections(
     Ok(Connections {
         determined: rows.all(|row| row.fate != Fate::Undetermined),
         assumptions: assumed,
-        chart: chart::arrows(&rules, &families(&network)),
+        charts: chart::charts(&rules, &families(&network)),
         sections,
     })
 }
