@@ -11,8 +11,8 @@ use std::fmt::Write;
 /// How many values of a list are shown, unless all are asked for.
 const SHOWN: usize = 4;
 
-/// The whole text. `all` shows every value and every rule.
-pub(super) fn text(connections: &Connections, all: bool) -> String {
+/// The whole text, in lines of this width where words allow it. `all` shows every value and every rule.
+pub(super) fn text(connections: &Connections, all: bool, width: usize) -> String {
     let mut text = String::new();
     // Where there is no address, nothing comes in.
     for section in connections.sections.iter().filter(|s| !s.rows.is_empty()) {
@@ -21,20 +21,30 @@ pub(super) fn text(connections: &Connections, all: bool) -> String {
         let _ = write!(text, "{direction}, {}", families.join(" and "));
         let (classes, rows) = (section.classes, section.rows.len());
         let _ = match all || classes > 2 * rows {
-            true => writeln!(text, ": {classes} classes of connections in {rows} rows"),
+            true => {
+                let classes = counted(classes, "class", "classes");
+                let rows = counted(rows, "row", "rows");
+                writeln!(text, ": {classes} of connections in {rows}")
+            }
             false => writeln!(text),
         };
-        columns(&mut text, &lines(section, all));
+        columns(&mut text, &lines(section, all), width);
         text.push('\n');
     }
     match connections.assumptions.as_slice() {
         [] => text.truncate(text.trim_end().len() + 1),
         assumptions => {
-            let assumptions = assumptions.join("; ");
-            let _ = writeln!(text, "Assumptions: {}.", Foreign(&assumptions));
+            let assumptions = format!("Assumptions: {}.", assumptions.join("; "));
+            for line in wrapped(&assumptions, width) {
+                let _ = writeln!(text, "{}", Foreign(&line));
+            }
         }
     }
     text
+}
+
+fn counted(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 pub(super) fn direction(direction: Direction) -> &'static str {
@@ -232,16 +242,14 @@ fn rules(row: &Row, all: bool) -> String {
     }
 }
 
-/// How wide a table is at most, if the names of rules are not longer than most.
-const WIDTH: usize = 100;
-const NAME: usize = 26;
-/// How narrow each column may become.
-const NARROWEST: [usize; COLUMNS] = [16, 26, 22, NAME];
+/// How much room a column gets at least in a table of 100 characters; those before the last share what
+/// is left in others. The last one has names of rules, which are searched for and so not divided.
+const NARROWEST: [usize; COLUMNS] = [16, 26, 22, 26];
 
 /// Columns as wide as their widest text, or less where that is too wide: then cells take several
 /// lines.
-fn columns(text: &mut String, rows: &[(Group, Vec<Line>)]) {
-    let widths = widths(rows.iter().flat_map(|(_, lines)| lines));
+fn columns(text: &mut String, rows: &[(Group, Vec<Line>)], width: usize) {
+    let widths = widths(rows.iter().flat_map(|(_, lines)| lines), width);
     let mut before = None;
     for (group, lines) in rows {
         if before.replace(*group) != Some(*group) {
@@ -266,21 +274,25 @@ fn columns(text: &mut String, rows: &[(Group, Vec<Line>)]) {
     }
 }
 
-fn widths<'l>(lines: impl Iterator<Item = &'l Line>) -> [usize; COLUMNS] {
+fn widths<'l>(lines: impl Iterator<Item = &'l Line>, width: usize) -> [usize; COLUMNS] {
+    const LAST: usize = COLUMNS - 1;
     let mut widths = lines.fold([0; COLUMNS], |widths, line| {
         std::array::from_fn(|at| widths[at].max(line[at].chars().count()))
     });
-    // Names of rules are searched for, and so not divided.
-    let names = widths[COLUMNS - 1];
-    widths[COLUMNS - 1] = names.min(NAME);
-    while 2 + widths.iter().map(|width| width + 2).sum::<usize>() > WIDTH {
-        let wide = (0..COLUMNS).filter(|at| widths[*at] > NARROWEST[*at]);
+    // Two spaces before each column, and two before all.
+    let room = width - 2 * (COLUMNS + 1);
+    let names = widths[LAST];
+    widths[LAST] = names.min(NARROWEST[LAST]);
+    let shared = room - NARROWEST[LAST];
+    let narrowest = |at: usize| NARROWEST[at] * shared / NARROWEST[..LAST].iter().sum::<usize>();
+    while widths.iter().sum::<usize>() > room {
+        let wide = (0..LAST).filter(|at| widths[*at] > narrowest(*at));
         let Some(widest) = wide.max_by_key(|at| widths[*at]) else {
             break;
         };
         widths[widest] -= 1;
     }
-    widths[COLUMNS - 1] = names;
+    widths[LAST] = names.min(room - widths[..LAST].iter().sum::<usize>());
     widths
 }
 
@@ -299,4 +311,30 @@ fn wrapped(cell: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_wide_as_the_terminal_and_every_word_is_shown() {
+        let cells = [8, 12, 9, 11].map(|words| vec!["four"; words].join(" "));
+        let words: usize = cells.iter().map(|cell| cell.split(' ').count()).sum();
+        let rows = [(Group::Other, vec![cells])];
+        let shown = |width| {
+            let mut text = String::new();
+            columns(&mut text, &rows, width);
+            assert_eq!(text.matches("four").count(), words);
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= width), "{text}");
+            text.lines().count()
+        };
+        let lines = [60, 80, 100, 160, 250].map(shown);
+        assert!(
+            lines.is_sorted_by(|wider, narrower| wider >= narrower),
+            "{lines:?}"
+        );
+        assert_eq!(lines[4], 2);
+    }
 }

@@ -74,8 +74,8 @@ pub(super) fn text(report: &Report, format: Option<Format>, detail: Detail) -> S
         Report::Explanation(explanation) => explanation::text(explanation, detail),
         Report::Connections(connections) => match format {
             Some(Format::Json) => json(connections),
-            Some(Format::Mermaid) => mermaid::text(&connections.chart),
-            _ => connections::text(connections, verbose),
+            Some(Format::Mermaid) => mermaid::text(&connections.charts),
+            _ => connections::text(connections, verbose, width()),
         },
         Report::Status(status) if json_wanted => json(status),
         Report::Status(status) => status::text(status, verbose),
@@ -85,6 +85,12 @@ pub(super) fn text(report: &Report, format: Option<Format>, detail: Detail) -> S
             String::new()
         }
     }
+}
+
+/// How wide lines may be: as wide as the terminal, where standard output is one.
+fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout());
+    terminal.map_or(100, |(width, _)| usize::from(width.0).max(60))
 }
 
 /// A result as indented JSON with a newline at its end.

@@ -175,12 +175,15 @@ pub(super) fn ahead(ahead: &Ahead, by: &str) -> String {
         true => "keeps connections from the proxy",
         false => "may keep connections from the proxy (it cannot be decoded)",
     };
-    let remedy = match ahead.in_prerouting {
-        true => "; --prerouting-first keeps the managed rules before it",
-        false => "",
+    let (at, remedy) = match ahead.in_prerouting {
+        true => (
+            " in PREROUTING",
+            "; --prerouting-first keeps the managed rules before it",
+        ),
+        false => ("", ""),
     };
     format!(
-        "a foreign rule before ours takes precedence and {keeps}{by}: {}{remedy}",
+        "a foreign rule before ours{at} takes precedence and {keeps}{by}: {}{remedy}",
         rule(&ahead.rule)
     )
 }

@@ -13,7 +13,7 @@ use crate::netfilter::trace::classes::{
     Dimension, Picture, STEPS, Set, Space, Stopped, Took, follow_all, loopback,
 };
 use crate::netfilter::trace::{Network, Start};
-use chart::Arrow;
+use chart::Chart;
 use rows::{Fate, Row};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ pub struct Connections {
     pub assumptions: Vec<String>,
     pub sections: Vec<Section>,
     #[serde(skip)]
-    pub chart: Vec<Arrow>,
+    pub charts: Vec<Chart>,
 }
 
 /// The connections of one direction.
@@ -115,7 +115,7 @@ pub(in crate::actions) fn connections(
     Ok(Connections {
         determined: rows.all(|row| row.fate != Fate::Undetermined),
         assumptions: assumed,
-        chart: chart::arrows(&rules, &families(&network)),
+        charts: chart::charts(&rules, &families(&network)),
         sections,
     })
 }
