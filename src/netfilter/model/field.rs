@@ -202,6 +202,8 @@ impl Field {
             Field::FragmentOffset | Field::Ipsec | Field::Bridged => Value::Is(0),
             Field::AddressType(Side::Source) => number(packet.facts.source_type as u32),
             Field::AddressType(Side::Destination) => number(packet.facts.destination_type as u32),
+            // A mark may lead the way back elsewhere: TPROXY's to lo, so that none is found.
+            Field::ReversePath if packet.mark != 0 => Value::Unknown,
             Field::ReversePath => Value::Is(1),
             Field::CtState => Value::Is(match packet.state() {
                 ConnState::Invalid => 1,

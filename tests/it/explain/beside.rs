@@ -73,7 +73,7 @@ pub fn agree(seed: u64, connections: usize) {
     }
     let made = all.len() * sets * AT_ONCE;
     assert!(
-        undetermined * 50 < made,
+        undetermined * 10 < made,
         "{undetermined} of {made} could not be determined"
     );
 }

@@ -408,7 +408,14 @@ impl Space {
                 let address = header.end(*side).address.clone();
                 everywhere(Content::Choices(self.address_types(&address, network)))
             }
-            Field::ReversePath => everywhere(is(1)),
+            Field::ReversePath => {
+                let any = |set, bit: &Set| self.sets.or(set, *bit);
+                Holding {
+                    value: is(1),
+                    absent: Set::NONE,
+                    unknown: header.mark.iter().fold(Set::NONE, any),
+                }
+            }
             Field::CtState => {
                 let states = ConnState::ALL.map(|state| {
                     let mut packet = blank();
