@@ -5,11 +5,13 @@ use super::probes::Vantage;
 use super::report::{Expected, Found, Rule};
 use super::rules::{self, Fate, Judgement, Place};
 use super::{Options, place, probes};
+use crate::actions::explain::connections::{Direction, through_known_interfaces};
 use crate::actions::explain::live_rules;
 use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::mesh::managed;
 use crate::netfilter::model::{ChainName, Family, HookedChain, Interface, Rules, Ruleset};
+use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, follow_all};
 use crate::netfilter::trace::{Network, NextHop, Start};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -57,7 +59,48 @@ pub(in crate::actions) fn rules_ahead(
         add_way_out(&mut network, family);
     }
     let kernel = Place::observed(kernel, routing, &network);
-    Ok(among(&Place { rules, network }, &kernel))
+    let desired = Place { rules, network };
+    Ok(match may_be_any(&desired, &kernel) {
+        true => among(&desired, &kernel),
+        false => BTreeSet::new(),
+    })
+}
+
+/// Whether some new connection that is to be captured may end elsewhere. All are followed at once, which
+/// takes milliseconds; to find a connection for each rule takes up to seconds.
+fn may_be_any(desired: &Place, kernel: &Place) -> bool {
+    let places = [desired, kernel].map(|place| (&place.rules, &place.network));
+    let ways = Family::ALL.map(|family| Direction::ALL.map(|direction| (family, direction)));
+    ways.into_iter().flatten().any(|(family, direction)| {
+        let mut space = Space::new(family, places, STEPS);
+        ends_elsewhere(&mut space, direction.start(), places).unwrap_or(true)
+    })
+}
+
+fn ends_elsewhere(
+    space: &mut Space,
+    start: Start,
+    [desired, kernel]: [(&Rules, &Network); 2],
+) -> Result<bool, Stopped> {
+    let known = through_known_interfaces(space);
+    let new = space.new_connections();
+    let within = space.and(known, new);
+    let desired = follow_all(space, start, desired.0, desired.1, within)?;
+    let found = follow_all(space, start, kernel.0, kernel.1, within)?;
+    let mut elsewhere = Set::NONE;
+    for end in desired.ends.iter().filter(|end| end.is_captured()) {
+        let mut left = end.set;
+        let same =
+            |other: &&Ended| (&other.fate, other.destination()) == (&end.fate, end.destination());
+        for other in found.ends.iter().filter(same) {
+            left = space.without(left, other.set);
+        }
+        let unclear = space.and(end.set, found.undetermined);
+        left = space.or(left, unclear);
+        elsewhere = space.or(elsewhere, left);
+    }
+    space.check()?;
+    Ok(!space.is_empty(elsewhere))
 }
 
 /// Whether anything in a chain is foreign: a rule, or a policy that drops.

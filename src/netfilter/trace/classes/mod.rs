@@ -172,6 +172,11 @@ impl Ended {
         (&self.fate, self.lost, &self.arrived) == (&other.fate, other.lost, &other.arrived)
     }
 
+    /// Whether nat or TPROXY has given them another socket of this namespace.
+    pub fn is_captured(&self) -> bool {
+        matches!(self.fate, Fate::Redirected | Fate::Tproxied { .. })
+    }
+
     /// The address and the port that they are sent to in the end, each if it is the same for all.
     pub fn destination(&self) -> (Option<IpAddr>, Option<u16>) {
         let Some(arrived) = &self.arrived else {
