@@ -74,7 +74,7 @@ pub(super) fn text(report: &Report, format: Option<Format>, detail: Detail) -> S
         Report::Explanation(explanation) => explanation::text(explanation, detail),
         Report::Connections(connections) => match format {
             Some(Format::Json) => json(connections),
-            Some(Format::Mermaid) => mermaid::text(&connections.charts),
+            Some(Format::Mermaid) => mermaid::text(&connections.charts()),
             _ => connections::text(connections, verbose, width()),
         },
         Report::Status(status) if json_wanted => json(status),

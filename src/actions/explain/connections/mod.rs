@@ -37,7 +37,16 @@ pub struct Connections {
     pub assumptions: Vec<String>,
     pub sections: Vec<Section>,
     #[serde(skip)]
-    pub charts: Vec<Chart>,
+    rules: Rules,
+    #[serde(skip)]
+    families: Vec<Family>,
+}
+
+impl Connections {
+    /// The rules as a flow chart for each family, one where they are the same.
+    pub fn charts(&self) -> Vec<Chart> {
+        chart::charts(&self.rules, &self.families)
+    }
 }
 
 /// The connections of one direction.
@@ -115,8 +124,9 @@ pub(in crate::actions) fn connections(
     Ok(Connections {
         determined: rows.all(|row| row.fate != Fate::Undetermined),
         assumptions: assumed,
-        charts: chart::charts(&rules, &families(&network)),
         sections,
+        families: families(&network),
+        rules,
     })
 }
 

@@ -347,20 +347,24 @@ impl<'a> Drawing<'a> {
 
     /// The nodes that packets come to, in the order in which they do.
     fn finish(mut self, starts: [usize; 2]) -> Vec<Node> {
-        for node in self.reached(starts) {
-            if let Some(other) = self.more_open(node, starts) {
+        let mut order = self.reached(starts);
+        for node in order.clone() {
+            if let Some(other) = self.more_open(node, &order) {
                 let arrows = self.nodes.iter_mut().flat_map(|n| &mut n.arrows);
                 arrows.filter(|a| a.to == node).for_each(|a| a.to = other);
+                order = self.reached(starts);
             }
         }
-        let order = self.reached(starts);
+        let mut places = vec![0; self.nodes.len()];
+        for (place, at) in order.iter().enumerate() {
+            places[*at] = place;
+        }
         let mut nodes: Vec<Node> = order.iter().map(|at| self.nodes[*at].clone()).collect();
         let is_changed = |n: &Node| matches!(n.label, Label::Port { .. } | Label::Translated(_));
         let are_followed = nodes.iter().any(|n| is_changed(n) && !n.arrows.is_empty());
         for node in &mut nodes {
             for arrow in &mut node.arrows {
-                let new = order.iter().position(|at| *at == arrow.to);
-                arrow.to = new.expect("what an arrow leads to is reached");
+                arrow.to = places[arrow.to];
             }
             if node.label == Label::Direct && are_followed {
                 node.label = Label::Accepted;
@@ -371,10 +375,12 @@ impl<'a> Drawing<'a> {
 
     fn reached(&self, starts: [usize; 2]) -> Vec<usize> {
         let mut order = Vec::from(starts);
+        let mut is_reached = vec![false; self.nodes.len()];
+        starts.iter().for_each(|start| is_reached[*start] = true);
         let mut at = 0;
         while let Some(node) = order.get(at) {
             for arrow in &self.nodes[*node].arrows {
-                if !order.contains(&arrow.to) {
+                if !std::mem::replace(&mut is_reached[arrow.to], true) {
                     order.push(arrow.to);
                 }
             }
@@ -385,17 +391,18 @@ impl<'a> Drawing<'a> {
 
     /// The same chain, entered by packets of more protocols, some of which reach its end. It is drawn
     /// once.
-    fn more_open(&self, node: usize, starts: [usize; 2]) -> Option<usize> {
+    fn more_open(&self, node: usize, reached: &[usize]) -> Option<usize> {
         let this = &self.nodes[node];
         if !matches!(this.label, Label::Chain { .. }) {
             return None;
         }
-        self.reached(starts).into_iter().find(|at| {
+        let is_more_open = |at: &usize| {
             let other = &self.nodes[*at];
             let last = other.arrows.split_last();
             let open = last.filter(|(last, _)| last.way == Way::Otherwise);
             open.is_some_and(|(_, rules)| rules == this.arrows && other.label == this.label)
-        })
+        };
+        reached.iter().copied().find(is_more_open)
     }
 }
 
