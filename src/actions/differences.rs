@@ -4,7 +4,7 @@
 use super::diff::read_all;
 use super::explain;
 use super::explain::connections::Direction;
-use super::explain::connections::conditions::{Condition, described};
+use super::explain::connections::conditions::{Conditions, described};
 use super::explain::connections::rows::Fate;
 use super::explain::place::{self, Place};
 use crate::engine::backends::BackendChoice;
@@ -60,9 +60,6 @@ pub struct Difference {
     pub before: End,
     pub after: End,
 }
-
-/// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
-type Conditions = Option<Vec<Vec<Condition>>>;
 
 /// What happens to packets, and with which marks they arrive where those are the same for all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

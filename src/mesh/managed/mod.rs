@@ -26,6 +26,13 @@ pub(crate) fn purpose_of(id: &RuleId) -> Option<(Purpose, &str)> {
     purpose(signature.purposes, id.as_str())
 }
 
+/// The id of a rule without the value at its end, if it is one of ours.
+pub(crate) fn stem_of(id: &RuleId) -> &str {
+    let value = purpose_of(id).map_or("", |(_, rest)| rest);
+    let id = id.as_str();
+    &id[..id.len() - value.len()]
+}
+
 /// Whether a chain belongs to us, by its name.
 pub(crate) fn is_managed_chain(name: &ChainName) -> bool {
     signatures().any(|s| s.names(name))

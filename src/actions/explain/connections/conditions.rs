@@ -127,6 +127,9 @@ impl Field {
     }
 }
 
+/// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
+pub type Conditions = Option<Vec<Vec<Condition>>>;
+
 /// What packets of a set have in common, among those that matter: lists of conditions that must all hold,
 /// of which one fits each packet. Nothing where there are too many.
 pub(in crate::actions) fn described(
@@ -134,7 +137,7 @@ pub(in crate::actions) fn described(
     packets: Set,
     care: Set,
     network: &Network,
-) -> Option<Vec<Vec<Condition>>> {
+) -> Conditions {
     let parts = space.parts(packets, care)?;
     let each = parts.iter().map(|part| conditions(part, space, network));
     let mut lists: Vec<Vec<Condition>> = each.collect();

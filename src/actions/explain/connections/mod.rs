@@ -8,7 +8,7 @@ use super::place::Place;
 use super::{Followed, followed, local_addresses, place};
 use crate::engine::error::Error;
 use crate::engine::request::Request;
-use crate::netfilter::model::{ConnState, Entry, Family, Interface, Rules, Target};
+use crate::netfilter::model::{Entry, Family, Interface, Rules, Target};
 use crate::netfilter::trace::classes::{
     Dimension, Picture, STEPS, Set, Space, Stopped, Took, follow_all, loopback,
 };
@@ -192,13 +192,9 @@ fn without_address(space: &mut Space, picture: &Picture) -> Vec<String> {
 /// transparent proxy sets it. Those from outside have none, come from elsewhere through an interface
 /// that is there or that a rule names, and are for an address of this namespace that others reach.
 fn first_packets(space: &mut Space, start: Start, network: &Network) -> Set {
-    let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
-    let new = new.unwrap_or_default() as u128;
-    let mut set = space.having(Dimension::State, (new, new));
-    for dimension in [Dimension::Connmark, Dimension::Socket] {
-        let none = space.having(dimension, (0, 0));
-        set = space.and(set, none);
-    }
+    let first = space.first_packets();
+    let without_socket = space.having(Dimension::Socket, (0, 0));
+    let set = space.and(first, without_socket);
     let to = space.own_at(network, Dimension::Destination);
     let unmarked = space.having(Dimension::Mark, (0, 0));
     let more = match start {

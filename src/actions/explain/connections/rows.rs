@@ -1,7 +1,7 @@
 //! The rows of the table: classes of packets with one fate, in the reader's order.
 
-use super::conditions::{Condition, described};
-use crate::mesh::managed::purpose_of;
+use super::conditions::{Condition, Conditions, described};
+use crate::mesh::managed::{purpose_of, stem_of};
 use crate::mesh::signature::Purpose;
 use crate::netfilter::model::{Entry, Owner, Rules, Test};
 use crate::netfilter::trace::Start;
@@ -15,8 +15,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     pub group: Group,
-    /// Each list of conditions that must hold; any of the lists. Nothing where there are too many.
-    pub packets: Option<Vec<Vec<Condition>>>,
+    pub packets: Conditions,
     #[serde(flatten)]
     pub fate: Fate,
     /// The rules that decide; none where no rule does.
@@ -299,14 +298,7 @@ fn stem(by: Option<Hit>) -> String {
     let Some(rule) = hit.rules.first() else {
         return format!("policy {place}");
     };
-    match (rule.id(), purpose(rule)) {
-        (Some(id), Some((_, rest))) => {
-            let id = id.as_str();
-            id[..id.len() - rest.len()].to_owned()
-        }
-        (Some(id), None) => id.as_str().to_owned(),
-        (None, _) => place,
-    }
+    rule.id().map_or(place, |id| stem_of(id).to_owned())
 }
 
 /// The parts of a class that differ in whose packets they are.

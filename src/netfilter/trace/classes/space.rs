@@ -180,20 +180,27 @@ impl Space {
         })
     }
 
-    /// New connections of which no rule has marked anything yet: what applications begin.
-    pub fn new_connections(&mut self) -> Set {
-        let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
-        let new = new.unwrap_or_default() as u128;
-        [
-            (Dimension::State, new),
-            (Dimension::Mark, 0),
-            (Dimension::Connmark, 0),
-        ]
-        .into_iter()
-        .fold(Set::ALL, |all, (dimension, value)| {
+    /// The packets that have all of these values at their start.
+    fn having_all(&mut self, values: impl IntoIterator<Item = (Dimension, u128)>) -> Set {
+        let values = values.into_iter();
+        values.fold(Set::ALL, |all, (dimension, value)| {
             let one = self.having(dimension, (value, value));
             self.sets.and(all, one)
         })
+    }
+
+    /// The first packets of connections, which have no mark of a connection yet.
+    pub fn first_packets(&mut self) -> Set {
+        let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
+        let new = new.unwrap_or_default() as u128;
+        self.having_all([(Dimension::State, new), (Dimension::Connmark, 0)])
+    }
+
+    /// Those of which no rule has marked anything yet: what applications begin.
+    pub fn new_connections(&mut self) -> Set {
+        let first = self.first_packets();
+        let unmarked = self.having(Dimension::Mark, (0, 0));
+        self.sets.and(first, unmarked)
     }
 
     pub fn and(&mut self, a: Set, b: Set) -> Set {
@@ -256,10 +263,7 @@ impl Space {
     /// The packets without an owner, who has then no uid.
     fn nobody(&mut self) -> Set {
         let dimensions = [Dimension::HasOwner, Dimension::Uid, Dimension::Gid];
-        dimensions.into_iter().fold(Set::ALL, |all, dimension| {
-            let none = self.having(dimension, (0, 0));
-            self.sets.and(all, none)
-        })
+        self.having_all(dimensions.map(|dimension| (dimension, 0)))
     }
 
     /// The packets whose source or destination, at their start, is an address of this namespace.

@@ -1,7 +1,7 @@
 //! Draws a chart, from the ends of packets backwards: a node is made after those that it leads to.
 
 use super::{Arrow, Label, Node, Way};
-use crate::mesh::managed::purpose_of;
+use crate::mesh::managed::stem_of;
 use crate::netfilter::model::{
     Entry, Family, Hook, HookedChain, HookedTable, Match, Rules, Target, Test,
 };
@@ -476,12 +476,7 @@ fn is_of_protocol(m: &Match) -> bool {
 /// The rule's id, without what is a value in it; the text of a foreign one.
 fn name_of(entry: &Entry) -> String {
     match entry.id() {
-        Some(id) => {
-            let rest = purpose_of(id).map_or("", |(_, rest)| rest);
-            let id = id.as_str();
-            let stem = &id[..id.len() - rest.len()];
-            stem.trim_end_matches('-').to_owned()
-        }
+        Some(id) => stem_of(id).trim_end_matches('-').to_owned(),
         None => entry.text(),
     }
 }
