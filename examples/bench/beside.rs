@@ -1,22 +1,20 @@
 //! Reading beside the rules of others: nat OUTPUT, where ours begin, full of foreign ones.
 
-use crate::world::{fresh, median, run};
-use std::io::{self, Write};
+use crate::world::{ISTIO, file, fresh, median, run};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
-use tempfile::NamedTempFile;
 
 const FOREIGN: usize = 60_000;
 const ROUNDS: usize = 3;
-const RULES: [&str; 8] = ["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"];
 
 /// Prints one line for each reader.
 pub fn compare(product: &Path) -> io::Result<()> {
     let product = product.to_string_lossy();
     let lines = [
         vec!["iptables-nft-save"],
-        [&[&*product, "diff"], &RULES[..]].concat(),
-        [&[&*product, "apply"], &RULES[..]].concat(),
+        [&[&*product, "diff"], &ISTIO[..]].concat(),
+        [&[&*product, "apply"], &ISTIO[..]].concat(),
         vec![&*product, "status"],
     ];
     let times = fresh(|| {
@@ -55,15 +53,12 @@ pub fn compare(product: &Path) -> io::Result<()> {
 
 /// The rules of others, as kube-proxy or a firewall would write them.
 fn fill() -> io::Result<()> {
-    let mut file = NamedTempFile::new()?;
-    writeln!(file, "*nat")?;
-    for i in 0..FOREIGN {
-        let [_, a, b, c] = (i as u32).to_be_bytes();
-        writeln!(
-            file,
-            "-A OUTPUT -d 172.{a}.{b}.{c}/32 -p tcp -m tcp --dport 80 -j RETURN"
-        )?;
-    }
-    writeln!(file, "COMMIT")?;
-    run("iptables-nft-restore", [file.path()]).map(drop)
+    let rules: String = (0..FOREIGN as u32)
+        .map(|i| {
+            let [_, a, b, c] = i.to_be_bytes();
+            format!("-A OUTPUT -d 172.{a}.{b}.{c}/32 -p tcp -m tcp --dport 80 -j RETURN\n")
+        })
+        .collect();
+    let rules = file(&format!("*nat\n{rules}COMMIT\n"))?;
+    run("iptables-nft-restore", [&rules]).map(drop)
 }

@@ -1,16 +1,14 @@
 //! What the rules cost a connection that is captured, beside the same connection without rules.
 
-use crate::world::{fresh, median, run};
+use crate::world::{ISTIO, file, fresh, median, run};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-const RULES: [&str; 8] = ["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"];
 /// Outbound connections go to `SERVICE`; the proxy listens on its outbound port.
 const SERVICE: &str = "10.77.0.1:7777";
 const PROXY: &str = "127.0.0.1:15001";
@@ -117,21 +115,12 @@ fn way(
 }
 
 fn apply(product: &Path, backend: &str) -> io::Result<()> {
-    let options = [&RULES[..], &["--quiet", "--backend", backend]].concat();
+    let options = [&ISTIO[..], &["--quiet", "--backend", backend]].concat();
     run(product, options).map(drop)
 }
 
 /// The rules as the tools replaced write them.
 fn restored(program: &str, product: &Path) -> io::Result<()> {
-    let rules = run(product, RULES.iter().chain(&["-n", "--format", "restore"]))?;
-    let mut tool = Command::new(format!("{program}-restore"))
-        .stdin(Stdio::piped())
-        .spawn()?;
-    let mut input = tool.stdin.take().expect("it is piped");
-    input.write_all(rules.as_bytes())?;
-    drop(input);
-    match tool.wait()?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{program} refused the rules"))),
-    }
+    let rules = run(product, ISTIO.iter().chain(&["-n", "--format", "restore"]))?;
+    run(format!("{program}-restore"), [&file(&rules)?]).map(drop)
 }

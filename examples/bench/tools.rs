@@ -1,12 +1,12 @@
 //! nginmesh's rules, installed by every tool that can.
 
-use crate::world::{fresh, median, run};
+use crate::world::{file, fresh, median, run};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 /// What the program is called with.
 const RULES: [&str; 6] = ["--mesh", "nginmesh", "-p", "15001", "-u", "1337"];
@@ -79,13 +79,6 @@ impl Way {
             numbers.next().unwrap_or_default(),
         ))
     }
-}
-
-/// A file with some text, gone with the value.
-fn file(text: &str) -> io::Result<TempPath> {
-    let mut file = NamedTempFile::new()?;
-    file.write_all(text.as_bytes())?;
-    Ok(file.into_temp_path())
 }
 
 /// Prints one line for each way.

@@ -2,10 +2,14 @@
 
 use nix::sched::{CloneFlags, unshare};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+use tempfile::{NamedTempFile, TempPath};
+
+/// Istio's rules, everything captured.
+pub const ISTIO: [&str; 8] = ["--mesh", "istio", "-u", "1337", "-i", "*", "-b", "*"];
 
 /// Runs `work` in a thread with a network namespace of its own, where lo is up.
 pub fn fresh<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
@@ -39,4 +43,11 @@ pub fn run<S: AsRef<OsStr>>(
 pub fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// A file with some text, gone with the value.
+pub fn file(text: &str) -> io::Result<TempPath> {
+    let mut file = NamedTempFile::new()?;
+    file.write_all(text.as_bytes())?;
+    Ok(file.into_temp_path())
 }
