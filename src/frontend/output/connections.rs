@@ -43,7 +43,7 @@ pub(super) fn text(connections: &Connections, all: bool, width: usize) -> String
     text
 }
 
-fn counted(number: usize, one: &str, several: &str) -> String {
+pub(super) fn counted(number: usize, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })
 }
 

@@ -1,7 +1,7 @@
 //! The text of `diff --connections`: a line for each kind of new connection that is treated differently,
 //! or for every kind of packet.
 
-use super::connections::{direction, fate, packets};
+use super::connections::{counted, direction, fate, packets};
 use super::escape::Foreign;
 use crate::actions::differences::{Differences, End};
 use std::fmt::Write;
@@ -34,11 +34,10 @@ pub(super) fn text(differences: &Differences, all: bool) -> String {
         if others == differences.connections.len() {
             text.push_str("No new connection is treated differently.\n");
         }
-        let are = if others == 1 { " is" } else { "s are" };
+        let others = counted(others, "more difference is", "more differences are");
         let _ = writeln!(
             text,
-            "{others} more difference{are} about marked packets, states other than NEW, or a mark alone; \
-             -v lists them."
+            "{others} about marked packets, states other than NEW, or a mark alone; -v lists them."
         );
     }
     if !differences.differs && differences.determined {
