@@ -3,6 +3,8 @@
 use super::on_every_backend;
 use super::world::{OTHER, SOME, apply, rules, run};
 use crate::lab::{BACKENDS, Done, Namespace, product, same};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
@@ -101,7 +103,8 @@ impl Busy {
     fn start(namespace: &Namespace, scripts: &[&str]) -> Self {
         let start = |script: &&str| {
             let mut shell = std::process::Command::new("sh");
-            let looped = format!("while :; do {script}; done");
+            // A signal is obeyed between two programs: none is at work after its shell.
+            let looped = format!("trap exit TERM; while :; do {script}; done");
             let shell = shell.args(["-c", &looped]).stdin(Stdio::null());
             namespace.spawn(shell.stdout(Stdio::null()).stderr(Stdio::null()))
         };
@@ -112,7 +115,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            let _ = child.kill();
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
             let _ = child.wait();
         }
     }
