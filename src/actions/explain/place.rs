@@ -58,10 +58,11 @@ pub(in crate::actions) fn whole(
     let network = match is_sample {
         true => of_addresses(&[(Interface::ETH0, net(SAMPLE, 24))]),
         false => {
-            let mut routes = of_addresses(&local).routes;
+            let mut routes = Vec::new();
             for family in Family::ALL {
                 routes.extend(default_route(family, &links)?);
             }
+            routes.extend(of_addresses(&local).routes);
             here(links, routes)
         }
     };
