@@ -1,18 +1,18 @@
 //! Foreign rules and policies that keep from the proxy what the desired rules capture: before it is
 //! captured, or on its way to the proxy's port.
 
-use super::probes::Vantage;
 use super::report::{Expected, Found, Rule};
 use super::rules::{self, Fate, Judgement, Place};
-use super::{Options, place, probes};
-use crate::actions::explain::connections::{Direction, through_known_interfaces};
-use crate::actions::explain::live_rules;
+use crate::actions::explain::connections::through_known_interfaces;
+use crate::actions::explain::{live_rules, place};
 use crate::engine::backends::Foreign;
 use crate::engine::error::Error;
 use crate::mesh::managed;
 use crate::netfilter::model::{ChainName, Family, HookedChain, Interface, Rules, Ruleset};
-use crate::netfilter::trace::classes::{Ended, STEPS, Set, Space, Stopped, follow_all};
-use crate::netfilter::trace::{Network, NextHop, Start};
+use crate::netfilter::trace::classes::{
+    Dimension, Ended, Picture, STEPS, Set, Space, Stopped, follow_all, loopback,
+};
+use crate::netfilter::trace::{Network, NextHop, Probe, Start};
 use ipnet::IpNet;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ pub struct Ahead {
     pub in_prerouting: bool,
 }
 
-/// With more foreign rules than these nothing is looked for: each is followed for each connection.
+/// With more foreign rules than these nothing is looked for: an apply would wait for seconds.
 const MOST_RULES: usize = 5000;
 
 /// The foreign rules that keep a connection from being captured, each once, found by following
@@ -54,40 +54,88 @@ pub(in crate::actions) fn rules_ahead(
         return Ok(BTreeSet::new());
     }
     let rules = Rules::of(desired);
-    let mut network = place::of_rules(&rules, Some(&kernel), &desired.routing)?;
+    let mut network = place::whole(&[], &desired.routing, true)?.network;
     for family in Family::ALL {
         add_way_out(&mut network, family);
     }
     let kernel = Place::observed(kernel, routing, &network);
     let desired = Place { rules, network };
-    Ok(match may_be_any(&desired, &kernel) {
-        true => among(&desired, &kernel),
-        false => BTreeSet::new(),
-    })
+    let ways = Family::ALL.map(|family| Start::ALL.map(|start| (family, start)));
+    let ahead = |(family, start)| ahead_of(family, start, &desired, &kernel).unwrap_or_default();
+    Ok(ways.into_iter().flatten().flat_map(ahead).collect())
 }
 
-/// Whether some new connection that is to be captured may end elsewhere. All are followed at once, which
-/// takes milliseconds; to find a connection for each rule takes up to seconds.
-fn may_be_any(desired: &Place, kernel: &Place) -> bool {
-    let places = [desired, kernel].map(|place| (&place.rules, &place.network));
-    let ways = Family::ALL.map(|family| Direction::ALL.map(|direction| (family, direction)));
-    ways.into_iter().flatten().any(|(family, direction)| {
-        let mut space = Space::new(family, places, STEPS);
-        ends_elsewhere(&mut space, direction.start(), places).unwrap_or(true)
-    })
-}
-
-fn ends_elsewhere(
-    space: &mut Space,
+/// Those that keep connections of one family from the proxy which begin there. All connections are
+/// followed at once; a rule that applies to some which are to be captured and end elsewhere is asked
+/// about one of them.
+fn ahead_of(
+    family: Family,
     start: Start,
-    [desired, kernel]: [(&Rules, &Network); 2],
-) -> Result<bool, Stopped> {
+    desired: &Place,
+    kernel: &Place,
+) -> Result<Vec<Ahead>, Stopped> {
+    let places = [desired, kernel].map(|place| (&place.rules, &place.network));
+    let space = &mut Space::new(family, places, STEPS);
+    let within = connections(space, start, &kernel.network);
+    let wanted = follow_all(space, start, &desired.rules, &desired.network, within)?;
+    let found = follow_all(space, start, &kernel.rules, &kernel.network, within)?;
+    let (captured, elsewhere) = compare(space, &wanted, &found);
+    let mut ahead = Vec::new();
+    for hit in found.hits.iter().filter(|hit| hit.may_decide()) {
+        let is_managed = |rule| managed::is_managed_entry(&hit.chain.name, rule);
+        if hit.rules.first().is_some_and(is_managed) {
+            continue;
+        }
+        let applied = space.and(hit.set, elsewhere);
+        for end in &found.ends {
+            let packets = space.and(applied, end.set);
+            let Some(probe) = space.member(packets, start, &mut || true) else {
+                continue;
+            };
+            // A firewall may let in only some hosts, to the proxy's port as to any other.
+            let is_for_others = end.lost.is_some() && {
+                let to_there = space.like(&probe, &WAY_IN);
+                let others = space.and(captured, to_there);
+                start == Start::Outside && !space.is_empty(others)
+            };
+            ahead.extend(rule_ahead(&probe, desired, kernel).filter(|_| !is_for_others));
+        }
+    }
+    space.check()?;
+    Ok(ahead)
+}
+
+/// What connections of several hosts to one port of this host have in common.
+const WAY_IN: [Dimension; 4] = [
+    Dimension::InInterface,
+    Dimension::Protocol,
+    Dimension::Destination,
+    Dimension::DestinationPort,
+];
+
+/// New connections, as applications and other hosts make them.
+fn connections(space: &mut Space, start: Start, network: &Network) -> Set {
     let known = through_known_interfaces(space);
     let new = space.new_connections();
-    let within = space.and(known, new);
-    let desired = follow_all(space, start, desired.0, desired.1, within)?;
-    let found = follow_all(space, start, kernel.0, kernel.1, within)?;
-    let mut elsewhere = Set::NONE;
+    let to_one_host = space.to_one_host(network);
+    let made = [known, new, to_one_host];
+    let made = made
+        .into_iter()
+        .fold(Set::ALL, |all, set| space.and(all, set));
+    match start {
+        Start::Here => made,
+        Start::Outside => {
+            let [source, destination] = [Dimension::Source, Dimension::Destination]
+                .map(|end| space.having(end, loopback(space.family)));
+            let of_loopback = space.or(source, destination);
+            space.without(made, of_loopback)
+        }
+    }
+}
+
+/// The packets that are captured as desired, and those that are to be captured and may end elsewhere.
+fn compare(space: &mut Space, desired: &Picture, found: &Picture) -> (Set, Set) {
+    let (mut captured, mut elsewhere) = (Set::NONE, Set::NONE);
     for end in desired.ends.iter().filter(|end| end.is_captured()) {
         let mut left = end.set;
         let same =
@@ -97,10 +145,11 @@ fn ends_elsewhere(
         }
         let unclear = space.and(end.set, found.undetermined);
         left = space.or(left, unclear);
+        let as_desired = space.without(end.set, left);
+        captured = space.or(captured, as_desired);
         elsewhere = space.or(elsewhere, left);
     }
-    space.check()?;
-    Ok(!space.is_empty(elsewhere))
+    (captured, elsewhere)
 }
 
 /// Whether anything in a chain is foreign: a rule, or a policy that drops.
@@ -131,32 +180,23 @@ fn add_way_out(network: &mut Network, family: Family) {
     network.routes.push((all, next_hop));
 }
 
-/// Those among the rules of the kernel.
-fn among(desired: &Place, kernel: &Place) -> BTreeSet<Ahead> {
-    let vantage = Vantage {
-        network: &desired.network,
-        only: None,
-        port: Options::PORT,
+/// The foreign rule that keeps a connection from the proxy, which the desired rules capture.
+fn rule_ahead(probe: &Probe, desired: &Place, kernel: &Place) -> Option<Ahead> {
+    let fate = Fate::desired(probe, desired)?;
+    let (rule, decoded, redirected_to) = match (fate.end, rules::judge(probe, fate, kernel)) {
+        (Expected::Captured(_), Judgement::Differs { by, found }) => match found {
+            Found::Lost(port) => (by?, true, Some(port)),
+            _ => (by?, true, None),
+        },
+        (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false, None),
+        _ => return None,
     };
-    let probes = probes::derive_all(desired, Some(kernel), &vantage);
-    let deciding = |probe| {
-        let fate = Fate::desired(probe, desired)?;
-        let (rule, decoded, redirected_to) = match (fate.end, rules::judge(probe, fate, kernel)) {
-            (Expected::Captured(_), Judgement::Differs { by, found }) => match found {
-                Found::Lost(port) => (by?, true, Some(port)),
-                _ => (by?, true, None),
-            },
-            (Expected::Captured(_), Judgement::Undecoded(rule)) => (rule, false, None),
-            _ => return None,
-        };
-        (!rule.managed).then(|| Ahead {
-            in_prerouting: probe.start == Start::Outside && captures_inbound(kernel, &rule.table),
-            rule,
-            decoded,
-            redirected_to,
-        })
-    };
-    probes.iter().filter_map(deciding).collect()
+    (!rule.managed).then(|| Ahead {
+        in_prerouting: probe.start == Start::Outside && captures_inbound(kernel, &rule.table),
+        rule,
+        decoded,
+        redirected_to,
+    })
 }
 
 /// Whether a table has managed rules in PREROUTING.

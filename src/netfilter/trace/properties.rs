@@ -75,7 +75,7 @@ proptest! {
 
     #[test]
     fn what_is_refused_is_refused_by_a_rule_or_a_policy(packet in any_packet(), rules in any_rules()) {
-        for start in [Start::Here, Start::Outside] {
+        for start in Start::ALL {
             let probe = Probe { start, packet: packet.clone(), tracking: packet.tracking };
             if let Ok(trace) = follow(&probe, &rules, &network(), &[]) {
                 let by_rule = trace.steps().any(|(_, step)| step.decides);

@@ -22,6 +22,10 @@ pub enum Start {
     Outside,
 }
 
+impl Start {
+    pub const ALL: [Start; 2] = [Start::Here, Start::Outside];
+}
+
 /// A packet to follow, and the state that its connection is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {

@@ -20,6 +20,9 @@ const AHEAD: &[&str] = &[
     "nft insert rule ip nat OUTPUT meta l4proto tcp redirect to :9",
     "nft insert rule ip nat OUTPUT tcp dport 80 dnat to 198.51.100.4",
     "nft insert rule ip nat OUTPUT tcp dport vmap '{ 80 : accept }'",
+    "iptables-nft -t nat -I OUTPUT -d 203.0.113.77 -p tcp --dport 443 -j ACCEPT",
+    // Two of which one would do.
+    "iptables-nft -t nat -I OUTPUT -p tcp -j ACCEPT; iptables-nft -t nat -I OUTPUT -p tcp -j ACCEPT",
     // What the program does not decode may take precedence.
     "iptables-nft -t nat -I OUTPUT -p tcp -m time --timestart 00:00 -j ACCEPT",
 ];
@@ -31,6 +34,12 @@ const HARMLESS: &[&str] = &[
     "iptables-nft -t nat -A OUTPUT -p tcp -j ACCEPT",
     "iptables-nft -t mangle -A OUTPUT -j MARK --set-mark 7",
     "iptables-nft -t nat -I POSTROUTING -s 10.0.0.0/8 -j MASQUERADE",
+    // A firewall that lets in some hosts.
+    "iptables-nft -A INPUT -i lo -j ACCEPT; \
+     iptables-nft -A INPUT -s 198.51.100.0/24 -p tcp --dport 15006 -j ACCEPT; \
+     iptables-nft -A INPUT -p tcp --dport 15006 -j DROP",
+    "iptables-nft -A INPUT -m pkttype --pkt-type multicast -j DROP",
+    "iptables-nft -A INPUT -m conntrack --ctstate INVALID -j DROP",
     // To accept in a chain of nat is to leave the decision to the next one.
     "nft 'table ip x { chain o { type nat hook output priority -150; tcp dport 80 accept; }; }'",
     "nft 'table inet f { chain i { type filter hook input priority 0; tcp dport 22 drop; }; }'",

@@ -102,7 +102,6 @@ impl Addresses {
     }
 
     /// The number of an address.
-    #[cfg(test)]
     pub(super) fn number(&self, address: u128) -> u128 {
         match &self.firsts {
             None => address,

@@ -300,6 +300,15 @@ impl Space {
         types
     }
 
+    /// The packets to one host, which neither broadcast nor multicast is.
+    pub fn to_one_host(&mut self, network: &Network) -> Set {
+        let destination = self.bits(Dimension::Destination);
+        let many = [AddressType::Multicast, AddressType::Broadcast].map(|kind| kind as u128);
+        let types = self.address_types(&destination, network).into_iter();
+        let types = types.filter(|(kind, _)| many.contains(kind));
+        types.fold(Set::ALL, |left, (_, set)| self.sets.without(left, set))
+    }
+
     /// What packets have in a field ([`Field::of`]).
     fn holding(&mut self, field: &Field, header: &Header, network: &Network) -> Holding {
         let bits = |bits: &Bits| Content::Bits(bits.clone());

@@ -1,6 +1,8 @@
-//! Single packets of sets, and the sets of single packets: what the properties compare.
+//! Single packets of sets, and the sets of single packets.
 
+#[cfg(test)]
 use super::fields::and_mask;
+#[cfg(test)]
 use super::parts::Part;
 use super::sets::Set;
 use super::space::{Dimension, SOCKETS, Space};
@@ -11,65 +13,70 @@ use crate::netfilter::trace::{Probe, Start};
 use std::net::SocketAddr;
 
 impl Space {
-    /// A packet of the set, which is not empty. Where the set leaves it open, `choose` decides; of
-    /// addresses that share a number, between the first one and the last one.
-    pub(super) fn member(
+    /// A packet of the set, unless it is empty. Where the set leaves it open, `choose` decides whether
+    /// a bit is set; of addresses that share a number, between the first one and the last one.
+    pub fn member(
         &self,
         set: Set,
         start: Start,
         choose: &mut impl FnMut() -> bool,
-    ) -> Probe {
+    ) -> Option<Probe> {
+        if self.is_empty(set) {
+            return None;
+        }
         let mut rest = set;
-        let values = Dimension::ALL.map(|dimension| {
+        let mut values = [0; Dimension::ALL.len()];
+        for (value, dimension) in values.iter_mut().zip(Dimension::ALL) {
             let (first, end) = self.place(dimension);
-            let value = (first..end).fold(0, |value, bit| {
+            for bit in first..end {
                 let (zero, one) = self.sets.halves(rest, bit);
                 let is_set = zero == Set::NONE || one != Set::NONE && choose();
                 rest = if is_set { one } else { zero };
-                value << 1 | u128::from(is_set)
-            });
-            match (dimension.is_address(), choose()) {
-                (false, _) => value,
-                (true, false) => self.addresses.range((value, value)).unwrap().0,
-                (true, true) => self.addresses.range((value, value)).unwrap().1,
+                *value = *value << 1 | u128::from(is_set);
             }
-        });
-        let value = |dimension| {
-            let at = Dimension::ALL.iter().position(|d| *d == dimension);
-            values[at.unwrap()]
-        };
-        self.probe(start, value)
+            if dimension.is_address() {
+                let (first, last) = self.addresses.range((*value, *value))?;
+                *value = if choose() { last } else { first };
+            }
+        }
+        self.probe(start, values)
     }
 
-    fn probe(&self, start: Start, value: impl Fn(Dimension) -> u128) -> Probe {
+    /// The packet with these values, in the order of [`Dimension::ALL`].
+    fn probe(&self, start: Start, values: [u128; Dimension::ALL.len()]) -> Option<Probe> {
+        let value = |dimension| {
+            let mut all = Dimension::ALL.into_iter().zip(values);
+            all.find(|(d, _)| *d == dimension).map_or(0, |(_, v)| v)
+        };
         let end = |address, port| {
             let address = address_of(self.family, value(address));
             SocketAddr::new(address, value(port) as u16)
         };
         let number = |dimension| value(dimension) as u32;
-        let state = ConnState::ALL[value(Dimension::State) as usize];
+        let index = |dimension| value(dimension) as usize;
         let owner = Credentials::new(number(Dimension::Uid), number(Dimension::Gid));
+        let interface = self.interfaces.get(index(Dimension::InInterface))?;
+        let state = *ConnState::ALL.get(index(Dimension::State))?;
         let packet = Packet {
-            in_interface: self.interfaces[value(Dimension::InInterface) as usize].clone(),
+            in_interface: interface.clone(),
             owner: (value(Dimension::HasOwner) == 1).then_some(owner),
             mark: number(Dimension::Mark),
-            socket: SOCKETS[value(Dimension::Socket) as usize],
+            socket: *SOCKETS.get(index(Dimension::Socket))?,
             ..Packet::new(
                 Protocol::of(value(Dimension::Protocol) as u8),
                 end(Dimension::Source, Dimension::SourcePort),
                 end(Dimension::Destination, Dimension::DestinationPort),
             )
         };
-        let tracking = Tracking::new(state, number(Dimension::Connmark));
-        Probe {
+        Some(Probe {
             start,
             packet,
-            tracking,
-        }
+            tracking: Tracking::new(state, number(Dimension::Connmark)),
+        })
     }
 
-    /// The set of one packet, and of those that differ in addresses that share its addresses' numbers.
-    pub(super) fn only(&mut self, probe: &Probe) -> Set {
+    /// The packets that have these values in common with one, whose addresses share their numbers.
+    pub fn like(&mut self, probe: &Probe, dimensions: &[Dimension]) -> Set {
         let packet = &probe.packet;
         let (state, connmark) = match probe.tracking {
             Tracking::NotYet | Tracking::Invalid => (ConnState::Invalid, 0),
@@ -80,9 +87,9 @@ impl Space {
         let owner = packet.owner.as_ref();
         let value = |dimension| match dimension {
             Dimension::Protocol => packet.protocol.number().into(),
-            Dimension::State => ConnState::ALL.iter().position(|s| *s == state).unwrap() as u128,
+            Dimension::State => state as u128,
             Dimension::HasOwner => owner.is_some().into(),
-            Dimension::Socket => SOCKETS.iter().position(|s| *s == packet.socket).unwrap() as u128,
+            Dimension::Socket => packet.socket as u128,
             Dimension::InInterface => {
                 let name = packet.in_interface.as_ref();
                 name.map_or(0, |name| self.number(name))
@@ -98,7 +105,8 @@ impl Space {
         };
         let mut set = Set::ALL;
         let values = Dimension::ALL.map(|dimension| (dimension, value(dimension)));
-        for (dimension, value) in values.into_iter().rev() {
+        let values = values.into_iter().rev();
+        for (dimension, value) in values.filter(|(d, _)| dimensions.contains(d)) {
             let (first, end) = self.place(dimension);
             for bit in (first..end).rev() {
                 set = match value >> (end - 1 - bit) & 1 {
@@ -108,6 +116,14 @@ impl Space {
             }
         }
         set
+    }
+}
+
+#[cfg(test)]
+impl Space {
+    /// The packets that are like one in everything.
+    pub(super) fn only(&mut self, probe: &Probe) -> Set {
+        self.like(probe, &Dimension::ALL)
     }
 
     /// The packets of a part.

@@ -8,7 +8,6 @@
 mod addresses;
 mod compare;
 mod fields;
-#[cfg(test)]
 mod members;
 mod parts;
 #[cfg(test)]
@@ -29,7 +28,7 @@ pub use table::{Hit, Took};
 use super::passage::{Capture, End, Trace};
 use super::tracer::Start;
 use super::{JumpLoop, Network};
-use crate::netfilter::model::{Interface, RejectWith, Rules};
+use crate::netfilter::model::{Entry, Interface, RejectWith, Rules, Target};
 use fields::Header;
 use space::{Bits, Dimension as D};
 use std::net::IpAddr;
@@ -410,6 +409,20 @@ impl Ended {
         let addresses = space.unequal(Set::ALL, &before.0, address);
         let ports = space.unequal(Set::ALL, &before.1, port);
         space.or(addresses, ports)
+    }
+}
+
+impl Hit<'_> {
+    /// Whether the rule can make packets end otherwise than those that it does not apply to.
+    pub fn may_decide(&self) -> bool {
+        let jumps = |rule: &Entry| matches!(rule.target(), Some(Target::Jump(_)));
+        match self.took {
+            Took::Dropped | Took::Rejected => true,
+            Took::Other => !self.rules.first().is_some_and(jumps),
+            Took::Accepted | Took::Returned | Took::Translated | Took::Tproxied => {
+                super::follow::may_capture(&self.base)
+            }
+        }
     }
 }
 
