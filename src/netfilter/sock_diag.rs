@@ -8,7 +8,10 @@ use nix::sys::socket::SockProtocol;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `struct inet_diag_sockid` of any socket.
+const SOCKET: [u8; 48] = [0; 48];
 /// `struct inet_diag_msg` up to the cookie: family, state, timer, retransmissions, then the ports,
 /// the two addresses and the interface of `struct inet_diag_sockid`.
 const PORTS: usize = 4;
@@ -33,7 +36,19 @@ pub(crate) struct Entry {
 /// # Errors
 /// What socket(2) or the kernel says: EPROTONOSUPPORT or ENOENT where it has no sock_diag.
 pub(crate) fn sockets() -> io::Result<Vec<Entry>> {
-    dump(&[Protocol::Tcp, Protocol::Udp], u32::MAX)
+    let mut kernel = open()?;
+    let mut entries = Vec::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let request = |w: &mut Writer| {
+                w.raw(&[family as u8, protocol.number(), 0, 0]);
+                w.raw(&u32::MAX.to_ne_bytes());
+                w.raw(&SOCKET);
+            };
+            entries.extend(dump(&mut kernel, SOCK_DIAG_BY_FAMILY, request, protocol)?);
+        }
+    }
+    Ok(entries)
 }
 
 /// The listening TCP sockets. The kernel does not walk its table of connections for them, which takes
@@ -42,31 +57,39 @@ pub(crate) fn sockets() -> io::Result<Vec<Entry>> {
 /// # Errors
 /// As [`sockets`].
 pub(crate) fn tcp_listeners() -> io::Result<Vec<Entry>> {
-    dump(&[Protocol::Tcp], 1 << LISTEN)
+    // `struct inet_diag_req`: the older request is about both families.
+    let request = |w: &mut Writer| {
+        w.raw(&[0; 4]);
+        w.raw(&SOCKET);
+        w.raw(&(1u32 << LISTEN).to_ne_bytes());
+        w.raw(&[0; 4]);
+    };
+    dump(&mut open()?, TCPDIAG_GETSOCK, request, Protocol::Tcp)
 }
 
-fn dump(protocols: &[Protocol], states: u32) -> io::Result<Vec<Entry>> {
-    let mut kernel = Connection::new(Socket::open(SockProtocol::NetlinkSockDiag)?);
+fn open() -> io::Result<Connection<Socket>> {
+    Ok(Connection::new(Socket::open(
+        SockProtocol::NetlinkSockDiag,
+    )?))
+}
+
+fn dump(
+    kernel: &mut Connection<Socket>,
+    kind: u16,
+    request: impl FnOnce(&mut Writer),
+    protocol: Protocol,
+) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let families = [libc::AF_INET, libc::AF_INET6];
-    for (protocol, family) in protocols.iter().flat_map(|p| families.map(|f| (*p, f))) {
-        let request = |w: &mut Writer| {
-            w.raw(&[family as u8, protocol.number(), 0, 0]);
-            w.raw(&states.to_ne_bytes());
-            w.raw(&[0; 48]);
-        };
-        let result = kernel.dump(SOCK_DIAG_BY_FAMILY, request, |message| {
-            entries.push(entry(message.payload, protocol)?);
-            Ok(())
-        });
-        match result {
-            // Sockets created or closed meanwhile do not matter.
-            Ok(()) | Err(Error::Interrupted) => {}
-            Err(Error::Refused(nack)) => return Err(nack.errno.into()),
-            Err(Error::Io(e) | Error::Unanswered(e)) => return Err(e),
-        }
+    let result = kernel.dump(kind, request, |message| {
+        entries.push(entry(message.payload, protocol)?);
+        Ok(())
+    });
+    match result {
+        // Sockets created or closed meanwhile do not matter.
+        Ok(()) | Err(Error::Interrupted) => Ok(entries),
+        Err(Error::Refused(nack)) => Err(nack.errno.into()),
+        Err(Error::Io(e) | Error::Unanswered(e)) => Err(e),
     }
-    Ok(entries)
 }
 
 fn entry(message: &[u8], protocol: Protocol) -> Result<Entry, Malformed> {
@@ -139,6 +162,11 @@ mod tests {
         assert!(!sockets.iter().any(|s| s.takes(Protocol::Tcp, from)));
         let listeners = tcp_listeners().expect("this kernel has sock_diag");
         assert!(listeners.iter().all(|s| s.listens) && listeners.iter().any(|s| s.local == to));
+        #[expect(clippy::disallowed_types, reason = "a real socket to be found")]
+        let other = TcpListener::bind("127.0.0.1:0").expect("a port of lo");
+        let to = other.local_addr().expect("its address");
+        let listeners = tcp_listeners().expect("this kernel has sock_diag");
+        assert!(listeners.iter().any(|s| s.local == to), "of both families");
     }
 
     #[test]

@@ -39,15 +39,6 @@ sockopt_impl!(
     libc::NETLINK_ADD_MEMBERSHIP,
     u32
 );
-sockopt_impl!(
-    /// Acknowledgements do not repeat the request.
-    CapAck,
-    SetOnly,
-    libc::SOL_NETLINK,
-    libc::NETLINK_CAP_ACK,
-    bool
-);
-
 /// A netlink socket in the network namespace of this thread.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
@@ -70,19 +61,13 @@ impl Socket {
         Ok(Socket(socket))
     }
 
-    /// Asks for the reasons of refusals, and for acknowledgements that do not repeat the request.
-    /// Kernels without these options (before 4.12, gVisor) report less, but still report errors.
+    /// Asks for the reasons of refusals. Kernels without this option (before 4.12, gVisor) report
+    /// less, but still report errors.
     pub fn explaining_refusals(self) -> io::Result<Self> {
-        for result in [
-            setsockopt(&self.0, ExtAck, &true),
-            setsockopt(&self.0, CapAck, &true),
-        ] {
-            match result {
-                Ok(()) | Err(Errno::ENOPROTOOPT) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+        match setsockopt(&self.0, ExtAck, &true) {
+            Ok(()) | Err(Errno::ENOPROTOOPT) => Ok(self),
+            Err(errno) => Err(errno.into()),
         }
-        Ok(self)
     }
 
     /// Joins a multicast group by its number.

@@ -92,7 +92,7 @@ impl<T: Transport> NfTables<T> {
 
     /// Reads all tables that IP packets traverse, with hooks and reachable rules.
     pub fn read_hooked(&self) -> Result<Vec<HookedTable>, BackendError> {
-        let dump = self.0.borrow_mut().read_hooked();
+        let dump = self.with_session(Session::read_hooked);
         Ok(hooked::tables(&dump.map_err(error::of_read)?))
     }
 
@@ -111,7 +111,7 @@ impl<T: Transport> NfTables<T> {
     }
 
     pub(super) fn read(&self, kind: TableKind) -> Result<Dump, Error> {
-        self.0.borrow_mut().read_tables_of(kind)
+        self.with_session(|session| session.read_tables_of(kind))
     }
 
     /// The maximum size of the messages of a transaction, after trying to raise it to `wanted`.
@@ -126,18 +126,31 @@ impl<T: Transport> NfTables<T> {
         kind: TableKind,
         generation: u32,
     ) -> Result<(), Error> {
+        self.with_session(|session| {
+            session.kernel.commit(batch, generation)?;
+            session.has_committed(kind, generation);
+            Ok(())
+        })
+    }
+
+    /// After a failure everything is read again.
+    fn with_session<R>(
+        &self,
+        work: impl FnOnce(&mut Session<T>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let mut session = self.0.borrow_mut();
-        session.kernel.commit(batch, generation)?;
-        session.has_committed(kind, generation);
-        Ok(())
+        let result = work(&mut session);
+        if result.is_err() {
+            session.heads = None;
+        }
+        result
     }
 }
 
 impl<T: Transport> Session<T> {
     fn read_tables_of(&mut self, kind: TableKind) -> Result<Dump, Error> {
-        let generation = self.kernel.generation()?;
         let managed = self.managed;
-        let heads = self.heads(generation, Some(kind))?;
+        let (generation, heads) = self.heads(Some(kind))?;
         let chosen = heads.iter().filter(|h| h.place(kind).is_some());
         let chosen = chosen.cloned().collect();
         let inet = heads.iter().filter_map(TableHead::inet_name);
@@ -151,8 +164,7 @@ impl<T: Transport> Session<T> {
     }
 
     fn read_hooked(&mut self) -> Result<Dump, Error> {
-        let generation = self.kernel.generation()?;
-        let heads = self.heads(generation, None)?;
+        let (generation, heads) = self.heads(None)?;
         let chosen = heads.iter().filter(|h| hooked::is_met(h)).cloned();
         let chosen = chosen.collect();
         self.dump(generation, chosen, Scope::Reachable)
@@ -171,21 +183,20 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// The tables at this generation; all, or at least those of one backend.
-    fn heads(&mut self, generation: u32, of: Option<TableKind>) -> Result<&[TableHead], Error> {
-        let is_known = |h: &Heads| {
-            let outdated = h.outdated.is_some_and(|o| of.is_none_or(|of| of == o));
-            h.generation == generation && !outdated
-        };
+    /// The generation and its tables; all, or at least those of one backend. They are as this session
+    /// knows them: a dump of their rules, and a commit, fail if another program committed since.
+    fn heads(&mut self, of: Option<TableKind>) -> Result<(u32, &[TableHead]), Error> {
+        let is_known = |h: &Heads| !h.outdated.is_some_and(|o| of.is_none_or(|of| of == o));
         let heads = match self.heads.take().filter(is_known) {
             Some(heads) => heads,
             None => Heads {
-                generation,
+                generation: self.kernel.generation()?,
                 all: dump::table_heads(&mut self.kernel)?,
                 outdated: None,
             },
         };
-        Ok(&self.heads.insert(heads).all)
+        let heads = self.heads.insert(heads);
+        Ok((heads.generation, &heads.all))
     }
 
     /// Whether nothing is hidden, or the same rules for so long that they are not an uncommitted
@@ -210,8 +221,8 @@ impl<T: Transport> Session<T> {
         is_final
     }
 
-    /// Records an own commit: unless another program committed, the generation advanced by one and
-    /// other tables are unchanged.
+    /// Records an own commit: no other program committed, so the generation advanced by one and other
+    /// tables are unchanged.
     fn has_committed(&mut self, kind: TableKind, generation: u32) {
         let others_are_known = |h: &Heads| {
             h.generation == generation && h.outdated.is_none_or(|outdated| outdated == kind)

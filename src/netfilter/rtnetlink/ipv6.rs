@@ -1,7 +1,7 @@
 //! The state of IPv6 in a network namespace, over rtnetlink. Needs no privilege and no /proc, which
 //! may be hidden or show another namespace.
 
-use super::message;
+use super::message::{self, Address, LOOPBACK};
 use super::{Router, RoutingError};
 use crate::netfilter::model::Family;
 use crate::netfilter::netlink::Transport;
@@ -28,13 +28,15 @@ impl<T: Transport> Router<T> {
         let v6 = Some(Family::V6);
         let read = message::read_address;
         let found = self.dump(v6, "addresses", message::GET_ADDRESS, read)?;
+        let is_los = |a: &Address| a.interface == LOOPBACK && a.net.addr().is_loopback();
+        // lo has its address while it is up and has IPv6.
+        self.loopback_is_up = found.iter().any(is_los);
         let addresses = found.into_iter().filter_map(|a| match a.net.addr() {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         });
         let addresses: Vec<Ipv6Addr> = addresses.collect();
-        // Without IPv6 lo has no address of its own.
-        if addresses.contains(&Ipv6Addr::LOCALHOST) {
+        if self.loopback_is_up {
             return Ok(Ipv6 {
                 enabled: true,
                 on_loopback: true,

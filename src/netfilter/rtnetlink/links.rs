@@ -45,9 +45,12 @@ impl<T: Transport> Router<T> {
     /// # Errors
     /// When the kernel says no.
     pub fn bring_loopback_up(&mut self) -> Result<bool, RoutingError> {
+        if self.loopback_is_up {
+            return Ok(false);
+        }
         let mut is_up = false;
         let name = |w: &mut Writer| message::write_loopback(w, false);
-        let asked = self.0.get(message::GET_LINK, name, |answer| {
+        let asked = self.kernel.get(message::GET_LINK, name, |answer| {
             is_up = message::read_is_up(answer.payload)?;
             Ok(())
         });
@@ -57,7 +60,7 @@ impl<T: Transport> Router<T> {
         }
         let doing = || "bringing lo up".to_owned();
         let write = |(): &(), w: &mut Writer, sequence| message::write_loopback_up(w, sequence);
-        let results = self.0.send_all(&[()], write);
+        let results = self.kernel.send_all(&[()], write);
         match results.map_err(|e| error(doing(), Family::V4, e))?.pop() {
             Some(Err(nack)) => Err(refused(doing(), Family::V4, nack)),
             _ => Ok(true),
@@ -89,7 +92,7 @@ impl<T: Transport> Router<T> {
     fn hop(&mut self, to: IpAddr) -> Result<Option<Hop>, RoutingError> {
         let family = Family::of(to);
         let mut hop = None;
-        let asked = self.0.get(
+        let asked = self.kernel.get(
             Route::GET,
             |w: &mut Writer| message::write_route_to(w, to),
             |answer| {

@@ -13,7 +13,7 @@ pub(super) const GET_ADDRESS: u16 = 22;
 pub(super) const GET_LINK: u16 = 18;
 
 /// The index of lo in every network namespace (`LOOPBACK_IFINDEX`).
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// An object that can be added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

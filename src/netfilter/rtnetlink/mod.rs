@@ -48,7 +48,12 @@ impl Made {
 /// How often to retry after concurrent changes or lost replies.
 const TRIES: u32 = 100;
 
-pub struct Router<T>(Connection<T>);
+/// One socket, and what was seen over it.
+pub struct Router<T> {
+    kernel: Connection<T>,
+    /// lo was seen to be up.
+    loopback_is_up: bool,
+}
 
 impl Router<Socket> {
     pub fn open() -> Result<Self, RoutingError> {
@@ -64,7 +69,10 @@ impl Router<Socket> {
 
 impl<T: Transport> Router<T> {
     pub fn new(transport: T) -> Self {
-        Router(Connection::new(transport))
+        Router {
+            kernel: Connection::new(transport),
+            loopback_is_up: false,
+        }
     }
 
     /// Adds the missing parts of `desired`, all or nothing. `state` is the result of
@@ -220,7 +228,7 @@ impl<T: Transport> Router<T> {
         loop {
             let mut found = Vec::new();
             let request = |w: &mut Writer| message::write_dump(w, family);
-            let result = self.0.dump(kind, request, |message| {
+            let result = self.kernel.dump(kind, request, |message| {
                 found.extend(read(message.payload)?);
                 Ok(())
             });
@@ -272,7 +280,7 @@ impl<T: Transport> Router<T> {
         let Some(first) = items.first() else {
             return Ok(Some(Vec::new()));
         };
-        match self.0.send_all(items, write) {
+        match self.kernel.send_all(items, write) {
             Ok(results) => Ok(Some(results)),
             Err(fault) => {
                 uncertain.extend(items);
