@@ -57,7 +57,7 @@ fn any_owner(not: bool) -> Match {
 fn fields(test: FieldTest, not: bool) -> Match {
     Match {
         not,
-        test: Test::Fields(test),
+        test: Test::Fields(test.into()),
     }
 }
 

@@ -58,7 +58,7 @@ pub enum Test {
     Socket { transparent: bool },
     /// Any other field of a packet; in foreign rules only.
     #[serde(skip_deserializing)]
-    Fields(FieldTest),
+    Fields(Box<FieldTest>),
     /// A match that cannot be decoded or does not depend on the packet (rate, chance), as iptables
     /// or nft prints it; in foreign rules only.
     #[serde(skip_deserializing)]

@@ -64,7 +64,7 @@ fn of_lookup(entry: &Entry) -> Vec<Vec<Match>> {
     let lookup = match entry {
         Entry::Map { map, .. } => Some(&map.keys),
         _ => positive.find_map(|m| match &m.test {
-            Test::Fields(test) => Some(test),
+            Test::Fields(test) => Some(&**test),
             _ => None,
         }),
     };

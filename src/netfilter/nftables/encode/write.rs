@@ -212,7 +212,7 @@ impl<'p, 'a> TableEncoder<'p, 'a> {
     fn set(&mut self, what: Operation<'a>, set: &Set) {
         self.message(NFT_MSG_NEWSET, NLM_F_CREATE, what, |w| set.write(w));
         for chunk in set.chunks() {
-            let fill = |w: &mut Writer| set.write_elements(chunk, w);
+            let fill = |w: &mut Writer| set.write_elements(&chunk, w);
             self.message(NFT_MSG_NEWSETELEM, NLM_F_CREATE, what, fill);
         }
     }

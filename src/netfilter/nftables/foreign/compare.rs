@@ -243,12 +243,12 @@ impl Reading<'_> {
             && a.max(b) <= z.min(y)
         {
             let both = FieldTest::new(test.fields[0].clone(), [(a.max(b), z.min(y))]);
-            *last = both;
+            **last = both;
             return;
         }
         self.condition(Match {
             not,
-            test: Test::Fields(test),
+            test: Test::Fields(test.into()),
         });
     }
 
@@ -296,7 +296,7 @@ impl Reading<'_> {
         match into {
             None => self.condition(Match {
                 not,
-                test: Test::Fields(keys),
+                test: Test::Fields(keys.into()),
             }),
             Some(0) => {
                 let verdict = |data: &Option<Data>| match data {

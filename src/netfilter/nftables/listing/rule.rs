@@ -293,9 +293,9 @@ impl<'a> Reading<'a> {
                 let address = |number| address_of(*family, number);
                 let spans = test.values.iter().flatten();
                 let set = AddressSet::from_ranges(spans.map(|(a, z)| (address(*a), address(*z))));
-                set.map_or_else(|| Test::Fields(test.clone()), Test::DestinationSet)
+                set.map_or_else(|| Test::Fields(test.clone().into()), Test::DestinationSet)
             }
-            _ => Test::Fields(test),
+            _ => Test::Fields(test.into()),
         };
         self.matches.push(simplified(Match { not, test }));
     }

@@ -34,19 +34,19 @@ pub(super) fn companion(rule: &Rule) -> Option<Rule> {
 
 /// The expressions of a rule, and its anonymous sets.
 #[derive(Default)]
-pub(super) struct Encoded {
+pub(super) struct Encoded<'a> {
     pub exprs: Vec<Expr>,
-    pub sets: Vec<Set>,
+    pub sets: Vec<Set<'a>>,
 }
 
 /// Encodes a rule. `lists` names the address lists of the chain, `id` is the last set id of the
 /// batch.
-pub(super) fn write(
-    rule: &Rule,
+pub(super) fn write<'a>(
+    rule: &'a Rule,
     family: Family,
     lists: &Lists,
     id: &mut u32,
-) -> Result<Encoded, NoForm> {
+) -> Result<Encoded<'a>, NoForm> {
     let mut encoded = Encoded::default();
     for m in &rule.matches {
         write_match(m, family, lists, id, &mut encoded)?;
@@ -56,12 +56,12 @@ pub(super) fn write(
     Ok(encoded)
 }
 
-fn write_match(
-    m: &Match,
+fn write_match<'a>(
+    m: &'a Match,
     family: Family,
     lists: &Lists,
     id: &mut u32,
-    encoded: &mut Encoded,
+    encoded: &mut Encoded<'a>,
 ) -> Result<(), NoForm> {
     let exprs = &mut encoded.exprs;
     if header::write(m, Style::Nft, exprs) {

@@ -1,10 +1,11 @@
 //! Sets: named address lists, and anonymous port sets of one rule.
 
-use crate::netfilter::model::{AddressSet, Family, PortRange, PortSet, Rule, Test};
+use crate::netfilter::model::{
+    AddressSet, Family, PortRange, PortSet, Rule, Span, Test, address_of, number_of,
+};
 use crate::netfilter::netlink::{AttributeTable, Attributes, Malformed, Writer};
 use crate::netfilter::nftables::nf_tables::*;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The template of names for anonymous sets.
 pub(super) const NAMELESS: &str = "__set%d";
@@ -68,7 +69,7 @@ pub(crate) fn is_list(name: &str, chain: &str) -> bool {
 }
 
 /// A set to be written.
-pub(crate) struct Set {
+pub(crate) struct Set<'a> {
     name: String,
     /// The id by which rules of the same batch refer to it.
     id: u32,
@@ -76,13 +77,17 @@ pub(crate) struct Set {
     kind: u32,
     /// The length of a key in bytes.
     length: usize,
-    ranges: Vec<(u128, u128)>,
+    elements: Elements<'a>,
 }
 
-impl Set {
-    pub(crate) fn of_addresses(name: String, id: u32, addresses: &AddressSet) -> Self {
+enum Elements<'a> {
+    Addresses(&'a AddressSet),
+    Ports(&'a PortSet),
+}
+
+impl<'a> Set<'a> {
+    pub(crate) fn of_addresses(name: String, id: u32, addresses: &'a AddressSet) -> Self {
         let family = addresses.family();
-        let ranges = addresses.ranges();
         Set {
             name,
             id,
@@ -92,14 +97,13 @@ impl Set {
                 Family::V6 => TYPE_IP6ADDR,
             },
             length: usize::from(family.bits() / 8),
-            ranges: ranges.map(|(a, z)| (key_of(a), key_of(z))).collect(),
+            elements: Elements::Addresses(addresses),
         }
     }
 
-    pub(crate) fn of_ports(id: u32, ports: &PortSet) -> Self {
-        let key = |range: &PortRange| (range.first().into(), range.last().into());
-        let ranges: Vec<(u128, u128)> = ports.as_slice().iter().map(key).collect();
-        let interval = ranges.iter().any(|(a, z)| a != z);
+    pub(crate) fn of_ports(id: u32, ports: &'a PortSet) -> Self {
+        let mut ranges = ports.as_slice().iter();
+        let interval = ranges.any(|range| range.first() != range.last());
         Set {
             name: NAMELESS.to_owned(),
             id,
@@ -108,7 +112,17 @@ impl Set {
                 | if interval { NFT_SET_INTERVAL } else { 0 },
             kind: TYPE_INET_SERVICE,
             length: 2,
-            ranges,
+            elements: Elements::Ports(ports),
+        }
+    }
+
+    fn ranges(&self) -> Box<dyn Iterator<Item = Span> + 'a> {
+        let of_ports = |range: &PortRange| (range.first().into(), range.last().into());
+        match self.elements {
+            Elements::Addresses(set) => {
+                Box::new(set.ranges().map(|(a, z)| (number_of(a), number_of(z))))
+            }
+            Elements::Ports(set) => Box::new(set.as_slice().iter().map(of_ports)),
         }
     }
 
@@ -122,12 +136,16 @@ impl Set {
     }
 
     /// The ranges in chunks of one message each.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[(u128, u128)]> {
-        self.ranges.chunks(CHUNK)
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Vec<Span>> + use<'a> {
+        let mut ranges = self.ranges();
+        std::iter::from_fn(move || {
+            let chunk: Vec<Span> = ranges.by_ref().take(CHUNK).collect();
+            (!chunk.is_empty()).then_some(chunk)
+        })
     }
 
     /// Writes the attributes of elements, after the table name.
-    pub(crate) fn write_elements(&self, chunk: &[(u128, u128)], w: &mut Writer) {
+    pub(crate) fn write_elements(&self, chunk: &[Span], w: &mut Writer) {
         let last = u128::MAX >> (128 - 8 * self.length);
         w.string(NFTA_SET_ELEM_LIST_SET, &self.name);
         w.u32(NFTA_SET_ELEM_LIST_SET_ID, self.id);
@@ -153,13 +171,6 @@ impl Set {
     }
 }
 
-fn key_of(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => a.to_bits().into(),
-        IpAddr::V6(a) => a.to_bits(),
-    }
-}
-
 /// Dumped sets of a table by name.
 #[derive(Debug, Default)]
 pub(crate) struct Sets(BTreeMap<String, ObservedSet>);
@@ -171,8 +182,10 @@ struct ObservedSet {
     /// A verdict map.
     verdicts: bool,
     length: usize,
-    /// Keys, and whether they end a range.
-    elements: Vec<(u128, bool)>,
+    /// Keys of elements; of ranges, those of their first ones.
+    firsts: Vec<u128>,
+    /// Of ranges, the keys behind their last ones; the last range may have none.
+    ends: Vec<u128>,
     /// It has other elements: foreign, and not decoded.
     foreign: bool,
 }
@@ -188,7 +201,8 @@ impl Sets {
             interval: flags & NFT_SET_INTERVAL != 0,
             verdicts: a.u32(NFTA_SET_DATA_TYPE) == Ok(NFT_DATA_VERDICT),
             length: a.u32(NFTA_SET_KEY_LEN)? as usize,
-            elements: Vec::new(),
+            firsts: Vec::new(),
+            ends: Vec::new(),
             foreign: false,
         };
         // Managed sets have UTF-8 names.
@@ -219,7 +233,8 @@ impl Sets {
         let set = self.0.get_mut(name).ok_or(Malformed)?;
         for element in Attributes::new(a.get(NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default()) {
             match set.read_element(element?.1)? {
-                Some(element) => set.elements.push(element),
+                Some((key, true)) => set.ends.push(key),
+                Some((key, false)) => set.firsts.push(key),
                 None => set.foreign = true,
             }
         }
@@ -229,16 +244,10 @@ impl Sets {
     /// The addresses of a set, if it holds only addresses.
     pub(crate) fn addresses(&self, name: &str, family: Family) -> Option<AddressSet> {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
-        let address = |key: u128| match family {
-            Family::V4 => u32::try_from(key).ok().map(|k| Ipv4Addr::from(k).into()),
-            Family::V6 => Some(Ipv6Addr::from(key).into()),
-        };
-        let ranges: Option<Vec<(IpAddr, IpAddr)>> = set
-            .ranges()
-            .into_iter()
-            .map(|(a, z)| Some((address(a)?, address(z)?)))
-            .collect();
-        AddressSet::from_ranges(ranges?).filter(|_| set.length == usize::from(family.bits() / 8))
+        let is_of_family = set.length == usize::from(family.bits() / 8);
+        let ranges = is_of_family.then(|| set.ranges())?;
+        let address = |key| address_of(family, key);
+        AddressSet::from_ranges(ranges.map(|(a, z)| (address(a), address(z))))
     }
 
     /// The ports of a set, if it holds only ports.
@@ -246,7 +255,6 @@ impl Sets {
         let set = self.0.get(name).filter(|set| !set.foreign)?;
         let ranges: Option<Vec<PortRange>> = set
             .ranges()
-            .into_iter()
             .map(|(a, z)| PortRange::new(a.try_into().ok()?, z.try_into().ok()?))
             .collect();
         PortSet::merged(ranges?)
@@ -273,24 +281,28 @@ impl ObservedSet {
         Ok(Some((number, flags & NFT_SET_ELEM_INTERVAL_END != 0)))
     }
 
-    fn ranges(&self) -> Vec<(u128, u128)> {
-        let mut elements = self.elements.clone();
-        if !self.interval {
-            return elements.into_iter().map(|(key, _)| (key, key)).collect();
-        }
-        // Where ranges touch, the end sorts first.
-        elements.sort_by_key(|(key, end)| (*key, !end));
-        let mut ranges = Vec::new();
-        let mut open = None;
-        for (key, end) in elements {
-            if end {
-                ranges.extend(open.take().map(|first| (first, key.saturating_sub(1))));
-            } else {
-                open = open.or(Some(key));
-            }
-        }
+    /// The ranges, in order. Where an end is missing, the next one ends both; where ranges touch, the
+    /// one ends where the other begins.
+    fn ranges(&self) -> impl Iterator<Item = Span> {
+        let sorted = |keys: &[u128]| {
+            let mut keys = keys.to_vec();
+            keys.sort_unstable();
+            keys.into_iter().peekable()
+        };
+        let (mut firsts, mut ends) = (sorted(&self.firsts), sorted(&self.ends));
         let last = u128::MAX >> (128 - 8 * self.length.clamp(1, 16));
-        ranges.extend(open.map(|first| (first, last)));
-        ranges
+        std::iter::from_fn(move || {
+            let first = firsts.next()?;
+            if !self.interval {
+                return Some((first, first));
+            }
+            while ends.next_if(|end| *end <= first).is_some() {}
+            let end = ends.next();
+            while firsts
+                .next_if(|next| end.is_none_or(|end| *next < end))
+                .is_some()
+            {}
+            Some((first, end.map_or(last, |end| end - 1)))
+        })
     }
 }

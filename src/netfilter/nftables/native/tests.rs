@@ -44,7 +44,7 @@ fn keep(set: &Set, found: &mut Sets, name: &str) {
     found.add(renamed.as_slice()).unwrap();
     for chunk in set.chunks() {
         let mut w = Writer::default();
-        set.write_elements(chunk, &mut w);
+        set.write_elements(&chunk, &mut w);
         found.fill(name, w.as_slice()).unwrap();
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn asks_nothing(e: &Extension) -> bool {
 fn fields(test: FieldTest, not: bool) -> Match {
     Match {
         not,
-        test: Test::Fields(test),
+        test: Test::Fields(test.into()),
     }
 }
 

@@ -156,7 +156,7 @@ fn test() -> impl Strategy<Value = Test> {
         mark().prop_map(|(value, mask)| Test::Mark { value, mask }),
         mark().prop_map(|(value, mask)| Test::Connmark { value, mask }),
         any::<bool>().prop_map(|transparent| Test::Socket { transparent }),
-        field_test().prop_map(Test::Fields),
+        field_test().prop_map(|test| Test::Fields(test.into())),
     ]
 }
 
@@ -363,11 +363,11 @@ fn address_rules(family: Family, bits: bool) -> impl Strategy<Value = Rules> {
         3 => prefix(family).prop_map(Test::Destination),
         2 => vec(prefix(family), 1..6)
             .prop_map(|nets| Test::DestinationSet(AddressSet::new(nets).unwrap())),
-        2 => address_field(family).prop_map(Test::Fields),
+        2 => address_field(family).prop_map(|test| Test::Fields(test.into())),
         1 => (side(), types).prop_map(|(side, kind)| {
-            Test::Fields(FieldTest::new(Field::AddressType(side), [(kind, kind)]))
+            Test::Fields(FieldTest::new(Field::AddressType(side), [(kind, kind)]).into())
         }),
-        of_bits => bits_field(family).prop_map(Test::Fields),
+        of_bits => bits_field(family).prop_map(|test| Test::Fields(test.into())),
     ];
     let to = move || {
         address(family).prop_map(move |to| NatTo {

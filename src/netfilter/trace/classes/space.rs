@@ -298,14 +298,14 @@ impl Space {
 
 /// The interfaces that rules name; of a pattern, one that fits.
 fn named_interfaces(rules: &Rules) -> BTreeSet<String> {
-    use crate::netfilter::model::{Entry, Field};
+    use crate::netfilter::model::{Entry, Field, FieldTest};
     let entries = rules
         .tables
         .iter()
         .flat_map(|t| &t.chains)
         .flat_map(|c| &c.rules);
     let mut names = BTreeSet::new();
-    let mut fields = Vec::new();
+    let mut fields: Vec<&FieldTest> = Vec::new();
     for entry in entries {
         for test in entry.matches().iter().map(|m| &m.test) {
             match test {
