@@ -67,7 +67,7 @@ impl Observer {
         interrupt: &Interrupt,
     ) -> io::Result<Vec<Result<Evidence, Reason>>> {
         let sockets = sock_diag::sockets().ok();
-        let avoid = self.used_ports(sockets.as_deref().unwrap_or_default())?;
+        let mut avoid = self.used_ports(sockets.as_deref().unwrap_or_default())?;
         let mut destinations: Vec<(Protocol, SocketAddr, Listener)> = Vec::new();
         let mut trials = Vec::new();
         for probe in probes {
@@ -88,7 +88,11 @@ impl Observer {
                 occupied: !destination && sockets.as_ref().is_none_or(|s| s.iter().any(listens)),
                 ..self.view(to, protocol)
             };
-            trials.push(Trial::begin(probe, to, view, network, &avoid));
+            let trial = Trial::begin(probe, to, view, network, &avoid);
+            // A refusal frees the port, though the socket is still there.
+            let made = trial.as_ref().ok().and_then(|trial| trial.local);
+            avoid.extend(made.map(|local| local.port()));
+            trials.push(trial);
         }
         let listeners: Vec<&Listener> = self.listeners.open.iter().collect();
         let listeners = [listeners, destinations.iter().map(|(_, _, l)| l).collect()].concat();

@@ -226,3 +226,18 @@ fn each_rule_that_is_deleted_is_noticed() {
         verify(&lab, "", mesh).ends(0, mesh);
     }
 }
+
+/// The kernel may give the port of a connection that was refused to the next one: two would be one.
+#[test]
+fn connections_share_no_port_where_there_are_few() {
+    let lab = Lab::new();
+    peer_rejects(&lab, "tcp reset");
+    let mesh = MESHES[4];
+    apply(&lab, "netlink", mesh);
+    let _proxy = Server::start(&lab.pod, User(2102, 2102), &["proxy", "4140", "4143"]);
+    lab.pod
+        .sh("echo 40000 40063 > /proc/sys/net/ipv4/ip_local_port_range");
+    for _ in 0..12 {
+        verify(&lab, "", mesh).ends(0, mesh);
+    }
+}
