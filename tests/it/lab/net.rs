@@ -170,26 +170,28 @@ impl Namespace {
         self.output(Command::new("sh").args(["-ec", script]))
     }
 
-    /// All that routing goes by: policy rules, addresses of lo, and the routes of
-    /// both families.
+    /// All that routing goes by: policy rules, addresses of lo, and the routes of both families. The
+    /// kernel makes those to its own IPv6 addresses a moment after the addresses: they are waited for.
     #[track_caller]
     pub fn routing(&self) -> String {
-        self.sh("ip rule; ip -6 rule; ip addr show dev lo") + &self.routes()
-    }
-
-    /// All routes of both families. The kernel makes those to its own IPv6 addresses a moment after
-    /// the addresses: they are waited for.
-    #[track_caller]
-    fn routes(&self) -> String {
-        self.sh(
-            "for a in $(ip -6 -o addr show dev lo | sed 's|.*inet6 ||; s|/.*||'); do
-                for i in $(seq 500); do
-                    ip -6 route show table local | grep -q \"^local $a dev lo\" && break
-                    sleep 0.01
-                done
-            done
-            ip route show table all; ip -6 route show table all",
-        )
+        const MOMENT: Duration = Duration::from_millis(10);
+        let mut tries = 0;
+        loop {
+            let text = self.sh(
+                "ip rule; ip -6 rule; ip addr show dev lo; ip route show table all; \
+                 ip -6 route show table all",
+            );
+            let addresses = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("inet6 "));
+            let mut addresses = addresses.filter_map(|line| line.split('/').next());
+            let is_complete = addresses.all(|a| text.contains(&format!("local {a} dev lo")));
+            if is_complete || tries == 500 {
+                return text;
+            }
+            tries += 1;
+            thread::sleep(MOMENT);
+        }
     }
 
     /// Runs `ip` commands in one process.
