@@ -55,18 +55,26 @@ impl State {
 
     /// What a network namespace holds, as the tools that see the rules of a backend list it.
     pub fn of(namespace: &Namespace, backend: &str) -> Self {
-        let ip = |args: &str| namespace.run(Command::new("ip").args(args.split(' '))).out;
-        let first = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+        let ip = |family: &str| {
+            let lines = "rule show\nroute show table 133\naddr show dev lo\n";
+            let mut ip = Command::new("ip");
+            // There may be no such table.
+            let ip = ip.args([family, "-force", "-batch", "-"]);
+            namespace.run_with_input(ip, lines).out
+        };
+        let (v4, v6) = (ip("-4"), ip("-6"));
+        let route = |text: &str| {
+            let is_route = |line: &&str| line.starts_with(char::is_alphabetic);
+            let first = text.lines().find(is_route).unwrap_or_default();
+            first.trim().to_owned()
+        };
         let save = |family| saved(&namespace.iptables_save(family, Variant::of(backend)));
         State {
             v4: save(Family::V4),
             v6: Some(save(Family::V6)),
-            rules: [fwmarks(&ip("rule show")), fwmarks(&ip("-6 rule show"))],
-            routes: [
-                first(ip("route show table 133")),
-                first(ip("-6 route show table 133")),
-            ],
-            lo6: ip("-6 addr show dev lo").contains("::6/128"),
+            rules: [fwmarks(&v4), fwmarks(&v6)],
+            routes: [route(&v4), route(&v6)],
+            lo6: v6.contains("::6/128"),
             native: match backend {
                 "nftables" => namespace.sh("nft --stateless list ruleset"),
                 _ => String::new(),

@@ -177,10 +177,9 @@ impl Namespace {
         const MOMENT: Duration = Duration::from_millis(10);
         let mut tries = 0;
         loop {
-            let text = self.sh(
-                "ip rule; ip -6 rule; ip addr show dev lo; ip route show table all; \
-                 ip -6 route show table all",
-            );
+            let text = self.sh("for f in -4 -6; do
+                    printf 'rule show\naddr show dev lo\nroute show table all\n' | ip $f -batch -
+                done");
             let addresses = text
                 .lines()
                 .filter_map(|line| line.trim().strip_prefix("inet6 "));
