@@ -92,26 +92,28 @@ fn ahead_of(
             let Some(probe) = space.member(packets, start, &mut || true) else {
                 continue;
             };
-            // A firewall may let in only some hosts, to the proxy's port as to any other.
-            let is_for_others = end.lost.is_some() && {
-                let to_there = space.like(&probe, &WAY_IN);
-                let others = space.and(captured, to_there);
-                start == Start::Outside && !space.is_empty(others)
-            };
-            ahead.extend(rule_ahead(&probe, desired, kernel).filter(|_| !is_for_others));
+            if end.lost.is_none() || !other_hosts_get_in(space, &probe, captured) {
+                ahead.extend(rule_ahead(&probe, desired, kernel));
+            }
         }
     }
     space.check()?;
     Ok(ahead)
 }
 
-/// What connections of several hosts to one port of this host have in common.
-const WAY_IN: [Dimension; 4] = [
-    Dimension::InInterface,
-    Dimension::Protocol,
-    Dimension::Destination,
-    Dimension::DestinationPort,
-];
+/// Whether connections of other hosts to the same port come to the proxy: a firewall may let in only
+/// some hosts, to the proxy's port as to any other.
+fn other_hosts_get_in(space: &mut Space, probe: &Probe, captured: Set) -> bool {
+    const WAY_IN: [Dimension; 4] = [
+        Dimension::InInterface,
+        Dimension::Protocol,
+        Dimension::Destination,
+        Dimension::DestinationPort,
+    ];
+    let same_way = space.like(probe, &WAY_IN);
+    let others = space.and(captured, same_way);
+    probe.start == Start::Outside && !space.is_empty(others)
+}
 
 /// New connections, as applications and other hosts make them.
 fn connections(space: &mut Space, start: Start, network: &Network) -> Set {
