@@ -5,7 +5,7 @@ use super::initial_states::{STARTS, Start};
 use super::on_every_backend;
 use super::recorded::{self, Recorded};
 use super::world::{SOME, apply, everything, rules, run};
-use crate::lab::{BACKENDS, Namespace, is_thorough, same, without_comments};
+use crate::lab::{Namespace, same, without_comments};
 
 /// The result of the options in an empty namespace.
 fn desired(backend: &str) -> Result<String, String> {
@@ -75,16 +75,11 @@ fn clean_removes_everything_managed_without_options() {
     });
 }
 
-/// Each recording on one backend, and with THOROUGH=1 on all.
 #[test]
 fn apply_and_clean_replace_rules_of_the_tools_replaced() {
     let all = recorded::all();
     assert!(all.len() > 40, "{} recordings", all.len());
     on_every_backend(|backend| {
-        let (first, step) = match is_thorough() {
-            true => (0, 1),
-            false => (turn(backend), BACKENDS.len()),
-        };
         let desired = desired(backend)?;
         let check = |left: &Recorded| {
             let namespace = Namespace::new();
@@ -98,14 +93,8 @@ fn apply_and_clean_replace_rules_of_the_tools_replaced() {
             run(&namespace, "clean").expect(0, "clean")?;
             same("", &rules(&namespace), "after clean")
         };
-        let some = all.iter().skip(first).step_by(step);
-        failures(some.filter_map(|r| Some((&*r.name, check(r).err()?))))
+        failures(all.iter().filter_map(|r| Some((&*r.name, check(r).err()?))))
     });
-}
-
-fn turn(backend: &str) -> usize {
-    let mut backends = BACKENDS.iter();
-    backends.position(|b| *b == backend).expect("a backend")
 }
 
 /// The names of all failures, the first few with details.
