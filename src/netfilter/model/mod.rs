@@ -207,12 +207,10 @@ impl Rule {
 
     /// Creates a rule without a rule id.
     pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
-        let some = matches.into_iter().filter(|m| !m.is_always());
-        let mut sorted: Vec<Match> = some.collect();
-        sorted.sort_by_key(Match::rank);
-        // Copied, as what is cut off a block is lost between the next ones: there may be 100,000 rules.
-        let mut matches = Vec::with_capacity(sorted.len());
-        matches.append(&mut sorted);
+        let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
+        matches.sort_by_key(Match::rank);
+        // Room for four was made; there may be 100,000 rules with one match.
+        matches.shrink_to_fit();
         Rule {
             matches,
             target,
