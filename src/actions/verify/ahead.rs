@@ -92,8 +92,10 @@ fn ahead_of(
             let Some(probe) = space.member(packets, start, &mut || true) else {
                 continue;
             };
-            if end.lost.is_none() || !other_hosts_get_in(space, &probe, captured) {
-                ahead.extend(rule_ahead(&probe, desired, kernel));
+            let found = rule_ahead(&probe, desired, kernel);
+            let is_lost = found.as_ref().is_some_and(|a| a.redirected_to.is_some());
+            if !is_lost || !other_hosts_get_in(space, &probe, captured) {
+                ahead.extend(found);
             }
         }
     }
@@ -185,7 +187,7 @@ fn add_way_out(network: &mut Network, family: Family) {
 /// The foreign rule that keeps a connection from the proxy, which the desired rules capture.
 fn rule_ahead(probe: &Probe, desired: &Place, kernel: &Place) -> Option<Ahead> {
     let fate = Fate::desired(probe, desired)?;
-    let (rule, decoded, redirected_to) = match (fate.end, rules::judge(probe, fate, kernel)) {
+    let (rule, decoded, redirected_to) = match (fate.end, rules::judge_one(probe, fate, kernel)) {
         (Expected::Captured(_), Judgement::Differs { by, found }) => match found {
             Found::Lost(port) => (by?, true, Some(port)),
             _ => (by?, true, None),

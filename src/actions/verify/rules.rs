@@ -148,7 +148,8 @@ fn other_hosts_get_in(probe: &Probe, desired: Fate, place: &Place) -> bool {
     })
 }
 
-fn judge_one(probe: &Probe, desired: Fate, place: &Place) -> Judgement {
+/// The same, whoever else gets in.
+pub(super) fn judge_one(probe: &Probe, desired: Fate, place: &Place) -> Judgement {
     let traces = every_trace(probe, &place.rules, &place.network).unwrap_or_default();
     let mut judged = traces.iter().map(|trace| judge_trace(trace, desired));
     let Some(first) = judged.next() else {
