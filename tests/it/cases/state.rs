@@ -6,7 +6,6 @@ use prepare_proxy::netfilter::model::Family;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::process::Command;
 
 /// The chains of one family, by table and name, each with its rules in order.
 pub type Chains = BTreeMap<(String, String), Vec<String>>;
@@ -55,12 +54,10 @@ impl State {
 
     /// What a network namespace holds, as the tools that see the rules of a backend list it.
     pub fn of(namespace: &Namespace, backend: &str) -> Self {
-        let ip = |family: &str| {
-            let lines = "rule show\nroute show table 133\naddr show dev lo\n";
-            let mut ip = Command::new("ip");
-            // There may be no such table.
-            let ip = ip.args([family, "-force", "-batch", "-"]);
-            namespace.run_with_input(ip, lines).out
+        // There may be no such table.
+        let ip = |family| {
+            let shown = ["rule show", "route show table 133", "addr show dev lo"];
+            namespace.ip_batch(&[family, "-force"], &shown).out
         };
         let (v4, v6) = (ip("-4"), ip("-6"));
         let route = |text: &str| {

@@ -177,9 +177,9 @@ impl Namespace {
         const MOMENT: Duration = Duration::from_millis(10);
         let mut tries = 0;
         loop {
-            let text = self.sh("for f in -4 -6; do
-                    printf 'rule show\naddr show dev lo\nroute show table all\n' | ip $f -batch -
-                done");
+            let shown = ["rule show", "addr show dev lo", "route show table all"];
+            let of_family = |family| self.ip_batch(&[family], &shown).must("ip shows");
+            let text = ["-4", "-6"].map(of_family).concat();
             let addresses = text
                 .lines()
                 .filter_map(|line| line.trim().strip_prefix("inet6 "));
@@ -196,13 +196,16 @@ impl Namespace {
     /// Runs `ip` commands in one process.
     #[track_caller]
     pub fn ip<S: AsRef<str>>(&self, commands: &[S]) {
-        let lines: String = commands
-            .iter()
-            .map(|c| c.as_ref().to_owned() + "\n")
-            .collect();
+        let all: Vec<&str> = commands.iter().map(AsRef::as_ref).collect();
+        self.ip_batch(&[], commands).must(&all.join("\n"));
+    }
+
+    /// The same with options of `ip`, whether they succeed or not.
+    pub fn ip_batch<S: AsRef<str>>(&self, options: &[&str], commands: &[S]) -> Done {
+        let lines = commands.iter().map(|c| c.as_ref().to_owned() + "\n");
+        let lines: String = lines.collect();
         let mut ip = Command::new("ip");
-        self.run_with_input(ip.args(["-batch", "-"]), &lines)
-            .must(&lines);
+        self.run_with_input(ip.args(options).args(["-batch", "-"]), &lines)
     }
 
     /// Sets a value under /proc/sys/net.
