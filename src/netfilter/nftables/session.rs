@@ -128,7 +128,7 @@ impl<T: Transport> NfTables<T> {
     ) -> Result<(), Error> {
         self.with_session(|session| {
             session.kernel.commit(batch, generation)?;
-            session.has_committed(kind, generation);
+            session.has_committed(kind);
             Ok(())
         })
     }
@@ -223,13 +223,11 @@ impl<T: Transport> Session<T> {
 
     /// Records an own commit: no other program committed, so the generation advanced by one and other
     /// tables are unchanged.
-    fn has_committed(&mut self, kind: TableKind, generation: u32) {
-        let others_are_known = |h: &Heads| {
-            h.generation == generation && h.outdated.is_none_or(|outdated| outdated == kind)
-        };
+    fn has_committed(&mut self, kind: TableKind) {
+        let others_are_known = |h: &Heads| h.outdated.is_none_or(|outdated| outdated == kind);
         self.heads = self.heads.take().filter(others_are_known);
         if let Some(heads) = &mut self.heads {
-            heads.generation = next_generation(generation);
+            heads.generation = next_generation(heads.generation);
             heads.outdated = Some(kind);
         }
     }

@@ -191,8 +191,7 @@ impl Space {
 
     /// The first packets of connections, which have no mark of a connection yet.
     pub fn first_packets(&mut self) -> Set {
-        let new = ConnState::ALL.iter().position(|s| *s == ConnState::New);
-        let new = new.unwrap_or_default() as u128;
+        let new = ConnState::New as u128;
         self.having_all([(Dimension::State, new), (Dimension::Connmark, 0)])
     }
 
