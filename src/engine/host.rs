@@ -6,7 +6,7 @@
 
 use crate::engine::error::Error;
 use crate::mesh::config::facts::{GROUP, PASSWD};
-use crate::mesh::config::{Ipv6, TextFile};
+use crate::mesh::config::{Environment, Ipv6, TextFile};
 use crate::netfilter::model::Interface;
 use crate::netfilter::netlink::Socket;
 use crate::netfilter::rtnetlink::Router;
@@ -14,11 +14,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::unistd::{SysconfVar, geteuid, sysconf};
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The longest file that is read: a list of a hundred thousand users has some 8 MB.
@@ -28,8 +27,8 @@ const LONGEST: u64 = 16 << 20;
 const LONGEST_OF_OTHER_USER: u64 = 64 << 10;
 
 /// The environment, including values that are not UTF-8.
-pub fn environment() -> BTreeMap<OsString, OsString> {
-    std::env::vars_os().collect()
+pub fn environment() -> Environment {
+    Rc::new(std::env::vars_os().collect())
 }
 
 /// IPv6 in the network namespace.

@@ -121,12 +121,16 @@ fn bare() -> Command {
 /// it would take longer than writing the rules.
 fn lean_command(args: &[OsString]) -> Command {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let longs = words.iter().filter_map(|word| word.strip_prefix("--"));
+    let longs: Vec<&str> = longs.filter_map(|word| word.split('=').next()).collect();
+    // Letters may be combined, and a value may follow its letter.
+    let letters: String = words
+        .iter()
+        .filter(|word| word.starts_with('-'))
+        .copied()
+        .collect();
     let is_there = |long: &str, short: Option<char>| {
-        words.iter().any(|word| match word.strip_prefix("--") {
-            Some(word) => word.split('=').next() == Some(long),
-            // Letters may be combined, and a value may follow its letter.
-            None => short.is_some_and(|c| word.starts_with('-') && word.contains(c)),
-        })
+        longs.contains(&long) || short.is_some_and(|c| letters.contains(c))
     };
     let general = general::ROWS
         .iter()

@@ -22,6 +22,7 @@ use super::Exit;
 use crate::mesh::MESHES;
 use crate::mesh::config::{Environment, Facts, facts, resolv_conf};
 use failure::{Code, Failure};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -86,7 +87,7 @@ fn text_of(input: Vec<u8>) -> Result<String, Failure> {
 
 /// What is known of a pod that does not run yet: nothing of the node's may pass for the pod's.
 fn pod_facts(nameservers: &[IpAddr]) -> Facts {
-    let in_kubernetes = [("KUBERNETES_SERVICE_HOST".into(), "".into())];
+    let in_kubernetes = BTreeMap::from([("KUBERNETES_SERVICE_HOST".into(), "".into())]);
     let mut known = Facts::of(in_kubernetes.into());
     let own = MESHES.iter().flat_map(|mesh| mesh.profile.env_files);
     let own = own.map(|(_, path)| *path);

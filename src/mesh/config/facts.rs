@@ -13,14 +13,16 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Users by name (passwd(5)).
 pub const PASSWD: &str = "/etc/passwd";
 /// Groups by name (group(5)).
 pub const GROUP: &str = "/etc/group";
 
-/// Environment variables, whatever their bytes.
-pub type Environment = BTreeMap<OsString, OsString>;
+/// Environment variables, whatever their bytes. Shared: Kubernetes gives a container seven for each
+/// service of its namespace.
+pub type Environment = Rc<BTreeMap<OsString, OsString>>;
 
 /// Everything known of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ fn nowhere() -> Facts {
 pub fn run(line: &[OsString]) -> String {
     let fail = |e: String| -> ! { panic!("{line:?}: {e}") };
     let mut invocation =
-        cli::parse(line, &Environment::new()).unwrap_or_else(|e| fail(e.to_string()));
+        cli::parse(line, &Environment::default()).unwrap_or_else(|e| fail(e.to_string()));
     invocation.request.facts = nowhere();
     let mut out = Vec::new();
     perform(&invocation.actions[0], &invocation, &mut out).unwrap_or_else(|e| fail(e.to_string()));

@@ -25,9 +25,8 @@ use std::io;
 
 fn environment(case: &Case) -> Environment {
     let pairs = case.env.iter();
-    pairs
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect()
+    let pairs = pairs.map(|(key, value)| (key.into(), value.into()));
+    Environment::new(pairs.collect())
 }
 
 /// The host of a case: nothing of this machine's.
