@@ -5,6 +5,7 @@ use crate::engine::reconcile::Reconciled;
 use crate::mesh::config::{Config, Dns, Selection};
 use crate::mesh::{Resolved, captures, with_rules};
 use crate::netfilter::model::{Family, Ruleset};
+use ipnet::IpNet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -116,28 +117,25 @@ fn exempt(config: &Config, desired: &Ruleset) -> String {
         Selection::All => config.owner_groups_exclude.as_slice(),
         Selection::Only(_) => &[],
     };
+    let cidrs = |cidrs: &[IpNet], noun| any(&with_rules(cidrs, desired), noun);
     let lists = [
-        (
-            strings(&with_rules(&config.outbound_exclude_cidrs, desired)),
-            "CIDR",
-        ),
-        (strings(&config.outbound_exclude_ports), "outbound port"),
-        (
-            strings(&with_rules(&config.inbound_exclude_cidrs, desired)),
-            "inbound CIDR",
-        ),
-        (strings(inbound_ports), "inbound port"),
-        (strings(&config.exclude_interfaces), "interface"),
-        (strings(groups), "group"),
+        cidrs(&config.outbound_exclude_cidrs, "CIDR"),
+        any(&config.outbound_exclude_ports, "outbound port"),
+        cidrs(&config.inbound_exclude_cidrs, "inbound CIDR"),
+        any(inbound_ports, "inbound port"),
+        any(&config.exclude_interfaces, "interface"),
+        any(groups, "group"),
     ];
-    for (items, noun) in lists.iter().filter(|(items, _)| !items.is_empty()) {
-        parts.push(some(items, noun));
-    }
+    parts.extend(lists.into_iter().flatten());
     parts.join(", ")
 }
 
 pub(super) fn strings<T: Display>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
+}
+
+fn any<T: Display>(items: &[T], noun: &str) -> Option<String> {
+    (!items.is_empty()).then(|| some(items, noun))
 }
 
 /// A short list in full, a long one by its length.
