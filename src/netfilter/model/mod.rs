@@ -207,10 +207,12 @@ impl Rule {
 
     /// Creates a rule without a rule id.
     pub fn without_comment(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
-        let mut matches: Vec<Match> = matches.into_iter().filter(|m| !m.is_always()).collect();
-        matches.sort_by_key(Match::rank);
-        // Room for four was made; there may be 100,000 rules with one match.
+        // There may be 100,000 rules: a filter would make room for four matches, and leave holes where
+        // it is shrunk.
+        let mut matches: Vec<Match> = matches.into_iter().collect();
+        matches.retain(|m| !m.is_always());
         matches.shrink_to_fit();
+        matches.sort_by_key(Match::rank);
         Rule {
             matches,
             target,
