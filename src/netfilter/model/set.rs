@@ -41,6 +41,11 @@ impl AddressSet {
         Self::new(nets)
     }
 
+    /// The same addresses as sets of so many prefixes, in order.
+    pub fn split(&self, most: usize) -> impl Iterator<Item = Self> {
+        self.0.chunks(most).map(|nets| AddressSet(nets.to_vec()))
+    }
+
     /// The prefixes, in order.
     pub fn as_slice(&self) -> &[IpNet] {
         &self.0

@@ -8,8 +8,12 @@ use ipnet::IpNet;
 /// The minimum length of a run; shorter ones are faster than a set lookup.
 const RUN: usize = 4;
 
+/// The maximum length of a set of addresses. For each part of a dump the kernel walks a set from its
+/// start, so that reading a set takes time that is quadratic in its length.
+const SET: usize = 8192;
+
 /// Merges every run of rules that differ only in their destination or only in a port into one rule
-/// with a set. The effect on packets is unchanged.
+/// with a set, or into several with long sets. The effect on packets is unchanged.
 ///
 /// Ports are sorted and sets of one range avoided, so that equal sets are equal values.
 pub(crate) fn merged_into_sets(ruleset: &Ruleset) -> Ruleset {
@@ -33,7 +37,8 @@ fn merge_chain(chain: &Chain, table: &Table) -> Chain {
             .find(|run| run.rules.len() >= RUN && run.may_be_one(table));
         let length = run.as_ref().map_or(1, |run| run.rules.len());
         let merged = run.and_then(|run| run.merged());
-        rules.push(normal(merged.unwrap_or_else(|| first.clone())));
+        let merged = merged.unwrap_or_else(|| vec![first.clone()]);
+        rules.extend(merged.into_iter().map(normal));
         rest = &rest[length..];
     }
     Chain {
@@ -91,20 +96,27 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn merged(&self) -> Option<Rule> {
+    fn merged(&self) -> Option<Vec<Rule>> {
         let tests = self.rules.iter().map(|r| &r.matches[self.at].test);
-        let test = match tests.clone().next()? {
-            Test::Port { side, .. } => Test::Multiport {
+        let tests: Vec<Test> = match tests.clone().next()? {
+            Test::Port { side, .. } => vec![Test::Multiport {
                 side: *side,
                 ports: PortSet::merged(tests.filter_map(ports))?,
-            },
-            _ => Test::DestinationSet(AddressSet::new(tests.filter_map(destination))?),
+            }],
+            _ => {
+                let set = AddressSet::new(tests.filter_map(destination))?;
+                set.split(SET).map(Test::DestinationSet).collect()
+            }
         };
         let mut rule = self.rules[0].clone();
         let stem = stem(&rule, self.at).map(str::to_owned);
         rule.id = rule.id.zip(stem).map(|(id, stem)| id.with_id(stem));
-        rule.matches[self.at].test = test;
-        Some(rule)
+        let with = |test| {
+            let mut rule = rule.clone();
+            rule.matches[self.at].test = test;
+            rule
+        };
+        Some(tests.into_iter().map(with).collect())
     }
 
     /// Whether a packet that matches several of the rules is unaffected by meeting the target only
@@ -214,12 +226,17 @@ fn port_test(side: Side, ports: &PortSet) -> Test {
 mod tests {
     use super::*;
     use crate::netfilter::model::{ChainName, Family, Protocol, RuleId, TableName};
+    use std::net::IpAddr;
 
     const CHAIN: ChainName = ChainName::fixed("ISTIO_OUTPUT");
     const CALLED: ChainName = ChainName::fixed("ISTIO_REDIRECT");
 
     /// The rules of a chain as iptables-save prints them, after merging.
     fn merged(rules: Vec<Rule>) -> Vec<String> {
+        merged_chain(rules).iter().map(Rule::to_string).collect()
+    }
+
+    fn merged_chain(rules: Vec<Rule>) -> Vec<Rule> {
         let mut table = Table::new(Family::V4, TableName::Nat);
         table.chain(CHAIN).rules = rules;
         let called = table.chain(CALLED);
@@ -228,8 +245,8 @@ mod tests {
             tables: vec![table],
             ..Ruleset::default()
         };
-        let rules = &merged_into_sets(&ruleset).tables[0].chains[0].rules;
-        rules.iter().map(Rule::to_string).collect()
+        let mut merged = merged_into_sets(&ruleset);
+        std::mem::take(&mut merged.tables[0].chains[0].rules)
     }
 
     fn to(net: &str, target: Target) -> Rule {
@@ -254,6 +271,24 @@ mod tests {
             "-d 1.1.1.1/32 -m comment --comment \"istio/bypass-1.1.1.1/32\" -j ACCEPT",
         ];
         assert_eq!(merged(rules), wanted);
+    }
+
+    #[test]
+    fn a_long_run_of_prefixes_is_several_sets_of_the_same_addresses() {
+        let nets = (0..=SET as u32).map(|i| IpNet::from(IpAddr::from((2 * i).to_be_bytes())));
+        let rules = nets.clone().map(|n| to(&n.to_string(), Target::Return));
+        let merged = merged_chain(rules.collect());
+        let sets = merged.iter().map(|rule| match &rule.matches[..] {
+            [
+                Match {
+                    test: Test::DestinationSet(set),
+                    not: false,
+                },
+            ] => set.as_slice(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sets.clone().map(<[_]>::len).collect::<Vec<_>>(), [SET, 1]);
+        assert!(sets.flatten().copied().eq(nets));
     }
 
     #[test]
