@@ -84,8 +84,13 @@ impl Way {
 /// Prints one line for each way.
 pub fn compare(product: &Path, empty: &Path, rounds: usize) -> io::Result<()> {
     let mut ways = ways(product, empty)?;
+    let mut order: Vec<usize> = (0..ways.len()).collect();
     for _ in 0..rounds {
-        for way in &mut ways {
+        // What a way leaves to the kernel to clean up, and what is in the caches, is not always the same
+        // next one's.
+        fastrand::shuffle(&mut order);
+        for way in &order {
+            let way = &mut ways[*way];
             let took = fresh(|| way.run(&[]))?;
             way.times.push(took);
         }
