@@ -97,31 +97,28 @@ fn native_rule(rule: &dump::Rule, table: &Table, family: Family) -> ObservedRule
 }
 
 fn xt_rule(rule: &dump::Rule, family: Family) -> ObservedRule {
-    match xt::read(&rule.exprs, family) {
-        Some(Understood {
-            rule: known,
-            comment,
-        }) => {
-            let text = match (&known.id, &comment) {
-                (None, Some(comment)) => commented(&known, comment),
-                _ => known.to_string(),
-            };
-            let comment = comment.or_else(|| rule.comment.clone());
-            ObservedRule {
-                text,
-                counters: rule.counters,
-                ..ObservedRule::known(known, comment, vec![rule.handle])
-            }
-        }
-        None => undecoded(rule, xt::comment(&rule.exprs)),
+    let Some(Understood {
+        rule: known,
+        comment,
+    }) = xt::read(&rule.exprs, family)
+    else {
+        return undecoded(rule, xt::comment(&rule.exprs));
+    };
+    let foreign = comment.clone().filter(|_| known.id.is_none());
+    let comment = comment.or_else(|| rule.comment.clone());
+    let mut observed = ObservedRule::known(known, comment, vec![rule.handle]);
+    observed.counters = rule.counters;
+    if let (Some(comment), Some(known)) = (foreign, &observed.rule) {
+        observed.text = commented(&observed.text, known, &comment);
     }
+    observed
 }
 
-/// The rule with a foreign comment, as iptables-save prints it.
-fn commented(rule: &Rule, comment: &str) -> String {
+/// The text of a rule with a foreign comment, as iptables-save prints it.
+fn commented(text: &str, rule: &Rule, comment: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let mut text = rule.to_string();
-    let target = format!("-j {}", rule.target);
+    let target = "-j ".len() + rule.target.to_string().len();
+    let (matches, target) = text.split_at(text.len() - target);
     let comment = if !comment.is_empty() && comment.chars().all(plain) {
         comment.to_owned()
     } else {
@@ -134,8 +131,7 @@ fn commented(rule: &Rule, comment: &str) -> String {
         }
         quoted + "\""
     };
-    text.truncate(text.len() - target.len());
-    text + &format!("-m comment --comment {comment} {target}")
+    format!("{matches}-m comment --comment {comment} {target}")
 }
 
 /// Stands for hidden rules.

@@ -19,10 +19,11 @@ pub(super) struct Rule {
 impl Rule {
     pub(crate) fn read(a: &AttributeTable<8>) -> Result<Self, Malformed> {
         let expressions = a.get(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+        let exprs = Expr::read_list(expressions)?;
         Ok(Rule {
             handle: a.u64(NFTA_RULE_HANDLE)?,
-            exprs: Expr::read_list(expressions)?,
-            counters: counter::read(expressions)?,
+            counters: counter::read(&exprs, expressions)?,
+            exprs,
             comment: a.get(NFTA_RULE_USERDATA).and_then(read_comment),
         })
     }

@@ -1,7 +1,7 @@
 //! `counter`: counts packets and bytes (`enum nft_counter_attributes`). The counts are not part of
 //! the rule and read separately.
 
-use super::{Data, NFTA_EXPR_DATA, NFTA_EXPR_NAME};
+use super::{Data, Expr, NFTA_EXPR_DATA};
 use crate::netfilter::model::Counters;
 use crate::netfilter::netlink::{AttributeTable, Attributes, Malformed, Writer};
 
@@ -16,18 +16,17 @@ pub(crate) fn write(w: &mut Writer) {
     w.u64(NFTA_COUNTER_PACKETS, 0);
 }
 
-/// The counts of the last counter of a rule, if any.
-pub(crate) fn read(expressions: &[u8]) -> Result<Option<Counters>, Malformed> {
-    let mut counters = None;
-    for element in Attributes::new(expressions) {
-        let element = AttributeTable::<3>::parse(element?.1)?;
-        if element.string(NFTA_EXPR_NAME)? == NAME {
-            let data = Data::parse(element.bytes(NFTA_EXPR_DATA)?)?;
-            counters = Some(Counters {
-                packets: data.u64(NFTA_COUNTER_PACKETS)?,
-                bytes: data.u64(NFTA_COUNTER_BYTES)?,
-            });
-        }
-    }
-    Ok(counters)
+/// The counts of the last counter of a rule, if any. `exprs` is what its list was read as.
+pub(crate) fn read(exprs: &[Expr], list: &[u8]) -> Result<Option<Counters>, Malformed> {
+    let elements = exprs.iter().zip(Attributes::new(list));
+    let counters = elements.filter(|(expr, _)| expr.name() == NAME);
+    let Some((_, element)) = counters.last() else {
+        return Ok(None);
+    };
+    let element = AttributeTable::<3>::parse(element?.1)?;
+    let data = Data::parse(element.bytes(NFTA_EXPR_DATA)?)?;
+    Ok(Some(Counters {
+        packets: data.u64(NFTA_COUNTER_PACKETS)?,
+        bytes: data.u64(NFTA_COUNTER_BYTES)?,
+    }))
 }
