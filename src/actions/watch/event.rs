@@ -26,7 +26,7 @@ pub enum WatchEvent {
         missing: usize,
         took: Duration,
         /// Repairs since the start.
-        count: u64,
+        count: usize,
         /// Repairs are rate limited, which was reported already.
         limited: bool,
     },

@@ -78,7 +78,7 @@ struct Watch<'a> {
     /// Reported failures.
     failures: BTreeMap<Part, String>,
     /// Repairs since the start.
-    repairs: u64,
+    repairs: usize,
 }
 
 /// Parts that fail independently.

@@ -1,5 +1,6 @@
 //! Messages of a watch, for the log and `systemctl status`.
 
+use super::connections::counted;
 use super::{errors, summary, verification};
 use crate::actions::watch::event::WatchEvent;
 use crate::netfilter::nftables::Process;
@@ -63,10 +64,11 @@ fn words(event: &WatchEvent) -> String {
             count,
             ..
         } => format!(
-            "{} {}; restored after {} ({count} repairs since the start){}",
+            "{} {}; restored after {} ({} since the start){}",
             names(by),
             changed(*missing),
             summary::milliseconds(*took),
+            counted(*count, "repair", "repairs"),
             by_hand(by)
         ),
         WatchEvent::Unchanged => "reloaded, no change".to_owned(),
