@@ -20,7 +20,7 @@ const SERVER: &str = "10.77.0.1:7777";
 const WAYS: [(&str, &str); 3] = [
     ("netlink", "rules"),
     ("iptables-legacy", "rules"),
-    ("nftables", "a set"),
+    ("nftables", "sets"),
 ];
 
 /// Prints one line for each length.
