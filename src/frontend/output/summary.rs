@@ -134,6 +134,7 @@ pub(super) fn strings<T: Display>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
 }
 
+/// A list as [`some`] names it; nothing for an empty one.
 fn any<T: Display>(items: &[T], noun: &str) -> Option<String> {
     (!items.is_empty()).then(|| some(items, noun))
 }
