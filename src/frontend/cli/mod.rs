@@ -121,14 +121,15 @@ fn bare() -> Command {
 /// it would take longer than writing the rules.
 fn lean_command(args: &[OsString]) -> Command {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
-    let longs = words.iter().filter_map(|word| word.strip_prefix("--"));
-    let longs: Vec<&str> = longs.filter_map(|word| word.split('=').next()).collect();
-    // Letters may be combined, and a value may follow its letter.
-    let letters: String = words
-        .iter()
-        .filter(|word| word.starts_with('-'))
-        .copied()
-        .collect();
+    let (mut longs, mut letters) = (Vec::new(), String::new());
+    for word in &words {
+        match word.strip_prefix("--") {
+            Some(word) => longs.extend(word.split('=').next()),
+            // Letters may be combined, and a value may follow its letter.
+            None if word.starts_with('-') => letters.push_str(word),
+            None => {}
+        }
+    }
     let is_there = |long: &str, short: Option<char>| {
         longs.contains(&long) || short.is_some_and(|c| letters.contains(c))
     };
@@ -136,8 +137,8 @@ fn lean_command(args: &[OsString]) -> Command {
         .iter()
         .filter(|row| is_there(row.long, row.short));
     let specs = SPECS.iter().filter(|spec| {
-        let mut names = [spec.long].into_iter().chain(spec.alias);
-        is_there(spec.long, spec.short) || names.any(|name| is_there(name, None))
+        let alias = spec.alias.is_some_and(|alias| is_there(alias, None));
+        is_there(spec.long, spec.short) || alias
     });
     let command = bare()
         .disable_help_subcommand(true)
