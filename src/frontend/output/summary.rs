@@ -70,14 +70,9 @@ fn outbound(config: &Config, desired: &Ruleset) -> String {
     let port = config.proxy_port;
     let mut parts = match &config.outbound_cidrs {
         Selection::All => vec!["all TCP".to_owned()],
-        Selection::Only(_) => match config.captured_cidrs(desired) {
-            none if none.is_empty() => vec![],
-            captured => vec![some(&captured, "CIDR")],
-        },
+        Selection::Only(_) => Vec::from_iter(any(&config.captured_cidrs(desired), "CIDR")),
     };
-    if !config.outbound_ports.is_empty() {
-        parts.push(some(&config.outbound_ports, "TCP port"));
-    }
+    parts.extend(any(&config.outbound_ports, "TCP port"));
     let whose = match &config.owner_groups {
         Selection::All => String::new(),
         Selection::Only(groups) if groups.is_empty() => " of no group".to_owned(),
