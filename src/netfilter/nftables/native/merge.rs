@@ -35,9 +35,8 @@ fn merge_chain(chain: &Chain, table: &Table) -> Chain {
             .into_iter()
             .filter_map(|varying| Run::of(rest, varying))
             .find(|run| run.rules.len() >= RUN && run.may_be_one(table));
-        let length = run.as_ref().map_or(1, |run| run.rules.len());
-        let merged = run.and_then(|run| run.merged());
-        let merged = merged.unwrap_or_else(|| vec![first.clone()]);
+        let merged = run.and_then(|run| Some((run.merged()?, run.rules.len())));
+        let (merged, length) = merged.unwrap_or_else(|| (vec![first.clone()], 1));
         rules.extend(merged.into_iter().map(normal));
         rest = &rest[length..];
     }
