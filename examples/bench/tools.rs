@@ -84,13 +84,11 @@ impl Way {
 /// Prints one line for each way.
 pub fn compare(product: &Path, empty: &Path, rounds: usize) -> io::Result<()> {
     let mut ways = ways(product, empty)?;
-    let mut order: Vec<usize> = (0..ways.len()).collect();
+    let mut order: Vec<&mut Way> = ways.iter_mut().collect();
     for _ in 0..rounds {
-        // What a way leaves to the kernel to clean up, and what is in the caches, is not always the same
-        // next one's.
+        // In a fixed order one way always pays for what the one before it leaves the kernel to clean up.
         fastrand::shuffle(&mut order);
-        for way in &order {
-            let way = &mut ways[*way];
+        for way in &mut order {
             let took = fresh(|| way.run(&[]))?;
             way.times.push(took);
         }
